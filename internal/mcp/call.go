@@ -1,0 +1,137 @@
+package mcp
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Lane says how a call travels.
+type Lane uint8
+
+// The lanes. Only LaneRequest is request and answer; the others pass the cache and the batches by.
+const (
+	LaneRequest      Lane = iota // POST of one request: one answer, as JSON or at the end of a stream
+	LaneNotification             // POST of one notification
+	LaneResponse                 // POST of an answer to a request of the server's
+	LaneBatch                    // POST of an array (2025-03-26)
+	LaneListen                   // POST of subscriptions/listen: a stream without end
+	LaneStream                   // GET: a stream without end
+	LaneEnd                      // DELETE of a session
+	LaneMessage                  // POST of any message whose answer comes on another stream (HTTP+SSE, 2024-11-05)
+	LaneFetch                    // GET of a document beside the endpoint (OAuth metadata)
+)
+
+// Long reports whether the lane carries streams that stay open for as long as the agent does: they have no timeouts and
+// take no connection that calls need.
+func (l Lane) Long() bool { return l == LaneListen || l == LaneStream }
+
+// Verb returns the lane's HTTP method.
+func (l Lane) Verb() string {
+	switch l {
+	case LaneStream, LaneFetch:
+		return http.MethodGet
+	case LaneEnd:
+		return http.MethodDelete
+	}
+	return http.MethodPost
+}
+
+// Call is one thing that an agent wants of a server. The door decodes it once and writes it once; stages only read it.
+// A stage that needs another call (the same one on a re-opened stream, say) makes a copy.
+type Call struct {
+	Upstream string // the configured name
+	Lane     Lane
+	Era      Era
+	Version  string // MCP-Protocol-Version as sent, or the request's own `_meta`; "" where neither is there
+	Mismatch bool   // header and body differ in version, method or name: relayed untouched, shared with nobody
+	Message  Message
+	Body     []byte      // the request body, whole; nil for GET and DELETE. Never changed after the call is made
+	Header   http.Header // all that goes to the server but Host, Content-Length and Accept-Encoding. Never changed
+	Target   *url.URL    // where to, if not to the upstream's endpoint; always of the endpoint's origin
+	Start    time.Time   // when the door had the head of the request
+}
+
+// Method returns the call's method, MethodNone where the call has none.
+func (c *Call) Method() Method { return c.Message.Method }
+
+// ID returns the request's id as sent, or nil.
+func (c *Call) ID() []byte { return c.Message.ID.Of(c.Body) }
+
+// Timing is what is known of where an answer's time went. Zero means unknown or nothing.
+type Timing struct {
+	Queue     time.Duration // waited for a connection of the pool
+	Connect   time.Duration // DNS, TCP and TLS
+	FirstByte time.Duration // from the request's last byte sent to the answer's first
+	Upstream  time.Duration // the whole of it, as far as it had gone when the Result was handed on
+}
+
+// Result is an answer. Exactly one of Body, Events and Raw carries it: Events and Raw if they are not nil, else Body.
+//
+// Whoever gets a Result owns it and calls Close exactly once; Body is dead after that. A stage that holds something for
+// the length of a call wraps Events, or sets Release.
+type Result struct {
+	Status  int
+	Header  http.Header   // the server's, hop-by-hop fields taken off; may be changed by the owner
+	Body    []byte        // a whole answer
+	Message Message       // what the scan of Body found, if Checked
+	Checked bool          // Body is one valid JSON-RPC answer to this call
+	Events  Events        // an SSE stream
+	Raw     io.ReadCloser // bytes that pass as they come: too large to hold. An error in mid-body is a *Failure
+	Timing  Timing
+	Release func() // called once by Close, may be nil
+}
+
+// Close ends the result and frees what it holds: it closes a stream that has not ended.
+func (r *Result) Close() error {
+	var err error
+	switch {
+	case r.Events != nil:
+		err = r.Events.Close()
+	case r.Raw != nil:
+		err = r.Raw.Close()
+	}
+	if r.Release != nil {
+		release := r.Release
+		r.Release = nil
+		release()
+	}
+	return err
+}
+
+// Events is a stream of SSE events. Next and Close are called from one goroutine; cancelling the call's context makes a
+// blocked Next return.
+type Events interface {
+	// Next returns the next event, valid until Next or Close is called again. At the stream's clean end it returns
+	// io.EOF, at a break a *Failure.
+	Next() (Event, error)
+	// Close ends the stream at once. It is called exactly once.
+	Close() error
+}
+
+// Event is one SSE event, or a block of comments that dispatches nothing.
+type Event struct {
+	Raw     []byte  // as received, with the blank line that ends it
+	Name    []byte  // the event field; empty means message
+	Data    []byte  // the data field, lines joined by newlines; nil where there is none
+	ID      []byte  // the id field; nil where there is none
+	HasID   bool    // an id field was there, empty ones included
+	Retry   []byte  // the retry field; nil where there is none
+	More    bool    // another whole event has been read already: Next will not block
+	Message Message // what a scan of Data found, on POST streams
+	Answer  bool    // Message is the answer to this call: the stream is about to end
+}
+
+// Caller answers calls: a stage, or the upstream itself. It returns a Result or a *Failure, never both, and no other
+// error type. A Caller is safe for concurrent use.
+type Caller interface {
+	Call(ctx context.Context, c *Call) (*Result, error)
+}
+
+// CallerFunc makes a Caller of a function.
+type CallerFunc func(ctx context.Context, c *Call) (*Result, error)
+
+// Call calls f.
+func (f CallerFunc) Call(ctx context.Context, c *Call) (*Result, error) { return f(ctx, c) }

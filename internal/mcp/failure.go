@@ -1,0 +1,75 @@
+package mcp
+
+import (
+	"fmt"
+	"time"
+)
+
+// The codes of errors that the daemon makes itself. Those of its own lie outside the ranges that JSON-RPC and MCP
+// reserve (2026-07-28, basic/index, "Error codes").
+const (
+	CodeParse          = -32700
+	CodeInvalidRequest = -32600
+	CodeHeaderMismatch = -32020
+	CodeSessionRestart = 1410
+	CodeTooLarge       = 1413
+	CodeOverloaded     = 1429
+	CodeBadGateway     = 1502
+	CodeUnavailable    = 1503
+	CodeDeadlinePassed = 1504
+)
+
+// Reason says in one word why a call failed. The set is closed: reasons are metric labels and part of error data.
+type Reason string
+
+// The reasons of failures.
+const (
+	ReasonParse          Reason = "parse"           // not JSON
+	ReasonInvalidMessage Reason = "invalid_message" // JSON, but not one valid JSON-RPC message
+	ReasonBodyTooLarge   Reason = "body_too_large"  // limits.body
+	ReasonPoolWait       Reason = "pool_wait"       // no connection came free within pool.wait_timeout
+	ReasonTooManyStreams Reason = "too_many_streams"
+	ReasonTooManyCalls   Reason = "too_many_calls" // outstanding calls of one HTTP+SSE session
+	ReasonConnect        Reason = "connect"        // could not reach the server: resolve, dial, TLS
+	ReasonBrokeOff       Reason = "broke_off"      // the server was reached and the answer did not come whole
+	ReasonBadAnswer      Reason = "bad_answer"     // an answer that is not MCP
+	ReasonRedirect       Reason = "redirect"       // a redirect to another origin, or too many
+	ReasonDraining       Reason = "draining"       // the daemon is stopping
+	ReasonConnectTimeout Reason = "connect_timeout"
+	ReasonFirstByte      Reason = "first_byte_timeout"
+	ReasonIdle           Reason = "idle_timeout"
+	ReasonCallTimeout    Reason = "call_timeout"
+	ReasonCanceled       Reason = "canceled" // the agent left: nobody reads this
+)
+
+// Sent says whether the server may have seen the request.
+type Sent string
+
+// A call is SentNo only where no byte of it reached a connection; SentYes where the server began to answer it.
+const (
+	SentNo      Sent = "no"
+	SentUnknown Sent = "unknown"
+	SentYes     Sent = "yes"
+)
+
+// Failure is the error of every stage: a call that got no answer of the server's. The door turns it into the wire's
+// shape by Code and Reason alone.
+type Failure struct {
+	Code       int
+	Reason     Reason
+	Sent       Sent
+	Message    string        // one sentence for the agent, without addresses or secrets
+	RetryAfter time.Duration // 0 where the daemon has no opinion
+	Cause      error         // for the log only
+}
+
+// Error describes the failure for the operator, its cause included.
+func (f *Failure) Error() string {
+	if f.Cause != nil {
+		return fmt.Sprintf("%s (%d %s): %v", f.Message, f.Code, f.Reason, f.Cause)
+	}
+	return fmt.Sprintf("%s (%d %s)", f.Message, f.Code, f.Reason)
+}
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Cause }
