@@ -1,0 +1,165 @@
+package config
+
+import (
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Sources says where the configuration comes from. The upstreams of all sources are taken together.
+type Sources struct {
+	File      string   // the YAML file; "" for none
+	MCPJSON   []string // servers files of agents
+	Upstreams []string // name=url, an upstream with nothing but defaults; the URL is taken as it is
+	Listen    []string // addresses instead of the file's
+
+	// Env looks a variable up; nil means the process's environment.
+	Env func(name string) (string, bool)
+	// ReadFile reads a file; nil means the file system's, up to 1 MiB.
+	ReadFile func(path string) ([]byte, error)
+}
+
+// Load reads, completes and checks the configuration. Its error is Faults, with everything that is wrong. Warnings name
+// what was left out and come with and without an error.
+func Load(s Sources) (*Config, []Warning, error) {
+	l := newLoader(s)
+	if s.File != "" {
+		l.readFile(s.File)
+	}
+	for _, file := range s.MCPJSON {
+		l.readServers(file)
+	}
+	for _, flag := range s.Upstreams {
+		l.readFlag(flag)
+	}
+	l.finish()
+	if len(l.report.faults) > 0 {
+		return nil, l.report.warnings, l.report.sorted()
+	}
+	return l.config, l.report.warnings, nil
+}
+
+// loader puts the sources together.
+type loader struct {
+	sources   Sources
+	report    *report
+	config    *Config
+	flags     *decoder          // the command line
+	main      *decoder          // the YAML file, or the command line where there is none
+	names     map[string]string // every upstream named so far, sound or not, and where
+	endpoints []endpoint        // those of sound upstreams
+	listens   []listenAt
+	tokenAsk  bool // auth.token is there, sound or not
+	unknown   bool // a source could not be read and may have had upstreams
+	empty     []emptyServers
+}
+
+// endpoint is an upstream's URL and where it is written.
+type endpoint struct {
+	by *decoder
+	at key
+	u  *url.URL
+}
+
+func newLoader(s Sources) *loader {
+	if s.Env == nil {
+		s.Env = os.LookupEnv
+	}
+	if s.ReadFile == nil {
+		s.ReadFile = readFile
+	}
+	l := &loader{sources: s, report: &report{}, config: Default(), names: map[string]string{}}
+	l.flags = l.decoder("")
+	l.main = l.flags
+	return l
+}
+
+func (l *loader) decoder(file string) *decoder {
+	if file != "" {
+		l.report.files = append(l.report.files, file)
+	}
+	return &decoder{report: l.report, sources: l.sources, file: file, lines: map[string]int{}, unsound: map[string]bool{}}
+}
+
+func (l *loader) readFile(file string) {
+	l.main = l.decoder(file)
+	root := l.main.open(parseYAML)
+	if root == nil || root.kind != kindMapping {
+		l.unknown = true
+	}
+	if root == nil {
+		return
+	}
+	l.main.mapping(l.schema(l.main))(key{line: root.line}, root)
+}
+
+// readFlag reads one name=url.
+func (l *loader) readFlag(flag string) {
+	at := key{path: "--upstream"}
+	name, address, ok := strings.Cut(flag, "=")
+	if !ok {
+		l.flags.fault(at, "must be name=url")
+		l.unknown = true
+		return
+	}
+	at.path += " " + quoteName(name)
+	before := len(l.report.faults)
+	l.claim(l.flags, at, name)
+	u := defaultUpstream(name)
+	l.flags.endpoint(at, address, &u)
+	u.shown = withoutQuery(address)
+	l.add(l.flags, at, u, before)
+}
+
+// claim takes the name of an upstream.
+func (l *loader) claim(d *decoder, at key, name string) {
+	if where, taken := l.names[name]; taken {
+		d.fault(at, "the name is taken: it is given at %s", where)
+		return
+	}
+	l.names[name] = d.place(at)
+	if !isUpstreamName(name) {
+		d.fault(at, "the name must be 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', not '.' first")
+	}
+}
+
+// place says where a key is.
+func (d *decoder) place(at key) string {
+	if d.file == "" {
+		return at.path
+	}
+	return d.file + ":" + strconv.Itoa(at.line)
+}
+
+// add takes an upstream whose URL stands at that key, if there were as many faults before it was read as there are now.
+func (l *loader) add(d *decoder, at key, u Upstream, before int) {
+	if len(l.report.faults) > before {
+		return
+	}
+	l.config.Upstreams = append(l.config.Upstreams, u)
+	l.endpoints = append(l.endpoints, endpoint{d, at, u.URL})
+}
+
+// finish checks what needs all sources.
+func (l *loader) finish() {
+	l.listenFlags()
+	l.checkAddresses()
+	l.checkLoops()
+	l.checkUpstreams()
+	slices.SortFunc(l.config.Upstreams, func(a, b Upstream) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// checkUpstreams wants at least one upstream.
+func (l *loader) checkUpstreams() {
+	if len(l.names) > 0 || l.unknown {
+		return
+	}
+	for _, e := range l.empty {
+		e.by.fault(e.at, "has no server left: %s", e.why)
+	}
+	if len(l.empty) == 0 {
+		l.main.fault(l.main.at(key{}, "upstreams"), "there is none; name one here, by --upstream or by --mcp-json")
+	}
+}

@@ -1,0 +1,117 @@
+package config
+
+import (
+	"math"
+	"time"
+)
+
+// schema is the whole YAML file.
+func (l *loader) schema(d *decoder) keys {
+	c := l.config
+	return keys{
+		"listen":    l.listen(d),
+		"upstreams": l.upstreams(d),
+		"auth":      d.mapping(keys{"token": l.token(d)}),
+		"hosts":     d.list(d.host(&c.Hosts)),
+		"origins":   d.list(d.origin(&c.Origins)),
+		"metrics":   d.mapping(keys{"listen": d.metricsListen(&c.Metrics)}),
+		"errors":    oneOf(d, &c.Errors, ErrorsJSONRPC, ErrorsHTTP),
+		"drain":     d.durationOrZero(&c.Drain),
+		"limits": d.mapping(keys{
+			"body":        d.size(&c.Limits.Body, leastSize, mostSize),
+			"check_body":  d.size(&c.Limits.CheckBody, leastSize, mostSize),
+			"event":       d.size(&c.Limits.Event, leastSize, mostSize),
+			"max_streams": d.count(&c.Limits.MaxStreams, 1, 1_000_000),
+		}),
+	}
+}
+
+// The range of the limits on messages. Offsets into a message are 32 bits wide.
+const (
+	leastSize = 1 << 10
+	mostSize  = 1 << 30
+)
+
+// upstreams reads the mapping of names to upstreams.
+func (l *loader) upstreams(d *decoder) reader {
+	return func(at key, n *node) {
+		l.unknown = l.unknown || n.kind != kindMapping
+		d.each(at, n, func(name string, at key, n *node) {
+			before := len(d.faults)
+			l.claim(d, at, name)
+			u := defaultUpstream(name)
+			d.upstream(at, n, &u)
+			l.add(d, d.at(at, "url"), u, before)
+		})
+	}
+}
+
+func (d *decoder) upstream(at key, n *node, u *Upstream) {
+	known := d.settings(u)
+	known["url"] = d.url(u)
+	known["headers"] = d.headers(u, d.expandYAML)
+	d.mapping(known)(at, n)
+	if n.kind == kindMapping && !d.given(at, "url") {
+		d.fault(at, "url is missing")
+	}
+	d.checkUpstream(at, u)
+}
+
+// settings are the keys of an upstream that an entry of a servers file may have too.
+func (d *decoder) settings(u *Upstream) keys {
+	return keys{
+		"transport":       oneOf(d, &u.Transport, TransportHTTP, TransportSSE),
+		"oauth":           oneOf(d, &u.OAuth, OAuthRewrite, OAuthPassthrough),
+		"forward_cookies": d.boolean(&u.ForwardCookies),
+		"streams":         d.mapping(keys{"reopen": d.durationOrZero(&u.Streams.Reopen)}),
+		"pool": d.mapping(keys{
+			"max_connections": d.count(&u.Pool.MaxConnections, 1, math.MaxUint16),
+			"max_idle":        d.count(&u.Pool.MaxIdle, 1, math.MaxUint16),
+			"idle_timeout":    d.duration(&u.Pool.IdleTimeout),
+			"wait_timeout":    d.duration(&u.Pool.WaitTimeout),
+		}),
+		"timeouts": d.mapping(keys{
+			"connect":    d.duration(&u.Timeouts.Connect),
+			"first_byte": d.duration(&u.Timeouts.FirstByte),
+			"call":       d.duration(&u.Timeouts.Call),
+			"idle":       d.duration(&u.Timeouts.Idle),
+		}),
+	}
+}
+
+// checkUpstream checks what the settings below at say together. A default gives way to a limit that was set.
+func (d *decoder) checkUpstream(at key, u *Upstream) {
+	d.checkPool(at, &u.Pool)
+	d.checkTimeouts(at, &u.Timeouts)
+	if u.Transport == TransportSSE && d.given(at, "streams", "reopen") {
+		d.fault(d.at(at, "streams", "reopen"), "means nothing with transport sse, whose sessions end with their stream")
+	}
+}
+
+func (d *decoder) checkPool(at key, p *Pool) {
+	if !d.given(at, "pool", "max_idle") {
+		p.MaxIdle = min(p.MaxIdle, p.MaxConnections)
+		return
+	}
+	sound := d.sound(at, "pool", "max_idle") && d.sound(at, "pool", "max_connections")
+	if sound && p.MaxIdle > p.MaxConnections {
+		d.fault(d.at(at, "pool", "max_idle"), "must not be above max_connections (%d)", p.MaxConnections)
+	}
+}
+
+func (d *decoder) checkTimeouts(at key, t *Timeouts) {
+	if !d.sound(at, "timeouts", "call") {
+		return
+	}
+	for _, w := range []struct {
+		name  string
+		value *time.Duration
+	}{{"connect", &t.Connect}, {"first_byte", &t.FirstByte}, {"idle", &t.Idle}} {
+		switch {
+		case !d.given(at, "timeouts", w.name):
+			*w.value = min(*w.value, t.Call)
+		case d.sound(at, "timeouts", w.name) && *w.value > t.Call:
+			d.fault(d.at(at, "timeouts", w.name), "must not be above call (%s)", formatDuration(t.Call))
+		}
+	}
+}
