@@ -51,6 +51,7 @@ type Call struct {
 	Body     []byte      // the request body, whole; nil for GET and DELETE. Never changed after the call is made
 	Header   http.Header // all that goes to the server but Host, Content-Length and Accept-Encoding. Never changed
 	Target   *url.URL    // where to, if not to the upstream's endpoint; always of the endpoint's origin
+	Endpoint string      // LaneMessage: the id that the daemon minted for the stream on which answers come
 	Start    time.Time   // when the door had the head of the request
 }
 
@@ -122,6 +123,11 @@ type Event struct {
 	More    bool    // another whole event has been read already: Next will not block
 	Message Message // what a scan of Data found, on POST streams
 	Answer  bool    // Message is the answer to this call: the stream is about to end
+
+	// Failure, if not nil, makes this an event of the daemon's own with nothing else in it: the call FailedID, whose
+	// answer was due on this stream, gets this failure instead.
+	Failure  *Failure
+	FailedID []byte
 }
 
 // Caller answers calls: a stage, or the upstream itself. It returns a Result or a *Failure, never both, and no other
@@ -135,3 +141,7 @@ type CallerFunc func(ctx context.Context, c *Call) (*Result, error)
 
 // Call calls f.
 func (f CallerFunc) Call(ctx context.Context, c *Call) (*Result, error) { return f(ctx, c) }
+
+// Drainer is an Events that owes answers when the daemon stops. Drain returns at once; the stream then ends by itself as
+// soon as nothing is owed.
+type Drainer interface{ Drain() }

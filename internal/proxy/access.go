@@ -1,0 +1,111 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// requestIDs makes ids that tell requests apart over restarts too: they stand in the log and in error data.
+type requestIDs struct {
+	prefix string
+	n      atomic.Uint64
+}
+
+func newRequestIDs() requestIDs {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return requestIDs{prefix: hex.EncodeToString(b[:]) + "-"}
+}
+
+func (r *requestIDs) next() uint64 { return r.n.Add(1) }
+
+func (x *exchange) requestID() string { return x.door.ids.prefix + strconv.FormatUint(x.seq, 16) }
+
+// note keeps what went wrong for the access line and the metrics.
+func (x *exchange) note(f *mcp.Failure) {
+	x.failure = f
+	x.outcome = outcomeOfReason(f.Reason)
+}
+
+// finish counts the request and writes its access line. It runs when an agent's connection is aborted too.
+func (x *exchange) finish() {
+	took := time.Since(x.call.Start)
+	x.up.metrics.count(&x.call, x.outcome, took)
+	if x.failure != nil {
+		if f := x.failure; f.Code == mcp.CodeOverloaded {
+			x.door.opts.Metrics.shedding(x.up.Name, f.Reason)
+		}
+	}
+	level := slog.LevelInfo
+	if x.failure != nil && x.failure.Reason != mcp.ReasonCanceled && x.failure.Reason != mcp.ReasonDraining {
+		level = slog.LevelWarn
+	}
+	if x.door.log.Enabled(context.Background(), level) {
+		x.accessLine(level, took)
+	}
+}
+
+// accessLine says everything about one request that is no secret: no header values, no params, no session id.
+func (x *exchange) accessLine(level slog.Level, took time.Duration) {
+	c, t := &x.call, x.timing
+	attrs := make([]slog.Attr, 0, 24)
+	attrs = append(attrs,
+		slog.String("id", x.requestID()), slog.String("upstream", x.up.Name), slog.String("verb", x.r.Method),
+		slog.String("method", methodLabel(c)), slog.String("outcome", x.outcome.String()), slog.Int("status", x.status),
+		slog.String("era", c.Era.String()), slog.Int64("in", x.in), slog.Int64("out", x.out),
+		slog.Duration("took", took), slog.String("remote", x.r.RemoteAddr),
+	)
+	if c.Version != "" {
+		attrs = append(attrs, slog.String("version", clip(c.Version)))
+	}
+	for _, part := range [...]struct {
+		name string
+		d    time.Duration
+	}{{"queue", t.Queue}, {"connect", t.Connect}, {"ttfb", t.FirstByte}, {"answered", t.Upstream}} {
+		if part.d > 0 {
+			attrs = append(attrs, slog.Duration(part.name, part.d))
+		}
+	}
+	if c.Mismatch {
+		attrs = append(attrs, slog.Bool("mismatch", true))
+	}
+	if f := x.failure; f != nil {
+		attrs = append(attrs, slog.String("reason", string(f.Reason)), slog.String("sent", string(f.Sent)))
+		if f.Cause != nil {
+			attrs = append(attrs, slog.String("cause", f.Cause.Error()))
+		}
+	}
+	x.door.log.LogAttrs(context.Background(), level, "request", attrs...)
+}
+
+// serverTiming puts what is known of the time on the answer (W3C Server-Timing; milliseconds), beside the server's own.
+func (x *exchange) serverTiming(h http.Header, t mcp.Timing) {
+	var buf [160]byte
+	b := buf[:0]
+	b = appendTiming(b, "queue", t.Queue)
+	b = appendTiming(b, "connect", t.Connect)
+	b = appendTiming(b, "ttfb", t.FirstByte)
+	b = appendTiming(b, "upstream", t.Upstream)
+	b = appendTiming(b, "total", time.Since(x.call.Start))
+	const name = "Server-Timing"
+	h[name] = append(h[name][:len(h[name]):len(h[name])], string(b))
+}
+
+func appendTiming(b []byte, name string, d time.Duration) []byte {
+	if d <= 0 {
+		return b
+	}
+	if len(b) > 0 {
+		b = append(b, ", "...)
+	}
+	b = append(append(b, name...), ";dur="...)
+	return strconv.AppendFloat(b, float64(d.Microseconds())/1000, 'f', 3, 64)
+}

@@ -1,0 +1,169 @@
+package proxy
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// errSlowBody is a request body that did not arrive within the server's read deadline.
+var errSlowBody = errors.New("the request body did not arrive in time")
+
+// readBody reads a request body whole: streaming it to the server through net/http loses POSTs (golang/go #40747).
+// It returns a *mcp.Failure for a body over the limit, errSlowBody, or the error of an agent that left.
+func readBody(r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, tooLarge()
+	}
+	// A declared length is believed up to a point: the memory comes with the bytes.
+	const believed = 256 << 10
+	size := int64(4 << 10)
+	if r.ContentLength >= 0 {
+		size = min(r.ContentLength, believed)
+	}
+	// One byte more than the body, so that the read that finds its end needs no growth.
+	body := make([]byte, 0, size+1)
+	for {
+		n, err := r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case int64(len(body)) > limit:
+			return nil, tooLarge()
+		case err == io.EOF:
+			return body, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, errSlowBody
+		case err != nil:
+			return nil, err
+		}
+		if len(body) == cap(body) {
+			grown := make([]byte, len(body), min(2*int64(cap(body)), limit+1)+512)
+			copy(grown, body)
+			body = grown
+		}
+	}
+}
+
+func tooLarge() *mcp.Failure {
+	return &mcp.Failure{
+		Code: mcp.CodeTooLarge, Reason: mcp.ReasonBodyTooLarge, Sent: mcp.SentNo,
+		Message: "the request body is over limits.body",
+	}
+}
+
+// decode scans the body and settles what the call is. The call is complete after it, and nobody changes it again.
+func (x *exchange) decode(body []byte) *mcp.Failure {
+	c := &x.call
+	c.Body = body
+	err := mcp.Scan(body, &c.Message)
+	c.Version = header(x.r.Header, "Mcp-Protocol-Version")
+	c.Era = mcp.EraOf(c.Version)
+	if err != nil {
+		return scanFailure(err)
+	}
+	if v, ok := mcp.Text(c.Message.ProtocolVersion.Of(body)); ok && mcp.EraOf(v) == mcp.EraModern {
+		c.Era = mcp.EraModern
+		c.Mismatch = v != c.Version
+		c.Version = v
+	}
+	if c.Era == mcp.EraModern && !c.Mismatch {
+		c.Mismatch = namesDiffer(x.r.Header, &c.Message, body)
+	}
+	if c.Message.Kind == mcp.KindBatch && !takesArrays(x.r.Header) {
+		return &mcp.Failure{
+			Code: mcp.CodeInvalidRequest, Reason: mcp.ReasonInvalidMessage, Sent: mcp.SentNo,
+			Message: "an array of messages is allowed in protocol version " + mcp.Version20250326 + " only",
+		}
+	}
+	c.Lane = laneOf(&c.Message)
+	if x.up.OldTransport {
+		c.Lane = mcp.LaneMessage
+	}
+	return nil
+}
+
+func scanFailure(err error) *mcp.Failure {
+	f := &mcp.Failure{Code: mcp.CodeParse, Reason: mcp.ReasonParse, Sent: mcp.SentNo, Message: "Parse error: " + err.Error()}
+	var scan *mcp.ScanError
+	if errors.As(err, &scan) && scan.Invalid {
+		f.Code, f.Reason, f.Message = mcp.CodeInvalidRequest, mcp.ReasonInvalidMessage, "Invalid Request: "+err.Error()
+	}
+	return f
+}
+
+func laneOf(m *mcp.Message) mcp.Lane {
+	switch m.Kind {
+	case mcp.KindBatch:
+		return mcp.LaneBatch
+	case mcp.KindNotification:
+		return mcp.LaneNotification
+	case mcp.KindResult, mcp.KindError:
+		return mcp.LaneResponse
+	}
+	if m.Method == mcp.MethodSubscriptionsListen {
+		return mcp.LaneListen
+	}
+	return mcp.LaneRequest
+}
+
+// takesArrays reports whether the agent speaks the one version with JSON-RPC batches (2025-03-26, basic/transports); no
+// version header counts as that version (2025-06-18, basic/transports, "Protocol Version Header").
+func takesArrays(h http.Header) bool {
+	v := header(h, "Mcp-Protocol-Version")
+	return v == "" || v == mcp.Version20250326
+}
+
+// namesDiffer reports whether `Mcp-Method` or `Mcp-Name` say something else than the body (2026-07-28, basic/transports/
+// streamable-http, SEP-2243). Only requests carry them.
+func namesDiffer(h http.Header, m *mcp.Message, body []byte) bool {
+	if m.Kind != mcp.KindRequest {
+		return false
+	}
+	if !headerIs(h, "Mcp-Method", m.MethodName.Of(body)) {
+		return true
+	}
+	switch m.Method {
+	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
+		return !headerIs(h, "Mcp-Name", m.Name.Of(body))
+	case mcp.MethodResourcesRead:
+		return !headerIs(h, "Mcp-Name", m.URI.Of(body))
+	}
+	return false
+}
+
+// headerIs reports whether the header is there once and its value, decoded, is the JSON string token.
+func headerIs(h http.Header, name string, token []byte) bool {
+	values := h[name]
+	return len(values) == 1 && mcp.TextIs(token, decodeSentinel(values[0]))
+}
+
+// decodeSentinel undoes the base64 form of values that are not visible ASCII: `=?base64?...?=` (SEP-2243). A value that
+// only looks like it stays as it is.
+func decodeSentinel(v string) string {
+	rest, ok := strings.CutPrefix(v, "=?base64?")
+	if !ok {
+		return v
+	}
+	rest, ok = strings.CutSuffix(rest, "?=")
+	if !ok {
+		return v
+	}
+	text, err := base64.StdEncoding.Strict().DecodeString(rest)
+	if err != nil {
+		return v
+	}
+	return string(text)
+}
+
+// header returns the first value under a canonical name, without canonicalising it again.
+func header(h http.Header, canonical string) string {
+	if v := h[canonical]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}

@@ -1,0 +1,268 @@
+// Package proxy is the door: the HTTP side that agents see.
+//
+// It checks who may come in (Host, Origin, token, sizes), decodes each request once into an mcp.Call, hands it to the
+// upstream's stages, and writes what comes back: a whole answer, a stream of events, or a failure in the shape that MCP
+// clients understand. It promises that an agent cannot tell it from the server but for the headers it adds, that a
+// failure is never a silent close, and that everything from outside is bounded.
+//
+// What to do with a call (sessions, connections, retries) is the business of the stages behind mcp.Caller.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Options are what a Door needs. Upstreams, Metrics and BodyLimit are required.
+type Options struct {
+	Upstreams []Upstream
+
+	Hosts   []string // host names beside localhost and loopback addresses, without port
+	Origins []string // allowed Origin values, exactly as browsers send them
+	Token   string   // the daemon's own token; "" means none is asked for
+
+	BodyLimit  int64         // bytes of a request body
+	MaxStreams int           // open GET and listen streams; 0 means no limit
+	ErrorsHTTP bool          // `errors: http`: failures of requests carry their HTTP status instead of 200
+	KeepAlive  time.Duration // a comment on a stream that was quiet for so long; 0 means 15 s
+
+	Metrics        *Metrics
+	MetricsHandler http.Handler // served on /metrics; nil where metrics have a listener of their own
+	MetricsToken   bool         // /metrics wants the token too
+
+	Log *slog.Logger // nil means silent
+}
+
+// Upstream is one server as the door knows it.
+type Upstream struct {
+	Name           string
+	URL            *url.URL
+	Caller         mcp.Caller
+	Headers        http.Header // set on every request, in place of the agent's of the same name
+	ForwardCookies bool        // `forward_cookies`
+	RewriteOAuth   bool        // `oauth: rewrite`
+	OldTransport   bool        // `transport: sse`: POSTs go to /mcp/<name>/message/<id>
+}
+
+// Door is the HTTP handler of the daemon. Make one with New.
+type Door struct {
+	opts      Options
+	log       *slog.Logger
+	upstreams map[string]*upstream
+	only      *upstream // the one behind the alias /mcp, if there is just one
+	guard     *guard
+	streams   *streams
+	handler   http.Handler
+	ids       requestIDs
+	draining  atomic.Bool
+	refusals  perSecond // keeps the log of refusals short
+}
+
+// upstream is an Upstream with what the door remembers of it.
+type upstream struct {
+	Upstream
+	metrics  *upstreamMetrics
+	metadata atomic.Pointer[url.URL] // the last resource_metadata of the upstream's own origin (see oauth.go)
+}
+
+// New builds the door. It fails on options that contradict each other.
+func New(o Options) (*Door, error) {
+	if o.BodyLimit <= 0 || o.Metrics == nil {
+		return nil, errors.New("proxy: BodyLimit and Metrics are required")
+	}
+	if o.KeepAlive == 0 {
+		o.KeepAlive = 15 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Door{
+		opts:      o,
+		log:       o.Log,
+		upstreams: make(map[string]*upstream, len(o.Upstreams)),
+		guard:     newGuard(o),
+		streams:   newStreams(o.MaxStreams),
+		ids:       newRequestIDs(),
+	}
+	for _, u := range o.Upstreams {
+		if _, twice := d.upstreams[u.Name]; twice {
+			return nil, fmt.Errorf("proxy: two upstreams named %q", u.Name)
+		}
+		d.upstreams[u.Name] = &upstream{Upstream: u, metrics: o.Metrics.upstream(u.Name)}
+	}
+	if len(o.Upstreams) == 1 {
+		d.only = d.upstreams[o.Upstreams[0].Name]
+	}
+	d.handler = d.routes()
+	return d, nil
+}
+
+// ServeHTTP answers one request of an agent.
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.handler.ServeHTTP(w, r) }
+
+// Drain makes the door not ready and ends its GET and listen streams, without a completion result, so that agents
+// reconnect elsewhere or later. Streams that still owe answers (HTTP+SSE) end when those are given. Calls go on; the
+// server's base context ends them at the deadline.
+func (d *Door) Drain() {
+	d.draining.Store(true)
+	d.streams.drain()
+}
+
+const (
+	metadataPath = "/.well-known/oauth-protected-resource/mcp"
+	endpointPath = "/mcp"
+)
+
+func (d *Door) routes() http.Handler {
+	r := chi.NewRouter()
+	r.Get("/healthz", d.healthz)
+	r.Get("/readyz", d.readyz)
+	if d.opts.MetricsHandler != nil {
+		r.Method(http.MethodGet, "/metrics", d.guarded(d.serveMetrics))
+	}
+	r.Handle(endpointPath, d.guarded(d.serveAlias))
+	r.Handle(endpointPath+"/{name}", d.guarded(d.serveEndpoint))
+	r.Handle(endpointPath+"/{name}/message/{id}", d.guarded(d.serveMessage))
+	r.Handle(metadataPath, d.guarded(d.serveAliasMetadata))
+	r.Handle(metadataPath+"/{name}", d.guarded(d.serveMetadata))
+	r.NotFound(d.guarded(d.notFound))
+	r.MethodNotAllowed(d.guarded(d.notAllowed))
+	return r
+}
+
+func (d *Door) healthz(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") }
+
+func (d *Door) readyz(w http.ResponseWriter, _ *http.Request) {
+	if d.draining.Load() {
+		plain(w, http.StatusServiceUnavailable, "draining")
+		return
+	}
+	plain(w, http.StatusOK, "ready")
+}
+
+func (d *Door) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	h := d.opts.MetricsHandler
+	if d.opts.MetricsToken {
+		h = d.WithToken(h)
+	}
+	h.ServeHTTP(w, r)
+}
+
+// WithToken lets only requests with the daemon's token through to next: in its own headers, or as `Authorization:
+// Bearer`, which scrapers can send.
+func (d *Door) WithToken(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !d.guard.hasToken(r, true) {
+			d.refuse(w, r, refusedToken)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (d *Door) serveAlias(w http.ResponseWriter, r *http.Request) {
+	if d.only == nil {
+		d.notFound(w, r)
+		return
+	}
+	d.serve(w, r, d.only, true)
+}
+
+func (d *Door) serveEndpoint(w http.ResponseWriter, r *http.Request) {
+	u, ok := d.upstreams[chi.URLParam(r, "name")]
+	if !ok {
+		d.notFound(w, r)
+		return
+	}
+	d.serve(w, r, u, false)
+}
+
+// serveMessage takes the POSTs of the HTTP+SSE transport (2024-11-05, basic/transports): the path is the one that the
+// stage wrote into the stream's endpoint event.
+func (d *Door) serveMessage(w http.ResponseWriter, r *http.Request) {
+	u, ok := d.upstreams[chi.URLParam(r, "name")]
+	if !ok || !u.OldTransport {
+		d.notFound(w, r)
+		return
+	}
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		plain(w, http.StatusMethodNotAllowed, "only POST here")
+		return
+	}
+	x := d.begin(w, r, u)
+	x.call.Endpoint = chi.URLParam(r, "id")
+	x.post()
+}
+
+func (d *Door) serve(w http.ResponseWriter, r *http.Request, u *upstream, alias bool) {
+	switch r.Method {
+	case http.MethodPost, http.MethodGet, http.MethodDelete:
+	default:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		d.opts.Metrics.refused[refusedVerb].Inc()
+		plain(w, http.StatusMethodNotAllowed, "use GET, POST or DELETE")
+		return
+	}
+	x := d.begin(w, r, u)
+	x.alias = alias
+	switch r.Method {
+	case http.MethodPost:
+		x.post()
+	case http.MethodGet:
+		x.get()
+	default:
+		x.end()
+	}
+}
+
+func (d *Door) notFound(w http.ResponseWriter, r *http.Request) {
+	d.opts.Metrics.refused[refusedPath].Inc()
+	text := "nothing here: MCP servers are at /mcp/<name>"
+	if name, ok := strings.CutPrefix(r.URL.Path, endpointPath+"/"); ok && !strings.Contains(name, "/") {
+		text = fmt.Sprintf("no upstream named %q is configured", name)
+	} else if r.URL.Path == endpointPath && d.only == nil {
+		text = "there are several upstreams: use /mcp/<name>"
+	}
+	plain(w, http.StatusNotFound, text)
+}
+
+func (d *Door) notAllowed(w http.ResponseWriter, _ *http.Request) {
+	d.opts.Metrics.refused[refusedVerb].Inc()
+	plain(w, http.StatusMethodNotAllowed, "this path does not take that method")
+}
+
+// plain writes a one-line text answer in the daemon's own name.
+func plain(w http.ResponseWriter, status int, text string) {
+	body := "fluentd-perf: " + text + "\n"
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Del("Content-Length")
+	w.WriteHeader(status)
+	// An agent that has left reads nothing; there is nobody to tell.
+	_, _ = w.Write([]byte(body))
+}
+
+// failureOf returns err as the *mcp.Failure that every stage returns; anything else is a bug in a stage.
+func failureOf(err error) *mcp.Failure {
+	var f *mcp.Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	if errors.Is(err, context.Canceled) {
+		return &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Cause: err}
+	}
+	panic(fmt.Sprintf("proxy: a stage returned a %T that is no *mcp.Failure: %v (this is a bug)", err, err))
+}

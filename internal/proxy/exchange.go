@@ -1,0 +1,252 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Header values that never change, shared by all answers.
+var (
+	jsonType  = []string{"application/json"}
+	noBuffers = []string{"no"}
+)
+
+// exchange is one request of an agent on its way through the door and back. It belongs to the handler's goroutine.
+type exchange struct {
+	door  *Door
+	up    *upstream
+	w     http.ResponseWriter
+	r     *http.Request
+	alias bool // reached by /mcp
+	call  mcp.Call
+
+	// What came of it, for the access line and the metrics.
+	seq     uint64
+	status  int
+	in, out int64
+	outcome outcome
+	failure *mcp.Failure
+	timing  mcp.Timing
+}
+
+func (d *Door) begin(w http.ResponseWriter, r *http.Request, u *upstream) *exchange {
+	return &exchange{
+		door: d, up: u, w: w, r: r, seq: d.ids.next(),
+		call: mcp.Call{Upstream: u.Name, Start: time.Now()},
+	}
+}
+
+// post relays one POST.
+func (x *exchange) post() {
+	if !x.door.authorized(x.w, x.r, x.up) {
+		return
+	}
+	defer x.finish()
+	body, err := readBody(x.r, x.door.opts.BodyLimit)
+	x.in = int64(len(body))
+	if err != nil {
+		x.failBody(err)
+		return
+	}
+	x.clearReadDeadline()
+	if f := x.decode(body); f != nil {
+		x.fail(f)
+		return
+	}
+	x.call.Header = x.outHeader(x.r.Header, x.call.Era, x.call.Mismatch)
+	if x.call.Lane.Long() {
+		x.long()
+		return
+	}
+	if x.door.draining.Load() {
+		x.fail(drainFailure())
+		return
+	}
+	x.relay(x.r.Context())
+}
+
+// get relays a GET: the session's stream, or what the server says instead.
+func (x *exchange) get() {
+	if !x.door.authorized(x.w, x.r, x.up) {
+		return
+	}
+	defer x.finish()
+	x.headOnly(mcp.LaneStream)
+	x.long()
+}
+
+// end relays a DELETE: the end of a session.
+func (x *exchange) end() {
+	if !x.door.authorized(x.w, x.r, x.up) {
+		return
+	}
+	defer x.finish()
+	x.headOnly(mcp.LaneEnd)
+	x.relay(x.r.Context())
+}
+
+// headOnly makes the call of a request without a body.
+func (x *exchange) headOnly(lane mcp.Lane) {
+	x.clearReadDeadline()
+	x.call.Lane = lane
+	x.call.Version = header(x.r.Header, "Mcp-Protocol-Version")
+	x.call.Era = mcp.EraOf(x.call.Version)
+	x.call.Header = x.outHeader(x.r.Header, x.call.Era, false)
+}
+
+// long relays a stream that stays open: it takes a place among the streams first.
+func (x *exchange) long() {
+	st, ctx, f := x.door.streams.begin(x.r.Context())
+	if f != nil {
+		x.fail(f)
+		return
+	}
+	defer x.door.streams.end(st)
+	res, err := x.up.Caller.Call(ctx, &x.call)
+	if err != nil {
+		x.fail(x.withReason(ctx, err))
+		return
+	}
+	defer res.Close()
+	if d, ok := res.Events.(mcp.Drainer); ok {
+		x.door.streams.owesAnswers(st, d)
+	}
+	if res.Events != nil {
+		x.up.metrics.streams.Inc()
+		defer x.up.metrics.streams.Dec()
+	}
+	x.answer(res)
+}
+
+// relay hands the call on and writes what comes back.
+func (x *exchange) relay(ctx context.Context) {
+	res, err := x.up.Caller.Call(ctx, &x.call)
+	if err != nil {
+		x.fail(failureOf(err))
+		return
+	}
+	defer res.Close()
+	x.answer(res)
+}
+
+// withReason turns the cancellation of a stream's context into its cause: the drain, say.
+func (x *exchange) withReason(ctx context.Context, err error) *mcp.Failure {
+	f := failureOf(err)
+	var cause *mcp.Failure
+	if f.Reason == mcp.ReasonCanceled && errors.As(context.Cause(ctx), &cause) {
+		return cause
+	}
+	return f
+}
+
+// failBody answers a request whose body did not come, or came too large. What is left of it is not read, so the
+// connection cannot be used again.
+func (x *exchange) failBody(err error) {
+	x.w.Header().Set("Connection", "close")
+	var f *mcp.Failure
+	switch {
+	case errors.As(err, &f):
+		x.fail(f)
+	case errors.Is(err, errSlowBody):
+		x.status, x.outcome = http.StatusRequestTimeout, outcomeSlowBody
+		plain(x.w, x.status, err.Error())
+	default:
+		x.fail(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentNo, Cause: err})
+	}
+}
+
+// clearReadDeadline takes off the deadline that the server set for reading the request: what follows may take long, and
+// net/http watches the connection with a read meanwhile.
+func (x *exchange) clearReadDeadline() {
+	// Only a ResponseWriter that has no deadlines (a recorder in a test) refuses.
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
+}
+
+// answer writes a result: whole, as events, or as it comes.
+func (x *exchange) answer(res *mcp.Result) {
+	x.timing = res.Timing
+	x.status = res.Status
+	if res.Status == http.StatusUnauthorized || res.Status == http.StatusForbidden {
+		x.rewriteChallenge(res.Header)
+	}
+	h := x.w.Header()
+	copyAnswerHeader(h, res.Header, len(h["Access-Control-Allow-Origin"]) > 0)
+	switch {
+	case res.Events != nil:
+		x.answerEvents(res)
+	case res.Raw != nil:
+		x.serverTiming(h, res.Timing)
+		x.outcome = outcomeOfStatus(res.Status)
+		x.answerRaw(res)
+	default:
+		x.serverTiming(h, res.Timing)
+		x.outcome = outcomeOf(res)
+		x.answerBody(h, res)
+	}
+}
+
+func (x *exchange) answerBody(h http.Header, res *mcp.Result) {
+	if bodyAllowed(res.Status) {
+		h["Content-Length"] = []string{strconv.Itoa(len(res.Body))}
+	}
+	const fitsTheSocket = 32 << 10
+	if len(res.Body) > fitsTheSocket {
+		x.setWriteDeadline(time.Now().Add(writeTimeout))
+		defer x.setWriteDeadline(time.Time{})
+	}
+	x.w.WriteHeader(res.Status)
+	if len(res.Body) > 0 {
+		x.write(res.Body)
+	}
+}
+
+// answerRaw passes a large body on as it comes. If it breaks off, so does the agent's connection: an end would make a
+// whole answer of it.
+func (x *exchange) answerRaw(res *mcp.Result) {
+	x.w.WriteHeader(res.Status)
+	buf := make([]byte, 32<<10)
+	defer x.setWriteDeadline(time.Time{})
+	for {
+		n, err := res.Raw.Read(buf)
+		if n > 0 {
+			x.setWriteDeadline(time.Now().Add(writeTimeout))
+			if x.write(buf[:n]) != nil {
+				x.note(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes})
+				return
+			}
+		}
+		if err != nil {
+			if !isEOF(err) {
+				x.note(failureOf(err))
+				x.abort()
+			}
+			return
+		}
+	}
+}
+
+// writeTimeout bounds one write to an agent that does not read, where an upstream's connection waits behind it.
+const writeTimeout = time.Minute
+
+func (x *exchange) setWriteDeadline(t time.Time) {
+	_ = http.NewResponseController(x.w).SetWriteDeadline(t)
+}
+
+func (x *exchange) write(b []byte) error {
+	n, err := x.w.Write(b)
+	x.out += int64(n)
+	return err
+}
+
+// abort ends the agent's connection in the middle, which no client takes for an answer.
+func (x *exchange) abort() { panic(http.ErrAbortHandler) }
+
+// bodyAllowed reports whether an answer of the status has a body (RFC 9110, 6.4.1).
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}

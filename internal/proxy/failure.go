@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// What an agent is told to wait where the daemon has an opinion.
+const (
+	streamRetryAfter = 5 * time.Second
+	drainRetryAfter  = 2 * time.Second
+)
+
+// httpStatus returns the HTTP status that belongs to a failure's code (design/wire.md, "Errors made by the daemon").
+func httpStatus(code int) int {
+	switch code {
+	case mcp.CodeSessionRestart:
+		return http.StatusGone
+	case mcp.CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case mcp.CodeOverloaded:
+		return http.StatusTooManyRequests
+	case mcp.CodeBadGateway:
+		return http.StatusBadGateway
+	case mcp.CodeUnavailable:
+		return http.StatusServiceUnavailable
+	case mcp.CodeDeadlinePassed:
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusBadRequest
+}
+
+// shape says how a failure is told, for what clients understand (reference/mcp-protocol.md, 4.4).
+type shape struct {
+	status int
+	withID bool
+}
+
+// shapeOf is the one place that knows the shapes. A request is told in a 200, which every client turns into a structured
+// error; everything that is no request, and what is wrong with the message itself, by status.
+func (x *exchange) shapeOf(f *mcp.Failure) shape {
+	status := httpStatus(f.Code)
+	switch {
+	case f.Code < 0 || f.Code == mcp.CodeTooLarge:
+		return shape{status, true}
+	case x.call.Lane == mcp.LaneMessage:
+		return shape{status, true}
+	case x.call.Lane != mcp.LaneRequest && x.call.Lane != mcp.LaneListen:
+		return shape{status, false}
+	case x.call.Method() == mcp.MethodServerDiscover:
+		// No client may take the server for a legacy one because of a 4xx of ours.
+		if status == http.StatusTooManyRequests {
+			status = http.StatusServiceUnavailable
+		}
+		return shape{status, true}
+	case x.door.opts.ErrorsHTTP:
+		return shape{status, true}
+	}
+	return shape{http.StatusOK, true}
+}
+
+// fail tells the agent of a failure where no byte of an answer has been written yet.
+func (x *exchange) fail(f *mcp.Failure) {
+	x.note(f)
+	switch {
+	case f.Reason == mcp.ReasonCanceled:
+		// Nobody is there. Should somebody be, an aborted connection is no made-up success.
+		x.abort()
+	case x.call.Lane == mcp.LaneStream:
+		x.failStream(f)
+		return
+	case x.call.Lane == mcp.LaneFetch:
+		x.status = httpStatus(f.Code)
+		plain(x.w, x.status, f.Message)
+		return
+	}
+	s := x.shapeOf(f)
+	h := x.w.Header()
+	h["Content-Type"] = jsonType
+	if s.status != http.StatusOK && f.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
+	}
+	var id []byte
+	if s.withID {
+		id = x.call.ID()
+	}
+	body := x.errorMessage(f, id)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	x.status = s.status
+	x.w.WriteHeader(s.status)
+	x.write(body)
+}
+
+// failStream answers a GET that got no stream: in text, which leaves a client's session alone. At the drain the
+// connection is closed instead: a refused connection is retried, a 503 ends a Go client's session.
+func (x *exchange) failStream(f *mcp.Failure) {
+	if f.Reason == mcp.ReasonDraining {
+		x.abort()
+	}
+	status := http.StatusServiceUnavailable
+	if f.Reason == mcp.ReasonBadAnswer || f.Reason == mcp.ReasonRedirect {
+		status = http.StatusBadGateway
+	}
+	x.status = status
+	if f.RetryAfter > 0 {
+		x.w.Header().Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
+	}
+	plain(x.w, status, f.Message+" ("+strconv.Itoa(f.Code)+" "+string(f.Reason)+")")
+}
+
+// errorData is the data member of the daemon's errors: what an agent, or the person behind it, can act on.
+type errorData struct {
+	Source       string `json:"source"`
+	Upstream     string `json:"upstream"`
+	Reason       string `json:"reason"`
+	Sent         string `json:"sent"`
+	RetryAfterMs int64  `json:"retryAfterMs,omitempty"`
+	RequestID    string `json:"requestId"`
+}
+
+// rpcError is the error member of the daemon's errors.
+type rpcError struct {
+	Code    int       `json:"code"`
+	Message string    `json:"message"`
+	Data    errorData `json:"data"`
+}
+
+// errorMessage makes a JSON-RPC error with the id's own bytes. A nil id leaves the member out (2025-11-25 and later: an
+// id that could not be read is omitted).
+func (x *exchange) errorMessage(f *mcp.Failure, id []byte) []byte {
+	body, err := json.Marshal(rpcError{f.Code, f.Message, errorData{
+		Source: "fluentd-perf", Upstream: x.up.Name, Reason: string(f.Reason), Sent: string(f.Sent),
+		RetryAfterMs: f.RetryAfter.Milliseconds(), RequestID: x.requestID(),
+	}})
+	if err != nil {
+		panic("proxy: an error could not be encoded (this is a bug): " + err.Error())
+	}
+	out := make([]byte, 0, len(body)+len(id)+40)
+	out = append(out, `{"jsonrpc":"2.0",`...)
+	if id != nil {
+		out = append(append(append(out, `"id":`...), id...), ',')
+	}
+	out = append(append(out, `"error":`...), body...)
+	return append(out, '}')
+}

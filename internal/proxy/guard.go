@@ -1,0 +1,179 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// TokenHeader carries the daemon's own token where Proxy-Authorization cannot be set.
+const TokenHeader = "Fluentd-Perf-Token"
+
+// guard decides who may come in. It is read-only after newGuard.
+type guard struct {
+	hosts     map[string]bool // lower case, without port
+	origins   map[string]bool
+	token     string
+	tokenHash [sha256.Size]byte
+}
+
+func newGuard(o Options) *guard {
+	g := &guard{
+		hosts:   map[string]bool{"localhost": true},
+		origins: make(map[string]bool, len(o.Origins)),
+		token:   o.Token, tokenHash: sha256.Sum256([]byte(o.Token)),
+	}
+	for _, h := range o.Hosts {
+		g.hosts[strings.ToLower(strings.Trim(h, "[]"))] = true
+	}
+	for _, origin := range o.Origins {
+		g.origins[strings.ToLower(origin)] = true
+	}
+	return g
+}
+
+// guarded wraps a handler with the door's checks of Host and Origin, against DNS rebinding and foreign web pages
+// (2025-11-25 and 2026-07-28, basic/transports, "Security Warning"): 403, whatever the path. Listed origins get their
+// CORS headers.
+func (d *Door) guarded(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !d.guard.allowsHost(r.Host) {
+			d.refuse(w, r, refusedHost)
+			return
+		}
+		if origins, present := r.Header["Origin"]; present {
+			if len(origins) != 1 || !d.guard.origins[strings.ToLower(origins[0])] {
+				d.refuse(w, r, refusedOrigin)
+				return
+			}
+			allowOrigin(w.Header(), origins[0])
+			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+				preflight(w, r)
+				return
+			}
+		}
+		next(w, r)
+	}
+}
+
+// allowsHost reports whether a Host header names this daemon: a loopback address, localhost, or a configured host, with
+// any port.
+func (g *guard) allowsHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	if g.hosts[host] {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// hasToken reports whether the request proves itself to the daemon. `Authorization` counts only where bearer says so: on
+// other paths it belongs to the server.
+func (g *guard) hasToken(r *http.Request, bearer bool) bool {
+	if g.token == "" || g.isToken(r.Header.Get(TokenHeader)) || g.isBearer(r.Header.Get("Proxy-Authorization")) {
+		return true
+	}
+	return bearer && g.isBearer(r.Header.Get("Authorization"))
+}
+
+func (g *guard) isBearer(value string) bool {
+	scheme, token, ok := strings.Cut(value, " ")
+	return ok && strings.EqualFold(scheme, "bearer") && g.isToken(strings.TrimSpace(token))
+}
+
+// isToken compares in constant time; the hashes make the lengths equal.
+func (g *guard) isToken(token string) bool {
+	h := sha256.Sum256([]byte(token))
+	return subtle.ConstantTimeCompare(h[:], g.tokenHash[:]) == 1
+}
+
+// authorized checks the daemon's token for an upstream and answers 403 if it is missing or wrong: never 401, which would
+// start OAuth in the agent.
+func (d *Door) authorized(w http.ResponseWriter, r *http.Request, u *upstream) bool {
+	if d.guard.token == "" || d.guard.hasToken(r, u.replacesAuthorization()) {
+		return true
+	}
+	d.refuse(w, r, refusedToken)
+	return false
+}
+
+func (u *upstream) replacesAuthorization() bool { return len(u.Headers["Authorization"]) > 0 }
+
+// refusal says why the door did not let a request in.
+type refusal int
+
+const (
+	refusedHost refusal = iota
+	refusedOrigin
+	refusedToken
+	refusedPath
+	refusedVerb
+	refusalCount
+)
+
+var refusalNames = [refusalCount]string{"host", "origin", "token", "path", "verb"}
+
+var refusalTexts = [refusalCount]string{
+	refusedHost:   "this Host is not served here (see `hosts` in the configuration)",
+	refusedOrigin: "this Origin is not allowed (see `origins` in the configuration)",
+	refusedToken:  "the daemon's token is missing or wrong: send it as `Proxy-Authorization: Bearer <token>` or `" + TokenHeader + ": <token>`",
+}
+
+// refuse answers 403, counts, and logs at most one line a second: whoever is refused may be hostile and many.
+func (d *Door) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
+	d.opts.Metrics.refused[why].Inc()
+	if d.refusals.allow(time.Now()) {
+		d.log.Warn("refused at the door", "why", refusalNames[why], "host", clip(r.Host), "origin", clip(r.Header.Get("Origin")),
+			"remote", r.RemoteAddr)
+	}
+	plain(w, http.StatusForbidden, refusalTexts[why])
+}
+
+// clip bounds what a stranger can write into the log.
+func clip(s string) string {
+	const most = 100
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}
+
+// perSecond lets one event a second through.
+type perSecond struct{ last atomic.Int64 }
+
+func (p *perSecond) allow(now time.Time) bool {
+	second, last := now.Unix(), p.last.Load()
+	return second != last && p.last.CompareAndSwap(last, second)
+}
+
+const exposedHeaders = "Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID, WWW-Authenticate, Retry-After, Server-Timing, Cache-Status"
+
+// allowOrigin sets the CORS headers that let a listed web page read the answer.
+func allowOrigin(h http.Header, origin string) {
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", exposedHeaders)
+	h.Add("Vary", "Origin")
+}
+
+// preflight answers a listed origin's OPTIONS: any header may be sent, since `Mcp-Param-*` names are the server's.
+func preflight(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
+	if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+		h.Set("Access-Control-Allow-Headers", asked)
+	}
+	if r.Header.Get("Access-Control-Request-Private-Network") == "true" {
+		h.Set("Access-Control-Allow-Private-Network", "true")
+	}
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+}

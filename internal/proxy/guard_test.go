@@ -1,0 +1,159 @@
+package proxy_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/proxy"
+)
+
+// TestHostAndOrigin holds the door's checks against DNS rebinding and foreign web pages.
+func TestHostAndOrigin(t *testing.T) {
+	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) {
+		o.Hosts = []string{"Box.Example"}
+		o.Origins = []string{"http://localhost:6274"}
+	})
+	for _, c := range []struct {
+		host, origin string
+		status       int
+	}{
+		{"localhost", "", 200}, {"LOCALHOST:1", "", 200}, {"127.0.0.1:80", "", 200}, {"127.8.9.1", "", 200},
+		{"[::1]:7300", "", 200}, {"[::1]", "", 200}, {"box.example:99", "", 200},
+		{"evil.example", "", 403}, {"127.0.0.1.evil.example", "", 403}, {"10.0.0.1", "", 403}, {"localhost.evil", "", 403},
+		{"[::2]", "", 403}, {"localhost", "http://localhost:6274", 200}, {"localhost", "http://evil.example", 403},
+		{"localhost", "null", 403}, {"localhost", "http://localhost", 403},
+	} {
+		h := []string{"Host", c.host}
+		if c.origin != "" {
+			h = append(h, "Origin", c.origin)
+		}
+		if a := do(t, "POST", base+"/mcp/s", listTools, h...); a.status != c.status {
+			t.Errorf("Host %q Origin %q: %d, want %d", c.host, c.origin, a.status, c.status)
+		}
+	}
+	if a := do(t, "GET", base+"/healthz", "", "Host", "evil.example"); a.status != 200 {
+		t.Errorf("healthz is exempt, got %d", a.status)
+	}
+}
+
+// TestCORS holds that a listed origin's browser can connect.
+func TestCORS(t *testing.T) {
+	const origin = "http://localhost:6274"
+	_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+		r := jsonResult("{}")
+		r.Header["Access-Control-Allow-Origin"] = []string{"*"}
+		return r, nil
+	}, func(o *proxy.Options) { o.Origins = []string{origin}; o.Token = "secret" })
+	a := do(t, "OPTIONS", base+"/mcp/s", "", "Origin", origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "mcp-session-id,x")
+	if a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != origin || a.header.Get("Access-Control-Allow-Headers") != "mcp-session-id,x" ||
+		!strings.Contains(a.header.Get("Access-Control-Allow-Methods"), "DELETE") {
+		t.Errorf("preflight %d %v", a.status, a.header)
+	}
+	a = do(t, "POST", base+"/mcp/s", listTools, "Origin", origin, proxy.TokenHeader, "secret")
+	if v := a.header["Access-Control-Allow-Origin"]; len(v) != 1 || v[0] != origin {
+		t.Errorf("Allow-Origin %v", v)
+	}
+	if !strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "Mcp-Session-Id") {
+		t.Errorf("exposes %v", a.header)
+	}
+}
+
+// TestToken holds how an agent proves itself, that no proof is 401, and that the proof goes no further.
+func TestToken(t *testing.T) {
+	var sent http.Header
+	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
+		sent = c.Header
+		return jsonResult("{}"), nil
+	}
+	_, base := newDoor(t, call, func(o *proxy.Options) {
+		o.Token = "secret"
+		own := o.Upstreams[0]
+		own.Name, own.Headers = "own", http.Header{"Authorization": {"Bearer configured"}}
+		o.Upstreams = append(o.Upstreams, own)
+	})
+	for _, c := range []struct {
+		path, name, value string
+		status            int
+	}{
+		{"/mcp/s", "X", "", 403},
+		{"/mcp/s", proxy.TokenHeader, "secret", 200}, {"/mcp/s", proxy.TokenHeader, "secre", 403},
+		{"/mcp/s", "Proxy-Authorization", "Bearer secret", 200}, {"/mcp/s", "Proxy-Authorization", "bearer  secret", 200},
+		{"/mcp/s", "Proxy-Authorization", "Basic secret", 403},
+		{"/mcp/s", "Authorization", "Bearer secret", 403}, {"/mcp/own", "Authorization", "Bearer secret", 200},
+		{"/mcp/own", "Authorization", "Bearer other", 403},
+	} {
+		sent = nil
+		a := do(t, "POST", base+c.path, listTools, c.name, c.value)
+		if a.status != c.status {
+			t.Errorf("%s %s: %s got %d, want %d", c.path, c.name, c.value, a.status, c.status)
+		}
+		if c.status == 403 && (!strings.Contains(a.body, proxy.TokenHeader) || a.header.Get("WWW-Authenticate") != "" || sent != nil) {
+			t.Errorf("the refusal %q names no header, or the call went on", a.body)
+		}
+		for name, values := range sent {
+			if strings.Contains(strings.Join(values, " "), "secret") {
+				t.Errorf("the daemon's token went on as %s", name)
+			}
+		}
+	}
+}
+
+// TestHeadersUp holds which headers go to the server.
+func TestHeadersUp(t *testing.T) {
+	var sent http.Header
+	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
+		sent = c.Header
+		return jsonResult("{}"), nil
+	}
+	_, base := newDoor(t, call, func(o *proxy.Options) {
+		o.Upstreams[0].Headers = http.Header{"X-Key": {"configured"}}
+	})
+	do(t, "POST", base+"/mcp/s", listTools, "X-Key", "agent", "Cookie", "a=b", "Connection", "x-drop, close", "X-Drop", "1",
+		"TE", "trailers", "Upgrade", "h2c", "Mcp-Session-Id", "s1", "Last-Event-ID", "7", "Authorization", "Bearer own", "X-Other", "kept", "Accept-Encoding", "gzip")
+	for name, want := range map[string]string{
+		"X-Key": "configured", "Cookie": "", "X-Drop": "", "Te": "", "Upgrade": "", "Connection": "", "Mcp-Session-Id": "s1",
+		"Last-Event-Id": "7", "Authorization": "Bearer own", "X-Other": "kept", "Accept-Encoding": "identity", "Content-Length": "",
+	} {
+		if got := strings.Join(sent[name], ","); got != want {
+			t.Errorf("%s went up as %q, want %q", name, got, want)
+		}
+	}
+	const modern = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+	headers := []string{"MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/list", "Mcp-Session-Id", "s1", "Last-Event-ID", "7"}
+	do(t, "POST", base+"/mcp/s", modern, headers...)
+	if sent.Get("Mcp-Session-Id") != "" || sent.Get("Last-Event-ID") != "" {
+		t.Error("a modern request kept its session id or Last-Event-ID")
+	}
+	headers[3] = "tools/call" // differs from the body: the server is to see it as it was
+	do(t, "POST", base+"/mcp/s", modern, headers...)
+	if sent.Get("Mcp-Session-Id") != "s1" {
+		t.Error("a request whose headers differ from its body was touched")
+	}
+}
+
+// TestMismatch holds when the headers of a modern request differ from its body.
+func TestMismatch(t *testing.T) {
+	var got mcp.Call
+	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) { got = *c; return jsonResult("{}"), nil }
+	_, base := newDoor(t, call, nil)
+	const read = `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"x:/é","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+	for _, c := range []struct {
+		version, method, name string
+		mismatch              bool
+	}{
+		{"2026-07-28", "resources/read", "=?base64?eDovw6k=?=", false},
+		{"2026-07-28", "resources/read", "=?base64?eDovw6g=?=", true},
+		{"2026-07-28", "resources/read", "x:/e", true},
+		{"2026-07-28", "resources/Read", "=?base64?eDovw6k=?=", true},
+		{"2025-11-25", "resources/read", "=?base64?eDovw6k=?=", true},
+		{"", "resources/read", "=?base64?eDovw6k=?=", true},
+	} {
+		do(t, "POST", base+"/mcp/s", read, "MCP-Protocol-Version", c.version, "Mcp-Method", c.method, "Mcp-Name", c.name)
+		if got.Mismatch != c.mismatch || got.Era != mcp.EraModern {
+			t.Errorf("%+v: mismatch %v, era %v", c, got.Mismatch, got.Era)
+		}
+	}
+}

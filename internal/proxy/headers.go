@@ -1,0 +1,78 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// outHeader builds what goes to the server of the agent's headers: all but hop-by-hop fields, what belongs to this hop
+// alone, and the daemon's own token; then the configured ones in place of the agent's. Values are shared with in, which
+// stays as it is.
+func (x *exchange) outHeader(in http.Header, era mcp.Era, mismatch bool) http.Header {
+	u := x.up
+	out := make(http.Header, len(in)+len(u.Headers))
+	for name, values := range in {
+		if !hopByHop(name) {
+			out[name] = values
+		}
+	}
+	dropConnectionNamed(out, in["Connection"])
+	delete(out, TokenHeader)
+	if !u.ForwardCookies {
+		delete(out, "Cookie")
+	}
+	if era == mcp.EraModern && !mismatch {
+		// Removed from the protocol in 2026-07-28 (SEP-2567): to be ignored, so not even passed on.
+		delete(out, "Mcp-Session-Id")
+		delete(out, "Last-Event-Id")
+	}
+	for name, values := range u.Headers {
+		out[name] = values
+	}
+	out["Accept-Encoding"] = identityEncoding
+	if _, named := out["User-Agent"]; !named {
+		out["User-Agent"] = nil // else net/http puts its own there
+	}
+	return out
+}
+
+// identityEncoding asks for answers that can be read and passed on byte for byte.
+var identityEncoding = []string{"identity"}
+
+// hopByHop reports whether a field of a request ends at this hop (RFC 9110, 7.6.1), or is made anew for the next.
+func hopByHop(canonical string) bool {
+	switch canonical {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade", "Content-Length", "Accept-Encoding", "Expect", "Host":
+		return true
+	}
+	return false
+}
+
+// dropConnectionNamed takes off the fields that a Connection header names.
+func dropConnectionNamed(h http.Header, connection []string) {
+	for _, line := range connection {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				h.Del(name)
+			}
+		}
+	}
+}
+
+// copyAnswerHeader puts the server's fields on the answer. With cors, the server's own CORS fields give way to the
+// door's.
+func copyAnswerHeader(dst, src http.Header, cors bool) {
+	for name, values := range src {
+		if cors && strings.HasPrefix(name, "Access-Control-") {
+			continue
+		}
+		if own := dst[name]; len(own) > 0 {
+			dst[name] = append(own[:len(own):len(own)], values...)
+			continue
+		}
+		dst[name] = values
+	}
+}

@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Metrics are the door's, for all upstreams. Make them once with NewMetrics.
+type Metrics struct {
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	shed      *prometheus.CounterVec
+	streams   *prometheus.GaugeVec
+	refused   [refusalCount]prometheus.Counter
+}
+
+// NewMetrics makes the door's metrics and registers them.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fluentd_perf_requests_total", Help: "Requests of agents, by upstream, method and outcome.",
+		}, []string{"upstream", "method", "outcome"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "fluentd_perf_request_duration_seconds", Help: "From the head of an agent's request to the end of its answer; not for GET and listen streams.",
+			Buckets: mcp.DurationBuckets,
+		}, []string{"upstream", "method"}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fluentd_perf_shed_total", Help: "Requests refused because a limit was reached, by upstream and reason.",
+		}, []string{"upstream", "reason"}),
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "fluentd_perf_streams_open", Help: "Open GET and listen streams of agents.",
+		}, []string{"upstream"}),
+	}
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fluentd_perf_refused_total", Help: "Requests that the door did not let in, by reason.",
+	}, []string{"reason"})
+	reg.MustRegister(m.requests, m.durations, m.shed, m.streams, refused)
+	for why := range refusalCount {
+		m.refused[why] = refused.WithLabelValues(refusalNames[why])
+	}
+	return m
+}
+
+func (m *Metrics) shedding(upstream string, reason mcp.Reason) {
+	m.shed.WithLabelValues(upstream, string(reason)).Inc()
+}
+
+// upstreamMetrics are one upstream's handles, each looked up once.
+type upstreamMetrics struct {
+	name    string
+	all     *Metrics
+	streams prometheus.Gauge
+
+	mu        sync.Mutex // guards the filling of the tables
+	requests  [labelCount][outcomeCount]atomic.Pointer[prometheus.Counter]
+	durations [labelCount]atomic.Pointer[prometheus.Observer]
+}
+
+func (m *Metrics) upstream(name string) *upstreamMetrics {
+	return &upstreamMetrics{name: name, all: m, streams: m.streams.WithLabelValues(name)}
+}
+
+func (u *upstreamMetrics) count(c *mcp.Call, o outcome, took time.Duration) {
+	label := labelOf(c)
+	u.requestCounter(label, o).Inc()
+	if !c.Lane.Long() {
+		u.duration(label).Observe(took.Seconds())
+	}
+}
+
+func (u *upstreamMetrics) requestCounter(label int, o outcome) prometheus.Counter {
+	slot := &u.requests[label][o]
+	if c := slot.Load(); c != nil {
+		return *c
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := u.all.requests.WithLabelValues(u.name, labelNames[label], o.String())
+	slot.Store(&c)
+	return c
+}
+
+func (u *upstreamMetrics) duration(label int) prometheus.Observer {
+	slot := &u.durations[label]
+	if o := slot.Load(); o != nil {
+		return *o
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	o := u.all.durations.WithLabelValues(u.name, labelNames[label])
+	slot.Store(&o)
+	return o
+}
+
+// Labels for what has no method, after those of the methods.
+const (
+	labelResponse = mcp.MethodCount + iota
+	labelBatch
+	labelGet
+	labelDelete
+	labelMetadata
+	labelCount
+)
+
+var labelNames = func() (names [labelCount]string) {
+	for m := range mcp.MethodCount {
+		names[m] = mcp.Method(m).String()
+	}
+	names[labelResponse], names[labelBatch] = "response", "batch"
+	names[labelGet], names[labelDelete], names[labelMetadata] = "GET", "DELETE", "metadata"
+	return names
+}()
+
+// labelOf returns the call's place in the closed set of method labels.
+func labelOf(c *mcp.Call) int {
+	switch c.Lane {
+	case mcp.LaneResponse:
+		return labelResponse
+	case mcp.LaneBatch:
+		return labelBatch
+	case mcp.LaneStream:
+		return labelGet
+	case mcp.LaneEnd:
+		return labelDelete
+	case mcp.LaneFetch:
+		return labelMetadata
+	}
+	return int(c.Method())
+}
+
+func methodLabel(c *mcp.Call) string { return labelNames[labelOf(c)] }
+
+// outcome is what came of a request: a closed set, since it is a label.
+type outcome uint8
+
+const (
+	outcomeOK outcome = iota
+	outcomeRPCError
+	outcomeHTTPError
+	outcomeResumable // a legacy stream ended early; its client resumes by Last-Event-ID
+	outcomeSlowBody
+	outcomeFailed // the first of those that are a failure's reason
+)
+
+var failureOutcomes = []mcp.Reason{
+	mcp.ReasonParse, mcp.ReasonInvalidMessage, mcp.ReasonBodyTooLarge, mcp.ReasonPoolWait, mcp.ReasonTooManyStreams,
+	mcp.ReasonTooManyCalls, mcp.ReasonConnect, mcp.ReasonBrokeOff, mcp.ReasonBadAnswer, mcp.ReasonRedirect,
+	mcp.ReasonDraining, mcp.ReasonConnectTimeout, mcp.ReasonFirstByte, mcp.ReasonIdle, mcp.ReasonCallTimeout,
+	mcp.ReasonCanceled,
+}
+
+// outcomeCount has room for every reason; a test holds that none is missing.
+const outcomeCount = int(outcomeFailed) + 16
+
+func (o outcome) String() string {
+	switch o {
+	case outcomeOK:
+		return "ok"
+	case outcomeRPCError:
+		return "rpc_error"
+	case outcomeHTTPError:
+		return "http_error"
+	case outcomeResumable:
+		return "resumable"
+	case outcomeSlowBody:
+		return "slow_body"
+	}
+	return string(failureOutcomes[o-outcomeFailed])
+}
+
+func outcomeOfReason(r mcp.Reason) outcome {
+	for i, known := range failureOutcomes {
+		if known == r {
+			return outcomeFailed + outcome(i)
+		}
+	}
+	panic("proxy: the reason " + string(r) + " is in no list of outcomes (this is a bug)")
+}
+
+func outcomeOfStatus(status int) outcome {
+	if status >= http.StatusBadRequest {
+		return outcomeHTTPError
+	}
+	return outcomeOK
+}
+
+func outcomeOf(res *mcp.Result) outcome {
+	if res.Checked {
+		return outcomeOfMessage(res.Message.Kind)
+	}
+	return outcomeOfStatus(res.Status)
+}
+
+func outcomeOfMessage(k mcp.Kind) outcome {
+	if k == mcp.KindError {
+		return outcomeRPCError
+	}
+	return outcomeOK
+}
