@@ -1,0 +1,20 @@
+package session
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are the session stage's, for all upstreams. Make them once with NewMetrics.
+type Metrics struct {
+	reopens *prometheus.CounterVec
+}
+
+// NewMetrics makes the metrics and registers them; a nil registerer registers nothing.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{reopens: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fluentd_perf_stream_reopens_total",
+		Help: "Ends of attempts to re-open an agent's GET stream: reopened, refused by the server, or gave_up.",
+	}, []string{"upstream", "result"})}
+	if reg != nil {
+		reg.MustRegister(m.reopens)
+	}
+	return m
+}
