@@ -47,7 +47,7 @@ func (d *Door) guarded(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		if origins, present := r.Header["Origin"]; present {
-			if len(origins) != 1 || !d.guard.origins[strings.ToLower(origins[0])] {
+			if len(origins) != 1 || !d.guard.allowsOrigin(origins[0], r) {
 				d.refuse(w, r, refusedOrigin)
 				return
 			}
@@ -74,6 +74,17 @@ func (g *guard) allowsHost(hostport string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
+}
+
+// allowsOrigin reports whether an Origin is listed, or is the daemon's own: Host has been checked, so no foreign page can
+// have it. The daemon serves no pages, but clients that set the header by hand send this one.
+func (g *guard) allowsOrigin(origin string, r *http.Request) bool {
+	origin = strings.ToLower(origin)
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	return g.origins[origin] || origin == scheme+strings.ToLower(r.Host)
 }
 
 // hasToken reports whether the request proves itself to the daemon. `Authorization` counts only where bearer says so: on

@@ -24,7 +24,8 @@ func TestHostAndOrigin(t *testing.T) {
 		{"[::1]:7300", "", 200}, {"[::1]", "", 200}, {"box.example:99", "", 200},
 		{"evil.example", "", 403}, {"127.0.0.1.evil.example", "", 403}, {"10.0.0.1", "", 403}, {"localhost.evil", "", 403},
 		{"[::2]", "", 403}, {"localhost", "http://localhost:6274", 200}, {"localhost", "http://evil.example", 403},
-		{"localhost", "null", 403}, {"localhost", "http://localhost", 403},
+		{"localhost", "null", 403}, {"localhost:80", "http://localhost", 403}, {"localhost", "http://localhost", 200},
+		{"localhost", "https://localhost", 403}, {"evil.example", "http://evil.example", 403},
 	} {
 		h := []string{"Host", c.host}
 		if c.origin != "" {
