@@ -32,11 +32,12 @@ const (
 // included. It owns no memory and is valid as long as the bytes are.
 //
 // Names are matched by exact case after their escapes are resolved. A name that appears twice in the envelope is refused
-// by Scan; one that policy needs and that appears twice further in sets Ambiguous and the span is of the first.
+// by Scan; one that policy needs and that appears twice further in sets Ambiguous and the span is of the first. So does a
+// name in the envelope that JSON-RPC does not know there: a server may take it for another ("Method").
 type Message struct {
 	Kind       Kind
 	Method     Method // MethodOther where the name is not a known one, MethodNone where there is none
-	Ambiguous  bool   // a name below counts twice: relay it, share nothing
+	Ambiguous  bool   // a name counts twice, or nobody knows what it means: relay it, share nothing
 	Whole      Span   // the message without the white space around it
 	ID         Span   // the id exactly as sent: a string with quotes, a number as written, or null
 	MethodName Span   // the method with its quotes

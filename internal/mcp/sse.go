@@ -1,0 +1,178 @@
+package mcp
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math"
+)
+
+// ErrEventTooLarge says that an event is over the limit of its EventReader. The stream cannot be read on.
+var ErrEventTooLarge = errors.New("mcp: event too large")
+
+const byteOrderMark = "\xef\xbb\xbf"
+
+// EventReader splits a byte stream into SSE events as the WHATWG HTML standard says (section 9.2, "Server-sent events"):
+// lines end with LF, CR or CRLF, also mixed; a byte order mark at the very start is dropped; unknown fields and ids with
+// a NUL are ignored, a retry counts only if it is made of digits. UTF-8 is not checked: the scan of the data does that.
+//
+// An event is handed out once the line end is there that completes it. If that is a CR, an LF that comes later still
+// belongs to it, and is dropped. What dispatches nothing comes out as an event with Raw alone: a blank line, a block
+// without fields that count, and each comment line between two events, with the blank line behind it if that has been
+// read as well. So comments, which servers send to keep a stream alive, never wait for the next event.
+//
+// Events share the read buffer: nothing is copied but data of several lines. Time is linear in the bytes however they are
+// cut. The reader waits in a buffer of 1 KiB and needs a larger one only while an event is incomplete. It is used from
+// one goroutine.
+type EventReader struct {
+	w      window
+	limit  int
+	err    error
+	begun  bool // a byte order mark at the start has been dealt with
+	cr     bool // the last line ended with a CR that was the last byte held: an LF at the next line's start belongs to it
+	block  block
+	joined []byte // data of several lines of the event handed out last
+}
+
+// NewEventReader returns an EventReader of r's events, which may be of up to limit bytes each, field names and line ends
+// counted. Buffers come from the pool, which may be nil.
+func NewEventReader(r io.Reader, pool *BufferPool, limit int) *EventReader {
+	return &EventReader{w: window{r: r, pool: pool}, limit: min(limit, math.MaxInt32)}
+}
+
+// Next returns the next event, all but Message and Answer filled in; it is valid until Next or Close is called again. At
+// the end of the stream Next returns io.EOF, and what is left of an incomplete event is dropped, as the standard says;
+// another error of the reader is returned as it is, an event over the limit as ErrEventTooLarge, each again by every
+// later Next.
+func (r *EventReader) Next() (Event, error) {
+	r.free()
+	for !r.advance() {
+		if r.err != nil {
+			return Event{}, r.err
+		}
+		if err := r.w.fill(); err != nil {
+			return Event{}, err
+		}
+	}
+	e := r.event()
+	e.More = r.advance()
+	return e, nil
+}
+
+// Close gives the buffers back; the event that Next returned last is gone with them. It does not close the stream. More
+// calls of it do nothing.
+func (r *EventReader) Close() {
+	r.free()
+	r.block = block{}
+	r.w.close()
+}
+
+func (r *EventReader) free() {
+	if r.joined != nil {
+		r.w.pool.Put(r.joined)
+		r.joined = nil
+	}
+}
+
+// drop uses up the first n bytes held, and keeps what is known of the rest.
+func (r *EventReader) drop(n int) {
+	r.w.drop(n)
+	r.block = block{lf: max(r.block.lf-n, 0)}
+}
+
+// event hands out the block, which must be complete, and starts the next one.
+func (r *EventReader) event() Event {
+	b := &r.block
+	raw := r.w.held()[:b.size:b.size]
+	e := Event{Raw: raw, Name: b.name.Of(raw), Data: b.data.Of(raw), ID: b.id.Of(raw), HasID: b.id.Present(), Retry: b.retry.Of(raw)}
+	if b.lines > 1 {
+		r.joined = join(r.w.pool.Get(b.size), raw)
+		e.Data = r.joined
+	}
+	r.drop(b.size)
+	return e
+}
+
+// advance reads on in what is held, and reports whether that completes the block.
+func (r *EventReader) advance() bool {
+	b := &r.block
+	if b.size > 0 {
+		return true
+	}
+	if r.err != nil || !r.begin() {
+		return false
+	}
+	for held := r.w.held(); ; {
+		end := b.lineEnd(held)
+		if end < 0 {
+			r.bound(len(held))
+			return false
+		}
+		next := r.pass(held, end)
+		blank, comment := end == b.line, held[b.line] == ':' && !b.fields
+		if !blank && !comment {
+			b.field(held, end)
+			b.line, b.pos = next, next
+			continue
+		}
+		if !r.bound(end + 1) {
+			return false
+		}
+		if comment && next < len(held) && isLineEnd(held[next]) {
+			next = r.pass(held, next)
+		}
+		b.size = next
+		return true
+	}
+}
+
+// bound reports whether n bytes are within the limit. What does not count is the LF of a CRLF, or a blank line, behind
+// that which completes an event: whether it has been read already is chance.
+func (r *EventReader) bound(n int) bool {
+	if n > r.limit {
+		r.err = ErrEventTooLarge
+	}
+	return r.err == nil
+}
+
+// begin drops what does not belong to a line: a byte order mark, the LF of a CRLF of which the CR came earlier. It returns
+// false if more bytes are needed to know.
+func (r *EventReader) begin() bool {
+	held := r.w.held()
+	if !r.begun {
+		if len(held) < len(byteOrderMark) && string(held) == byteOrderMark[:len(held)] {
+			return false
+		}
+		r.begun = true
+		if bytes.HasPrefix(held, []byte(byteOrderMark)) {
+			r.drop(len(byteOrderMark))
+		}
+	}
+	b := &r.block
+	if held = r.w.held(); r.cr && b.line < len(held) {
+		r.cr = false
+		switch {
+		case held[b.line] != '\n':
+		case b.line == 0:
+			r.drop(1)
+		default:
+			b.line++
+			b.pos = b.line
+		}
+	}
+	return true
+}
+
+// pass returns the offset behind the line end at i.
+func (r *EventReader) pass(held []byte, i int) int {
+	if held[i] == '\r' {
+		if i++; i == len(held) {
+			r.cr = true
+			return i
+		}
+		if held[i] != '\n' {
+			return i
+		}
+	}
+	return i + 1
+}
