@@ -1,0 +1,31 @@
+//go:build !race
+
+package upstream_test
+
+import (
+	"testing"
+
+	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/upstream"
+)
+
+// maxAllocs is what a call may allocate, net/http's part included: of that, 52 are a bare RoundTrip's.
+const maxAllocs = 70
+
+func TestAllocationsPerCall(t *testing.T) {
+	answer := answerOf(200)
+	u, err := upstream.New(upstream.Options{Name: "test", URL: newFastServer(t, jsonHead(len(answer))+answer)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	c := onLane(mcp.LaneRequest, benchBody)
+	c.Header = benchHeader()
+	got := testing.AllocsPerRun(500, func() {
+		closeResult(t, mustCall(t, u, c))
+	})
+	t.Logf("%v allocations", got)
+	if got > maxAllocs {
+		t.Errorf("%v allocations per call, at most %d", got, maxAllocs)
+	}
+}

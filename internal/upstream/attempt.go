@@ -1,0 +1,171 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// exchange is one call under way. It is owned by the goroutine that called Call, then by whoever has the Result; only
+// the watch's timer and two hooks of the transport touch it from elsewhere.
+//
+// It is also the context of its HTTP requests: that is how the hooks of go-retryablehttp find it.
+type exchange struct {
+	context.Context // the call's own: ends with the caller's, with a timeout, and with the exchange
+
+	u      *Upstream
+	call   *mcp.Call
+	cancel context.CancelCauseFunc
+	watch  watch
+	limits limits
+	facts  facts
+	trace  httptrace.ClientTrace
+
+	slot    *slots // where the slot goes back, nil if none is held
+	rt      http.RoundTripper
+	header  http.Header
+	request retryablehttp.Request
+	status  int // of a redirect, which http.Client must not see
+
+	body     io.ReadCloser // of the answer that counts
+	kind     bodyKind
+	bound    time.Duration // when the body or event has to be whole; 0: no bound
+	begun    bool          // bytes of an event have come, and bound is not set yet
+	answered bool          // the answer has come whole
+	done     bool          // finished
+}
+
+func newExchange(ctx context.Context, u *Upstream, c *mcp.Call) *exchange {
+	x := &exchange{u: u, call: c, rt: u.calls, limits: limitsOf(c, &u.opts.Timeouts)}
+	own, cancel := context.WithCancelCause(ctx)
+	x.cancel = cancel
+	x.watch.start, x.watch.cancel = time.Now(), cancel
+	x.trace = httptrace.ClientTrace{
+		GetConn:              x.getConn,
+		GotConn:              x.gotConn,
+		WroteRequest:         x.wroteRequest,
+		GotFirstResponseByte: x.gotFirstByte,
+	}
+	x.Context = httptrace.WithClientTrace(own, &x.trace)
+	x.header = outgoing(c.Header)
+	return x
+}
+
+// enter takes a slot, if the lane needs one.
+func (x *exchange) enter() *mcp.Failure {
+	p := x.u.pool
+	if x.call.Lane.Long() {
+		x.rt = x.u.long
+		return nil
+	}
+	if p.calls.tryTake() {
+		x.slot = &p.calls
+		return nil
+	}
+	slots := &p.calls
+	if urgent(x.call.Lane) {
+		// These go beside the calls: those hold all the connections they may have.
+		slots, x.rt = &p.urgent, x.u.long
+	}
+	return x.queue(slots)
+}
+
+// urgent reports whether calls that hold connections may be waiting for this one: for the answer to a request of the
+// server's, or to be told that they are cancelled.
+func urgent(l mcp.Lane) bool {
+	return l == mcp.LaneResponse || l == mcp.LaneNotification || l == mcp.LaneEnd
+}
+
+func (x *exchange) queue(s *slots) *mcp.Failure {
+	from := x.watch.now()
+	x.watch.wait(waitingForSlot, x.u.opts.Pool.WaitTimeout, false)
+	got := s.take(x.Done())
+	x.watch.off()
+	x.facts.queue = x.watch.now() - from
+	x.u.meters.wait.Observe(x.facts.queue.Seconds())
+	if !got {
+		return x.fail(nil)
+	}
+	x.slot = s
+	return nil
+}
+
+// send sends the request to the target, again if surely nothing of it was sent, and returns the answer's head.
+func (x *exchange) send(target *url.URL) (*http.Response, error) {
+	r := &x.request
+	r.Request = x.newRequest(target)
+	if len(x.call.Body) > 0 {
+		// Bytes, and no reader of our own: net/http joins head and body in one write only for readers that it knows.
+		if err := r.SetBody(x.call.Body); err != nil {
+			return nil, err
+		}
+	}
+	x.status = 0
+	resp, err := x.u.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	if x.status != 0 {
+		resp.StatusCode = x.status
+	}
+	x.facts.head = true
+	x.watch.off()
+	return resp, nil
+}
+
+// newRequest makes the request. Its header stays empty, because http.Client copies it for redirects that it never follows;
+// carrier puts the real one in.
+func (x *exchange) newRequest(target *url.URL) *http.Request {
+	r := http.Request{
+		Method: x.call.Lane.Verb(), URL: target, Header: noHeader, // no Host: the URL's own
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	return r.WithContext(x)
+}
+
+// noHeader is shared by all requests and never written to.
+var noHeader = http.Header{}
+
+// whole notes that the answer has come whole.
+func (x *exchange) whole() {
+	x.answered = true
+	if x.call.Lane == mcp.LaneRequest {
+		x.u.meters.observe(x.call.Message.Method, x.watch.now()-x.facts.queue)
+	}
+}
+
+// finish lets go of all that the exchange holds. It may be called twice.
+func (x *exchange) finish() {
+	if x.done {
+		return
+	}
+	x.done = true
+	x.watch.stop()
+	x.cancel(nil)
+	if x.body != nil {
+		_ = x.body.Close() // after the end nobody cares, before it the connection is closed anyway
+	}
+	if x.facts.counted {
+		x.u.pool.active.Add(-1)
+	}
+	if x.slot != nil {
+		x.slot.put()
+	}
+}
+
+// timing returns what is known so far.
+func (x *exchange) timing() mcp.Timing {
+	f := &x.facts
+	t := mcp.Timing{Queue: f.queue, Connect: f.connect, Upstream: x.watch.now() - f.queue}
+	if wrote, first := f.wrote.Load(), f.first.Load(); wrote != 0 && first > wrote {
+		t.FirstByte = time.Duration(first - wrote)
+	}
+	return t
+}

@@ -1,0 +1,102 @@
+package upstream
+
+import (
+	"io"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// bodyKind says how the waits for a body are bounded.
+type bodyKind uint8
+
+const (
+	wholeBody    bodyKind = iota // idle, and call for all of it
+	eventStream                  // idle, and call for each event
+	opaqueStream                 // idle: events that are not looked at
+)
+
+// Read reads the answer's body and bounds the wait. Between reads no time counts: an agent that reads slowly is no fault
+// of the server's.
+func (x *exchange) Read(p []byte) (int, error) {
+	if x.kind != wholeBody && x.call.Lane.Long() {
+		return x.body.Read(p)
+	}
+	x.waitForBytes()
+	n, err := x.body.Read(p)
+	x.watch.off()
+	if n > 0 && x.kind == eventStream && x.bound == 0 {
+		x.begun = true
+	}
+	return n, err
+}
+
+// waitForBytes arms the watch with the nearer of two bounds: the next bytes, and the end of the body or event.
+func (x *exchange) waitForBytes() {
+	now := x.watch.now()
+	if x.begun {
+		x.begun = false
+		x.bound = now + x.limits.whole
+	}
+	l := &x.limits
+	if left := x.bound - now; x.bound != 0 && left < l.idle {
+		x.watch.waitAt(now, left, expired{phase: waitingForWhole, after: l.whole})
+		return
+	}
+	x.watch.waitAt(now, l.idle, expired{waitingForBytes, l.idle, l.byCall})
+}
+
+// nextEvent takes the bound off: no byte of the next event has been asked for.
+func (x *exchange) nextEvent() { x.bound, x.begun = 0, false }
+
+// answerRaw makes the result pass the body as it comes, after what has been read of it.
+func (x *exchange) answerRaw(res *mcp.Result, head []byte) {
+	res.Raw = &raw{x: x, head: head, buf: head}
+	res.Timing = x.timing()
+}
+
+// raw is a body that passes as it comes.
+type raw struct {
+	x    *exchange
+	head []byte // read already, not yet passed on
+	buf  []byte // the pooled memory that head lies in
+	err  error
+}
+
+// Read returns a *mcp.Failure where the body breaks off.
+func (r *raw) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	if len(r.head) > 0 {
+		n := copy(p, r.head)
+		r.head = r.head[n:]
+		return n, nil
+	}
+	n, err := r.x.Read(p)
+	if err != nil {
+		r.err = r.ended(err)
+	}
+	return n, r.err
+}
+
+func (r *raw) ended(err error) error {
+	if err != io.EOF {
+		return r.x.fail(err)
+	}
+	r.x.whole()
+	r.x.finish()
+	return io.EOF
+}
+
+// Close ends the body, whole or not.
+func (r *raw) Close() error {
+	if r.err == nil {
+		r.err = io.ErrClosedPipe
+	}
+	r.x.finish()
+	if r.buf != nil {
+		r.x.u.buffers.Put(r.buf)
+		r.buf, r.head = nil, nil
+	}
+	return nil
+}

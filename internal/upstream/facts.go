@@ -1,0 +1,169 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// facts is what is known of how far a call came. Times are counted from the exchange's start.
+type facts struct {
+	queue   time.Duration // waited for a slot
+	connect time.Duration // waited for new connections
+	asked   time.Duration // when the transport last began to look for a connection
+	conn    bool          // it has one, and may have written to it
+	counted bool          // the exchange counts as active
+	head    bool          // an answer's head came
+
+	wrote atomic.Int64 // when the request was written last, as an int64 of time.Duration
+	first atomic.Int64 // when the first byte of an answer came last
+}
+
+// sent says whether the server may have seen the request.
+func (f *facts) sent() mcp.Sent {
+	switch {
+	case f.head || f.first.Load() != 0:
+		return mcp.SentYes
+	case f.conn:
+		return mcp.SentUnknown
+	}
+	return mcp.SentNo
+}
+
+// getConn is called when the transport looks for a connection. If it had one before, that one turned out dead before a
+// byte was written: only then does net/http look for another. A GET may have been written, which makes no difference to
+// the server, but to the facts.
+func (x *exchange) getConn(string) {
+	f := &x.facts
+	if x.call.Lane.Verb() != http.MethodGet {
+		f.conn = false
+	}
+	f.asked = x.watch.now()
+	d := x.u.opts.Timeouts.Connect
+	x.watch.waitAt(f.asked, d, expired{phase: connecting, after: d})
+}
+
+func (x *exchange) gotConn(info httptrace.GotConnInfo) {
+	f := &x.facts
+	now := x.watch.now()
+	f.conn = true
+	if info.Reused {
+		x.u.meters.reused.Inc()
+	} else {
+		f.connect += now - f.asked
+		x.u.meters.fresh.Inc()
+	}
+	if !f.counted {
+		f.counted = true
+		x.u.pool.active.Add(1)
+	}
+	if l := &x.limits; l.head > 0 {
+		x.watch.waitAt(now, l.head, expired{waitingForHead, l.head, l.byCall})
+	} else {
+		x.watch.off()
+	}
+}
+
+func (x *exchange) wroteRequest(httptrace.WroteRequestInfo) {
+	x.facts.wrote.Store(int64(x.watch.now()))
+}
+
+func (x *exchange) gotFirstByte() { x.facts.first.Store(int64(x.watch.now())) }
+
+// fail ends the exchange and says why: because its context ended, else because of err.
+func (x *exchange) fail(err error) *mcp.Failure {
+	f := x.failure(err)
+	f.Sent = x.facts.sent()
+	x.end(f)
+	return f
+}
+
+// refuse ends the exchange because of what the server answered.
+func (x *exchange) refuse(reason mcp.Reason, message string, cause error) *mcp.Failure {
+	f := &mcp.Failure{Code: mcp.CodeBadGateway, Reason: reason, Sent: x.facts.sent(), Message: message, Cause: cause}
+	x.end(f)
+	return f
+}
+
+func (x *exchange) end(f *mcp.Failure) {
+	if x.done {
+		return
+	}
+	x.finish()
+	if f.Code == mcp.CodeDeadlinePassed && f.Sent != mcp.SentNo && !x.answered {
+		x.u.tellCancelled(x.call)
+	}
+	if f.Reason == mcp.ReasonConnect || f.Reason == mcp.ReasonConnectTimeout {
+		x.u.forget()
+	}
+}
+
+func (x *exchange) failure(err error) *mcp.Failure {
+	if cause := context.Cause(x); cause != nil {
+		return ended(cause)
+	}
+	err = bare(err)
+	if !x.facts.conn && !x.facts.head {
+		return x.notConnected(err)
+	}
+	f := &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Cause: err}
+	switch {
+	case x.facts.head:
+		f.Message = "the server broke off in the middle of its answer"
+	case x.facts.first.Load() != 0 && !brokenOff(err):
+		f.Reason, f.Message = mcp.ReasonBadAnswer, "the server's answer is not HTTP"
+	default:
+		f.Message = "the server closed the connection without an answer"
+	}
+	return f
+}
+
+// ended is the failure of a context that ended.
+func ended(cause error) *mcp.Failure {
+	var e *expired
+	if errors.As(cause, &e) {
+		return e.failure()
+	}
+	var f *mcp.Failure
+	if errors.As(cause, &f) {
+		own := *f // the cause is shared by all calls that it ended
+		return &own
+	}
+	return &mcp.Failure{Reason: mcp.ReasonCanceled, Message: "the caller left", Cause: cause}
+}
+
+func (x *exchange) notConnected(err error) *mcp.Failure {
+	var ne net.Error
+	if errors.As(err, &ne) && ne.Timeout() {
+		e := expired{phase: connecting, after: x.u.opts.Timeouts.Connect}
+		f := e.failure()
+		f.Cause = err
+		return f
+	}
+	return &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonConnect, Message: "could not reach the server", Cause: err}
+}
+
+// bare takes the URL off an error of http.Client's: its query may hold a secret.
+func bare(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return ue.Err
+	}
+	return err
+}
+
+// brokenOff reports whether the error is of the connection, and not of what came over it.
+func brokenOff(err error) bool {
+	var ne net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.As(err, &ne)
+}

@@ -1,0 +1,129 @@
+package upstream
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Metrics counts what all upstreams do. Series are made when an Upstream is, those of methods at their first call.
+type Metrics struct {
+	wait        *prometheus.HistogramVec
+	connections *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+
+	openDesc, idleDesc, activeDesc *prometheus.Desc
+
+	mu    sync.Mutex // guards pools
+	pools map[*pool]string
+}
+
+// NewMetrics makes the metrics and registers them: fluentd_perf_active_connections, _open_connections,
+// _idle_connections, _pool_wait_seconds and _pool_connections_total by pool, which is the upstream's name, and
+// fluentd_perf_upstream_duration_seconds by upstream and method. It panics if they are registered already. A nil reg
+// registers nothing.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	const ns = "fluentd_perf"
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc(ns+"_"+name, help, []string{"pool"}, nil)
+	}
+	m := &Metrics{
+		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: ns, Name: "pool_wait_seconds", Buckets: mcp.DurationBuckets,
+			Help: "How long those waited that had to wait for a connection.",
+		}, []string{"pool"}),
+		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Name: "pool_connections_total",
+			Help: "Connections that requests were given, new ones and reused ones.",
+		}, []string{"pool", "reused"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: ns, Name: "upstream_duration_seconds", Buckets: mcp.DurationBuckets,
+			Help: "From sending a request to the whole of its answer.",
+		}, []string{"upstream", "method"}),
+		openDesc:   desc("open_connections", "Connections that are open."),
+		idleDesc:   desc("idle_connections", "Open connections that nobody uses."),
+		activeDesc: desc("active_connections", "Calls and streams that hold a connection."),
+		pools:      map[*pool]string{},
+	}
+	if reg != nil {
+		reg.MustRegister(m.wait, m.connections, m.duration, (*gauges)(m))
+	}
+	return m
+}
+
+// gauges reads the pools when it is asked, so that calls touch nothing but their own counters.
+type gauges Metrics
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
+	ch <- g.openDesc
+	ch <- g.idleDesc
+	ch <- g.activeDesc
+}
+
+// Collect implements prometheus.Collector. An upstream that was replaced and one that drains count together.
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	type sum struct{ open, active, idle int64 }
+	sums := map[string]sum{}
+	g.mu.Lock()
+	for p, name := range g.pools {
+		s, open, active := sums[name], p.open.Load(), p.active.Load()
+		// Over HTTP/2 many share a connection.
+		sums[name] = sum{s.open + open, s.active + active, s.idle + max(open-active, 0)}
+	}
+	g.mu.Unlock()
+	for name, s := range sums {
+		ch <- prometheus.MustNewConstMetric(g.openDesc, prometheus.GaugeValue, float64(s.open), name)
+		ch <- prometheus.MustNewConstMetric(g.idleDesc, prometheus.GaugeValue, float64(s.idle), name)
+		ch <- prometheus.MustNewConstMetric(g.activeDesc, prometheus.GaugeValue, float64(s.active), name)
+	}
+}
+
+// meters are one upstream's own series.
+type meters struct {
+	wait          prometheus.Observer
+	fresh, reused prometheus.Counter
+	duration      *durations
+}
+
+// durations finds a method's series without hashing labels.
+type durations struct {
+	vec      prometheus.ObserverVec
+	byMethod [mcp.MethodCount]atomic.Pointer[prometheus.Observer]
+}
+
+// attach begins to count a pool and returns its series.
+func (m *Metrics) attach(name string, p *pool) meters {
+	m.mu.Lock()
+	m.pools[p] = name
+	m.mu.Unlock()
+	return meters{
+		wait:     m.wait.WithLabelValues(name),
+		fresh:    m.connections.WithLabelValues(name, "false"),
+		reused:   m.connections.WithLabelValues(name, "true"),
+		duration: &durations{vec: m.duration.MustCurryWith(prometheus.Labels{"upstream": name})},
+	}
+}
+
+// detach ends the pool's gauges; counters and histograms stay, as series do.
+func (m *Metrics) detach(p *pool) {
+	m.mu.Lock()
+	delete(m.pools, p)
+	m.mu.Unlock()
+}
+
+// observe counts one answer that came whole.
+func (m *meters) observe(method mcp.Method, took time.Duration) {
+	slot := &m.duration.byMethod[method]
+	o := slot.Load()
+	if o == nil {
+		made := m.duration.vec.WithLabelValues(method.String())
+		o = &made
+		slot.Store(o) // who came at the same time has made the same one
+	}
+	(*o).Observe(took.Seconds())
+}

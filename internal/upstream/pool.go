@@ -1,0 +1,147 @@
+package upstream
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// urgentSlots is how many notifications, answers to the server and session ends may be under way beside the calls when
+// the calls have taken every slot.
+const urgentSlots = 4
+
+// pool is what one upstream's connections are counted and bounded by.
+type pool struct {
+	open   atomic.Int64 // connections that are open
+	active atomic.Int64 // calls and streams that hold one
+
+	calls slots
+	// A call may wait for an answer of the agent's, to an elicitation say, and that has to get past the calls that wait.
+	urgent slots
+}
+
+func newPool(max int) *pool {
+	p := &pool{}
+	p.calls.free = max
+	p.urgent.free = urgentSlots
+	return p
+}
+
+// opened counts a connection until it is closed.
+func (p *pool) opened(c net.Conn) net.Conn {
+	p.open.Add(1)
+	return &counted{Conn: c, pool: p}
+}
+
+type counted struct {
+	net.Conn
+	pool *pool
+	once sync.Once
+}
+
+func (c *counted) Close() error {
+	c.once.Do(func() { c.pool.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// slots is a semaphore that is handed on in the order asked.
+type slots struct {
+	mu   sync.Mutex // guards the following
+	free int        // 0 while anybody waits: a slot that comes free goes to the first
+	head *waiter
+	tail *waiter
+}
+
+type waiter struct {
+	ready      chan struct{} // closed when the slot is there
+	has        bool          // the same, under mu
+	prev, next *waiter
+}
+
+// tryTake takes a slot if there is one.
+func (s *slots) tryTake() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.free == 0 {
+		return false
+	}
+	s.free--
+	return true
+}
+
+// take waits for a slot, and reports whether it got one before done was closed.
+func (s *slots) take(done <-chan struct{}) bool {
+	w := s.queue()
+	select {
+	case <-w.ready:
+		return true
+	case <-done:
+		s.leave(w)
+		return false
+	}
+}
+
+// queue joins the queue, or takes a slot if one has come free meanwhile.
+func (s *slots) queue() *waiter {
+	w := &waiter{ready: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.free > 0 {
+		s.free--
+		w.give()
+		return w
+	}
+	if w.prev = s.tail; w.prev == nil {
+		s.head = w
+	} else {
+		w.prev.next = w
+	}
+	s.tail = w
+	return w
+}
+
+func (w *waiter) give() {
+	w.has = true
+	close(w.ready)
+}
+
+// leave takes a waiter out of the queue. It may just have been given a slot: that goes on to the next.
+func (s *slots) leave(w *waiter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.has {
+		s.putLocked()
+		return
+	}
+	s.removeLocked(w)
+}
+
+func (s *slots) removeLocked(w *waiter) {
+	if w.prev == nil {
+		s.head = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		s.tail = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+}
+
+// put gives a slot back.
+func (s *slots) put() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putLocked()
+}
+
+func (s *slots) putLocked() {
+	w := s.head
+	if w == nil {
+		s.free++
+		return
+	}
+	s.removeLocked(w)
+	w.give()
+}

@@ -1,0 +1,284 @@
+package upstream_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/mcptest"
+	"fluentd-perf/internal/upstream"
+)
+
+func connections(n int) func(*upstream.Options) {
+	return func(o *upstream.Options) { o.Pool.MaxConnections = n }
+}
+
+// However many call at once and however their calls end, the server never sees more connections than allowed.
+func TestPoolBound(t *testing.T) {
+	const bound, callers, rounds = 4, 64, 8
+	var most atomic.Int64
+	s := mcptest.NewServer(t, nil)
+	s.Script(func(x *mcptest.Exchange) {
+		open, _ := s.Connections()
+		for {
+			m := most.Load()
+			if int64(open) <= m || most.CompareAndSwap(m, int64(open)) {
+				break
+			}
+		}
+		switch x.ID() {
+		case "1":
+			mcptest.CutLength(x)
+		case "2":
+			mcptest.Streaming(event(progress))(x)
+		case "3":
+			x.Say(500, "text/plain", "no")
+		default:
+			mcptest.Minimal(x)
+		}
+	})
+	var value func(string, ...string) float64
+	u := newUpstream(t, s.URL(), connections(bound), func(o *upstream.Options) {
+		value = metered(o)
+		o.Pool.WaitTimeout = mcptest.Patience
+	})
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for j := range rounds {
+				c := onLane(mcp.LaneRequest, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/list"}`, (i+j)%16))
+				res, err := u.Call(t.Context(), c)
+				if (err != nil) != ((i+j)%16 == 1) {
+					t.Errorf("id %d: %v", (i+j)%16, err)
+				}
+				if err == nil {
+					_ = drainResult(res)
+					closeResult(t, res)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if m := most.Load(); m > bound || m < 2 {
+		t.Errorf("%d connections at once, want 2 to %d", m, bound)
+	}
+	if s.Received() != callers*rounds {
+		t.Errorf("%d requests, want %d", s.Received(), callers*rounds)
+	}
+	if waits := value("pool_wait_seconds"); waits < callers-bound || waits > callers*rounds {
+		t.Errorf("%v waits", waits)
+	}
+	if v := value("active_connections"); v != 0 {
+		t.Errorf("%v active", v)
+	}
+	u.Close()
+	s.AwaitOpen(0)
+}
+
+// Callers are served in the order they came; one that leaves is out of the queue at once, and its slot is not lost.
+func TestPoolQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var order []string
+		u, shut := piped(t, func(p *peer) {
+			for {
+				r := p.request()
+				if r == nil {
+					return
+				}
+				mu.Lock()
+				order = append(order, r.Header.Get("X-Name"))
+				mu.Unlock()
+				pass(time.Second)
+				p.answerJSON(good)
+			}
+		}, connections(1), func(o *upstream.Options) { o.Pool.WaitTimeout = time.Minute })
+		left := map[string]context.CancelFunc{}
+		var wg sync.WaitGroup
+		for i := range 6 {
+			name := fmt.Sprint(i)
+			ctx, cancel := context.WithCancel(t.Context())
+			left[name] = cancel
+			wg.Go(func() {
+				c := request()
+				c.Header.Set("X-Name", name)
+				start := time.Now()
+				res, err := u.Call(ctx, c)
+				if name == "2" || name == "5" {
+					wantFailure(t, err, 0, mcp.ReasonCanceled, mcp.SentNo)
+					took(t, start, 500*time.Millisecond)
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if want := min(time.Duration(i), 1) * time.Second; res.Timing.Queue < want {
+					t.Errorf("%s waited %v", name, res.Timing.Queue)
+				}
+				closeResult(t, res)
+			})
+			synctest.Wait() // queued
+		}
+		pass(500 * time.Millisecond)
+		left["2"]()
+		left["5"]()
+		wg.Wait()
+		if want := []string{"0", "1", "3", "4"}; !slices.Equal(order, want) {
+			t.Errorf("served %q, want %q", order, want)
+		}
+		works(t, u)
+		for _, cancel := range left {
+			cancel()
+		}
+		shut()
+	})
+}
+
+func TestPoolWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var value func(string, ...string) float64
+		u, shut := piped(t, func(p *peer) {
+			p.request()
+			p.gone()
+		}, connections(2), func(o *upstream.Options) { o.Pool.WaitTimeout, value = 5*time.Second, metered(o) })
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { _, _ = u.Call(ctx, request()) })
+		}
+		synctest.Wait()
+		start := time.Now()
+		_, err := u.Call(t.Context(), request())
+		f := wantFailure(t, err, mcp.CodeOverloaded, mcp.ReasonPoolWait, mcp.SentNo)
+		took(t, start, 5*time.Second)
+		if f.RetryAfter != time.Second {
+			t.Errorf("retry after %v", f.RetryAfter)
+		}
+		if a, o, i := value("active_connections"), value("open_connections"), value("idle_connections"); a != 2 || o+i != 0 {
+			t.Errorf("%v active; %v open and %v idle, but pipes are not counted", a, o, i)
+		}
+		if waits := value("pool_wait_seconds", "test"); waits != 1 {
+			t.Errorf("%v waits observed, want 1: those who need not wait do not count", waits)
+		}
+		cancel()
+		wg.Wait()
+		shut()
+	})
+}
+
+// Streams that hang do not take what calls need.
+func TestLongStreamsTakeNoSlot(t *testing.T) {
+	s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+		if x.Verb == http.MethodGet || x.Method() == "subscriptions/listen" {
+			x.Stream()
+			x.Hang()
+			return
+		}
+		mcptest.Minimal(x)
+	})
+	var value func(string, ...string) float64
+	u := newUpstream(t, s.URL(), connections(1), func(o *upstream.Options) { value = metered(o) })
+	var streams []*mcp.Result
+	for i := range 20 {
+		lane := []mcp.Lane{mcp.LaneStream, mcp.LaneListen}[i%2]
+		streams = append(streams, mustCall(t, u, onLane(lane, bodyOf(lane))))
+	}
+	works(t, u)
+	works(t, u)
+	if a, o, i := value("active_connections"), value("open_connections"), value("idle_connections"); a != 20 || o != 21 || i != 1 {
+		t.Errorf("%v active, %v open, %v idle", a, o, i)
+	}
+	if waits := value("pool_wait_seconds"); waits != 0 {
+		t.Errorf("%v waits", waits)
+	}
+	for _, res := range streams {
+		closeResult(t, res)
+	}
+	s.AwaitOpen(1)
+}
+
+// A call that streams holds its connection until the stream ends. The answer to an elicitation, on which such a call may
+// wait, and a cancellation get past the calls that hold all connections; another call waits.
+func TestUrgentLanesPassHeldCalls(t *testing.T) {
+	finish := mcptest.NewGate()
+	s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+		if x.Method() != "tools/call" {
+			mcptest.Minimal(x)
+			return
+		}
+		st := x.Stream()
+		st.Event(asked)
+		if x.Wait(finish.Opened()) {
+			st.Answer("{}")
+			st.End()
+		}
+	})
+	u := newUpstream(t, s.URL(), connections(2))
+	var held []*mcp.Result
+	for range 2 {
+		held = append(held, mustCall(t, u, requestOf("tools/call")))
+	}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		lane := []mcp.Lane{mcp.LaneResponse, mcp.LaneNotification, mcp.LaneEnd}[i%3]
+		wg.Go(func() { closeResult(t, mustCall(t, u, onLane(lane, map[mcp.Lane]string{mcp.LaneEnd: ""}[lane]))) })
+	}
+	wg.Wait()
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		works(t, u)
+	}()
+	finish.Open()
+	for _, res := range held {
+		if _, answers, _ := eventsOf(res.Events); answers != 1 {
+			t.Errorf("%d answers", answers)
+		}
+	}
+	<-waiting // the streams' end has given their slots back, before Close
+	for _, res := range held {
+		closeResult(t, res)
+	}
+}
+
+// Idle connections are kept up to max_idle, for idle_timeout, and closed by Close.
+func TestIdleConnections(t *testing.T) {
+	all := mcptest.NewBarrier(6)
+	s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+		x.Wait(all.Arrive())
+		mcptest.Minimal(x)
+	})
+	var value func(string, ...string) float64
+	u := newUpstream(t, s.URL(), func(o *upstream.Options) {
+		o.Pool.MaxIdle, o.Pool.IdleTimeout, value = 2, time.Hour, metered(o)
+	})
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() { works(t, u) })
+	}
+	wg.Wait()
+	s.AwaitOpen(2)
+	if o, i := value("open_connections"), value("idle_connections"); o != i || o > 6 {
+		t.Errorf("%v open, %v idle", o, i)
+	}
+	works(t, u)
+	if fresh, reused := value("pool_connections_total", "false"), value("pool_connections_total", "true"); fresh != 6 || reused != 1 {
+		t.Errorf("%v new, %v reused", fresh, reused)
+	}
+	u.Close()
+	s.AwaitOpen(0)
+	works(t, u) // a call after Close is still answered
+	u.Close()
+
+	u = newUpstream(t, s.URL(), func(o *upstream.Options) { o.Pool.IdleTimeout = time.Millisecond })
+	works(t, u)
+	s.AwaitOpen(0)
+}

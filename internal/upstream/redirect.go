@@ -1,0 +1,102 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"fluentd-perf/internal/mcp"
+)
+
+const (
+	maxRedirects = 3
+	maxDiscard   = 4 << 10 // bytes of a redirect's body that are read so that its connection can be used again
+)
+
+// follow sends the call, and again to where 307 and 308 point within the same origin. Verb, body and header are kept
+// (RFC 9110, 15.4.8 and 15.4.9). A target elsewhere would get the agent's credentials.
+func (x *exchange) follow() (*http.Response, *mcp.Failure) {
+	target, f := x.target()
+	for hops := 0; f == nil; hops++ {
+		resp, err := x.send(target)
+		if err != nil {
+			return nil, x.fail(err)
+		}
+		x.body = resp.Body
+		location := redirection(resp)
+		if location == "" {
+			x.arrived(target, hops, resp.StatusCode)
+			return resp, nil
+		}
+		target, f = x.next(target, location, hops)
+	}
+	return nil, f
+}
+
+// target is where the call goes first: to its own target, else to where redirects led before, else to the endpoint.
+func (x *exchange) target() (*url.URL, *mcp.Failure) {
+	u := x.u
+	if t := x.call.Target; t != nil {
+		if !mcp.SameOrigin(t, u.opts.URL) || t.User != nil {
+			return nil, x.refuse(mcp.ReasonRedirect, "the target lies outside the server", fmt.Errorf("target %q", t.Redacted()))
+		}
+		return t, nil
+	}
+	if t := u.moved.Load(); t != nil {
+		return t, nil
+	}
+	return u.opts.URL, nil
+}
+
+// arrived remembers where the endpoint's redirects led, until what lies there is gone.
+func (x *exchange) arrived(target *url.URL, hops, status int) {
+	if x.call.Target != nil {
+		return
+	}
+	if status == http.StatusNotFound || status == http.StatusGone {
+		x.u.forget()
+	} else if hops > 0 {
+		x.u.moved.Store(target)
+	}
+}
+
+func (u *Upstream) forget() {
+	if u.moved.Load() != nil {
+		u.moved.Store(nil)
+	}
+}
+
+// redirection returns the Location of an answer that is a redirect to follow, else "".
+func redirection(resp *http.Response) string {
+	if resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusPermanentRedirect {
+		return ""
+	}
+	return resp.Header.Get("Location")
+}
+
+// next lets go of a redirect's answer and returns where it points.
+func (x *exchange) next(from *url.URL, location string, hops int) (*url.URL, *mcp.Failure) {
+	to, err := from.Parse(location)
+	switch {
+	case err != nil:
+		return nil, x.refuse(mcp.ReasonRedirect, "the server redirects to nowhere", errors.New("unreadable Location"))
+	case !mcp.SameOrigin(to, x.u.opts.URL):
+		return nil, x.refuse(mcp.ReasonRedirect, "the server redirects to another origin", fmt.Errorf("to %q", to.Redacted()))
+	case hops == maxRedirects:
+		return nil, x.refuse(mcp.ReasonRedirect, "the server redirects too often", fmt.Errorf("at last to %q", to.Redacted()))
+	}
+	to.User, to.Fragment, to.RawFragment = nil, "", ""
+	x.discard()
+	return to, nil
+}
+
+// discard reads the little that a redirect's body holds, and closes it.
+func (x *exchange) discard() {
+	x.watch.wait(waitingForBytes, x.limits.idle, x.limits.byCall)
+	_, _ = io.CopyN(io.Discard, x.body, maxDiscard) // a body that fails or is longer costs the connection, no more
+	_ = x.body.Close()
+	x.watch.off()
+	x.body = nil
+}

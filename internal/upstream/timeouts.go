@@ -1,0 +1,156 @@
+package upstream
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// phase is what a call waits for.
+type phase uint8
+
+const (
+	waitingForSlot phase = iota
+	connecting
+	waitingForHead
+	waitingForBytes
+	waitingForWhole
+)
+
+// expired is the cause of a call's context after a timeout: the phase that took too long, and the bound.
+type expired struct {
+	phase  phase
+	after  time.Duration
+	byCall bool // the bound is Timeouts.Call, which stands in for the tighter ones
+}
+
+// failure turns the timeout into what the caller gets. Sent is left to the caller.
+func (e *expired) failure() *mcp.Failure {
+	f := &mcp.Failure{Code: mcp.CodeDeadlinePassed, Cause: e}
+	switch {
+	case e.phase == waitingForSlot:
+		f.Code, f.Reason, f.RetryAfter = mcp.CodeOverloaded, mcp.ReasonPoolWait, time.Second
+		f.Message = "no connection to the server came free in time"
+	case e.phase == connecting:
+		f.Reason, f.Message = mcp.ReasonConnectTimeout, "connecting to the server took too long"
+	case e.phase == waitingForWhole || e.byCall:
+		f.Reason, f.Message = mcp.ReasonCallTimeout, "the server took too long to answer"
+	case e.phase == waitingForHead:
+		f.Reason, f.Message = mcp.ReasonFirstByte, "the server did not begin to answer in time"
+	default:
+		f.Reason, f.Message = mcp.ReasonIdle, "the server stopped in the middle of its answer"
+	}
+	return f
+}
+
+// Error names the setting to turn.
+func (e *expired) Error() string {
+	var key string
+	switch {
+	case e.phase == waitingForSlot:
+		key = "pool.wait_timeout"
+	case e.phase == connecting:
+		key = "timeouts.connect"
+	case e.phase == waitingForWhole || e.byCall:
+		key = "timeouts.call"
+	case e.phase == waitingForHead:
+		key = "timeouts.first_byte"
+	default:
+		key = "timeouts.idle"
+	}
+	return key + " of " + e.after.String() + " is over"
+}
+
+// limits are the bounds that hold for one call. Zero: no bound.
+type limits struct {
+	head   time.Duration // from a connection to the answer's head
+	idle   time.Duration // between two reads
+	whole  time.Duration // a body, from its head; an event, from its first byte
+	byCall bool          // head and idle are Timeouts.Call
+}
+
+// limitsOf returns the bounds of a call. `first_byte` and `idle` hold for known methods, and for all lanes that are no
+// request; a request that may take its time has `call` in their place. Streams without end have no bound at all until an
+// answer turns out to be no stream.
+func limitsOf(c *mcp.Call, t *Timeouts) limits {
+	l := limits{head: t.FirstByte, idle: t.Idle, whole: t.Call}
+	switch {
+	case c.Lane == mcp.LaneRequest && c.Message.Method.Unhurried():
+		l.head, l.idle, l.byCall = t.Call, t.Call, true
+	case c.Lane.Long():
+		l.head = 0
+	}
+	return l
+}
+
+// watch cancels a call's context when the phase it is in takes too long. One timer serves the whole call: a later
+// deadline is only noted, and the timer sets itself anew when it finds one.
+type watch struct {
+	start  time.Time // all times here are counted from it
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex // guards the following
+	timer    *time.Timer
+	set      time.Duration // when the timer fires; 0: it does not
+	deadline time.Duration // 0: none
+	current  expired       // what the deadline means
+}
+
+func (w *watch) now() time.Duration { return time.Since(w.start) }
+
+// wait begins a phase that may last d. A d of 0 or less has passed already.
+func (w *watch) wait(p phase, d time.Duration, byCall bool) {
+	w.waitAt(w.now(), d, expired{p, d, byCall})
+}
+
+// waitAt is wait at a time that is known already, for a bound that may have begun before.
+func (w *watch) waitAt(now, d time.Duration, e expired) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deadline = max(now+d, 1)
+	w.current = e
+	if w.set != 0 && w.set <= w.deadline {
+		return
+	}
+	w.set = w.deadline
+	if w.timer == nil {
+		w.timer = time.AfterFunc(d, w.fire)
+	} else {
+		w.timer.Reset(d)
+	}
+}
+
+// off ends the phase.
+func (w *watch) off() {
+	w.mu.Lock()
+	w.deadline = 0
+	w.mu.Unlock()
+}
+
+// stop ends the watch.
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deadline = 0
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+func (w *watch) fire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.set = 0
+	if w.deadline == 0 {
+		return
+	}
+	if left := w.deadline - w.now(); left > 0 {
+		w.set = w.deadline
+		w.timer.Reset(left)
+		return
+	}
+	e := w.current // a copy: the cause outlives the watch
+	w.cancel(&e)
+}

@@ -1,0 +1,109 @@
+package upstream
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	keepAlive    = 30 * time.Second // between TCP keep-alive probes on a quiet connection
+	pingTimeout  = 15 * time.Second // to an HTTP/2 ping's answer, after as long without a frame
+	maxHead      = 1 << 20          // largest head of an answer, in bytes
+	callBuffer   = 8 << 10          // per connection and direction: most calls fit, so each is one write and one read
+	streamBuffer = 1 << 10          // there may be ten thousand streams
+)
+
+// TransportOptions is what the two RoundTrippers of an Upstream are made from.
+//
+// A RoundTripper that takes http.Transport's place has to call the httptrace hooks GetConn and GotConn on RoundTrip's own
+// goroutine, and WroteRequest and GotFirstResponseByte at any; to end with context.Cause of the request's context when
+// that ends, and then close the connection (HTTP/2: the stream); to read a body to its framed end or else fail with
+// io.ErrUnexpectedEOF; never to send a request a second time of which a byte was written, unless its verb is GET; and not
+// to change the request. It may have CloseIdleConnections.
+type TransportOptions struct {
+	Long             bool                                                              // for streams without end
+	Dial             func(ctx context.Context, network, addr string) (net.Conn, error) // counts what it opens
+	Proxy            *url.URL                                                          // nil: connect directly
+	MaxConnections   int                                                               // 0: no bound
+	MaxIdle          int                                                               // connections kept unused
+	IdleTimeout      time.Duration                                                     // how long they are kept
+	HandshakeTimeout time.Duration                                                     // for TLS
+	Buffer           int                                                               // bytes per connection and direction
+}
+
+// transportOptions returns the options for calls, or for streams without end.
+func (u *Upstream) transportOptions(long bool) TransportOptions {
+	o := &u.opts
+	t := TransportOptions{
+		Long:             long,
+		Dial:             u.dial,
+		Proxy:            proxyFor(o.URL),
+		MaxConnections:   o.Pool.MaxConnections,
+		MaxIdle:          o.Pool.MaxIdle,
+		IdleTimeout:      o.Pool.IdleTimeout,
+		HandshakeTimeout: o.Timeouts.Connect,
+		Buffer:           callBuffer,
+	}
+	if long {
+		t.MaxConnections = 0
+		t.Buffer = streamBuffer
+	}
+	return t
+}
+
+// NewTransport returns the tuned http.Transport: HTTP/1.1, and HTTP/2 where TLS negotiates it.
+func NewTransport(o TransportOptions) *http.Transport {
+	t := &http.Transport{
+		DialContext:            o.Dial,
+		TLSHandshakeTimeout:    o.HandshakeTimeout,
+		DisableCompression:     true, // bytes pass as they are: net/http must not ask for gzip and unpack it
+		MaxIdleConnsPerHost:    o.MaxIdle,
+		MaxConnsPerHost:        o.MaxConnections,
+		IdleConnTimeout:        o.IdleTimeout,
+		MaxResponseHeaderBytes: maxHead,
+		ReadBufferSize:         o.Buffer,
+		WriteBufferSize:        o.Buffer,
+		ForceAttemptHTTP2:      true, // a DialContext of one's own turns it off
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:  pingTimeout,
+			PingTimeout:      pingTimeout,
+			WriteByteTimeout: keepAlive,
+		},
+	}
+	if o.Proxy != nil {
+		t.Proxy = http.ProxyURL(o.Proxy)
+	}
+	return t
+}
+
+// proxyFor returns the proxy that the environment names for the server, or nil. The environment is read once in the life
+// of the process, and one that cannot be read as a URL counts as none: net/http's rules.
+func proxyFor(u *url.URL) *url.URL {
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return nil // RFC 6761: localhost names are loopback
+	}
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	if err != nil {
+		return nil
+	}
+	return proxy
+}
+
+// dial opens a connection and counts it as open until it is closed.
+func (u *Upstream) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{
+		// The transport goes on dialing when its caller has left; this ends it.
+		Timeout:         u.opts.Timeouts.Connect,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: 3},
+	}
+	c, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return u.pool.opened(c), nil
+}
