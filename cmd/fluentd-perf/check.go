@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fluentd-perf/internal/config"
+)
+
+func checkCommand() *cobra.Command {
+	var sources sourceFlags
+	var output string
+	c := &cobra.Command{
+		Use: "check", Short: "Check the configuration and say what it comes to", Args: cobra.NoArgs,
+		Long: "Reads the configuration as serve does, names all faults at once (file, line, key) and changes nothing.\n" +
+			"Exit code 0: it can be served; 2: it has faults.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, warnings, err := sources.load()
+			if output == "json" {
+				return checkJSON(c, warnings, err)
+			}
+			for _, w := range warnings {
+				fmt.Fprintln(c.ErrOrStderr(), "warning:", w)
+			}
+			if err != nil {
+				return err
+			}
+			return cfg.Summary(c.OutOrStdout())
+		},
+	}
+	sources.register(c)
+	outputFlag(c, &output)
+	return c
+}
+
+// checkJSON prints faults and warnings for programs.
+func checkJSON(c *cobra.Command, warnings []config.Warning, err error) error {
+	faults := faultsOf(err)
+	report := struct {
+		OK       bool             `json:"ok"`
+		Faults   []config.Fault   `json:"faults"`
+		Warnings []config.Warning `json:"warnings"`
+	}{err == nil, append([]config.Fault{}, faults...), append([]config.Warning{}, warnings...)}
+	if werr := writeJSON(c.OutOrStdout(), report); werr != nil {
+		return werr
+	}
+	if err != nil && len(faults) > 0 {
+		return usageError{fmt.Errorf("%d faults", len(faults))}
+	}
+	return err
+}
+
+func healthcheckCommand() *cobra.Command {
+	var addr string
+	c := &cobra.Command{
+		Use: "healthcheck", Short: "Ask a running daemon whether it is alive", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return checkHealth(c.Context(), addr, 5*time.Second)
+		},
+	}
+	c.Flags().StringVar(&addr, "address", "127.0.0.1:7300", "the daemon's `address`")
+	return c
+}
+
+// reachable turns an address that is listened on into one that can be dialled: 0.0.0.0 and [::] into loopback.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case host == "" || err == nil && ip.IsUnspecified() && ip.Is4():
+		host = "127.0.0.1"
+	case err == nil && ip.IsUnspecified():
+		host = "::1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// hosts returns the names under which the daemon may be reached: the configured ones and those it listens on.
+func hosts(cfg *config.Config) []string {
+	all := append([]string{}, cfg.Hosts...)
+	for _, l := range cfg.Listen {
+		if host, _, err := net.SplitHostPort(l.Address); err == nil && host != "" {
+			all = append(all, host)
+		}
+	}
+	return all
+}
+
+func faultsOf(err error) config.Faults {
+	var faults config.Faults
+	errors.As(err, &faults)
+	return faults
+}

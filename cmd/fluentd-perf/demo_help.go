@@ -1,0 +1,59 @@
+package main
+
+import (
+	"io"
+	"strings"
+)
+
+// demoHelp is what the demo verb prints; every 127.0.0.1:7300 in it becomes the daemon's real address. The README shows
+// the same commands, and a test runs them.
+const demoHelp = `The demo server is running behind fluentd-perf at http://127.0.0.1:7300/mcp/demo
+
+Try it with curl. The new way (protocol 2026-07-28) needs no session:
+
+  curl -s http://127.0.0.1:7300/mcp/demo \
+    -H 'Content-Type: application/json' \
+    -H 'Accept: application/json, text/event-stream' \
+    -H 'MCP-Protocol-Version: 2026-07-28' \
+    -H 'Mcp-Method: tools/list' \
+    -d '{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{
+         "io.modelcontextprotocol/protocolVersion":"2026-07-28",
+         "io.modelcontextprotocol/clientCapabilities":{}}}}'
+
+The old way (up to 2025-11-25, what most agents speak) opens a session first:
+
+  SESSION=$(curl -s -o /dev/null -w '%header{mcp-session-id}' http://127.0.0.1:7300/mcp/demo \
+    -H 'Content-Type: application/json' \
+    -H 'Accept: application/json, text/event-stream' \
+    -d '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",
+         "capabilities":{},"clientInfo":{"name":"curl","version":"1"}}}')
+
+  curl -s http://127.0.0.1:7300/mcp/demo \
+    -H 'Content-Type: application/json' \
+    -H 'Accept: application/json, text/event-stream' \
+    -H 'MCP-Protocol-Version: 2025-11-25' \
+    -H "Mcp-Session-Id: $SESSION" \
+    -d '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"add","arguments":{"a":40,"b":2}}}'
+
+Point an agent at it.
+
+  Claude Code:
+    claude mcp add --transport http demo http://127.0.0.1:7300/mcp/demo
+
+  Cursor, .cursor/mcp.json:
+    {"mcpServers": {"demo": {"url": "http://127.0.0.1:7300/mcp/demo"}}}
+
+  VS Code, .vscode/mcp.json:
+    {"servers": {"demo": {"type": "http", "url": "http://127.0.0.1:7300/mcp/demo"}}}
+
+  Claude Desktop (by a bridge, since it starts its local servers as processes), claude_desktop_config.json:
+    {"mcpServers": {"demo": {"command": "npx", "args": ["-y", "mcp-remote", "http://127.0.0.1:7300/mcp/demo", "--allow-http"]}}}
+
+What it is doing: http://127.0.0.1:7300/metrics    Stop it with Ctrl-C.
+`
+
+// printDemoHelp tells a newcomer what to do next with the daemon at addr (host:port), which has the demo server as the
+// upstream named demo.
+func printDemoHelp(w io.Writer, addr string) {
+	io.WriteString(w, strings.ReplaceAll(demoHelp, "127.0.0.1:7300", addr))
+}

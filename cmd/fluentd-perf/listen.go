@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"fluentd-perf/internal/config"
+)
+
+// openListeners takes the sockets that the service manager hands over, or opens the configured addresses. An address that
+// is optional ([::1] by default) is left out where the machine does not have it.
+func openListeners(ctx context.Context, wanted []config.Listen, log *slog.Logger) ([]net.Listener, error) {
+	given, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("taking over the service manager's sockets: %w", err)
+	}
+	if len(given) > 0 {
+		return given, nil
+	}
+	var open []net.Listener
+	var lc net.ListenConfig
+	for _, l := range wanted {
+		ln, err := lc.Listen(ctx, "tcp", l.Address)
+		if err == nil {
+			open = append(open, ln)
+			continue
+		}
+		if l.Optional && addressMissing(err) {
+			log.Debug("not listening where there is no such address", "address", l.Address, "cause", err)
+			continue
+		}
+		closeAll(open)
+		return nil, fmt.Errorf("listening on %s: %w", l.Address, listenHint(err))
+	}
+	return open, nil
+}
+
+// addressMissing reports whether the machine has no such address, IPv6 switched off included.
+func addressMissing(err error) bool {
+	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) || strings.Contains(err.Error(), "no suitable address")
+}
+
+func listenHint(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w (is another fluentd-perf running? choose another with --listen)", err)
+	}
+	return err
+}
+
+// onLoopback reports whether only this machine can reach the listeners.
+func onLoopback(listeners []net.Listener) bool {
+	for _, l := range listeners {
+		if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+			return false
+		}
+	}
+	return true
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+// raiseDescriptorLimit lifts the soft limit to the hard one and returns it, 0 where it is unknown. Go does the same at
+// start, but takes it back for children and not on every system.
+func raiseDescriptorLimit() uint64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	if limit.Cur < limit.Max {
+		wanted := syscall.Rlimit{Cur: limit.Max, Max: limit.Max}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &wanted); err == nil {
+			limit = wanted
+		}
+	}
+	return limit.Cur
+}
+
+// streamCap returns how many GET and listen streams may be open: a stream takes two descriptors, one on each side, and
+// calls need some too.
+func streamCap(maxStreams int, descriptors uint64) int {
+	if descriptors == 0 {
+		return maxStreams
+	}
+	left := descriptors - min(200, descriptors/4)
+	return int(min(uint64(maxStreams), left/2))
+}

@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/proxy"
+	"fluentd-perf/internal/session"
+	"fluentd-perf/internal/upstream"
+)
+
+// Bounds of the HTTP server that no setting changes.
+const (
+	maxHeaderBytes = 64 << 10
+	readTimeout    = 30 * time.Second // head and body of a request
+	idleTimeout    = 10 * time.Minute // longer than any client keeps a connection: it closes first, and loses no POST
+	lastWords      = 2 * time.Second  // after the drain's deadline, for the errors to leave
+)
+
+// sourceFlags say where the configuration comes from; serve and check share them.
+type sourceFlags struct {
+	file      string
+	mcpJSON   []string
+	upstreams []string
+	listen    []string
+}
+
+func (f *sourceFlags) register(c *cobra.Command) {
+	c.Flags().StringVar(&f.file, "config", "", "configuration `file` (YAML)")
+	c.Flags().StringArrayVar(&f.mcpJSON, "mcp-json", nil, "front every server that this servers `file` of an agent names; may be repeated")
+	c.Flags().StringArrayVar(&f.upstreams, "upstream", nil, "an upstream as `name=url`; may be repeated")
+	c.Flags().StringArrayVar(&f.listen, "listen", nil, "`address` to listen on, in place of the configured ones; may be repeated")
+}
+
+func (f *sourceFlags) load() (*config.Config, []config.Warning, error) {
+	cfg, warnings, err := config.Load(config.Sources{
+		File: f.file, MCPJSON: f.mcpJSON, Upstreams: f.upstreams, Listen: f.listen, Env: os.LookupEnv, ReadFile: os.ReadFile,
+	})
+	if err != nil {
+		return nil, warnings, usageError{err}
+	}
+	return cfg, warnings, nil
+}
+
+func serveCommand() *cobra.Command {
+	var sources sourceFlags
+	var logs logFlags
+	c := &cobra.Command{
+		Use: "serve", Short: "Run the daemon", Args: cobra.NoArgs,
+		Example: "  fluentd-perf serve --config fluentd-perf.yaml\n" +
+			"  fluentd-perf serve --mcp-json .mcp.json\n" +
+			"  fluentd-perf serve --upstream docs=https://example.com/mcp",
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := logs.logger(c.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			cfg, warnings, err := sources.load()
+			for _, w := range warnings {
+				log.Warn(w.String())
+			}
+			if err != nil {
+				return err
+			}
+			return serve(c.Context(), cfg, log, c.OutOrStdout(), nil)
+		},
+	}
+	sources.register(c)
+	logs.register(c)
+	return c
+}
+
+// serve runs the daemon until a signal or the end of ctx, and drains it. ready, if not nil, is told the address once the
+// daemon takes requests.
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Writer, ready func(addr string)) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+
+	d, err := assemble(ctx, cfg, log, out)
+	if err != nil {
+		return err
+	}
+	d.start()
+	log.Info("fluentd-perf is ready", "version", buildVersion(), "addresses", d.addresses(), "upstreams", len(cfg.Upstreams))
+	stopNotifying := notifyReady(d.addresses()[0], log)
+	defer stopNotifying()
+	if ready != nil {
+		ready(d.addresses()[0])
+	}
+
+	select {
+	case <-ctx.Done():
+	case err = <-d.failed:
+		log.Error("a listener failed", "error", err)
+	}
+	stop() // a second signal ends the process at once
+	return errors.Join(err, d.drain(cfg.Drain))
+}
+
+// daemon is everything that runs, in the order in which it was started.
+type daemon struct {
+	log       *slog.Logger
+	registry  *prometheus.Registry
+	upstreams []*upstream.Upstream
+	door      *proxy.Door
+	base      context.Context // of every request
+	abandon   context.CancelCauseFunc
+	server    *http.Server
+	listeners []net.Listener
+	metrics   *http.Server // nil where /metrics is on the door
+	metricsOn net.Listener
+	failed    chan error
+}
+
+// assemble builds the daemon from the inside out, and opens its listeners. Nothing runs yet.
+func assemble(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Writer) (*daemon, error) {
+	d := &daemon{log: log, failed: make(chan error, 4)}
+	d.base, d.abandon = context.WithCancelCause(context.Background())
+	reg := newRegistry()
+	d.registry = reg
+	buffers := new(mcp.BufferPool)
+	registerProcessMetrics(reg, buffers)
+
+	doors, err := d.openUpstreams(cfg, reg, buffers)
+	if err != nil {
+		return nil, err
+	}
+	token, err := daemonToken(cfg, out)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.listen(ctx, cfg, token != ""); err != nil {
+		return nil, err
+	}
+	d.door, err = proxy.New(proxy.Options{
+		Upstreams: doors, Hosts: hosts(cfg), Origins: cfg.Origins, Token: token,
+		BodyLimit: cfg.Limits.Body, MaxStreams: d.maxStreams(cfg), ErrorsHTTP: cfg.Errors == config.ErrorsHTTP,
+		Metrics: proxy.NewMetrics(reg), MetricsHandler: d.metricsHandler(cfg), MetricsToken: !onLoopback(d.listeners),
+		Log: log,
+	})
+	if err != nil {
+		closeAll(d.listeners)
+		return nil, err
+	}
+	d.server = d.httpServer(d.door)
+	d.server.BaseContext = func(net.Listener) context.Context { return d.base }
+	d.server.RegisterOnShutdown(d.door.Drain)
+	if d.metricsOn != nil {
+		d.metrics = d.metricsServer()
+	}
+	return d, nil
+}
+
+// openUpstreams makes the stages of every upstream: the session stage over its connections.
+func (d *daemon) openUpstreams(cfg *config.Config, reg prometheus.Registerer, buffers *mcp.BufferPool) ([]proxy.Upstream, error) {
+	pools, sessions := upstream.NewMetrics(reg), session.NewMetrics(reg)
+	var doors []proxy.Upstream
+	for _, c := range cfg.Upstreams {
+		u, err := upstream.New(upstream.Options{
+			Name: c.Name, URL: c.URL,
+			Pool: upstream.PoolOptions{
+				MaxConnections: c.Pool.MaxConnections, MaxIdle: c.Pool.MaxIdle,
+				IdleTimeout: c.Pool.IdleTimeout, WaitTimeout: c.Pool.WaitTimeout,
+			},
+			Timeouts: upstream.Timeouts{
+				Connect: c.Timeouts.Connect, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call, Idle: c.Timeouts.Idle,
+			},
+			CheckBody: cfg.Limits.CheckBody, EventLimit: cfg.Limits.Event,
+			Buffers: buffers, Metrics: pools, Log: d.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		d.upstreams = append(d.upstreams, u)
+		doors = append(doors, proxy.Upstream{
+			Name: c.Name, URL: c.URL, Caller: sessionStage(c, u, sessions, d.log), Headers: c.Headers,
+			ForwardCookies: c.ForwardCookies, RewriteOAuth: c.OAuth == config.OAuthRewrite,
+			OldTransport: c.Transport == config.TransportSSE,
+		})
+	}
+	return doors, nil
+}
+
+func sessionStage(c config.Upstream, next mcp.Caller, metrics *session.Metrics, log *slog.Logger) mcp.Caller {
+	o := session.Options{Upstream: c.Name, Next: next, Reopen: c.Streams.Reopen, Metrics: metrics, Log: log}
+	if c.Transport == config.TransportSSE {
+		return session.NewOld(session.OldOptions{
+			Options: o, URL: c.URL, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call,
+		})
+	}
+	return session.New(o)
+}
+
+// daemonToken returns the token that agents must show, made now and printed where the configuration asks for that.
+func daemonToken(cfg *config.Config, out io.Writer) (string, error) {
+	if !cfg.Auth.Generate {
+		return cfg.Auth.Token, nil
+	}
+	token := rand.Text()
+	_, err := fmt.Fprintf(out, "token for agents (`%s: <token>`), new at every start: %s\n", proxy.TokenHeader, token)
+	return token, err
+}
+
+// maxStreams bounds the open streams by the configuration and by what the descriptors bear.
+func (d *daemon) maxStreams(cfg *config.Config) int {
+	descriptors := raiseDescriptorLimit()
+	most := streamCap(cfg.Limits.MaxStreams, descriptors)
+	if most < cfg.Limits.MaxStreams {
+		d.log.Warn("the descriptor limit bounds the open streams: a stream takes two",
+			"descriptors", descriptors, "streams", most, "max_streams", cfg.Limits.MaxStreams)
+	}
+	return most
+}
+
+func (d *daemon) metricsHandler(cfg *config.Config) http.Handler {
+	if cfg.Metrics.Listen != "" {
+		return nil
+	}
+	return scrapeHandler(d.registry)
+}
+
+func scrapeHandler(reg *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, EnableOpenMetrics: true})
+}
+
+func (d *daemon) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, MaxHeaderBytes: maxHeaderBytes, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
+	}
+}
+
+// listen opens the listeners. The service manager may hand over others than those that the configuration was checked
+// with, so what they are is looked at here.
+func (d *daemon) listen(ctx context.Context, cfg *config.Config, hasToken bool) error {
+	var err error
+	if d.listeners, err = openListeners(ctx, cfg.Listen, d.log); err != nil {
+		return err
+	}
+	if !hasToken && !onLoopback(d.listeners) {
+		closeAll(d.listeners)
+		return usageError{errors.New("listening beyond loopback needs auth.token: whoever reaches the daemon uses its servers")}
+	}
+	if cfg.Metrics.Listen == "" {
+		return nil
+	}
+	var lc net.ListenConfig
+	if d.metricsOn, err = lc.Listen(ctx, "tcp", cfg.Metrics.Listen); err != nil {
+		closeAll(d.listeners)
+		return fmt.Errorf("listening on %s for metrics: %w", cfg.Metrics.Listen, err)
+	}
+	if !hasToken && !onLoopback([]net.Listener{d.metricsOn}) {
+		closeAll(append(d.listeners, d.metricsOn))
+		return usageError{errors.New("metrics.listen beyond loopback needs auth.token")}
+	}
+	return nil
+}
+
+func (d *daemon) metricsServer() *http.Server {
+	mux := http.NewServeMux()
+	scrape := scrapeHandler(d.registry)
+	if !onLoopback([]net.Listener{d.metricsOn}) {
+		scrape = d.door.WithToken(scrape)
+	}
+	mux.Handle("GET /metrics", scrape)
+	s := d.httpServer(mux)
+	s.WriteTimeout = readTimeout
+	return s
+}
+
+func (d *daemon) addresses() []string {
+	addrs := make([]string, len(d.listeners))
+	for i, l := range d.listeners {
+		addrs[i] = l.Addr().String()
+	}
+	return addrs
+}
+
+// start serves every listener.
+func (d *daemon) start() {
+	for _, l := range d.listeners {
+		go d.serveOn(d.server, l)
+	}
+	if d.metrics != nil {
+		go d.serveOn(d.metrics, d.metricsOn)
+	}
+}
+
+func (d *daemon) serveOn(s *http.Server, l net.Listener) {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		d.failed <- err
+	}
+}
+
+// drain stops the daemon, the start order read backwards: listeners and idle connections close, streams end, calls in
+// flight finish; at the deadline those left get their error; then the upstreams close.
+func (d *daemon) drain(patience time.Duration) error {
+	d.log.Info("draining", "for", patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := d.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		d.log.Warn("the drain's deadline has passed, calls in flight end now")
+		err = nil
+	}
+	d.abandon(&mcp.Failure{
+		Code: mcp.CodeUnavailable, Reason: mcp.ReasonDraining, Sent: mcp.SentUnknown, RetryAfter: lastWords,
+		Message: "fluentd-perf is stopping",
+	})
+	words, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	if d.server.Shutdown(words) != nil {
+		err = errors.Join(err, d.server.Close())
+	}
+	for _, u := range d.upstreams {
+		u.Close()
+	}
+	if d.metrics != nil {
+		err = errors.Join(err, d.metrics.Close())
+	}
+	d.log.Info("fluentd-perf has stopped")
+	return err
+}
