@@ -1,0 +1,79 @@
+# fluentd-perf. `make run` to see it work, `make test` and `make check` before every commit.
+
+BIN     := bin/fluentd-perf
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# The one command that builds the binary, here and in the image. VCS stamping is off because VERSION says it, and because
+# it fails in a checkout that belongs to another user.
+BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+# What gofmt looks at: what is ours, not what npm and Go downloaded.
+GOFILES = $(shell find . -name '*.go' -not -path './.cache/*' -not -path '*/node_modules/*')
+
+.DEFAULT_GOAL := build
+.PHONY: run build setup test check format vet staticcheck arrows vulncheck cross modules units bench conformance docker clean
+
+## run: the daemon with a demo server behind it, on 127.0.0.1:7300
+run: build
+	./$(BIN) demo
+
+## build: the static binary bin/fluentd-perf
+build:
+	$(BUILD) -o $(BIN) ./cmd/fluentd-perf
+
+## setup: what the tests need besides Go: a C compiler, Node.js, and pinned packages in git-ignored folders
+setup:
+	scripts/need.sh cc node
+	e2e/setup.sh
+
+## test: all tests, the end-to-end ones included, under the race detector
+test: setup
+	go test -race -timeout 20m ./...
+
+## check: everything but the tests themselves
+check: format vet staticcheck arrows vulncheck cross modules units
+
+format:
+	@unformatted=$$(gofmt -s -l $(GOFILES)); test -z "$$unformatted" || { echo "gofmt -s wants to change:"; echo "$$unformatted"; exit 1; }
+
+vet:
+	go vet ./...
+
+staticcheck:
+	go tool staticcheck ./...
+
+# The import table: who may import whom.
+arrows:
+	go test -count=1 -run '^TestArrows' .
+
+vulncheck:
+	@scripts/vulncheck.sh
+
+# The tests compile there too, which vet looks at.
+cross:
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build ./...
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go vet ./...
+
+modules:
+	go mod verify
+	go mod tidy -diff
+
+units:
+	@scripts/unit.sh
+
+## bench: the packages' benchmarks, then the daemon beside a plain reverse proxy
+bench:
+	go test -run '^$$' -bench . -benchmem -timeout 30m ./internal/...
+	go test -run '^$$' -bench . -timeout 30m -v ./bench/...
+
+## conformance: the official suite, five times in a row, directly and through the daemon
+conformance: setup
+	E2E_CONFORMANCE_RUNS=5 go test -count=1 -timeout 30m -v -run '^TestConformance' ./e2e
+
+## docker: the image fluentd-perf:VERSION
+docker:
+	docker build --build-arg VERSION=$(VERSION) -t fluentd-perf:$(VERSION) .
+
+## clean: what was built and downloaded here
+clean:
+	rm -rf bin out .cache e2e/node/node_modules

@@ -1,0 +1,183 @@
+package fluentdperf_test
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "fluentd-perf"
+
+// arrows is who may import whom of ours: DESIGN.md section 2 as a table. A package's own tests may import what the
+// package may, the package itself, and internal/mcptest. A package under internal/ that is not here is a fault: whoever
+// adds one says here what it stands on.
+var arrows = map[string][]string{
+	"internal/mcp":         {},
+	"internal/proxy":       {"internal/mcp"},
+	"internal/session":     {"internal/mcp"},
+	"internal/cache":       {"internal/mcp"},
+	"internal/cache/redis": {"internal/mcp", "internal/cache"},
+	"internal/cache/sqldb": {"internal/mcp", "internal/cache"},
+	"internal/batch":       {"internal/mcp"},
+	"internal/breaker":     {"internal/mcp"},
+	"internal/upstream":    {"internal/mcp"},
+	"internal/admin":       {"internal/mcp"},
+	"internal/loadgen":     {"internal/mcp"},
+	"internal/mcptest":     {"internal/mcp"},
+	"internal/config": { // the stages' Options, and never the other way round
+		"internal/mcp", "internal/proxy", "internal/session", "internal/cache", "internal/cache/redis",
+		"internal/cache/sqldb", "internal/batch", "internal/breaker", "internal/upstream",
+	},
+}
+
+// rooms see everything: where the parts meet, and what tests the whole. Nobody imports them.
+var rooms = []string{".", "cmd", "e2e", "bench"}
+
+// keepers are the packages of others that only some of ours may import, by prefix of the import path.
+var keepers = map[string]func(dir, file string) bool{
+	"github.com/prometheus/":           func(_, file string) bool { return file == "metrics.go" },
+	"github.com/redis/":                func(dir, _ string) bool { return dir == "internal/cache/redis" },
+	"github.com/jackc/":                func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
+	"modernc.org/":                     func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
+	"zombiezen.com/":                   func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
+	"github.com/allegro/":              func(dir, _ string) bool { return dir == "internal/cache" },
+	"github.com/sony/":                 func(dir, _ string) bool { return dir == "internal/breaker" },
+	"github.com/hashicorp/":            func(dir, _ string) bool { return dir == "internal/upstream" },
+	"github.com/spf13/":                func(string, string) bool { return false },
+	"github.com/modelcontextprotocol/": func(string, string) bool { return false },
+}
+
+// TestArrows holds the import table in this repository.
+func TestArrows(t *testing.T) {
+	faults, files := wrongArrows(t, ".")
+	for _, fault := range faults {
+		t.Error(fault)
+	}
+	if files < 10 {
+		t.Errorf("only %d Go files were looked at: the test looks in the wrong place", files)
+	}
+}
+
+// TestArrowsFindsFaults runs the same check over a tree of planted faults.
+func TestArrowsFindsFaults(t *testing.T) {
+	got, _ := wrongArrows(t, "testdata/arrows")
+	text, err := os.ReadFile("testdata/arrows/want.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if !slices.Equal(got, want) {
+		t.Errorf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// wrongArrows returns a line for each import below root that the table does not allow, sorted, and the number of Go
+// files it read. Build tags are not looked at: an arrow is wrong on every platform.
+func wrongArrows(t *testing.T, root string) (faults []string, files int) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(root), ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && skipDir(name):
+			return fs.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(name, ".go"):
+			return nil
+		}
+		files++
+		found, err := wrongImports(root, name)
+		faults = append(faults, found...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(faults)
+	return faults, files
+}
+
+// skipDir reports whether the go command would not look into a directory, or it holds what npm downloaded.
+func skipDir(name string) bool {
+	base := path.Base(name)
+	if name == "." {
+		return false
+	}
+	return base == "testdata" || base == "node_modules" || strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_")
+}
+
+func wrongImports(root, name string) (faults []string, err error) {
+	if dir := path.Dir(name); !inRoom(dir) && arrows[dir] == nil {
+		return []string{name + ": the package is not in the table of arrows_test.go"}, nil
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.ImportsOnly)
+	if err != nil {
+		return nil, err
+	}
+	for _, spec := range file.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkArrow(name, imported); err != nil {
+			faults = append(faults, fmt.Sprintf("%s: %v", name, err))
+		}
+	}
+	return faults, nil
+}
+
+// checkArrow says what is wrong with one import of one file, if anything.
+func checkArrow(name, imported string) error {
+	dir, isTest := path.Dir(name), strings.HasSuffix(name, "_test.go")
+	if inRoom(dir) {
+		return checkRoomArrow(imported)
+	}
+	if ours, ok := strings.CutPrefix(imported, module+"/"); ok {
+		if slices.Contains(arrows[dir], ours) || isTest && (ours == dir || ours == "internal/mcptest") {
+			return nil
+		}
+		return fmt.Errorf("%s may not import %s", dir, ours)
+	}
+	if isTest {
+		return nil
+	}
+	return checkForeign(dir, path.Base(name), imported)
+}
+
+func checkRoomArrow(imported string) error {
+	if ours, ok := strings.CutPrefix(imported, module+"/"); ok && inRoom(ours) {
+		return fmt.Errorf("nobody imports %s", ours)
+	}
+	return nil
+}
+
+// checkForeign holds the ground floor to the standard library and keeps the keepers' packages where they belong.
+func checkForeign(dir, file, imported string) error {
+	first, _, _ := strings.Cut(imported, "/")
+	if dir == "internal/mcp" && strings.Contains(first, ".") {
+		return fmt.Errorf("internal/mcp imports the standard library only, not %s", imported)
+	}
+	for prefix, mayImport := range keepers {
+		if strings.HasPrefix(imported, prefix) && !mayImport(dir, file) {
+			return fmt.Errorf("%s does not belong here", imported)
+		}
+	}
+	return nil
+}
+
+// inRoom reports whether a directory is one of the rooms or below one. The root is a room, but not what is below it.
+func inRoom(dir string) bool {
+	for _, room := range rooms {
+		if dir == room || room != "." && strings.HasPrefix(dir, room+"/") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,192 @@
+package fluentdperf_test
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"fluentd-perf/internal/config"
+)
+
+// exampleToken stands for the environment of whoever tries the example.
+func exampleToken(name string) (string, bool) { return "secret", name == "DOCS_TOKEN" }
+
+// TestExample loads the example and holds it to what it says of itself: the values it shows are the defaults.
+func TestExample(t *testing.T) {
+	cfg, warnings, err := config.Load(config.Sources{File: "deploy/fluentd-perf.example.yaml", Env: exampleToken})
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("%v, warnings %v", err, warnings)
+	}
+	shown, plain := cfg.Upstreams[0], cfg.Upstreams[1] // docs spells everything out, search leaves everything out
+	if shown.Name != "docs" || plain.Name != "search" {
+		t.Fatalf("upstreams %q and %q", shown.Name, plain.Name)
+	}
+	if got := shown.Headers.Get("Authorization"); got != "Bearer secret" {
+		t.Errorf("Authorization %q", got)
+	}
+	same := func(what string, got, want any) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: the example shows %+v, the default is %+v", what, got, want)
+		}
+	}
+	same("transport", shown.Transport, plain.Transport)
+	same("oauth", shown.OAuth, plain.OAuth)
+	same("forward_cookies", shown.ForwardCookies, plain.ForwardCookies)
+	same("streams", shown.Streams, plain.Streams)
+	same("pool", shown.Pool, plain.Pool)
+	same("timeouts", shown.Timeouts, plain.Timeouts)
+
+	defaults := config.Default()
+	same("listen", cfg.Listen[0], defaults.Listen[0])
+	same("auth", cfg.Auth, defaults.Auth)
+	same("metrics", cfg.Metrics, defaults.Metrics)
+	same("errors", cfg.Errors, defaults.Errors)
+	same("drain", cfg.Drain, defaults.Drain)
+	same("limits", cfg.Limits, defaults.Limits)
+}
+
+// TestImageConfiguration loads the image's configuration as its command does.
+func TestImageConfiguration(t *testing.T) {
+	cfg, _, err := config.Load(config.Sources{
+		File: "deploy/docker/fluentd-perf.yaml", Upstreams: []string{"docs=https://docs.example.com/mcp"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !cfg.Auth.Generate || cfg.Listen[0].Address != "0.0.0.0:7300" {
+		t.Errorf("auth %+v, listen %v", cfg.Auth, cfg.Listen)
+	}
+}
+
+// TestScrapeExample has the example scrape the address that the daemon listens on by default.
+func TestScrapeExample(t *testing.T) {
+	var scrape struct {
+		ScrapeConfigs []struct {
+			JobName        string                       `yaml:"job_name"`
+			ScrapeInterval string                       `yaml:"scrape_interval"`
+			StaticConfigs  []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	if err := yaml.UnmarshalWithOptions([]byte(read(t, "deploy/prometheus/prometheus.yml")), &scrape, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	got := scrape.ScrapeConfigs[0].StaticConfigs[0].Targets
+	if want := []string{config.Default().Listen[0].Address}; !reflect.DeepEqual(got, want) {
+		t.Errorf("targets %q, want %q", got, want)
+	}
+}
+
+// TestReadmeBlocks holds the README's configuration to the example, and its JSON to JSON.
+func TestReadmeBlocks(t *testing.T) {
+	readme := read(t, "README.md")
+	if example := read(t, "deploy/fluentd-perf.example.yaml"); !strings.Contains(readme, "\n```yaml\n"+example+"```\n") {
+		t.Error("README.md does not show deploy/fluentd-perf.example.yaml as it is")
+	}
+	blocks := regexp.MustCompile("(?s)\n```json\n(.*?)```").FindAllStringSubmatch(readme, -1)
+	if len(blocks) != 3 {
+		t.Errorf("%d blocks of JSON, want 3", len(blocks))
+	}
+	for _, block := range blocks {
+		if !json.Valid([]byte(block[1])) {
+			t.Errorf("not JSON: %s", block[1])
+		}
+	}
+}
+
+// TestReasonsAreDocumented looks for every failure reason in the README's table and in METRICS.md.
+func TestReasonsAreDocumented(t *testing.T) {
+	readme, metrics := read(t, "README.md"), read(t, "METRICS.md")
+	reasons := failureReasons(t)
+	if len(reasons) < 10 {
+		t.Errorf("only %d reasons found in internal/mcp/failure.go", len(reasons))
+	}
+	for _, reason := range reasons {
+		if !strings.Contains(metrics, "`"+reason+"`") {
+			t.Errorf("METRICS.md has no `%s`", reason)
+		}
+		// Nobody reads an error of this reason: the agent has left.
+		if reason != "canceled" && !strings.Contains(readme, " | `"+reason+"` | ") {
+			t.Errorf("the README's table of errors has no `%s`", reason)
+		}
+	}
+}
+
+// failureReasons returns the values of the constants of type Reason.
+func failureReasons(t *testing.T) (reasons []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "internal/mcp/failure.go", nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 {
+			return true
+		}
+		if name, ok := spec.Type.(*ast.Ident); ok && name.Name == "Reason" {
+			reason, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reasons = append(reasons, reason)
+		}
+		return true
+	})
+	return reasons
+}
+
+// TestLinks follows the relative links of the documents.
+func TestLinks(t *testing.T) {
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	for _, document := range append(documents, "README.md", "METRICS.md", "CHANGELOG.md") {
+		for _, found := range link.FindAllStringSubmatch(read(t, document), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(document), found[1])); err != nil {
+				t.Errorf("%s links to %s: %v", document, found[1], err)
+			}
+		}
+	}
+}
+
+// TestServiceWaitsForTheDrain holds the unit to the configuration's default.
+func TestServiceWaitsForTheDrain(t *testing.T) {
+	unit := read(t, "deploy/systemd/fluentd-perf.service")
+	found := regexp.MustCompile(`(?m)^TimeoutStopSec=(\w+)$`).FindStringSubmatch(unit)
+	if found == nil {
+		t.Fatal("no TimeoutStopSec")
+	}
+	patience, err := time.ParseDuration(found[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if drain := config.Default().Drain; patience < drain+10*time.Second {
+		t.Errorf("TimeoutStopSec=%s leaves no room after drain: %s", patience, drain)
+	}
+	if example := "/etc/fluentd-perf/fluentd-perf.yaml"; !strings.Contains(unit, "serve --config "+example+"\n") {
+		t.Errorf("the unit does not serve %s", example)
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

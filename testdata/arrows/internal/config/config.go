@@ -1,0 +1,6 @@
+package config
+
+import (
+	_ "fluentd-perf/internal/mcptest"
+	_ "fluentd-perf/internal/proxy"
+)

@@ -1,0 +1,7 @@
+package proxy_test
+
+import (
+	_ "fluentd-perf/internal/mcptest"
+	_ "fluentd-perf/internal/upstream"
+	_ "github.com/prometheus/client_golang/prometheus/testutil"
+)

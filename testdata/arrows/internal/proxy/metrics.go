@@ -1,0 +1,5 @@
+package proxy
+
+import (
+	_ "github.com/prometheus/client_golang/prometheus"
+)

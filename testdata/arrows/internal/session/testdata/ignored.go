@@ -1,0 +1,5 @@
+package ignored
+
+import (
+	_ "fluentd-perf/internal/proxy"
+)

@@ -1,0 +1,7 @@
+package upstream
+
+import (
+	_ "fluentd-perf/internal/config"
+	_ "github.com/hashicorp/go-retryablehttp"
+	_ "github.com/prometheus/client_golang/prometheus"
+)

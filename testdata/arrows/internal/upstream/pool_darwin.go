@@ -1,0 +1,5 @@
+package upstream
+
+import (
+	_ "fluentd-perf/cmd/fluentd-perf"
+)
