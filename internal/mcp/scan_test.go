@@ -202,6 +202,7 @@ func TestScanRefusesInvalidMessages(t *testing.T) {
 		{"too deep in params", deep(mcp.MaxDepth-1, `{"jsonrpc":"2.0","method":"x","params":{"a":*},"id":"late"}`), `"late"`},
 		{"too deep in _meta", deep(mcp.MaxDepth-2, `{"jsonrpc":"2.0","method":"x","params":{"_meta":{"a":*}},"id":"late"}`), `"late"`},
 		{"much too deep", deep(100_000, `{"jsonrpc":"2.0","id":1,"method":"x","params":*}`), `1`},
+		{"much too deep, twice", deep(3000, deep(2000, `{"jsonrpc":"2.0","id":1,"method":"x","params":[*,*]}`)), `1`},
 		{"a batch too deep", deep(mcp.MaxDepth, `[*]`), ``},
 	}
 	for _, tt := range tests {
