@@ -63,6 +63,16 @@ type Failure struct {
 	Cause      error         // for the log only
 }
 
+// Draining returns the failure of what ends because the daemon stops, before it was sent.
+func Draining() *Failure {
+	return &Failure{
+		Code: CodeUnavailable, Reason: ReasonDraining, Sent: SentNo, RetryAfter: drainRetryAfter, Message: "fluentd-perf is stopping",
+	}
+}
+
+// drainRetryAfter is what an agent is told to wait when the daemon stops: it is soon back, if it was restarted.
+const drainRetryAfter = 2 * time.Second
+
 // Error describes the failure for the operator, its cause included.
 func (f *Failure) Error() string {
 	if f.Cause != nil {

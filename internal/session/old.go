@@ -87,7 +87,7 @@ func (o *Old) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		}
 		return res, nil
 	}
-	s, err := newOldSession(ctx, cancel, o, res.Events, c)
+	s, err := newOldSession(ctx, cancel, o, res.Events)
 	if err != nil {
 		cancel(nil)
 		o.close(res)

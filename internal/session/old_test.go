@@ -274,6 +274,9 @@ func TestOldFailures(t *testing.T) {
 			if _, err := res.Events.Next(); !errors.Is(err, io.EOF) {
 				t.Errorf("ended with %v", err)
 			}
+			if _, err := o.Call(t.Context(), message(t, id, quick)); err == nil {
+				t.Error("a call was accepted for which no answer can come")
+			}
 			closeResult(t, res)
 		})
 	})

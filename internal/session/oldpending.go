@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -20,7 +21,7 @@ func (s *oldSession) expect(c *mcp.Call) (*pendingCall, *mcp.Failure) {
 	defer s.mu.Unlock()
 	switch {
 	case s.draining:
-		return nil, drainFailure()
+		return nil, mcp.Draining()
 	case s.closed:
 		return nil, &mcp.Failure{
 			Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentNo, Message: "the stream for the answer has ended",
@@ -32,12 +33,13 @@ func (s *oldSession) expect(c *mcp.Call) (*pendingCall, *mcp.Failure) {
 			Message: "too many calls of this session wait for an answer",
 		}
 	}
-	id := c.ID()
+	id := bytes.Clone(c.ID())
 	if _, twice := s.pending[string(id)]; twice {
 		return nil, nil
 	}
 	s.seq++
-	p := &pendingCall{seq: s.seq, id: id, call: c, sent: mcp.SentUnknown}
+	p := &pendingCall{seq: s.seq, id: id, call: *c, sent: mcp.SentUnknown}
+	p.call.Body = nil
 	s.pending[string(id)] = p
 	return p, nil
 }
@@ -147,7 +149,7 @@ func (s *oldSession) tellCancelled(p *pendingCall) {
 	}
 	body := append([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`), p.id...)
 	body = append(body, `,"reason":"timed out"}}`...)
-	c := *p.call
+	c := p.call
 	c.Body, c.Target = body, s.target
 	if err := mcp.Scan(body, &c.Message); err != nil {
 		panic("session: a notification of our own is no JSON-RPC (this is a bug): " + err.Error())

@@ -25,7 +25,6 @@ type oldSession struct {
 	old    *Old
 	id     string
 	target *url.URL        // where messages go
-	get    *mcp.Call       // the GET that opened it
 	ctx    context.Context // the GET's; cancel ends it
 	cancel context.CancelCauseFunc
 	next   mcp.Events // read by the pump alone, once it runs
@@ -59,7 +58,7 @@ type pumped struct {
 type pendingCall struct {
 	seq   uint64
 	id    []byte
-	call  *mcp.Call
+	call  mcp.Call // without its body, which may be large and is not wanted again
 	sent  mcp.Sent
 	timer *time.Timer
 }
@@ -70,13 +69,13 @@ type failedCall struct {
 }
 
 // newOldSession reads the server's stream up to its endpoint event and starts the pump.
-func newOldSession(ctx context.Context, cancel context.CancelCauseFunc, o *Old, events mcp.Events, get *mcp.Call) (*oldSession, error) {
+func newOldSession(ctx context.Context, cancel context.CancelCauseFunc, o *Old, events mcp.Events) (*oldSession, error) {
 	target, err := readEndpoint(ctx, events, o.opts.URL)
 	if err != nil {
 		return nil, err
 	}
 	s := &oldSession{
-		old: o, id: rand.Text(), target: target, get: get, ctx: ctx, cancel: cancel, next: events,
+		old: o, id: rand.Text(), target: target, ctx: ctx, cancel: cancel, next: events,
 		events: make(chan pumped), resume: make(chan struct{}), pumpDone: make(chan struct{}), changed: make(chan struct{}, 1),
 		first: true, pending: make(map[string]*pendingCall),
 	}
@@ -101,7 +100,7 @@ func readEndpoint(ctx context.Context, events mcp.Events, base *url.URL) (*url.U
 			return nil, badEndpoint(err)
 		}
 		if !mcp.SameOrigin(target, base) {
-			return nil, badEndpoint(errors.New("the endpoint is on another origin: " + target.Redacted()))
+			return nil, badEndpoint(errors.New("the endpoint is on another origin: " + target.Scheme + "://" + target.Host))
 		}
 		return target, nil
 	}
@@ -119,7 +118,7 @@ func noEndpoint(ctx context.Context, err error) error {
 	if errors.As(context.Cause(ctx), &f) {
 		return f
 	}
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF {
 		return badEndpoint(errors.New("the stream ended before its endpoint event"))
 	}
 	return err
@@ -179,7 +178,7 @@ func (s *oldSession) Next() (mcp.Event, error) {
 			s.endAll(s.ctx.Err())
 		case <-s.changed:
 			if s.drained() {
-				s.ending = drainFailure()
+				s.ending = mcp.Draining()
 			}
 		}
 	}
@@ -190,12 +189,6 @@ func (s *oldSession) endpoint() mcp.Event {
 	return mcp.Event{
 		Raw:  []byte("event: endpoint\ndata: " + path + "\n\n"),
 		Name: []byte("endpoint"), Data: []byte(path),
-	}
-}
-
-func drainFailure() *mcp.Failure {
-	return &mcp.Failure{
-		Code: mcp.CodeUnavailable, Reason: mcp.ReasonDraining, Sent: mcp.SentNo, Message: "fluentd-perf is stopping",
 	}
 }
 
@@ -214,6 +207,7 @@ func (s *oldSession) endAll(err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true // a call that is accepted from here on would get nothing
 	calls := make([]*pendingCall, 0, len(s.pending))
 	for _, p := range s.pending {
 		calls = append(calls, p)

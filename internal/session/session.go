@@ -8,6 +8,7 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ type Stage struct {
 // New makes a Stage.
 func New(o Options) *Stage {
 	o.fill()
-	return &Stage{opts: o, table: table{seen: make(map[string]struct{})}}
+	return &Stage{opts: o, table: table{seen: make(map[[sha256.Size]byte]struct{})}}
 }
 
 // Call answers one call. Only GET streams and the end of a session concern this stage; all else goes straight on.
@@ -65,33 +66,34 @@ const maxSessions = 10_000
 // table knows the sessions whose GET stream a server has accepted.
 type table struct {
 	mu   sync.Mutex
-	seen map[string]struct{}
+	seen map[[sha256.Size]byte]struct{} // by a hash: a server may mint ids of any length
 }
 
 func (t *table) accepted(id string) {
 	if id == "" {
 		return
 	}
+	key := sha256.Sum256([]byte(id))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.seen[id]; !ok && len(t.seen) >= maxSessions {
+	if _, ok := t.seen[key]; !ok && len(t.seen) >= maxSessions {
 		for some := range t.seen {
 			delete(t.seen, some)
 			break
 		}
 	}
-	t.seen[id] = struct{}{}
+	t.seen[key] = struct{}{}
 }
 
 func (t *table) hasAccepted(id string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, ok := t.seen[id]
+	_, ok := t.seen[sha256.Sum256([]byte(id))]
 	return ok
 }
 
 func (t *table) forget(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.seen, id)
+	delete(t.seen, sha256.Sum256([]byte(id)))
 }

@@ -41,6 +41,9 @@ func (s *Stage) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 
 // mayWait reports whether the call re-opens a stream that was open before.
 func (s *Stage) mayWait(c *mcp.Call) bool {
+	if s.opts.Reopen <= 0 {
+		return false
+	}
 	return c.Header.Get("Last-Event-ID") != "" || s.table.hasAccepted(sessionID(c))
 }
 
@@ -85,8 +88,9 @@ type stream struct {
 
 	lastID   string        // of the last event that passed, or the agent's own Last-Event-ID
 	retry    time.Duration // the server's `retry`; 0 where it gave none
-	tries    int           // since an event passed
-	giveUpAt time.Time     // when the re-opening ends; zero while the stream is whole
+	tries    int           // in this term
+	giveUpAt time.Time     // when the term of re-opening ends; zero while the stream is whole
+	openedAt time.Time     // when it was re-opened last
 }
 
 func (s *Stage) newStream(ctx context.Context, c *mcp.Call, events mcp.Events) *stream {
@@ -105,7 +109,7 @@ func (st *stream) Next() (mcp.Event, error) {
 			return ev, nil
 		}
 		st.drop()
-		if errors.Is(err, io.EOF) || !unreachable(err) {
+		if err == io.EOF || !unreachable(err) {
 			return mcp.Event{}, err
 		}
 		st.stage.opts.Log.Info("GET stream broke off, re-opening", "upstream", st.stage.opts.Upstream, "cause", err)
@@ -157,10 +161,16 @@ func (st *stream) Close() error {
 	return nil
 }
 
+// heldLong is how long a re-opened stream has to hold, if it is quiet, for its next break to be another one.
+const heldLong = lastRetry
+
 // reopen tries until the server takes the stream again, says no, or `streams.reopen` is over since the break. A stream
-// that is accepted and breaks again before it carried an event does not begin a new term.
+// that is accepted and soon breaks again, before it carried an event, does not begin a new term.
 func (st *stream) reopen() bool {
 	metrics := st.stage.opts.Metrics
+	if !st.openedAt.IsZero() && time.Since(st.openedAt) >= heldLong {
+		st.tries, st.giveUpAt = 0, time.Time{}
+	}
 	if st.giveUpAt.IsZero() {
 		st.giveUpAt = time.Now().Add(st.stage.opts.Reopen)
 	}
@@ -175,6 +185,7 @@ func (st *stream) reopen() bool {
 		}
 		switch st.try() {
 		case reopened:
+			st.openedAt = time.Now()
 			metrics.reopens.WithLabelValues(st.call.Upstream, "reopened").Inc()
 			return true
 		case refused:
@@ -184,15 +195,16 @@ func (st *stream) reopen() bool {
 	}
 }
 
-// backoff returns the wait before the next try: doubling, with jitter over its upper half.
+// backoff returns the wait before the next try: doubling, with jitter over its upper half, and never less than the server
+// asked for (2025-11-25, basic/transports: the client MUST wait for `retry`).
 func (st *stream) backoff() time.Duration {
-	base := firstRetry
-	if st.retry > 0 {
-		base = st.retry
-	}
-	wait := min(base<<min(st.tries, 6), lastRetry)
+	wait := min(firstRetry<<min(st.tries, 6), lastRetry)
 	st.tries++
-	return wait/2 + rand.N(wait/2+1)
+	wait = wait/2 + rand.N(wait/2+1)
+	if st.retry > wait {
+		wait = st.retry + rand.N(st.retry/10+1)
+	}
+	return wait
 }
 
 type attempt int
@@ -215,7 +227,11 @@ func (st *stream) try() attempt {
 	ctx, cancel := context.WithCancel(st.ctx)
 	patience := time.AfterFunc(time.Until(st.giveUpAt), cancel)
 	res, err := st.stage.opts.Next.Call(ctx, &c)
-	patience.Stop()
+	inTime := patience.Stop()
+	if err == nil && res.Events != nil && !inTime {
+		st.stage.discard(res) // its context has just ended
+		return again
+	}
 	if err == nil && res.Events != nil {
 		st.cur, st.stop = res.Events, cancel
 		return reopened

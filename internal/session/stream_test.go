@@ -38,8 +38,9 @@ type step struct {
 	err    error
 	status int
 	events []mcp.Event
-	end    error // nil: the stream stays open
-	hang   bool  // no answer until the call is given up
+	end    error           // nil: the stream stays open
+	hang   bool            // no answer until the call is given up
+	until  <-chan struct{} // the stream's end waits for it
 }
 
 func (s *server) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
@@ -64,7 +65,7 @@ func (s *server) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	case st.status != 0:
 		return &mcp.Result{Status: st.status, Header: http.Header{}, Body: []byte("status")}, nil
 	}
-	return &mcp.Result{Status: 200, Header: http.Header{}, Events: &events{ctx: ctx, list: st.events, end: st.end}}, nil
+	return &mcp.Result{Status: 200, Header: http.Header{}, Events: &events{ctx: ctx, list: st.events, end: st.end, until: st.until}}, nil
 }
 
 // repeats reports whether a step that is the last one serves all further calls: a server that stays down.
@@ -74,6 +75,8 @@ type events struct {
 	ctx  context.Context
 	list []mcp.Event
 	end  error
+
+	until <-chan struct{}
 }
 
 func (e *events) Next() (mcp.Event, error) {
@@ -81,6 +84,9 @@ func (e *events) Next() (mcp.Event, error) {
 		ev := e.list[0]
 		e.list = e.list[1:]
 		return ev, nil
+	}
+	if e.until != nil {
+		<-e.until
 	}
 	if e.end != nil {
 		return mcp.Event{}, e.end
@@ -295,8 +301,34 @@ func TestRetryField(t *testing.T) {
 		if _, err := read(t, res); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
-		if gap := s.at[1].Sub(s.at[0]); gap < 2*time.Second || gap > 4*time.Second {
+		if gap := s.at[1].Sub(s.at[0]); gap < 4*time.Second || gap > 4400*time.Millisecond {
 			t.Errorf("re-opened after %v", gap)
+		}
+	})
+}
+
+// TestSecondBreak holds that each break has a term of its own, also where the stream was quiet in between.
+func TestSecondBreak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		quiet := make(chan struct{})
+		s := &server{t: t, steps: []step{{end: errBroke}, {until: quiet, end: errBroke}, {end: io.EOF}}}
+		res, err := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute}).Call(t.Context(), get())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Hour, func() { close(quiet) })
+		if _, err := read(t, res); !errors.Is(err, io.EOF) || len(s.calls) != 3 {
+			t.Errorf("%v after %d calls, want a third", err, len(s.calls))
+		}
+	})
+}
+
+// TestNoReopening holds that `streams.reopen: 0` passes on what the server says.
+func TestNoReopening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, steps: []step{{err: errRefused}}}
+		if _, err := session.New(session.Options{Upstream: "s", Next: s}).Call(t.Context(), get("Last-Event-ID", "1")); !errors.Is(err, errRefused) {
+			t.Error(err)
 		}
 	})
 }
