@@ -67,13 +67,9 @@ func (x *exchange) decode(body []byte) *mcp.Failure {
 		return scanFailure(err)
 	}
 	if v, ok := mcp.Text(c.Message.ProtocolVersion.Of(body)); ok && mcp.EraOf(v) == mcp.EraModern {
-		c.Era = mcp.EraModern
-		c.Mismatch = v != c.Version
-		c.Version = v
+		c.Era, c.Version = mcp.EraModern, v
 	}
-	if c.Era == mcp.EraModern && !c.Mismatch {
-		c.Mismatch = namesDiffer(x.r.Header, &c.Message, body)
-	}
+	c.Mismatch = c.Era == mcp.EraModern && x.differs(body)
 	if c.Message.Kind == mcp.KindBatch && !takesArrays(x.r.Header) {
 		return &mcp.Failure{
 			Code: mcp.CodeInvalidRequest, Reason: mcp.ReasonInvalidMessage, Sent: mcp.SentNo,
@@ -118,12 +114,18 @@ func takesArrays(h http.Header) bool {
 	return v == "" || v == mcp.Version20250326
 }
 
-// namesDiffer reports whether `Mcp-Method` or `Mcp-Name` say something else than the body (2026-07-28, basic/transports/
-// streamable-http, SEP-2243). Only requests carry them.
-func namesDiffer(h http.Header, m *mcp.Message, body []byte) bool {
+// differs reports whether the headers of a modern request say something else than its body, or say it twice.
+func (x *exchange) differs(body []byte) bool {
+	m := &x.call.Message
 	if m.Kind != mcp.KindRequest {
 		return false
 	}
+	return !headerIs(x.r.Header, "Mcp-Protocol-Version", m.ProtocolVersion.Of(body)) || namesDiffer(x.r.Header, m, body)
+}
+
+// namesDiffer reports whether `Mcp-Method` or `Mcp-Name` say something else than the body (2026-07-28, basic/transports/
+// streamable-http, SEP-2243). Only requests carry them.
+func namesDiffer(h http.Header, m *mcp.Message, body []byte) bool {
 	if !headerIs(h, "Mcp-Method", m.MethodName.Of(body)) {
 		return true
 	}

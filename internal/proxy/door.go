@@ -126,8 +126,10 @@ const (
 
 func (d *Door) routes() http.Handler {
 	r := chi.NewRouter()
-	r.Get("/healthz", d.healthz)
-	r.Get("/readyz", d.readyz)
+	for _, verb := range []string{http.MethodGet, http.MethodHead} {
+		r.MethodFunc(verb, "/healthz", d.healthz)
+		r.MethodFunc(verb, "/readyz", d.readyz)
+	}
 	if d.opts.MetricsHandler != nil {
 		r.Method(http.MethodGet, "/metrics", d.guarded(d.serveMetrics))
 	}
@@ -158,6 +160,9 @@ func (d *Door) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 	h.ServeHTTP(w, r)
 }
+
+// Guarded lets only requests through to next that name this daemon as their Host and come from no foreign page.
+func (d *Door) Guarded(next http.Handler) http.Handler { return d.guarded(next.ServeHTTP) }
 
 // WithToken lets only requests with the daemon's token through to next: in its own headers, or as `Authorization:
 // Bearer`, which scrapers can send.
@@ -240,6 +245,7 @@ func (d *Door) notFound(w http.ResponseWriter, r *http.Request) {
 
 func (d *Door) notAllowed(w http.ResponseWriter, _ *http.Request) {
 	d.opts.Metrics.refused[refusedVerb].Inc()
+	w.Header().Set("Allow", "GET") // all paths with another set of methods answer for themselves
 	plain(w, http.StatusMethodNotAllowed, "this path does not take that method")
 }
 

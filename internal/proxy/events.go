@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -69,7 +68,7 @@ func (r *relay) run(events mcp.Events) {
 			r.out.message(r.x.errorMessage(ev.Failure, ev.FailedID))
 			continue
 		}
-		if ev.HasID {
+		if len(ev.ID) > 0 {
 			r.withID = true
 		}
 		if ev.Answer {
@@ -107,15 +106,13 @@ func (r *relay) end(err error) {
 		}
 	case lane == mcp.LaneListen && f.Reason == mcp.ReasonDraining:
 		x.note(f)
-	case r.answered || lane == mcp.LaneBatch && isEOF(err):
-		if lane == mcp.LaneBatch {
-			x.outcome = outcomeOK
-		}
-	case lane != mcp.LaneRequest && lane != mcp.LaneListen:
-		x.note(f)
-		x.abort()
+	case r.answered || isEOF(err) && lane != mcp.LaneRequest && lane != mcp.LaneListen:
 	case r.legacy && r.withID && f.Reason == mcp.ReasonBrokeOff:
 		x.outcome = outcomeResumable
+	case lane != mcp.LaneRequest && lane != mcp.LaneListen:
+		// No call of which the daemon could name the id: a break stays a break.
+		x.note(f)
+		x.abort()
 	default:
 		x.note(f)
 		r.out.message(x.errorMessage(f, x.call.ID()))
@@ -142,9 +139,8 @@ func newEventWriter(x *exchange) *eventWriter {
 	w := &eventWriter{
 		x: x, flusher: http.NewResponseController(x.w), every: x.door.opts.KeepAlive, dirty: true, last: time.Now(),
 	}
-	w.mu.Lock() // the timer may fire before the assignment
-	w.timer = time.AfterFunc(linger, w.tick)
-	w.mu.Unlock()
+	w.timer = time.AfterFunc(time.Hour, w.tick)
+	w.timer.Reset(linger) // only now: tick uses the timer
 	return w
 }
 
@@ -169,10 +165,13 @@ func (w *eventWriter) tick() {
 		return
 	}
 	w.begin()
+	// Nobody watches this write, so it has a deadline.
+	w.x.setWriteDeadline(w.last.Add(writeTimeout))
 	if !w.dirty {
 		w.put(comment)
 	}
 	w.flush()
+	w.x.setWriteDeadline(time.Time{})
 	w.started.Store(0)
 	w.timer.Reset(w.every)
 }
@@ -210,10 +209,16 @@ func (w *eventWriter) begin() {
 	w.started.Store(w.last.UnixNano())
 }
 
+// put writes in pieces: the bound is on an agent that does not read, not on one that reads slowly.
 func (w *eventWriter) put(b []byte) {
-	if w.err == nil {
-		w.err = w.x.write(b)
+	const piece = 64 << 10
+	for w.err == nil && len(b) > 0 {
+		n := min(len(b), piece)
+		w.err = w.x.write(b[:n])
 		w.dirty = true
+		if b = b[n:]; len(b) > 0 {
+			w.begin()
+		}
 	}
 }
 
@@ -232,4 +237,5 @@ func (w *eventWriter) stop() {
 	w.mu.Unlock()
 }
 
-func isEOF(err error) bool { return errors.Is(err, io.EOF) }
+// isEOF reports a clean end. A failure that wraps an EOF is none.
+func isEOF(err error) bool { return err == io.EOF }

@@ -47,13 +47,10 @@ func (x *exchange) post() {
 		return
 	}
 	defer x.finish()
-	body, err := readBody(x.r, x.door.opts.BodyLimit)
-	x.in = int64(len(body))
-	if err != nil {
-		x.failBody(err)
+	body, ok := x.readBody()
+	if !ok {
 		return
 	}
-	x.clearReadDeadline()
 	if f := x.decode(body); f != nil {
 		x.fail(f)
 		return
@@ -63,8 +60,9 @@ func (x *exchange) post() {
 		x.long()
 		return
 	}
-	if x.door.draining.Load() {
-		x.fail(drainFailure())
+	if x.door.draining.Load() && (x.call.Lane == mcp.LaneRequest || x.call.Lane == mcp.LaneBatch) {
+		// Answers to the server, and notifications, belong to calls that are to finish.
+		x.fail(mcp.Draining())
 		return
 	}
 	x.relay(x.r.Context())
@@ -76,8 +74,9 @@ func (x *exchange) get() {
 		return
 	}
 	defer x.finish()
-	x.headOnly(mcp.LaneStream)
-	x.long()
+	if x.headOnly(mcp.LaneStream) {
+		x.long()
+	}
 }
 
 // end relays a DELETE: the end of a session.
@@ -86,17 +85,34 @@ func (x *exchange) end() {
 		return
 	}
 	defer x.finish()
-	x.headOnly(mcp.LaneEnd)
-	x.relay(x.r.Context())
+	if x.headOnly(mcp.LaneEnd) {
+		x.relay(x.r.Context())
+	}
 }
 
-// headOnly makes the call of a request without a body.
-func (x *exchange) headOnly(lane mcp.Lane) {
+// readBody reads the request's body, or answers why it cannot and reports false.
+func (x *exchange) readBody() ([]byte, bool) {
+	body, err := readBody(x.r, x.door.opts.BodyLimit)
+	x.in = int64(len(body))
+	if err != nil {
+		x.failBody(err)
+		return nil, false
+	}
 	x.clearReadDeadline()
+	return body, true
+}
+
+// headOnly makes the call of a request whose body, if it has one, means nothing. It is read all the same: net/http would
+// do that before the answer, without a deadline, and not notice an agent that leaves.
+func (x *exchange) headOnly(lane mcp.Lane) bool {
 	x.call.Lane = lane
+	if _, ok := x.readBody(); !ok {
+		return false
+	}
 	x.call.Version = header(x.r.Header, "Mcp-Protocol-Version")
 	x.call.Era = mcp.EraOf(x.call.Version)
 	x.call.Header = x.outHeader(x.r.Header, x.call.Era, false)
+	return true
 }
 
 // long relays a stream that stays open: it takes a place among the streams first.
@@ -176,6 +192,9 @@ func (x *exchange) answer(res *mcp.Result) {
 	}
 	h := x.w.Header()
 	copyAnswerHeader(h, res.Header, len(h["Access-Control-Allow-Origin"]) > 0)
+	if _, typed := h["Content-Type"]; !typed {
+		h["Content-Type"] = nil // else net/http guesses one
+	}
 	switch {
 	case res.Events != nil:
 		x.answerEvents(res)
@@ -211,11 +230,20 @@ func (x *exchange) answerRaw(res *mcp.Result) {
 	x.w.WriteHeader(res.Status)
 	buf := make([]byte, 32<<10)
 	defer x.setWriteDeadline(time.Time{})
+	// Of a body without a length nobody knows what the agent waits for: an event in a stream that is not looked at, say.
+	flush := func() error { return nil }
+	if len(res.Header["Content-Length"]) == 0 {
+		flush = http.NewResponseController(x.w).Flush
+	}
+	if flush() != nil {
+		x.note(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes})
+		return
+	}
 	for {
 		n, err := res.Raw.Read(buf)
 		if n > 0 {
 			x.setWriteDeadline(time.Now().Add(writeTimeout))
-			if x.write(buf[:n]) != nil {
+			if x.write(buf[:n]) != nil || flush() != nil {
 				x.note(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes})
 				return
 			}

@@ -12,7 +12,6 @@ import (
 // What an agent is told to wait where the daemon has an opinion.
 const (
 	streamRetryAfter = 5 * time.Second
-	drainRetryAfter  = 2 * time.Second
 )
 
 // httpStatus returns the HTTP status that belongs to a failure's code (design/wire.md, "Errors made by the daemon").
@@ -69,7 +68,7 @@ func (x *exchange) fail(f *mcp.Failure) {
 	switch {
 	case f.Reason == mcp.ReasonCanceled:
 		// Nobody is there. Should somebody be, an aborted connection is no made-up success.
-		x.abort()
+		x.abort() // does not return
 	case x.call.Lane == mcp.LaneStream:
 		x.failStream(f)
 		return
@@ -81,8 +80,8 @@ func (x *exchange) fail(f *mcp.Failure) {
 	s := x.shapeOf(f)
 	h := x.w.Header()
 	h["Content-Type"] = jsonType
-	if s.status != http.StatusOK && f.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
+	if s.status != http.StatusOK {
+		setRetryAfter(h, f.RetryAfter)
 	}
 	var id []byte
 	if s.withID {
@@ -99,17 +98,22 @@ func (x *exchange) fail(f *mcp.Failure) {
 // connection is closed instead: a refused connection is retried, a 503 ends a Go client's session.
 func (x *exchange) failStream(f *mcp.Failure) {
 	if f.Reason == mcp.ReasonDraining {
-		x.abort()
+		x.abort() // does not return
 	}
 	status := http.StatusServiceUnavailable
 	if f.Reason == mcp.ReasonBadAnswer || f.Reason == mcp.ReasonRedirect {
 		status = http.StatusBadGateway
 	}
 	x.status = status
-	if f.RetryAfter > 0 {
-		x.w.Header().Set("Retry-After", strconv.Itoa(int((f.RetryAfter+time.Second-1)/time.Second)))
-	}
+	setRetryAfter(x.w.Header(), f.RetryAfter)
 	plain(x.w, status, f.Message+" ("+strconv.Itoa(f.Code)+" "+string(f.Reason)+")")
+}
+
+// setRetryAfter rounds up to the seconds that the header counts in.
+func setRetryAfter(h http.Header, d time.Duration) {
+	if d > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((d+time.Second-1)/time.Second)))
+	}
 }
 
 // errorData is the data member of the daemon's errors: what an agent, or the person behind it, can act on.

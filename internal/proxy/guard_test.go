@@ -102,6 +102,66 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// TestTokenAsAuthorization holds that the daemon's token goes to no server, whichever way it came.
+func TestTokenAsAuthorization(t *testing.T) {
+	var sent http.Header
+	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
+		sent = c.Header
+		return jsonResult("{}"), nil
+	}
+	_, base := newDoor(t, call, func(o *proxy.Options) { o.Token = "secret" })
+	do(t, "POST", base+"/mcp/s", listTools, proxy.TokenHeader, "secret", "Authorization", "Bearer secret")
+	if got := sent["Authorization"]; len(got) > 0 {
+		t.Errorf("a call took %q along", got)
+	}
+	do(t, "GET", base+"/.well-known/oauth-protected-resource/mcp/s", "", "Authorization", "Bearer secret")
+	if got := sent["Authorization"]; len(got) > 0 {
+		t.Errorf("a metadata request took %q along", got)
+	}
+	do(t, "POST", base+"/mcp/s", listTools, proxy.TokenHeader, "secret", "Authorization", "Bearer agents")
+	if sent.Get("Authorization") != "Bearer agents" {
+		t.Error("the agent's own Authorization did not go up")
+	}
+}
+
+// TestMetadataToken holds that a document that is fetched with the operator's credentials takes the daemon's token.
+func TestMetadataToken(t *testing.T) {
+	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) {
+		o.Token = "secret"
+		o.Upstreams[0].Headers = http.Header{"Authorization": {"Bearer configured"}}
+	})
+	const path = "/.well-known/oauth-protected-resource/mcp/s"
+	if a := do(t, "GET", base+path, ""); a.status != 403 {
+		t.Errorf("without the token: %d", a.status)
+	}
+	if a := do(t, "GET", base+path, "", proxy.TokenHeader, "secret"); a.status != 200 {
+		t.Errorf("with the token: %d", a.status)
+	}
+}
+
+// TestModernInHeaderOnly holds that a version that only the header, or only twice, says is a mismatch.
+func TestModernInHeaderOnly(t *testing.T) {
+	var got mcp.Call
+	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) { got = *c; return jsonResult("{}"), nil }
+	_, base := newDoor(t, call, nil)
+	for _, version := range []string{`"2025-11-25"`, `7`, ``} {
+		meta := `{}`
+		if version != "" {
+			meta = `{"io.modelcontextprotocol/protocolVersion":` + version + `}`
+		}
+		body := `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":` + meta + `}}`
+		do(t, "POST", base+"/mcp/s", body, "MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/list", "Mcp-Session-Id", "s")
+		if !got.Mismatch || got.Header.Get("Mcp-Session-Id") != "s" {
+			t.Errorf("%s: mismatch %v, header %v", body, got.Mismatch, got.Header)
+		}
+	}
+	const good = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+	do(t, "POST", base+"/mcp/s", good, "MCP-Protocol-Version", "2026-07-28", "MCP-Protocol-Version", "2025-11-25", "Mcp-Method", "tools/list")
+	if !got.Mismatch {
+		t.Error("two version headers are no mismatch")
+	}
+}
+
 // TestHeadersUp holds which headers go to the server.
 func TestHeadersUp(t *testing.T) {
 	var sent http.Header

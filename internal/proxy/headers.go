@@ -20,6 +20,9 @@ func (x *exchange) outHeader(in http.Header, era mcp.Era, mismatch bool) http.He
 	}
 	dropConnectionNamed(out, in["Connection"])
 	delete(out, TokenHeader)
+	if x.door.guard.token != "" && x.door.guard.isBearer(header(in, "Authorization")) {
+		delete(out, "Authorization") // the daemon's own, meant for no server
+	}
 	if !u.ForwardCookies {
 		delete(out, "Cookie")
 	}

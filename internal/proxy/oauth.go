@@ -23,20 +23,30 @@ func (x *exchange) rewriteChallenge(h http.Header) {
 	}
 	values := h["Www-Authenticate"]
 	for i, v := range values {
-		start, end, ok := parameter(v, "resource_metadata")
-		if !ok {
-			continue
+		if own, ok := x.ownMetadata(v); ok {
+			values = append(append(values[:i:i], own), values[i+1:]...)
+			h["Www-Authenticate"] = values
 		}
+	}
+}
+
+// ownMetadata replaces every resource_metadata of the upstream's origin in one field, which may hold several challenges.
+func (x *exchange) ownMetadata(v string) (string, bool) {
+	changed := false
+	for from := 0; ; {
+		start, end, ok := parameter(v, "resource_metadata", from)
+		if !ok {
+			return v, changed
+		}
+		from = end
 		target, err := x.up.URL.Parse(strings.Trim(v[start:end], `"`))
 		if err != nil || !mcp.SameOrigin(target, x.up.URL) {
 			continue
 		}
 		x.up.metadata.Store(target)
-		rewritten := make([]string, len(values))
-		copy(rewritten, values)
-		rewritten[i] = v[:start] + `"` + x.base() + metadataPath + x.suffix() + `"` + v[end:]
-		h["Www-Authenticate"] = rewritten
-		values = rewritten
+		own := `"` + x.base() + metadataPath + x.suffix() + `"`
+		v = v[:start] + own + v[end:]
+		from, changed = start+len(own), true
 	}
 }
 
@@ -57,15 +67,15 @@ func (x *exchange) suffix() string {
 	return "/" + x.up.Name
 }
 
-// parameter finds an auth-param in a challenge (RFC 9110, 11.2) and returns the place of its value, quotes included.
-// Names inside quoted strings do not count.
-func parameter(challenge, name string) (start, end int, ok bool) {
-	for i := 0; i < len(challenge); {
+// parameter finds an auth-param in a challenge from an offset on (RFC 9110, 11.2) and returns the place of its value,
+// quotes included. Names inside quoted strings do not count; white space may stand around the equals sign.
+func parameter(challenge, name string, from int) (start, end int, ok bool) {
+	for i := from; i < len(challenge); {
 		switch {
 		case challenge[i] == '"':
 			i = endOfQuoted(challenge, i)
-		case isNameStart(challenge, i) && hasFold(challenge[i:], name+"="):
-			start = i + len(name) + 1
+		case isNameStart(challenge, i) && hasFold(challenge[i:], name) && afterEquals(challenge, i+len(name)) > 0:
+			start = afterEquals(challenge, i+len(name))
 			if start < len(challenge) && challenge[start] == '"' {
 				return start, endOfQuoted(challenge, start), true
 			}
@@ -79,6 +89,15 @@ func parameter(challenge, name string) (start, end int, ok bool) {
 		}
 	}
 	return 0, 0, false
+}
+
+// afterEquals returns the offset behind an equals sign and the white space around it, 0 if there is none at i.
+func afterEquals(s string, i int) int {
+	rest := strings.TrimLeft(s[i:], " \t")
+	if !strings.HasPrefix(rest, "=") {
+		return 0
+	}
+	return len(s) - len(strings.TrimLeft(rest[1:], " \t"))
 }
 
 func isNameStart(s string, i int) bool {
@@ -121,18 +140,23 @@ func (d *Door) serveMetadata(w http.ResponseWriter, r *http.Request) {
 }
 
 // metadata answers with the upstream's protected resource metadata, `resource` replaced. It asks where the server last
-// said that the document lies, else at the well-known places (RFC 9728, 3.1). The token is not asked for: clients fetch
-// this without the headers that they are configured with.
+// said that the document lies, else at the well-known places (RFC 9728, 3.1). Clients fetch this without the headers that
+// they are configured with, so the token is not asked for, unless the operator's own credentials go along.
 func (d *Door) metadata(w http.ResponseWriter, r *http.Request, u *upstream, alias bool) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET")
 		plain(w, http.StatusMethodNotAllowed, "only GET here")
 		return
 	}
+	if u.replacesAuthorization() && !d.authorized(w, r, u) {
+		return
+	}
 	x := d.begin(w, r, u)
 	x.alias = alias
 	defer x.finish()
-	x.headOnly(mcp.LaneFetch)
+	if !x.headOnly(mcp.LaneFetch) {
+		return
+	}
 	res, err := x.fetchMetadata(r.Context())
 	if err != nil {
 		x.fail(failureOf(err))

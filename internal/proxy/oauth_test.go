@@ -32,6 +32,9 @@ func TestChallenge(t *testing.T) {
 		{"own, default port, unquoted", `Bearer error="x",resource_metadata=http://server.test:80/y`, `Bearer error="x",resource_metadata="BASE/.well-known/oauth-protected-resource/mcp/s"`},
 		{"elsewhere", `Bearer resource_metadata="https://other.test/x"`, `Bearer resource_metadata="https://other.test/x"`},
 		{"in a string", `Bearer realm="resource_metadata=http://server.test/x"`, `Bearer realm="resource_metadata=http://server.test/x"`},
+		{"white space", `Bearer resource_metadata = "http://server.test/y"`, `Bearer resource_metadata = "BASE/.well-known/oauth-protected-resource/mcp/s"`},
+		{"two challenges", `A resource_metadata="http://server.test/y", B resource_metadata="http://server.test/z"`,
+			`A resource_metadata="BASE/.well-known/oauth-protected-resource/mcp/s", B resource_metadata="BASE/.well-known/oauth-protected-resource/mcp/s"`},
 		{"none", `Basic realm="x"`, `Basic realm="x"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

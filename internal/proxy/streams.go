@@ -33,7 +33,7 @@ func (s *streams) begin(ctx context.Context) (*stream, context.Context, *mcp.Fai
 	defer s.mu.Unlock()
 	switch {
 	case s.draining:
-		return nil, nil, drainFailure()
+		return nil, nil, mcp.Draining()
 	case s.max > 0 && len(s.open) >= s.max:
 		return nil, nil, &mcp.Failure{
 			Code: mcp.CodeOverloaded, Reason: mcp.ReasonTooManyStreams, Sent: mcp.SentNo, RetryAfter: streamRetryAfter,
@@ -79,23 +79,9 @@ func (s *streams) drain() {
 	}
 	s.mu.Unlock()
 	for _, st := range open {
-		st.cancel(drainFailure())
+		st.cancel(mcp.Draining())
 	}
 	for _, f := range ask {
 		f()
-	}
-}
-
-func (s *streams) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.open)
-}
-
-// drainFailure is why things end when the daemon stops.
-func drainFailure() *mcp.Failure {
-	return &mcp.Failure{
-		Code: mcp.CodeUnavailable, Reason: mcp.ReasonDraining, Sent: mcp.SentNo, RetryAfter: drainRetryAfter,
-		Message: "fluentd-perf is stopping",
 	}
 }
