@@ -21,6 +21,11 @@ func openListeners(ctx context.Context, wanted []config.Listen, log *slog.Logger
 	if err != nil {
 		return nil, fmt.Errorf("taking over the service manager's sockets: %w", err)
 	}
+	for _, l := range given {
+		if l == nil {
+			return nil, errors.New("the service manager handed over a socket that does not listen for streams")
+		}
+	}
 	if len(given) > 0 {
 		return given, nil
 	}

@@ -57,7 +57,22 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), versionCommand(), healthcheckCommand())
+	root.Args = wrongUsage(cobra.NoArgs)
+	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	for _, verb := range root.Commands() {
+		verb.Args = wrongUsage(verb.Args)
+	}
 	return root
+}
+
+// wrongUsage makes what a verb does not take the typist's error.
+func wrongUsage(takes cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := takes(c, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
 }
 
 // logFlags are the flags of every verb that runs the daemon.

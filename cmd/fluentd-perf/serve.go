@@ -102,7 +102,6 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	d.start()
 	log.Info("fluentd-perf is ready", "version", buildVersion(), "addresses", d.addresses(), "upstreams", len(cfg.Upstreams))
 	stopNotifying := notifyReady(d.addresses()[0], log)
-	defer stopNotifying()
 	if ready != nil {
 		ready(d.addresses()[0])
 	}
@@ -112,7 +111,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	case err = <-d.failed:
 		log.Error("a listener failed", "error", err)
 	}
-	stop() // a second signal ends the process at once
+	stop()          // a second signal ends the process at once
+	stopNotifying() // before the listener closes, or the watchdog's question is refused
 	return errors.Join(err, d.drain(cfg.Drain))
 }
 
@@ -281,7 +281,7 @@ func (d *daemon) metricsServer() *http.Server {
 	if !onLoopback([]net.Listener{d.metricsOn}) {
 		scrape = d.door.WithToken(scrape)
 	}
-	mux.Handle("GET /metrics", scrape)
+	mux.Handle("GET /metrics", d.door.Guarded(scrape))
 	s := d.httpServer(mux)
 	s.WriteTimeout = readTimeout
 	return s
@@ -322,10 +322,7 @@ func (d *daemon) drain(patience time.Duration) error {
 		d.log.Warn("the drain's deadline has passed, calls in flight end now")
 		err = nil
 	}
-	d.abandon(&mcp.Failure{
-		Code: mcp.CodeUnavailable, Reason: mcp.ReasonDraining, Sent: mcp.SentUnknown, RetryAfter: lastWords,
-		Message: "fluentd-perf is stopping",
-	})
+	d.abandon(mcp.Draining())
 	words, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
 	if d.server.Shutdown(words) != nil {
