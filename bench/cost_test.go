@@ -1,0 +1,239 @@
+//go:build linux
+
+package bench
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+)
+
+var (
+	rounds   = flag.Int("rounds", 9, "rounds of BenchmarkCost, each of all targets")
+	requests = flag.Int64("requests", 5_000, "requests to each target in a round of BenchmarkCost")
+)
+
+// target is a proxy under load.
+type target struct {
+	name   string
+	child  *child
+	addr   string
+	prefix string // of the path, before the kind
+	memory string // path of its allocation counters
+}
+
+// sample is what one target cost in one round.
+type sample struct{ cpu, wall, mallocs, bytes float64 } // per request: µs, µs, counts, bytes
+
+// BenchmarkCost prints a table of CPU per request: the daemon at log level warn, the same with an access line for every
+// request, and goproxy; and the daemon's share of goproxy's.
+func BenchmarkCost(b *testing.B) {
+	up := startRole(b, "upstream").address()
+	load := startRole(b, "load")
+	binary := buildDaemon(b)
+	goproxy := startRole(b, "goproxy", up)
+	targets := []target{
+		startDaemon(b, "daemon", binary, up, "warn"),
+		{"goproxy", goproxy, goproxy.address(), "/", "/memory"},
+		startDaemon(b, "daemon with access lines", binary, up, "info"),
+	}
+	var table strings.Builder
+	tw := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "answer\ttarget\tCPU µs/request\tof goproxy's\tlowest - highest\trequests/s\tallocations\tbytes allocated")
+	for _, k := range kinds {
+		b.Run(k.path, func(b *testing.B) {
+			samples := measure(b, load, targets, k)
+			for i, t := range targets {
+				row(tw, k, t, samples[i], samples[1])
+			}
+			ratio, _, _ := ratios(samples[0], samples[1])
+			b.ReportMetric(ratio, "cpu-ratio")
+			b.ReportMetric(median(samples[0], func(s sample) float64 { return s.cpu }), "cpu-µs/req")
+			b.ReportMetric(median(samples[0], func(s sample) float64 { return s.mallocs }), "allocs/req")
+			b.ReportMetric(0, "ns/op") // a whole run is no operation
+		})
+	}
+	_ = tw.Flush() // into memory
+	fmt.Printf("\n%d rounds of %d requests, %d at once; medians; the ratio is the median of the rounds' own\n\n%s\n", *rounds, *requests, atOnce, table.String())
+}
+
+// measure runs the rounds and returns each target's samples. The order of the targets is turned round every time.
+func measure(b *testing.B, load *child, targets []target, k kind) [][]sample {
+	b.Helper()
+	samples := make([][]sample, len(targets))
+	for i := range targets { // connections, pools and caches get warm
+		targets[i].take(b, load, k, *requests/5)
+	}
+	for round := range *rounds {
+		for i := range targets {
+			if round%2 == 1 {
+				i = len(targets) - 1 - i
+			}
+			samples[i] = append(samples[i], targets[i].take(b, load, k, *requests))
+		}
+	}
+	return samples
+}
+
+// take puts the target under load and returns what it cost.
+func (t *target) take(b *testing.B, load *child, k kind, count int64) sample {
+	b.Helper()
+	m0, b0 := t.allocations(b)
+	cpu := t.cpu(b) // after the allocations: reading them is not part of it
+	var report loadReport
+	load.order(&report, "%s %s%s %d", t.addr, t.prefix, k.path, count)
+	cpu = t.cpu(b) - cpu
+	if report.Wrong > 0 {
+		b.Fatalf("%s, %s: %d connections failed: %s", t.name, k.title, report.Wrong, report.First)
+	}
+	mallocs, bytes := t.allocations(b)
+	n := float64(count)
+	return sample{
+		cpu: float64(cpu.Microseconds()) / n, wall: float64(report.Wall.Microseconds()) / n,
+		mallocs: (mallocs - m0) / n, bytes: (bytes - b0) / n,
+	}
+}
+
+// cpu returns the user and system time of the target's process so far.
+func (t *target) cpu(b *testing.B) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.child.cmd.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	// The second field is the program's name in parentheses and may hold anything; utime and stime are the 14th and 15th.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	const perSecond = 100 // USER_HZ, which is 100 wherever Go runs on Linux
+	return time.Duration(ticks) * time.Second / perSecond
+}
+
+// allocations returns how many objects and bytes the target has allocated so far.
+func (t *target) allocations(b *testing.B) (mallocs, bytes float64) {
+	b.Helper()
+	res, err := http.Get("http://" + t.addr + t.memory)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		v, _ := strconv.ParseFloat(value, 64) // comments are none of the two below
+		switch name {
+		case "go_memstats_mallocs_total":
+			mallocs = v
+		case "go_memstats_alloc_bytes_total":
+			bytes = v
+		}
+	}
+	if mallocs == 0 || bytes == 0 {
+		b.Fatalf("%s does not tell its allocations", t.name)
+	}
+	return mallocs, bytes
+}
+
+func row(w *tabwriter.Writer, k kind, t target, samples, base []sample) {
+	ratio, low, high := ratios(samples, base)
+	fmt.Fprintf(w, "%s\t%s\t%.1f\t%.2f\t%.2f - %.2f\t%.0f\t%.0f\t%.0f\n", k.title, t.name,
+		median(samples, func(s sample) float64 { return s.cpu }), ratio, low, high,
+		1e6/median(samples, func(s sample) float64 { return s.wall }),
+		median(samples, func(s sample) float64 { return s.mallocs }),
+		median(samples, func(s sample) float64 { return s.bytes }))
+}
+
+// ratios compares the CPU of two targets round by round: the median, the lowest and the highest.
+func ratios(samples, base []sample) (mid, low, high float64) {
+	all := make([]float64, len(samples))
+	for i := range samples {
+		all[i] = samples[i].cpu / base[i].cpu
+	}
+	slices.Sort(all)
+	return all[len(all)/2], all[0], all[len(all)-1]
+}
+
+func median(samples []sample, of func(sample) float64) float64 {
+	all := make([]float64, len(samples))
+	for i, s := range samples {
+		all[i] = of(s)
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func buildDaemon(b *testing.B) string {
+	b.Helper()
+	binary, err := filepath.Abs("../.cache/bin/fluentd-perf-bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/fluentd-perf").CombinedOutput(); err != nil {
+		b.Fatalf("building the daemon: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// startDaemon starts the daemon with an upstream for each kind. Its log goes to a file, as a service manager's would.
+func startDaemon(b *testing.B, name, binary, upstream, level string) target {
+	b.Helper()
+	scratch := b.TempDir()
+	log, err := os.Create(filepath.Join(scratch, "log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = log.Close() })
+	addr := freeAddr(b)
+	args := []string{"serve", "--listen", addr, "--log-level", level}
+	for _, k := range kinds {
+		args = append(args, "--upstream", k.path+"=http://"+upstream+"/"+k.path)
+	}
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+scratch, "XDG_STATE_HOME="+scratch, "XDG_CACHE_HOME="+scratch)
+	t := target{name, start(b, cmd, log), addr, "/mcp/", "/metrics"}
+	t.awaitReady(b)
+	return t
+}
+
+func (t *target) awaitReady(b *testing.B) {
+	b.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 500 {
+		res, err := http.Get("http://" + t.addr + "/readyz")
+		if err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		<-tick.C
+	}
+	b.Fatalf("%s is not ready after 10 s", t.name)
+}
+
+func freeAddr(b *testing.B) string {
+	b.Helper()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().String()
+}

@@ -1,0 +1,302 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/mcptest"
+)
+
+// slowClient is a client that sends its request so slowly that it never ends.
+type slowClient struct {
+	*rawAgent
+	kind  string
+	begun time.Time
+}
+
+// startSlow opens connections that stop in mid-head and in mid-body.
+func startSlow(t *testing.T, d *sidecar, each int) []slowClient {
+	var all []slowClient
+	for range each {
+		for kind, text := range map[string]string{
+			"head": "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nX-A: ",
+			"body": "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"jsonrpc\":",
+		} {
+			c := slowClient{dialAgent(t, d), kind, time.Now()}
+			c.deadline(2 * time.Minute)
+			c.write("%s", text)
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// ended waits until the daemon has given the client up, and returns what it was told.
+func (c slowClient) ended() (told string, after time.Duration) {
+	told = "nothing"
+	if r, err := c.whole(http.MethodPost); err == nil {
+		told = fmt.Sprint(r.status)
+	}
+	_, _ = io.Copy(io.Discard, c.br)
+	return told, time.Since(c.begun)
+}
+
+// TestBadInput throws at the daemon what agents should not send. Slow clients hold connections open all the while, and
+// honest calls are served between any two of the cases.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	s := mcptest.NewServer(t, mcptest.Minimal)
+	c := faultConf(t, s, `origins: ["https://inspector.example"]`)
+	c.top = strings.Replace(c.top, "body: 1MiB", "body: 64KiB", 1)
+	c.top = strings.Replace(c.top, "check_body: 256KiB", "check_body: 64KiB", 1)
+	d := runSidecar(t, c)
+	slow := startSlow(t, d, 50)
+	d.agent(t).works()
+
+	t.Run("bodies", func(t *testing.T) { badBodies(t, d, s) })
+	t.Run("arrays", func(t *testing.T) { arrays(t, d, s) })
+	t.Run("mismatch", func(t *testing.T) { mismatches(t, d, s) })
+	t.Run("requests", func(t *testing.T) { badRequests(t, d, s) })
+	t.Run("heads", func(t *testing.T) { badHeads(t, d) })
+	t.Run("cors", func(t *testing.T) { cors(t, d, s) })
+	t.Run("others are served meanwhile", func(t *testing.T) {
+		a := d.agent(t)
+		for range 200 {
+			a.works()
+		}
+	})
+	t.Run("slow clients are given up", func(t *testing.T) {
+		for _, c := range slow {
+			told, after := c.ended()
+			if c.kind == "body" && told != "408" {
+				t.Errorf("a slow body was told %s, want 408", told)
+			}
+			if after < 5*time.Second || after > 45*time.Second {
+				t.Errorf("a slow %s was given up after %v, want 30 s at most, and not at once", c.kind, after)
+			}
+		}
+		d.agent(t).works()
+	})
+}
+
+// badBodies are bodies that the daemon refuses by itself: the server must not see one of them.
+func badBodies(t *testing.T, d *sidecar, s *mcptest.Server) {
+	deep := strings.Repeat(`[`, 10_000) + strings.Repeat(`]`, 10_000)
+	for _, c := range []struct {
+		name, body string
+		status     int
+		code       int
+		id         string // "": none must be there
+	}{
+		{"not JSON", "hello", 400, -32700, ""},
+		{"empty", " ", 400, -32700, ""},
+		{"truncated", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x"`, 400, -32700, "any"},
+		{"truncated in a string", `{"jsonrpc":"2.0","method":"to`, 400, -32700, ""},
+		{"two messages", request("7", "ping") + request("8", "ping"), 400, -32700, "any"},
+		{"a byte order mark", "\ufeff" + request("7", "ping"), 400, -32700, "any"},
+		{"invalid UTF-8", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"` + "\xff" + `"}}`, 400, -32700, "any"},
+		{"an overlong slash", `{"jsonrpc":"2.0","id":7,"method":"tools` + "\xc0\xaf" + `call"}`, 400, -32700, "any"},
+		{"a lone surrogate", `{"jsonrpc":"2.0","id":7,"method":"x","params":{"a":"\ud800"}}`, 400, -32700, "any"},
+		{"a raw newline in a string", "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"a\nb\"}", 400, -32700, "any"},
+		{"a number with a leading zero", `{"jsonrpc":"2.0","id":07,"method":"ping"}`, 400, -32700, "any"},
+		{"NaN", `{"jsonrpc":"2.0","id":7,"method":"ping","params":{"a":NaN}}`, 400, -32700, "any"},
+		{"10,000 deep", `{"jsonrpc":"2.0","id":7,"method":"ping","params":{"a":` + deep + `}}`, 400, -32600, "7"},
+		{"10,000 deep and cut", `{"jsonrpc":"2.0","id":7,"method":"ping","params":{"a":` + deep[:10_000], 400, 0, "any"},
+		{"two ids", `{"jsonrpc":"2.0","id":7,"id":8,"method":"ping"}`, 400, -32600, "any"},
+		{"two methods", `{"jsonrpc":"2.0","id":7,"method":"ping","method":"tools/call"}`, 400, -32600, "7"},
+		{"two methods, one escaped", `{"jsonrpc":"2.0","id":7,"method":"ping","\u006dethod":"tools/call"}`, 400, -32600, "7"},
+		{"two params", `{"jsonrpc":"2.0","id":"seven","method":"ping","params":{},"params":{"a":1}}`, 400, -32600, `"seven"`},
+		{"no version", `{"id":7,"method":"ping"}`, 400, -32600, "7"},
+		{"version 1.0", `{"jsonrpc":"1.0","id":7,"method":"ping"}`, 400, -32600, "7"},
+		{"a method of the wrong type", `{"jsonrpc":"2.0","id":7,"method":5}`, 400, -32600, "7"},
+		{"a method by another case", `{"jsonrpc":"2.0","id":7,"Method":"ping"}`, 400, -32600, "7"},
+		{"an id of the wrong type", `{"jsonrpc":"2.0","id":{},"method":"ping"}`, 400, -32600, ""},
+		{"a scalar", `42`, 400, -32600, ""},
+		{"an empty array", `[]`, 400, -32600, ""},
+		{"over the limit", request("7", "ping") + strings.Repeat(" ", 64<<10), 413, 1413, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			asked := s.Received()
+			r := d.agent(t).post(c.body)
+			got := r.rpc(t)
+			if r.status != c.status || got.Error == nil || c.code != 0 && got.Error.Code != c.code {
+				t.Fatalf("got %d %s, want %d %d", r.status, r.body, c.status, c.code)
+			}
+			if c.id != "any" && string(got.ID) != c.id {
+				t.Errorf("id %s, want %q", got.ID, c.id)
+			}
+			if c.code == 1413 && !strings.Contains(r.body, "limits.body") {
+				t.Errorf("the key to raise is not named: %s", r.body)
+			}
+			if s.Received() != asked {
+				t.Error("the server saw it")
+			}
+			d.agent(t).works()
+		})
+	}
+}
+
+// arrays are legal in 2025-03-26 only, which a missing version header means as well.
+func arrays(t *testing.T, d *sidecar, s *mcptest.Server) {
+	body := " [" + request("1", "ping") + ",\n" + notification("x") + ", " + request(`"b"`, "tools/list") + "] "
+	const answers = `[{"jsonrpc":"2.0","id":"b","result":{}},{"jsonrpc":"2.0","id":1,"result":{}}]`
+	a := d.agent(t)
+	for _, fields := range [][]string{nil, {"MCP-Protocol-Version: 2025-03-26"}} {
+		s.Once(mcptest.Saying(200, "application/json", answers))
+		if r := a.post(body, fields...); r.status != 200 || r.body != answers {
+			t.Errorf("%v: got %d %s", fields, r.status, r.body)
+		}
+		all := s.Requests()
+		if got := string(all[len(all)-1].Body); got != body {
+			t.Errorf("%v: the server got %q, want the array whole", fields, got)
+		}
+	}
+	for _, version := range []string{"2024-11-05", "2025-06-18", "2025-11-25", "2026-07-28", "2027-01-01", "rubbish"} {
+		asked := s.Received()
+		r := a.post(body, "MCP-Protocol-Version: "+version)
+		if got := r.rpc(t); r.status != 400 || got.Error == nil || got.Error.Code != -32600 || got.ID != nil {
+			t.Errorf("%s: got %d %s, want 400 -32600 without an id", version, r.status, r.body)
+		}
+		if s.Received() != asked {
+			t.Errorf("%s: the server saw the array", version)
+		}
+	}
+	a.works()
+}
+
+// mismatches go upstream untouched: refusing them is the server's business (SEP-2243).
+func mismatches(t *testing.T, d *sidecar, s *mcptest.Server) {
+	body, _ := modern("1", "tools/call")
+	const refusal = `{"jsonrpc":"2.0","id":1,"error":{"code":-32020,"message":"HeaderMismatch"}}`
+	a := d.agent(t)
+	for _, fields := range [][]string{
+		{"MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/list", "Mcp-Name: echo"},
+		{"MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: other"},
+		{"MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call"},
+		{"MCP-Protocol-Version: 2025-11-25", "Mcp-Method: tools/call", "Mcp-Name: echo"},
+		{"Mcp-Method: tools/call", "Mcp-Name: echo", "Mcp-Param-X: =?base64?4pyT?="},
+		{"MCP-Protocol-Version: 2026-07-28", "Mcp-Method: TOOLS/CALL", "Mcp-Name: echo", "Mcp-Session-Id: kept"},
+	} {
+		s.Once(mcptest.Saying(400, "application/json", refusal))
+		asked := s.Received()
+		if r := a.post(body, fields...); r.status != 400 || r.body != refusal {
+			t.Errorf("%v: got %d %s", fields, r.status, r.body)
+		}
+		got := s.AwaitRequest(asked + 1)
+		if string(got.Body) != body {
+			t.Errorf("%v: the server got %q", fields, got.Body)
+		}
+		for _, f := range fields {
+			name, value, _ := strings.Cut(f, ": ")
+			if got.Get(name) != value {
+				t.Errorf("%s arrived as %q, want %q", name, got.Get(name), value)
+			}
+		}
+	}
+	a.works()
+}
+
+// badRequests are refused for their path, verb, Host or Origin.
+func badRequests(t *testing.T, d *sidecar, s *mcptest.Server) {
+	asked := s.Received()
+	a := d.agent(t)
+	ok := request("1", "tools/call")
+	for _, c := range []struct {
+		name, verb, path string
+		fields           []string
+		status           int
+	}{
+		{"an unknown path", "POST", "/", nil, 404},
+		{"another unknown path", "POST", "/mcp/s/extra", nil, 404},
+		{"an unknown upstream", "POST", "/mcp/nobody", nil, 404},
+		{"the alias, with several upstreams", "POST", "/mcp", nil, 404},
+		{"dots", "POST", "/mcp/../mcp/nobody", nil, 404},
+		{"an escaped slash", "POST", "/mcp/s%2f..", nil, 404},
+		{"PUT", "PUT", "/mcp/s", nil, 405},
+		{"PATCH", "PATCH", "/mcp/s", nil, 405},
+		{"OPTIONS", "OPTIONS", "/mcp/s", nil, 405},
+		{"POST to /metrics", "POST", "/metrics", nil, 405},
+		{"an evil Host", "POST", "/mcp/s", []string{"Host: evil.example"}, 403},
+		{"an evil Host that looks local", "POST", "/mcp/s", []string{"Host: localhost.evil.example:7300"}, 403},
+		{"an evil Host, numbers", "POST", "/mcp/s", []string{"Host: 127.0.0.1.evil.example"}, 403},
+		{"an evil Host on GET", "GET", "/mcp/s", []string{"Host: evil.example"}, 403},
+		{"an evil Host on DELETE", "DELETE", "/mcp/s", []string{"Host: evil.example"}, 403},
+		{"an evil Host on /metrics", "GET", "/metrics", []string{"Host: evil.example"}, 403},
+		{"an evil Origin", "POST", "/mcp/s", []string{"Origin: https://evil.example"}, 403},
+		{"the Origin null", "POST", "/mcp/s", []string{"Origin: null"}, 403},
+		{"an Origin with a listed prefix", "POST", "/mcp/s", []string{"Origin: https://inspector.example.evil"}, 403},
+		{"a listed Origin by another scheme", "POST", "/mcp/s", []string{"Origin: http://inspector.example"}, 403},
+		{"a local Origin that is not listed", "POST", "/mcp/s", []string{"Origin: http://localhost:6274"}, 403},
+		{"two Origins", "POST", "/mcp/s", []string{"Origin: https://inspector.example", "Origin: https://evil.example"}, 403},
+		{"an evil preflight", "OPTIONS", "/mcp/s", []string{"Origin: https://evil.example", "Access-Control-Request-Method: POST"}, 403},
+	} {
+		body := ok
+		if c.verb == "GET" || c.verb == "DELETE" || c.verb == "OPTIONS" {
+			body = ""
+		}
+		r := a.must(c.verb, c.path, body, c.fields...)
+		if r.status != c.status {
+			t.Errorf("%s: got %d %q, want %d", c.name, r.status, r.body, c.status)
+		}
+		if c.status == 405 && c.path == "/mcp/s" && r.header.Get("Allow") != "GET, POST, DELETE" {
+			t.Errorf("%s: Allow is %q", c.name, r.header.Get("Allow"))
+		}
+		if r.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: allowed to read the answer", c.name)
+		}
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if r := a.must("GET", path, "", "Host: evil.example"); r.status != 200 {
+			t.Errorf("%s is exempt from the check of Host: got %d", path, r.status)
+		}
+	}
+	if s.Received() != asked {
+		t.Errorf("the server saw %d of them", s.Received()-asked)
+	}
+	for _, host := range []string{"localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]:7300"} {
+		if r := a.post(ok, "Host: "+host); r.status != 200 {
+			t.Errorf("Host %s: got %d", host, r.status)
+		}
+	}
+}
+
+// badHeads are heads that no HTTP client sends.
+func badHeads(t *testing.T, d *sidecar) {
+	body := request("1", "ping")
+	for name, text := range map[string]string{
+		"not HTTP":            "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+		"no Host":             "POST /mcp/s HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+		"a head of 2 MiB":     "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n",
+		"two lengths":         "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n" + body,
+		"a negative length":   "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n" + body,
+		"rubbish in a chunk":  "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"a bare CR in a name": "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nX\rA: 1\r\nContent-Length: 0\r\n\r\n",
+	} {
+		c := dialAgent(t, d)
+		c.write("%s", text)
+		c.halfClose()
+		r, err := c.whole(http.MethodPost)
+		if err == nil && (r.status < 400 || r.status > 499) {
+			t.Errorf("%s: got %d %q, want a 4xx or a closed connection", name, r.status, r.body)
+		}
+		d.agent(t).works()
+	}
+	// A body that stops short of its length is no message, whatever it says so far.
+	c := dialAgent(t, d)
+	c.write("POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body)+1, body)
+	c.halfClose()
+	if r, err := c.whole(http.MethodPost); err == nil && r.status == 200 {
+		t.Errorf("a cut body was answered: %s", r.body)
+	}
+	// A chunked body over the limit is found out on the way.
+	c = dialAgent(t, d)
+	c.write("POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", 70<<10, strings.Repeat(" ", 70<<10))
+	if r, err := c.whole(http.MethodPost); err != nil || r.status != 413 || r.rpc(t).Error.Code != 1413 {
+		t.Errorf("a chunked body over the limit: got %d %s, %v", r.status, r.body, err)
+	}
+	d.agent(t).works()
+}

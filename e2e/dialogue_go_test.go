@@ -1,0 +1,435 @@
+//lint:file-ignore SA1019 Sampling and logging are deprecated in the newest protocol; the older ones are relayed as well.
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// A call names a tool and its arguments.
+type call struct {
+	tool      string
+	arguments map[string]any
+}
+
+// goCast is a server to play with and what its tools are called there.
+type goCast struct {
+	name    string
+	start   server
+	way     func(testing.TB, string) string
+	old     bool   // HTTP+SSE
+	version string // what the Go client asks for; "" is its newest
+	noRoots bool   // the server would ask for roots at a time of its own
+
+	simple, progress, sampling, elicitation, change, touch call
+	answer                                                 map[string]any // to an elicitation
+	changed                                                string         // what `change` sets off; "" where nothing can tell
+	watched                                                string         // a resource whose changes `touch`, or time, brings about
+	prompt, resource                                       string
+}
+
+var npmCast = goCast{
+	name: "everything", start: npmServer("streamableHttp"), way: through, noRoots: true,
+	simple:      call{"echo", map[string]any{"message": "grüße"}},
+	progress:    call{"trigger-long-running-operation", map[string]any{"duration": 0.3, "steps": 3}},
+	sampling:    call{"trigger-sampling-request", map[string]any{"prompt": "hello", "maxTokens": 7}},
+	elicitation: call{"trigger-elicitation-request", map[string]any{}},
+	answer:      map[string]any{"name": "Ada", "check": true},
+	change: call{"gzip-file-as-resource", map[string]any{
+		"name": "go.txt.gz", "data": "data:text/plain,hello", "outputType": "resourceLink",
+	}},
+	changed: "notifications/resources/list_changed",
+	touch:   call{"toggle-subscriber-updates", map[string]any{}},
+	watched: "demo://resource/dynamic/text/1", prompt: "simple-prompt", resource: "demo://resource/dynamic/blob/1",
+}
+
+var goSDKCast = goCast{
+	name: "go stateful", start: goStateful, way: through,
+	simple:      call{"test_simple_text", nil},
+	progress:    call{"test_tool_with_progress", nil},
+	sampling:    call{"test_sampling", map[string]any{"prompt": "hello"}},
+	elicitation: call{"test_elicitation", map[string]any{"message": "who?"}},
+	answer:      map[string]any{"username": "ada"},
+	change:      call{"test_trigger_tool_change", nil},
+	changed:     "notifications/tools/list_changed",
+	watched:     "test://watched-resource", prompt: "test_simple_prompt", resource: "test://static-binary",
+}
+
+// goCasts are all servers that the Go client plays with.
+func goCasts() []goCast {
+	modern := goSDKCast
+	modern.name, modern.start = "go stateless", goStateless
+	modern.sampling = call{"test_input_required_result_sampling", nil}
+	modern.elicitation = call{"test_input_required_result_elicitation", nil}
+	modern.answer = map[string]any{"name": "Ada"}
+
+	legacy := goSDKCast
+	legacy.name, legacy.start, legacy.version = "go stateless, legacy", goStateless, "2025-11-25"
+	legacy.changed, legacy.watched = "", "" // no back channel
+
+	stateful := goSDKCast
+	stateful.version = "2025-06-18"
+
+	old := npmCast
+	old.name, old.start, old.way, old.old = "everything, sse", npmServer("sse"), throughOld, true
+	return []goCast{npmCast, goSDKCast, stateful, modern, legacy, old}
+}
+
+// TestGoClient plays the same scenarios with the Go SDK's client and every server.
+func TestGoClient(t *testing.T) {
+	for _, cast := range goCasts() {
+		t.Run(strings.TrimSpace(cast.name+" "+cast.version), func(t *testing.T) {
+			t.Parallel()
+			cast.compare(t, goScenarios)
+		})
+	}
+}
+
+// compare plays scenarios both ways, each with a server of its own.
+func (c goCast) compare(t *testing.T, scenarios []goScenario) {
+	t.Helper()
+	direct, through := c.start(t), c.way(t, c.start(t))
+	compare(t, c.play(t, direct, scenarios), c.play(t, through, scenarios))
+}
+
+func (c goCast) play(t *testing.T, url string, scenarios []goScenario) *play {
+	t.Helper()
+	whole := &play{url: url}
+	for _, scenario := range scenarios {
+		p := &goPlay{t: t, cast: c, url: url, scenario: scenario.name}
+		scenario.run(p)
+		p.end()
+		for _, l := range p.lines {
+			whole.add(l)
+		}
+	}
+	return whole
+}
+
+// goPlay is one scenario being played: what Play is in dialogue.mjs.
+type goPlay struct {
+	t        *testing.T
+	cast     goCast
+	url      string
+	scenario string
+	agents   []*goAgent
+	lines    []line
+}
+
+// goAgent is the Go SDK's client with everything that it receives written down.
+type goAgent struct {
+	*mcp.ClientSession
+	play     *goPlay
+	recorder *recorder
+	elicit   func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error)
+	progress func()
+}
+
+// connect connects one more agent, or reports a fault and returns nil.
+func (p *goPlay) connect() *goAgent {
+	a := &goAgent{play: p, recorder: newRecorder(p.t), progress: func() {}}
+	a.elicit = func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+		return &mcp.ElicitResult{Action: "accept", Content: p.cast.answer}, nil
+	}
+	client := mcp.NewClient(&mcp.Implementation{Name: "e2e-go", Version: "1"}, a.options())
+	var transport mcp.Transport = &mcp.StreamableClientTransport{Endpoint: p.url, HTTPClient: &http.Client{Transport: a.recorder}}
+	if p.cast.old {
+		transport = &mcp.SSEClientTransport{Endpoint: p.url, HTTPClient: &http.Client{Transport: a.recorder}}
+	}
+	session, err := client.Connect(p.t.Context(), transport, &mcp.ClientSessionOptions{ProtocolVersion: p.cast.version})
+	if err != nil {
+		p.fault("connect: %v", err)
+		return nil
+	}
+	a.ClientSession = session
+	p.agents = append(p.agents, a)
+	if session.ID() != "" {
+		p.check(a.recorder.exchanged(p.t.Context(), "GET"))
+	}
+	return a
+}
+
+func (a *goAgent) options() *mcp.ClientOptions {
+	options := &mcp.ClientOptions{
+		CreateMessageHandler: func(_ context.Context, r *mcp.CreateMessageRequest) (*mcp.CreateMessageResult, error) {
+			text := fmt.Sprintf("%d tokens at most", r.Params.MaxTokens)
+			return &mcp.CreateMessageResult{Model: "stub", Role: "assistant", Content: &mcp.TextContent{Text: text}}, nil
+		},
+		ElicitationHandler: func(ctx context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) { return a.elicit(ctx, r) },
+		ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) {
+			a.progress()
+		},
+		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) {},
+		ResourceUpdatedHandler: func(context.Context, *mcp.ResourceUpdatedNotificationRequest) {},
+		LoggingMessageHandler:  func(context.Context, *mcp.LoggingMessageRequest) {},
+	}
+	if a.play.cast.noRoots {
+		options.Capabilities = &mcp.ClientCapabilities{}
+	}
+	return options
+}
+
+// modern reports whether the session speaks 2026-07-28.
+func (a *goAgent) modern() bool { return a.InitializeResult().ProtocolVersion >= "2026-07-28" }
+
+// step runs one step and writes down its outcome with all that the agent received meanwhile.
+func (a *goAgent) step(name string, run func(context.Context) error) { a.record(name, false, run) }
+
+// fails is step for one that must end in an error.
+func (a *goAgent) fails(name string, run func(context.Context) error) { a.record(name, true, run) }
+
+func (a *goAgent) record(name string, fails bool, run func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(a.play.t.Context(), patience)
+	defer cancel()
+	err := run(ctx)
+	outcome := "ok"
+	if err != nil {
+		outcome = err.Error()
+	}
+	if (err != nil) != fails {
+		a.play.fault("%s: %s", name, outcome)
+	}
+	a.play.lines = append(a.play.lines, line{
+		Scenario: a.play.scenario, Step: name, Outcome: rawJSON(outcome), Received: a.recorder.take(),
+	})
+}
+
+// tool calls a tool; the result stands in the transcript as it came over the wire.
+func (a *goAgent) tool(ctx context.Context, c call) error {
+	_, err := a.CallTool(ctx, &mcp.CallToolParams{Name: c.tool, Arguments: c.arguments})
+	return err
+}
+
+func (a *goAgent) toolWithProgress(ctx context.Context, c call) error {
+	params := &mcp.CallToolParams{Name: c.tool, Arguments: c.arguments}
+	params.SetProgressToken("token of " + a.play.scenario)
+	_, err := a.CallTool(ctx, params)
+	return err
+}
+
+func (p *goPlay) note(name string, value any) {
+	p.lines = append(p.lines, line{Scenario: p.scenario, Step: name, Outcome: rawJSON(value)})
+}
+
+func (p *goPlay) check(err error) {
+	if err != nil {
+		p.fault("%v", err)
+	}
+}
+
+func (p *goPlay) fault(format string, args ...any) {
+	p.lines = append(p.lines, line{Scenario: p.scenario, Fault: fmt.Sprintf(format, args...)})
+}
+
+func (p *goPlay) end() {
+	var exchanges []string
+	for _, a := range p.agents {
+		p.check(a.recorder.settled(p.t.Context()))
+		p.check(a.Close())
+		_ = a.Wait()
+		exchanges = append(exchanges, a.recorder.exchanges()...)
+		a.recorder.base.CloseIdleConnections()
+	}
+	p.lines = append(p.lines, line{Scenario: p.scenario, HTTP: exchanges})
+}
+
+type goScenario struct {
+	name string
+	run  func(*goPlay)
+}
+
+// goScenarios are played in this order, each by agents of its own.
+var goScenarios = []goScenario{
+	{"initialize", goInitialize},
+	{"lists", goLists},
+	{"calls", goCalls},
+	{"logging and subscriptions", goSubscriptions},
+	{"list changes", goListChanges},
+	{"cancellation", goCancellation},
+	{"errors", goErrors},
+	{"several clients", goSeveralClients},
+}
+
+func goInitialize(p *goPlay) {
+	if a := p.connect(); a != nil {
+		p.note("server", a.InitializeResult())
+		if !a.modern() {
+			a.step("ping", func(ctx context.Context) error { return a.Ping(ctx, nil) })
+		}
+	}
+}
+
+func goLists(p *goPlay) {
+	a := p.connect()
+	if a == nil {
+		return
+	}
+	a.step("tools", func(ctx context.Context) error { return entries(a.ListTools(ctx, nil)) })
+	a.step("prompts", func(ctx context.Context) error { return entries(a.ListPrompts(ctx, nil)) })
+	a.step("resources", func(ctx context.Context) error { return entries(a.ListResources(ctx, nil)) })
+	a.step("templates", func(ctx context.Context) error { return entries(a.ListResourceTemplates(ctx, nil)) })
+}
+
+// entries is an error unless the list has some.
+func entries[R any](result R, err error) error {
+	if err != nil {
+		return err
+	}
+	if text := string(rawJSON(result)); strings.Count(text, `"name"`) == 0 {
+		return errors.New("an empty list")
+	}
+	return nil
+}
+
+func goCalls(p *goPlay) {
+	a := p.connect()
+	if a == nil {
+		return
+	}
+	cast := p.cast
+	a.step("call", func(ctx context.Context) error { return a.tool(ctx, cast.simple) })
+	a.step("progress", func(ctx context.Context) error {
+		err := a.toolWithProgress(ctx, cast.progress)
+		if n := a.recorder.count("notifications/progress"); err == nil && n != 3 {
+			err = fmt.Errorf("%d progress notifications", n)
+		}
+		return err
+	})
+	a.step("sampling", func(ctx context.Context) error { return a.tool(ctx, cast.sampling) })
+	a.step("elicitation", func(ctx context.Context) error { return a.tool(ctx, cast.elicitation) })
+	a.step("prompt", func(ctx context.Context) error {
+		_, err := a.GetPrompt(ctx, &mcp.GetPromptParams{Name: cast.prompt})
+		return err
+	})
+	a.step("resource", func(ctx context.Context) error {
+		_, err := a.ReadResource(ctx, &mcp.ReadResourceParams{URI: cast.resource})
+		return err
+	})
+	a.step("completion", func(ctx context.Context) error {
+		_, err := a.Complete(ctx, &mcp.CompleteParams{
+			Ref:      &mcp.CompleteReference{Type: "ref/prompt", Name: cast.prompt},
+			Argument: mcp.CompleteParamsArgument{Name: "arg1", Value: "te"},
+		})
+		if cast.noRoots { // npm's server has no completion for a prompt without arguments
+			return nil
+		}
+		return err
+	})
+}
+
+func goSubscriptions(p *goPlay) {
+	a := p.connect()
+	if a == nil || p.cast.watched == "" {
+		return
+	}
+	uri := p.cast.watched
+	if !a.modern() {
+		a.step("level", func(ctx context.Context) error {
+			return a.SetLoggingLevel(ctx, &mcp.SetLoggingLevelParams{Level: "debug"})
+		})
+	}
+	a.step("subscribe", func(ctx context.Context) error {
+		if err := a.Subscribe(ctx, &mcp.SubscribeParams{URI: uri}); err != nil {
+			return err
+		}
+		if p.cast.touch.tool == "" {
+			return a.recorder.expect(ctx, "notifications/resources/updated")
+		}
+		return a.recorder.expect(ctx, "notifications/message")
+	})
+	if touch := p.cast.touch; touch.tool != "" {
+		a.step("update", func(ctx context.Context) error {
+			return errors.Join(a.tool(ctx, touch), a.recorder.expect(ctx, "notifications/resources/updated"))
+		})
+		a.step("off", func(ctx context.Context) error { return a.tool(ctx, touch) })
+	}
+	a.step("unsubscribe", func(ctx context.Context) error {
+		err := a.Unsubscribe(ctx, &mcp.UnsubscribeParams{URI: uri})
+		if err == nil && p.cast.touch.tool != "" {
+			err = a.recorder.expect(ctx, "notifications/message")
+		}
+		return err
+	})
+}
+
+func goListChanges(p *goPlay) {
+	a := p.connect()
+	if a == nil {
+		return
+	}
+	a.step("change", func(ctx context.Context) error {
+		err := a.tool(ctx, p.cast.change)
+		if err == nil && p.cast.changed != "" {
+			err = a.recorder.expect(ctx, p.cast.changed)
+		}
+		return err
+	})
+}
+
+// goCancellation leaves a call after its first progress. The session goes on.
+func goCancellation(p *goPlay) {
+	a := p.connect()
+	if a == nil {
+		return
+	}
+	a.fails("left", func(ctx context.Context) error {
+		defer a.recorder.take()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		a.progress = cancel
+		return a.toolWithProgress(ctx, p.cast.progress)
+	})
+	a.step("next", func(ctx context.Context) error {
+		defer a.recorder.take() // what comes of a call that was left may be read or not
+		return a.tool(ctx, p.cast.simple)
+	})
+}
+
+func goErrors(p *goPlay) {
+	a := p.connect()
+	if a == nil {
+		return
+	}
+	unknown := func(ctx context.Context) error { return a.tool(ctx, call{"no-such-tool", map[string]any{}}) }
+	if p.cast.noRoots {
+		a.step("unknown tool", unknown) // an isError result
+	} else {
+		a.fails("unknown tool", unknown)
+	}
+	a.fails("unknown prompt", func(ctx context.Context) error {
+		_, err := a.GetPrompt(ctx, &mcp.GetPromptParams{Name: "no-such-prompt"})
+		return err
+	})
+	a.fails("unknown resource", func(ctx context.Context) error {
+		_, err := a.ReadResource(ctx, &mcp.ReadResourceParams{URI: "no:such/resource"})
+		return err
+	})
+	a.step("fine again", func(ctx context.Context) error { return a.tool(ctx, p.cast.simple) })
+}
+
+func goSeveralClients(p *goPlay) {
+	const agents, calls = 5, 10
+	errs := make(chan error, agents*calls)
+	for range agents {
+		a := p.connect()
+		if a == nil {
+			return
+		}
+		for range calls {
+			go func() { errs <- a.tool(p.t.Context(), p.cast.simple) }()
+		}
+	}
+	for range agents * calls {
+		p.check(<-errs)
+	}
+	for i, a := range p.agents {
+		p.note(fmt.Sprintf("agent %d", i), a.recorder.take())
+	}
+}

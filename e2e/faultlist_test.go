@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"strings"
+	"time"
+
+	"fluentd-perf/internal/mcptest"
+)
+
+// fault is what a server does to a request, and what the agent must get for it.
+type fault struct {
+	name   string
+	script mcptest.Script
+	method string // of the request; tools/call has longer timeouts than the others
+	code   int
+	reason string        // several, separated by blanks, where the kernel decides
+	sent   string        // the same
+	after  time.Duration // the timeout that it runs into; 0 where none is needed to notice it
+	before string        // the data of an event that must have passed before the error
+}
+
+const progress = `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`
+
+// soon is what an error takes at most that needs no timeout to be noticed, and how late one that does may come.
+const soon = 1500 * time.Millisecond
+
+func faults() []fault {
+	const list, call = "tools/list", "tools/call"
+	say := func(contentType, body string) mcptest.Script { return mcptest.Saying(200, contentType, body) }
+	event := func(text string) mcptest.Script { return mcptest.Streaming(mcptest.EventText(text)) }
+	return []fault{
+		{"reset before the head", mcptest.ResetBeforeHead, call, 1502, "broke_off", "unknown", 0, ""},
+		{"closed before the head", mcptest.CloseBeforeHead, call, 1502, "broke_off", "unknown", 0, ""},
+		{"reset in the head", mcptest.ResetInHead, call, 1502, "broke_off", "unknown yes", 0, ""},
+		{"reset after the head", mcptest.ResetAfterHead, call, 1502, "broke_off", "yes unknown", 0, ""},
+		{"reset in mid-body", mcptest.ResetInBody, call, 1502, "broke_off", "yes", 0, ""},
+		{"a cut Content-Length", mcptest.CutLength, call, 1502, "broke_off", "yes", 0, ""},
+		{"cut chunks", mcptest.CutChunks, call, 1502, "broke_off", "yes", 0, ""},
+		{"reset after a stream's head", mcptest.ResetAfterStreamHead, call, 1502, "broke_off", "yes unknown", 0, ""},
+		{"reset in mid-event", mcptest.ResetInEvent, call, 1502, "broke_off", "yes", 0, progress},
+		{"a stream's end without the answer", mcptest.EndBeforeAnswer, call, 1502, "broke_off", "yes", 0, progress},
+
+		{"hung, a list", mcptest.Hang, list, 1504, "first_byte_timeout", "unknown", headTimeout, ""},
+		{"hung, a tool", mcptest.Hang, call, 1504, "call_timeout", "unknown", callTimeout, ""},
+		{"stalled in mid-body, a list", mcptest.Stalling, list, 1504, "idle_timeout", "yes", headTimeout, ""},
+		{"stalled in mid-body, a tool", mcptest.Stalling, call, 1504, "call_timeout", "yes", callTimeout, ""},
+		{"stalled stream, a list", mcptest.StallingStream, list, 1504, "idle_timeout", "yes", headTimeout, progress},
+		{"stalled stream, a tool", mcptest.StallingStream, call, 1504, "call_timeout", "yes", callTimeout, progress},
+		{"a body that trickles for ever", tricklingBody, list, 1504, "call_timeout", "yes", callTimeout, ""},
+		{"an event that trickles for ever", tricklingEvent, list, 1504, "call_timeout", "yes", callTimeout, ""},
+
+		{"not JSON", say("application/json", "<html>no</html>"), call, 1502, "bad_answer", "yes", 0, ""},
+		{"JSON, not JSON-RPC", say("application/json", `{"ok":true}`), call, 1502, "bad_answer", "yes", 0, ""},
+		{"an empty body", say("application/json", ""), call, 1502, "bad_answer", "yes", 0, ""},
+		{"a wrong id", say("application/json", `{"jsonrpc":"2.0","id":"other","result":{}}`), call, 1502, "bad_answer", "yes", 0, ""},
+		{"an id of another type", say("application/json", `{"jsonrpc":"2.0","id":71,"result":{}}`), call, 1502, "bad_answer", "yes", 0, ""},
+		{"a wrong content type", wrongContentType, call, 1502, "bad_answer", "yes", 0, ""},
+		{"no content type", say("", "ok"), call, 1502, "bad_answer", "yes", 0, ""},
+		{"not JSON in an event", event("rubbish"), call, 1502, "bad_answer", "yes", 0, ""},
+		{"a wrong id in an event", event(`{"jsonrpc":"2.0","id":"other","result":{}}`), call, 1502, "bad_answer", "yes", 0, ""},
+		{"an event over the limit", event(`{"jsonrpc":"2.0","method":"x","params":{"p":"` + strings.Repeat("x", 70<<10) + `"}}`), call, 1502, "bad_answer", "yes", 0, ""},
+		{"not HTTP", func(x *mcptest.Exchange) { x.Write("SSH-2.0-OpenSSH_9.6\r\n\r\n") }, call, 1502, "bad_answer", "unknown yes", 0, ""},
+		{"a length and chunks", lengthAndChunks, call, 1502, "bad_answer broke_off", "yes unknown", 0, ""},
+		{"a redirect elsewhere", mcptest.Saying(307, "", "", "Location: http://127.0.0.2:9/mcp"), call, 1502, "redirect", "yes", 0, ""},
+		{"redirects without end", mcptest.Saying(308, "", "", "Location: /mcp"), call, 1502, "redirect", "yes", 0, ""},
+	}
+}
+
+func tricklingBody(x *mcptest.Exchange) {
+	x.Write(mcptest.Head(200, "application/json", "Content-Length: 1000"))
+	x.Trickle(strings.Repeat(" ", 1000), 20*time.Millisecond)
+}
+
+func tricklingEvent(x *mcptest.Exchange) {
+	x.Write(mcptest.Head(200, "text/event-stream", "Connection: close"))
+	x.Trickle("data: "+strings.Repeat(" ", 1000), 20*time.Millisecond)
+}
+
+func wrongContentType(x *mcptest.Exchange) { x.Say(200, "text/html", x.Answer(mcptest.ToolResult)) }
+
+// lengthAndChunks answers with both, the mark of a smuggled answer, and a length that is not the body's.
+func lengthAndChunks(x *mcptest.Exchange) {
+	x.Write(mcptest.Head(200, "application/json", "Content-Length: 5", "Content-Length: 7") + "{}")
+}

