@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -14,9 +16,11 @@ const firstRead = 8 << 10
 
 // answer makes a Result of an answer: events, a whole body that was checked if it has to be, or bytes as they come.
 func (x *exchange) answer(resp *http.Response) (*mcp.Result, *mcp.Failure) {
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return nil, x.refuse(mcp.ReasonBadAnswer, "the server switched protocols", nil)
+	if resp.StatusCode < http.StatusOK {
+		// 101 was not asked for, other 1xx do not come this far, and below 100 is no status at all.
+		return nil, x.refuse(mcp.ReasonBadAnswer, "the server answered with a status that is none", fmt.Errorf("status %d", resp.StatusCode))
 	}
+	x.u.pool.hint(resp.Header)
 	h := resp.Header
 	dropHopByHop(h)
 	res := &mcp.Result{Status: resp.StatusCode, Header: h}
@@ -58,7 +62,8 @@ func (x *exchange) answerChecked(res *mcp.Result, length int64) (*mcp.Result, *m
 
 // answerWhole reads a body whole, up to CheckBody. What is larger passes as it comes, unchecked.
 func (x *exchange) answerWhole(res *mcp.Result, length int64, check bool) (*mcp.Result, *mcp.Failure) {
-	x.bound = x.watch.now() + x.limits.whole
+	x.clock = x.watch.now()
+	x.bound = x.clock + x.limits.whole
 	limit := x.u.opts.CheckBody
 	if length > limit {
 		x.answerRaw(res, nil)
@@ -78,8 +83,9 @@ func (x *exchange) answerWhole(res *mcp.Result, length int64, check bool) (*mcp.
 		x.free(body)
 		return nil, f
 	}
-	x.whole()
-	res.Timing = x.timing()
+	now := x.watch.now()
+	x.whole(now)
+	res.Timing = x.timing(now)
 	x.finish()
 	res.Body = body
 	if body != nil {
@@ -158,6 +164,9 @@ func (x *exchange) check(body []byte, m *mcp.Message) error {
 	if x.call.Lane == mcp.LaneBatch {
 		return nil
 	}
+	if x.batchedAnswer(body, m) {
+		return nil
+	}
 	if m.Kind != mcp.KindResult && m.Kind != mcp.KindError {
 		return &badAnswer{message: "the server answered with something else than a response"}
 	}
@@ -175,6 +184,25 @@ func (x *exchange) isAnswer(b []byte, m *mcp.Message) bool {
 		return true
 	}
 	return mcp.SameID(x.call.ID(), id)
+}
+
+// batchedAnswer reports whether a legacy server put the answer into an array (2025-03-26, basic/transports: responses MAY
+// be batched).
+func (x *exchange) batchedAnswer(b []byte, m *mcp.Message) bool {
+	if m.Kind != mcp.KindBatch || x.call.Era != mcp.EraLegacy {
+		return false
+	}
+	var elements []json.RawMessage
+	if json.Unmarshal(b, &elements) != nil {
+		return false
+	}
+	for _, e := range elements {
+		var one mcp.Message
+		if mcp.Scan(e, &one) == nil && (one.Kind == mcp.KindResult || one.Kind == mcp.KindError) && x.isAnswer(e, &one) {
+			return true
+		}
+	}
+	return false
 }
 
 func isNull(id []byte) bool { return string(id) == "null" }

@@ -44,7 +44,8 @@ func TestJSONAnswers(t *testing.T) {
 		"error, wrong id":     {mcp.LaneRequest, request, 200, "application/json", `{"jsonrpc":"2.0","id":8,"error":{"code":1,"message":"no"}}`, false},
 		"a request":           {mcp.LaneRequest, request, 200, "application/json", `{"jsonrpc":"2.0","id":7,"method":"ping"}`, false},
 		"a notification":      {mcp.LaneRequest, request, 200, "application/json", `{"jsonrpc":"2.0","method":"x"}`, false},
-		"an array":            {mcp.LaneRequest, request, 200, "application/json", "[" + good + "]", false},
+		"an array with it":    {mcp.LaneRequest, request, 200, "application/json", "[" + good + "]", true}, // 2025-03-26
+		"an array without it": {mcp.LaneRequest, request, 200, "application/json", `[{"jsonrpc":"2.0","id":8,"result":{}}]`, false},
 		"not JSON":            {mcp.LaneRequest, request, 200, "application/json", `<html>`, false},
 		"JSON cut short":      {mcp.LaneRequest, request, 200, "application/json", good[:len(good)-1], false},
 		"something after it":  {mcp.LaneRequest, request, 200, "application/json", good + "{}", false},

@@ -36,22 +36,25 @@ type exchange struct {
 
 	body     io.ReadCloser // of the answer that counts
 	kind     bodyKind
+	clock    time.Duration // the time, read a moment ago; 0: to be read
 	bound    time.Duration // when the body or event has to be whole; 0: no bound
 	begun    bool          // bytes of an event have come, and bound is not set yet
 	answered bool          // the answer has come whole
 	done     bool          // finished
 }
 
+// longWrite is from how many bytes on it is worth knowing when a request was written. A smaller one goes into the socket's
+// buffer at once.
+const longWrite = 64 << 10
+
 func newExchange(ctx context.Context, u *Upstream, c *mcp.Call) *exchange {
 	x := &exchange{u: u, call: c, rt: u.calls, limits: limitsOf(c, &u.opts.Timeouts)}
 	own, cancel := context.WithCancelCause(ctx)
 	x.cancel = cancel
 	x.watch.start, x.watch.cancel = time.Now(), cancel
-	x.trace = httptrace.ClientTrace{
-		GetConn:              x.getConn,
-		GotConn:              x.gotConn,
-		WroteRequest:         x.wroteRequest,
-		GotFirstResponseByte: x.gotFirstByte,
+	x.trace = httptrace.ClientTrace{GetConn: x.getConn, GotConn: x.gotConn, GotFirstResponseByte: x.gotFirstByte}
+	if len(c.Body) > longWrite {
+		x.trace.WroteRequest = x.wroteRequest
 	}
 	x.Context = httptrace.WithClientTrace(own, &x.trace)
 	x.header = outgoing(c.Header)
@@ -65,6 +68,14 @@ func (x *exchange) enter() *mcp.Failure {
 		x.rt = x.u.long
 		return nil
 	}
+	if x.call.Lane == mcp.LaneFetch {
+		x.rt = x.u.long
+		if p.fetches.tryTake() {
+			x.slot = &p.fetches
+			return nil
+		}
+		return x.queue(&p.fetches)
+	}
 	if p.calls.tryTake() {
 		x.slot = &p.calls
 		return nil
@@ -73,6 +84,10 @@ func (x *exchange) enter() *mcp.Failure {
 	if urgent(x.call.Lane) {
 		// These go beside the calls: those hold all the connections they may have.
 		slots, x.rt = &p.urgent, x.u.long
+		if slots.tryTake() {
+			x.slot = slots
+			return nil
+		}
 	}
 	return x.queue(slots)
 }
@@ -108,6 +123,7 @@ func (x *exchange) send(target *url.URL) (*http.Response, error) {
 		}
 	}
 	x.status = 0
+	x.facts.again()
 	resp, err := x.u.client.Do(r)
 	if err != nil {
 		return nil, err
@@ -133,11 +149,11 @@ func (x *exchange) newRequest(target *url.URL) *http.Request {
 // noHeader is shared by all requests and never written to.
 var noHeader = http.Header{}
 
-// whole notes that the answer has come whole.
-func (x *exchange) whole() {
+// whole notes that the answer has come whole, now.
+func (x *exchange) whole(now time.Duration) {
 	x.answered = true
 	if x.call.Lane == mcp.LaneRequest {
-		x.u.meters.observe(x.call.Message.Method, x.watch.now()-x.facts.queue)
+		x.u.meters.observe(x.call.Message.Method, now-x.facts.queue)
 	}
 }
 
@@ -161,10 +177,10 @@ func (x *exchange) finish() {
 }
 
 // timing returns what is known so far.
-func (x *exchange) timing() mcp.Timing {
+func (x *exchange) timing(now time.Duration) mcp.Timing {
 	f := &x.facts
-	t := mcp.Timing{Queue: f.queue, Connect: f.connect, Upstream: x.watch.now() - f.queue}
-	if wrote, first := f.wrote.Load(), f.first.Load(); wrote != 0 && first > wrote {
+	t := mcp.Timing{Queue: f.queue, Connect: f.connect, Upstream: now - f.queue}
+	if wrote, first := f.wrote.Load(), f.first.Load(); first > wrote {
 		t.FirstByte = time.Duration(first - wrote)
 	}
 	return t

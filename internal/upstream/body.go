@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"io"
+	"time"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -32,7 +33,10 @@ func (x *exchange) Read(p []byte) (int, error) {
 
 // waitForBytes arms the watch with the nearer of two bounds: the next bytes, and the end of the body or event.
 func (x *exchange) waitForBytes() {
-	now := x.watch.now()
+	now := x.clock
+	if x.clock = 0; now == 0 {
+		now = x.watch.now()
+	}
 	if x.begun {
 		x.begun = false
 		x.bound = now + x.limits.whole
@@ -50,15 +54,17 @@ func (x *exchange) nextEvent() { x.bound, x.begun = 0, false }
 
 // answerRaw makes the result pass the body as it comes, after what has been read of it.
 func (x *exchange) answerRaw(res *mcp.Result, head []byte) {
-	res.Raw = &raw{x: x, head: head, buf: head}
-	res.Timing = x.timing()
+	now := x.watch.now()
+	res.Raw = &raw{x: x, head: head, buf: head, left: now}
+	res.Timing = x.timing(now)
 }
 
 // raw is a body that passes as it comes.
 type raw struct {
 	x    *exchange
-	head []byte // read already, not yet passed on
-	buf  []byte // the pooled memory that head lies in
+	head []byte        // read already, not yet passed on
+	buf  []byte        // the pooled memory that head lies in
+	left time.Duration // when the last read ended
 	err  error
 }
 
@@ -72,18 +78,29 @@ func (r *raw) Read(p []byte) (int, error) {
 		r.head = r.head[n:]
 		return n, nil
 	}
+	r.resume()
 	n, err := r.x.Read(p)
+	r.left = r.x.watch.now()
 	if err != nil {
 		r.err = r.ended(err)
 	}
 	return n, r.err
 }
 
+// resume takes the time that the reader took out of the bound of the whole.
+func (r *raw) resume() {
+	x := r.x
+	x.clock = x.watch.now()
+	if x.bound != 0 {
+		x.bound += x.clock - r.left
+	}
+}
+
 func (r *raw) ended(err error) error {
 	if err != io.EOF {
 		return r.x.fail(err)
 	}
-	r.x.whole()
+	r.x.whole(r.left)
 	r.x.finish()
 	return io.EOF
 }

@@ -13,7 +13,7 @@ func (x *exchange) answerEvents(res *mcp.Result) {
 	e := &events{x: x, scans: x.answersRequest()}
 	e.r = mcp.NewEventReader(x, x.u.buffers, int(x.u.opts.EventLimit))
 	res.Events = e
-	res.Timing = x.timing()
+	res.Timing = x.timing(x.watch.now())
 }
 
 // events is the stream of an answer. On streams that answer requests each message is scanned.
@@ -73,12 +73,13 @@ func (e *events) scan(ev *mcp.Event) error {
 			return &badAnswer{message: "the server answered another request"}
 		}
 		ev.Answer = true
-		x.whole()
+		x.whole(x.watch.now())
 	case mcp.KindBatch:
 		// Servers of 2025-03-26 may batch what they send before the answer (basic/transports).
 		if x.call.Era != mcp.EraLegacy {
 			return &badAnswer{message: "the server sent an array"}
 		}
+		ev.Answer = x.batchedAnswer(ev.Data, m)
 	}
 	return nil
 }

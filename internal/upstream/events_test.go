@@ -147,8 +147,10 @@ func bodyOf(lane mcp.Lane) string {
 		return batch
 	case mcp.LaneListen:
 		return `{"jsonrpc":"2.0","id":7,"method":"subscriptions/listen","params":{}}`
-	case mcp.LaneStream:
+	case mcp.LaneStream, mcp.LaneEnd:
 		return ""
+	case mcp.LaneResponse:
+		return good
 	case mcp.LaneNotification:
 		return `{"jsonrpc":"2.0","method":"x"}`
 	}

@@ -15,23 +15,34 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// facts is what is known of how far a call came. Times are counted from the exchange's start.
+// facts is what is known of how far a call came. Times are counted from the exchange's start. Reading the clock costs as
+// much as much else here, so one reading serves where the next would be a few microseconds later.
 type facts struct {
 	queue   time.Duration // waited for a slot
 	connect time.Duration // waited for new connections
 	asked   time.Duration // when the transport last began to look for a connection
-	conn    bool          // it has one, and may have written to it
+	looked  bool          // it did
 	counted bool          // the exchange counts as active
-	head    bool          // an answer's head came
+	heard   bool          // the server began to answer an earlier sending, by a redirect
 
-	wrote atomic.Int64 // when the request was written last, as an int64 of time.Duration
-	first atomic.Int64 // when the first byte of an answer came last
+	// Of this sending.
+	conn  bool         // it has a connection, and may have written to it
+	head  bool         // the answer's head came
+	wrote atomic.Int64 // when the request was written, as an int64 of time.Duration: when there was a connection, or later
+	first atomic.Int64 // when the first byte of an answer came; 0: none
+}
+
+// again begins the facts of a further sending.
+func (f *facts) again() {
+	f.heard = f.heard || f.head
+	f.conn, f.head = false, false
+	f.first.Store(0)
 }
 
 // sent says whether the server may have seen the request.
 func (f *facts) sent() mcp.Sent {
 	switch {
-	case f.head || f.first.Load() != 0:
+	case f.heard || f.head || f.first.Load() != 0:
 		return mcp.SentYes
 	case f.conn:
 		return mcp.SentUnknown
@@ -47,15 +58,21 @@ func (x *exchange) getConn(string) {
 	if x.call.Lane.Verb() != http.MethodGet {
 		f.conn = false
 	}
-	f.asked = x.watch.now()
+	now := f.queue // the first time: just now
+	if f.looked {
+		now = x.watch.now()
+	}
+	f.asked, f.looked = now, true
 	d := x.u.opts.Timeouts.Connect
-	x.watch.waitAt(f.asked, d, expired{phase: connecting, after: d})
+	x.watch.waitAt(now, d, expired{phase: connecting, after: d})
 }
 
 func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	f := &x.facts
 	now := x.watch.now()
+	x.u.pool.retire(info)
 	f.conn = true
+	f.wrote.Store(int64(now))
 	if info.Reused {
 		x.u.meters.reused.Inc()
 	} else {

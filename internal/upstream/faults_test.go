@@ -247,7 +247,7 @@ func TestWrittenRequestsAreNotReplayed(t *testing.T) {
 			u := newUpstream(t, s.URL())
 			works(t, u)
 			s.Script(mcptest.Executing(mcptest.CloseBeforeHead))
-			c := onLane(lane, map[bool]string{false: bodyOf(lane)}[lane == mcp.LaneEnd])
+			c := onLane(lane, bodyOf(lane))
 			if name != "" {
 				c.Header[name] = []string{"k1"}
 			}

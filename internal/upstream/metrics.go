@@ -72,7 +72,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	g.mu.Lock()
 	for p, name := range g.pools {
 		s, open, active := sums[name], p.open.Load(), p.active.Load()
-		// Over HTTP/2 many share a connection.
+		// A call counts as active for a moment longer than its connection is in use.
 		sums[name] = sum{s.open + open, s.active + active, s.idle + max(open-active, 0)}
 	}
 	g.mu.Unlock()

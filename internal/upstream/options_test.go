@@ -76,7 +76,7 @@ func TestTransportOptions(t *testing.T) {
 		if o.Long && tr.ReadBufferSize != 1<<10 {
 			t.Errorf("streams read through %d bytes", tr.ReadBufferSize)
 		}
-		if !tr.DisableCompression || tr.HTTP2.SendPingTimeout == 0 {
+		if !tr.DisableCompression || tr.Protocols.HTTP2() {
 			t.Errorf("got %+v", tr)
 		}
 	}

@@ -1,21 +1,34 @@
 package upstream
 
 import (
+	"crypto/tls"
+	"errors"
 	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // urgentSlots is how many notifications, answers to the server and session ends may be under way beside the calls when
 // the calls have taken every slot.
 const urgentSlots = 4
 
+// fetchSlots is how many documents beside the endpoint are fetched at a time.
+const fetchSlots = 4
+
 // pool is what one upstream's connections are counted and bounded by.
 type pool struct {
 	open   atomic.Int64 // connections that are open
 	active atomic.Int64 // calls and streams that hold one
 
-	calls slots
+	idleFor atomic.Int64 // how long the server says that it keeps an idle connection, a time.Duration; 0: it does not say
+
+	calls   slots
+	fetches slots // documents beside the endpoint, which strangers may ask for: they take no connection from calls
 	// A call may wait for an answer of the agent's, to an elicitation say, and that has to get past the calls that wait.
 	urgent slots
 }
@@ -24,6 +37,7 @@ func newPool(max int) *pool {
 	p := &pool{}
 	p.calls.free = max
 	p.urgent.free = urgentSlots
+	p.fetches.free = fetchSlots
 	return p
 }
 
@@ -35,8 +49,49 @@ func (p *pool) opened(c net.Conn) net.Conn {
 
 type counted struct {
 	net.Conn
-	pool *pool
-	once sync.Once
+	pool  *pool
+	once  sync.Once
+	stale atomic.Bool // not to be written to again
+}
+
+var errStale = errors.New("the connection has been idle for as long as the server keeps one")
+
+// Write refuses before a byte has left, where the server may be closing the connection just now: net/http then takes
+// another, which is the one case in which it does so safely.
+func (c *counted) Write(b []byte) (int, error) {
+	if c.stale.Load() {
+		return 0, errStale
+	}
+	return c.Conn.Write(b)
+}
+
+// hint notes `Keep-Alive: timeout=5`, by which servers (Node's, for one) say how long they keep an idle connection.
+func (p *pool) hint(h http.Header) {
+	values := h["Keep-Alive"]
+	if len(values) == 0 {
+		return
+	}
+	for part := range strings.SplitSeq(values[0], ",") {
+		name, seconds, _ := strings.Cut(strings.TrimSpace(part), "=")
+		if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
+			p.idleFor.Store(int64(time.Duration(n) * time.Second))
+		}
+	}
+}
+
+// retire marks a connection stale that was idle nearly as long as the server keeps one. A second is for the way.
+func (p *pool) retire(info httptrace.GotConnInfo) {
+	keeps := time.Duration(p.idleFor.Load())
+	if keeps == 0 || !info.WasIdle || info.IdleTime < max(keeps-time.Second, keeps/2) {
+		return
+	}
+	conn := info.Conn
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	if c, ok := conn.(*counted); ok {
+		c.stale.Store(true)
+	}
 }
 
 func (c *counted) Close() error {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"fluentd-perf/internal/mcp"
@@ -180,4 +183,24 @@ func TestRedirectedStream(t *testing.T) {
 		t.Errorf("%q, %d, %v", all, answers, err)
 	}
 	closeResult(t, res)
+}
+
+// A redirect's target that cannot be connected to: the server has answered, but not this.
+func TestConnectFailsAfterARedirect(t *testing.T) {
+	s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+		x.Say(307, "", "", "Location: /a", "Connection: close")
+		x.Close()
+	})
+	var dials atomic.Int32
+	u := newUpstream(t, s.URL(), dialing(func(ctx context.Context, dial dialer, network, addr string) (net.Conn, error) {
+		if dials.Add(1) > 1 {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
+		return dial(ctx, network, addr)
+	}))
+	_, err := u.Call(t.Context(), request())
+	wantFailure(t, err, mcp.CodeBadGateway, mcp.ReasonConnect, mcp.SentYes)
+	if s.Received() != 1 || dials.Load() != 4 {
+		t.Errorf("received %d, %d dials", s.Received(), dials.Load())
+	}
 }

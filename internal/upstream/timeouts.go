@@ -77,7 +77,7 @@ type limits struct {
 func limitsOf(c *mcp.Call, t *Timeouts) limits {
 	l := limits{head: t.FirstByte, idle: t.Idle, whole: t.Call}
 	switch {
-	case c.Lane == mcp.LaneRequest && c.Message.Method.Unhurried():
+	case c.Lane == mcp.LaneRequest && c.Message.Method.Unhurried(), c.Lane == mcp.LaneBatch: // which may hold one
 		l.head, l.idle, l.byCall = t.Call, t.Call, true
 	case c.Lane.Long():
 		l.head = 0

@@ -129,7 +129,7 @@ func TestFirstByteAndIdle(t *testing.T) {
 		"session end":    {onLane(mcp.LaneEnd, ""), false},
 		"message":        {onLane(mcp.LaneMessage, `{"jsonrpc":"2.0","id":7,"method":"tools/call"}`), false},
 		"fetch":          {onLane(mcp.LaneFetch, ""), false},
-		"batch":          {onLane(mcp.LaneBatch, batch), false},
+		"batch":          {onLane(mcp.LaneBatch, batch), true}, // it may hold a tools/call
 		"tools/call":     {requestOf("tools/call"), true},
 		"tasks/result":   {requestOf("tasks/result"), true},
 		"unknown method": {unknown, true},
@@ -318,6 +318,38 @@ func TestEventTimeouts(t *testing.T) {
 			closeResult(t, res)
 			shut()
 		})
+	})
+}
+
+// The same for a large answer that passes as it comes.
+func TestSlowReaderOfALargeAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := answerOf(5000)
+		u, shut := piped(t, func(p *peer) {
+			for p.request() != nil {
+				p.answerJSON(answer)
+			}
+		}, timed, func(o *upstream.Options) { o.CheckBody = 1000 })
+		res := mustCall(t, u, modern(request()))
+		pass(2 * callTime)
+		buf := make([]byte, 1)
+		got := ""
+		for {
+			n, err := res.Raw.Read(buf)
+			got += string(buf[:n])
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			pass(idleTime)
+		}
+		if got != answer {
+			t.Errorf("%d bytes came", len(got))
+		}
+		closeResult(t, res)
+		shut()
 	})
 }
 

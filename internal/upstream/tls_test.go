@@ -74,7 +74,7 @@ func answerTLS(w http.ResponseWriter, r *http.Request) {
 
 func TestOverTLS(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
-		t.Run(fmt.Sprintf("HTTP/2 %v", h2), func(t *testing.T) {
+		t.Run(fmt.Sprintf("offers HTTP/2 %v", h2), func(t *testing.T) {
 			s, seen := secure(t, h2, answerTLS)
 			var dials atomic.Int32
 			var value func(string, ...string) float64
@@ -87,8 +87,9 @@ func TestOverTLS(t *testing.T) {
 			}
 			works(t, u)
 			all := seen()
-			if proto := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[h2]; !strings.HasPrefix(all[0], proto) {
-				t.Errorf("got %s, want %s", all[0], proto)
+			// Whatever the server offers: over HTTP/2 a call could be sent twice.
+			if !strings.HasPrefix(all[0], "HTTP/1.1") {
+				t.Errorf("got %s, want HTTP/1.1", all[0])
 			}
 			if all[0] != all[1] || all[0] != all[3] || all[0] == all[2] || dials.Load() != 2 {
 				t.Errorf("%d connections: %q", dials.Load(), all)
@@ -140,57 +141,5 @@ func TestBrokenHandshake(t *testing.T) {
 	<-done
 	if n := accepted.Load(); n != 3 {
 		t.Errorf("%d tries, want 3", n)
-	}
-}
-
-// A cancelled call ends its stream only: the connection goes on.
-func TestCancelledOverHTTP2(t *testing.T) {
-	begun, ended := make(chan struct{}), make(chan struct{})
-	s, seen := secure(t, true, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Hang") == "" {
-			answerTLS(w, r)
-			return
-		}
-		close(begun)
-		<-r.Context().Done()
-		close(ended)
-	})
-	var dials atomic.Int32
-	u := newUpstream(t, s.URL+"/mcp", trusting(s, &dials))
-	works(t, u)
-	c := request()
-	c.Header.Set("X-Hang", "1")
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		<-begun
-		cancel()
-	}()
-	_, err := u.Call(ctx, c)
-	wantFailure(t, err, 0, mcp.ReasonCanceled, mcp.SentUnknown)
-	<-ended
-	works(t, u)
-	if len(seen()) != 3 || dials.Load() != 1 {
-		t.Errorf("%d connections: %q", dials.Load(), seen())
-	}
-}
-
-// A body that breaks off over HTTP/2.
-func TestBreakOverHTTP2(t *testing.T) {
-	s, _ := secure(t, true, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", r.Header.Get("X-Type"))
-		_, _ = io.WriteString(w, event(progress))
-		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	})
-	u := newUpstream(t, s.URL+"/mcp", trusting(s, new(atomic.Int32)))
-	for _, contentType := range []string{"application/json", "text/event-stream"} {
-		c := request()
-		c.Header.Set("X-Type", contentType)
-		res, err := u.Call(t.Context(), c)
-		if err == nil {
-			err = drainResult(res)
-			closeResult(t, res)
-		}
-		wantFailure(t, err, mcp.CodeBadGateway, mcp.ReasonBrokeOff, mcp.SentYes)
 	}
 }

@@ -11,7 +11,6 @@ import (
 
 const (
 	keepAlive    = 30 * time.Second // between TCP keep-alive probes on a quiet connection
-	pingTimeout  = 15 * time.Second // to an HTTP/2 ping's answer, after as long without a frame
 	maxHead      = 1 << 20          // largest head of an answer, in bytes
 	callBuffer   = 8 << 10          // per connection and direction: most calls fit, so each is one write and one read
 	streamBuffer = 1 << 10          // there may be ten thousand streams
@@ -21,7 +20,7 @@ const (
 //
 // A RoundTripper that takes http.Transport's place has to call the httptrace hooks GetConn and GotConn on RoundTrip's own
 // goroutine, and WroteRequest and GotFirstResponseByte at any; to end with context.Cause of the request's context when
-// that ends, and then close the connection (HTTP/2: the stream); to read a body to its framed end or else fail with
+// that ends, and then close the connection; to read a body to its framed end or else fail with
 // io.ErrUnexpectedEOF; never to send a request a second time of which a byte was written, unless its verb is GET; and not
 // to change the request. It may have CloseIdleConnections.
 type TransportOptions struct {
@@ -55,7 +54,8 @@ func (u *Upstream) transportOptions(long bool) TransportOptions {
 	return t
 }
 
-// NewTransport returns the tuned http.Transport: HTTP/1.1, and HTTP/2 where TLS negotiates it.
+// NewTransport returns the tuned http.Transport. It speaks HTTP/1.1 only: net/http's HTTP/2 client sends a request again
+// after a RST_STREAM or GOAWAY, written or not and as often as it takes, and nothing can tell it not to.
 func NewTransport(o TransportOptions) *http.Transport {
 	t := &http.Transport{
 		DialContext:            o.Dial,
@@ -67,13 +67,9 @@ func NewTransport(o TransportOptions) *http.Transport {
 		MaxResponseHeaderBytes: maxHead,
 		ReadBufferSize:         o.Buffer,
 		WriteBufferSize:        o.Buffer,
-		ForceAttemptHTTP2:      true, // a DialContext of one's own turns it off
-		HTTP2: &http.HTTP2Config{
-			SendPingTimeout:  pingTimeout,
-			PingTimeout:      pingTimeout,
-			WriteByteTimeout: keepAlive,
-		},
+		Protocols:              new(http.Protocols),
 	}
+	t.Protocols.SetHTTP1(true)
 	if o.Proxy != nil {
 		t.Proxy = http.ProxyURL(o.Proxy)
 	}
