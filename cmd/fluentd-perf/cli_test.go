@@ -284,3 +284,11 @@ type addressed struct{ addr net.Addr }
 func (a addressed) Addr() net.Addr            { return a.addr }
 func (a addressed) Accept() (net.Conn, error) { return nil, net.ErrClosed }
 func (a addressed) Close() error              { return nil }
+
+func TestGCPercent(t *testing.T) {
+	for live, want := range map[uint64]int{0: 1600, 1 << 20: 1600, 4 << 20: 800, 16 << 20: 200, 32 << 20: 100, 1 << 30: 100} {
+		if got := gcPercent(live); got != want {
+			t.Errorf("%d bytes: %d, want %d", live, got, want)
+		}
+	}
+}

@@ -100,6 +100,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		return err
 	}
 	d.start()
+	tuned, done := make(chan struct{}), make(chan struct{})
+	go func() { defer close(tuned); tuneGC(done) }()
+	defer func() { close(done); <-tuned }()
 	log.Info("fluentd-perf is ready", "version", buildVersion(), "addresses", d.addresses(), "upstreams", len(cfg.Upstreams))
 	stopNotifying := notifyReady(d.addresses()[0], log)
 	if ready != nil {
