@@ -60,7 +60,7 @@ func buildDaemon() error {
 	daemonBinary = filepath.Join(cacheBin, "fluentd-perf-e2e")
 	args := []string{"build", "-o", daemonBinary}
 	if raceEnabled {
-		args = append(args, "-race") // a race in the daemon fails the test that ran it: see daemon.stop
+		args = append(args, "-race") // a race in the daemon fails the test that ran it: see daemon.drain
 	}
 	return run(root, "go", append(args, "./cmd/fluentd-perf")...)
 }

@@ -30,7 +30,10 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// PoolOptions bounds the connections of one upstream. A zero field stands for its default.
+// PoolOptions bounds the connections of one upstream. A zero field stands for its default. While calls hold all of
+// theirs, up to four connections more carry notifications, answers to the server's requests and session ends, on which
+// those calls may be waiting; up to four others carry documents beside the endpoint. Streams without end are not bounded
+// here.
 type PoolOptions struct {
 	MaxConnections int           // connections for calls, 256
 	MaxIdle        int           // of those kept while nobody uses them, 64 or MaxConnections, whichever is less

@@ -53,6 +53,23 @@ func TestRequestOnTheWire(t *testing.T) {
 	}
 }
 
+// A header that is otherwise fit to go out as it is still loses what must not go, or not by that spelling.
+func TestHeadersThatAreNotFit(t *testing.T) {
+	for _, name := range []string{"Expect", "Idempotency-Key", "X-Idempotency-Key"} {
+		s := mcptest.NewServer(t, mcptest.Minimal)
+		u := newUpstream(t, s.URL())
+		works(t, u)
+		s.Script(mcptest.CloseBeforeHead)
+		c := request()
+		c.Header["Accept-Encoding"], c.Header[name] = []string{"identity"}, []string{"100-continue"}
+		_, err := u.Call(t.Context(), c)
+		wantFailure(t, err, mcp.CodeBadGateway, mcp.ReasonBrokeOff, mcp.SentUnknown)
+		if r := s.AwaitRequest(2); s.Received() != 2 || r.Has(name) != (name != "Expect") || c.Header[name] == nil {
+			t.Errorf("%s: %d requests, %q", name, s.Received(), r.Raw)
+		}
+	}
+}
+
 func TestUserAgent(t *testing.T) {
 	s := mcptest.NewServer(t, mcptest.Minimal)
 	u := newUpstream(t, s.URL())
