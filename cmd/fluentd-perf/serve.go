@@ -94,6 +94,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	// net/http tells some things to the standard logger, with bytes that servers sent.
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(log)
 
 	d, err := assemble(ctx, cfg, log, out)
 	if err != nil {
