@@ -107,5 +107,8 @@ func appendTiming(b []byte, name string, d time.Duration) []byte {
 		b = append(b, ", "...)
 	}
 	b = append(append(b, name...), ";dur="...)
-	return strconv.AppendFloat(b, float64(d.Microseconds())/1000, 'f', 3, 64)
+	us := d.Microseconds()
+	b = append(strconv.AppendInt(b, us/1000, 10), '.')
+	us %= 1000
+	return append(b, byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
 }

@@ -73,6 +73,7 @@ type Door struct {
 type upstream struct {
 	Upstream
 	metrics  *upstreamMetrics
+	endpoint http.HandlerFunc         // of /mcp/<name>
 	metadata atomic.Pointer[url.URL] // the last resource_metadata of the upstream's own origin (see oauth.go)
 }
 
@@ -99,7 +100,9 @@ func New(o Options) (*Door, error) {
 		if _, twice := d.upstreams[u.Name]; twice {
 			return nil, fmt.Errorf("proxy: two upstreams named %q", u.Name)
 		}
-		d.upstreams[u.Name] = &upstream{Upstream: u, metrics: o.Metrics.upstream(u.Name)}
+		own := &upstream{Upstream: u, metrics: o.Metrics.upstream(u.Name)}
+		own.endpoint = d.guarded(func(w http.ResponseWriter, r *http.Request) { d.serve(w, r, own, false) })
+		d.upstreams[u.Name] = own
 	}
 	if len(o.Upstreams) == 1 {
 		d.only = d.upstreams[o.Upstreams[0].Name]
@@ -108,8 +111,17 @@ func New(o Options) (*Door, error) {
 	return d, nil
 }
 
-// ServeHTTP answers one request of an agent.
-func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.handler.ServeHTTP(w, r) }
+// ServeHTTP answers one request of an agent. Nearly all go to /mcp/<name>, which needs no router: chi copies each request to
+// carry its parameters, which is a fifth of what the door allocates.
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if name, ok := strings.CutPrefix(r.URL.Path, endpointPath+"/"); ok {
+		if u := d.upstreams[name]; u != nil {
+			u.endpoint(w, r)
+			return
+		}
+	}
+	d.handler.ServeHTTP(w, r)
+}
 
 // Drain makes the door not ready and ends its GET and listen streams, without a completion result, so that agents
 // reconnect elsewhere or later. Streams that still owe answers (HTTP+SSE) end when those are given. Calls go on; the
@@ -134,7 +146,6 @@ func (d *Door) routes() http.Handler {
 		r.Method(http.MethodGet, "/metrics", d.guarded(d.serveMetrics))
 	}
 	r.Handle(endpointPath, d.guarded(d.serveAlias))
-	r.Handle(endpointPath+"/{name}", d.guarded(d.serveEndpoint))
 	r.Handle(endpointPath+"/{name}/message/{id}", d.guarded(d.serveMessage))
 	r.Handle(metadataPath, d.guarded(d.serveAliasMetadata))
 	r.Handle(metadataPath+"/{name}", d.guarded(d.serveMetadata))
@@ -182,15 +193,6 @@ func (d *Door) serveAlias(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.serve(w, r, d.only, true)
-}
-
-func (d *Door) serveEndpoint(w http.ResponseWriter, r *http.Request) {
-	u, ok := d.upstreams[chi.URLParam(r, "name")]
-	if !ok {
-		d.notFound(w, r)
-		return
-	}
-	d.serve(w, r, u, false)
 }
 
 // serveMessage takes the POSTs of the HTTP+SSE transport (2024-11-05, basic/transports): the path is the one that the
