@@ -73,6 +73,7 @@ conformance: setup
 ## docker: the image fluentd-perf:VERSION
 docker:
 	docker build --build-arg VERSION=$(VERSION) -t fluentd-perf:$(VERSION) .
+	@echo "built fluentd-perf:$(VERSION)"
 
 ## clean: what was built and downloaded here
 clean:

@@ -16,6 +16,11 @@ cp fluentd-perf.service fluentd-perf.socket "$work"
 sed -i 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' "$work/fluentd-perf.service"
 systemd-analyze verify "$work/fluentd-perf.service" "$work/fluentd-perf.socket"
 
+if ! systemd-analyze security --help | grep -q -e --threshold; then
+    echo "exposure of fluentd-perf.service: NOT CHECKED, systemd is older than 250"
+    exit 0
+fi
+
 # The threshold is in tenths.
 report=$(systemd-analyze security --offline=true --threshold=15 --no-pager fluentd-perf.service) || {
     grep -F '✗' <<<"$report" || true

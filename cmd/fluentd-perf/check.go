@@ -83,9 +83,15 @@ func reachable(addr string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// hosts returns the names under which the daemon may be reached: the configured ones and those it listens on.
-func hosts(cfg *config.Config) []string {
+// hosts returns the names under which the daemon may be reached: the configured ones and those it listens on, which the
+// service manager may have chosen.
+func hosts(cfg *config.Config, open []net.Listener) []string {
 	all := append([]string{}, cfg.Hosts...)
+	for _, l := range open {
+		if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsUnspecified() {
+			all = append(all, tcp.IP.String())
+		}
+	}
 	for _, l := range cfg.Listen {
 		if host, _, err := net.SplitHostPort(l.Address); err == nil && host != "" {
 			all = append(all, host)

@@ -22,11 +22,12 @@ Try it with curl. The new way (protocol 2026-07-28) needs no session:
 
 The old way (up to 2025-11-25, what most agents speak) opens a session first:
 
-  SESSION=$(curl -s -o /dev/null -w '%header{mcp-session-id}' http://127.0.0.1:7300/mcp/demo \
+  SESSION=$(curl -s -o /dev/null -D - http://127.0.0.1:7300/mcp/demo \
     -H 'Content-Type: application/json' \
     -H 'Accept: application/json, text/event-stream' \
     -d '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",
-         "capabilities":{},"clientInfo":{"name":"curl","version":"1"}}}')
+         "capabilities":{},"clientInfo":{"name":"curl","version":"1"}}}' |
+    tr -d '\r' | awk 'tolower($1) == "mcp-session-id:" {print $2}')
 
   curl -s http://127.0.0.1:7300/mcp/demo \
     -H 'Content-Type: application/json' \

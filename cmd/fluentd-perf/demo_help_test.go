@@ -96,14 +96,14 @@ func curlCommands(text string) (commands []string) {
 func parseCurl(t *testing.T, command string) (target string, header http.Header, body string) {
 	t.Helper()
 	if inner, ok := strings.CutPrefix(command, "SESSION=$("); ok {
-		command = strings.TrimSuffix(inner, ")")
+		command, _, _ = strings.Cut(strings.TrimSuffix(inner, ")"), " |\n") // what picks the session id out
 	}
 	words := shellWords(t, command)
 	header = http.Header{}
 	for i := 1; i < len(words); i++ {
 		switch word := words[i]; {
 		case word == "-s":
-		case word == "-o" || word == "-w":
+		case word == "-o" || word == "-D":
 			i++
 		case word == "-H":
 			i++

@@ -25,6 +25,9 @@ func openListeners(ctx context.Context, wanted []config.Listen, log *slog.Logger
 		if l == nil {
 			return nil, errors.New("the service manager handed over a socket that does not listen for streams")
 		}
+		if _, ok := l.Addr().(*net.TCPAddr); !ok {
+			return nil, fmt.Errorf("the service manager handed over %s: agents come by TCP", l.Addr())
+		}
 	}
 	if len(given) > 0 {
 		return given, nil
@@ -62,7 +65,7 @@ func listenHint(err error) error {
 // onLoopback reports whether only this machine can reach the listeners.
 func onLoopback(listeners []net.Listener) bool {
 	for _, l := range listeners {
-		if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
 			return false
 		}
 	}

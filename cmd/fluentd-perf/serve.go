@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -103,9 +104,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 		return err
 	}
 	d.start()
-	tuned, done := make(chan struct{}), make(chan struct{})
-	go func() { defer close(tuned); tuneGC(done) }()
-	defer func() { close(done); <-tuned }()
+	defer runtime.KeepAlive(newBallast())
 	log.Info("fluentd-perf is ready", "version", buildVersion(), "addresses", d.addresses(), "upstreams", len(cfg.Upstreams))
 	stopNotifying := notifyReady(d.addresses()[0], log)
 	if ready != nil {
@@ -158,7 +157,7 @@ func assemble(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.
 		return nil, err
 	}
 	d.door, err = proxy.New(proxy.Options{
-		Upstreams: doors, Hosts: hosts(cfg), Origins: cfg.Origins, Token: token,
+		Upstreams: doors, Hosts: hosts(cfg, d.listeners), Origins: cfg.Origins, Token: token,
 		BodyLimit: cfg.Limits.Body, MaxStreams: d.maxStreams(cfg), ErrorsHTTP: cfg.Errors == config.ErrorsHTTP,
 		Metrics: proxy.NewMetrics(reg), MetricsHandler: d.metricsHandler(cfg), MetricsToken: !onLoopback(d.listeners),
 		Log: log,
@@ -284,10 +283,12 @@ func (d *daemon) listen(ctx context.Context, cfg *config.Config, hasToken bool) 
 func (d *daemon) metricsServer() *http.Server {
 	mux := http.NewServeMux()
 	scrape := scrapeHandler(d.registry)
-	if !onLoopback([]net.Listener{d.metricsOn}) {
-		scrape = d.door.WithToken(scrape)
+	if onLoopback([]net.Listener{d.metricsOn}) {
+		scrape = d.door.Guarded(scrape)
+	} else {
+		scrape = d.door.WithToken(scrape) // which no foreign page has; by what name it is scraped is nobody's concern
 	}
-	mux.Handle("GET /metrics", d.door.Guarded(scrape))
+	mux.Handle("GET /metrics", scrape)
 	s := d.httpServer(mux)
 	s.WriteTimeout = readTimeout
 	return s
@@ -328,7 +329,9 @@ func (d *daemon) drain(patience time.Duration) error {
 		d.log.Warn("the drain's deadline has passed, calls in flight end now")
 		err = nil
 	}
-	d.abandon(mcp.Draining())
+	late := mcp.Draining()
+	late.Sent = mcp.SentUnknown // the stages make it true to the facts
+	d.abandon(late)
 	words, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
 	if d.server.Shutdown(words) != nil {

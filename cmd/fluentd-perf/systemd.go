@@ -43,7 +43,11 @@ func feedWatchdog(ctx context.Context, addr string, every time.Duration, log *sl
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		if err := checkHealth(ctx, addr, every); err != nil {
+		err := checkHealth(ctx, addr, every)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			log.Error("the daemon does not answer itself; the watchdog is not fed", "error", err)
 		} else {
 			tell(sdnotify.SdNotifyWatchdog, log)

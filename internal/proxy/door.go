@@ -73,7 +73,7 @@ type Door struct {
 type upstream struct {
 	Upstream
 	metrics  *upstreamMetrics
-	endpoint http.HandlerFunc         // of /mcp/<name>
+	endpoint http.HandlerFunc        // of /mcp/<name>
 	metadata atomic.Pointer[url.URL] // the last resource_metadata of the upstream's own origin (see oauth.go)
 }
 

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -215,6 +216,34 @@ func TestMismatch(t *testing.T) {
 		do(t, "POST", base+"/mcp/s", read, "MCP-Protocol-Version", c.version, "Mcp-Method", c.method, "Mcp-Name", c.name)
 		if got.Mismatch != c.mismatch || got.Era != mcp.EraModern {
 			t.Errorf("%+v: mismatch %v, era %v", c, got.Mismatch, got.Era)
+		}
+	}
+}
+
+// TestScrapers holds how /metrics is guarded on a listener of its own.
+func TestScrapers(t *testing.T) {
+	d, _ := newDoor(t, answering("{}"), func(o *proxy.Options) { o.Token = "secret" })
+	scrape := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	for _, c := range []struct {
+		name    string
+		handler http.Handler
+		host    string
+		bearer  string
+		status  int
+	}{
+		{"beyond loopback, token", d.WithToken(scrape), "10.1.2.3:9400", "secret", 200},
+		{"beyond loopback, none", d.WithToken(scrape), "10.1.2.3:9400", "", 403},
+		{"loopback", d.Guarded(scrape), "127.0.0.1:9400", "", 200},
+		{"loopback, rebound", d.Guarded(scrape), "evil.example:9400", "", 403},
+	} {
+		r := httptest.NewRequest("GET", "http://"+c.host+"/metrics", nil)
+		if c.bearer != "" {
+			r.Header.Set("Authorization", "Bearer "+c.bearer)
+		}
+		w := httptest.NewRecorder()
+		c.handler.ServeHTTP(w, r)
+		if w.Code != c.status {
+			t.Errorf("%s: %d, want %d", c.name, w.Code, c.status)
 		}
 	}
 }

@@ -20,7 +20,9 @@ func (x *exchange) answer(resp *http.Response) (*mcp.Result, *mcp.Failure) {
 		// 101 was not asked for, other 1xx do not come this far, and below 100 is no status at all.
 		return nil, x.refuse(mcp.ReasonBadAnswer, "the server answered with a status that is none", fmt.Errorf("status %d", resp.StatusCode))
 	}
-	x.u.pool.hint(resp.Header)
+	if x.call.Lane != mcp.LaneFetch {
+		x.u.pool.hint(resp.Header)
+	}
 	h := resp.Header
 	dropHopByHop(h)
 	res := &mcp.Result{Status: resp.StatusCode, Header: h}
@@ -186,23 +188,30 @@ func (x *exchange) isAnswer(b []byte, m *mcp.Message) bool {
 	return mcp.SameID(x.call.ID(), id)
 }
 
-// batchedAnswer reports whether a legacy server put the answer into an array (2025-03-26, basic/transports: responses MAY
-// be batched).
+// batchedAnswer reports whether a server of the one version that has arrays put the answer into one, with no other answer
+// (2025-03-26, basic/transports: responses MAY be batched). No version counts as that one.
 func (x *exchange) batchedAnswer(b []byte, m *mcp.Message) bool {
-	if m.Kind != mcp.KindBatch || x.call.Era != mcp.EraLegacy {
+	if m.Kind != mcp.KindBatch || x.call.Version != "" && x.call.Version != mcp.Version20250326 {
 		return false
 	}
 	var elements []json.RawMessage
 	if json.Unmarshal(b, &elements) != nil {
 		return false
 	}
+	answers := 0
 	for _, e := range elements {
 		var one mcp.Message
-		if mcp.Scan(e, &one) == nil && (one.Kind == mcp.KindResult || one.Kind == mcp.KindError) && x.isAnswer(e, &one) {
-			return true
+		if mcp.Scan(e, &one) != nil {
+			return false
+		}
+		if one.Kind == mcp.KindResult || one.Kind == mcp.KindError {
+			if !x.isAnswer(e, &one) {
+				return false
+			}
+			answers++
 		}
 	}
-	return false
+	return answers == 1
 }
 
 func isNull(id []byte) bool { return string(id) == "null" }

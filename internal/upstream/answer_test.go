@@ -45,6 +45,7 @@ func TestJSONAnswers(t *testing.T) {
 		"a request":           {mcp.LaneRequest, request, 200, "application/json", `{"jsonrpc":"2.0","id":7,"method":"ping"}`, false},
 		"a notification":      {mcp.LaneRequest, request, 200, "application/json", `{"jsonrpc":"2.0","method":"x"}`, false},
 		"an array with it":    {mcp.LaneRequest, request, 200, "application/json", "[" + good + "]", true}, // 2025-03-26
+		"an array with more":  {mcp.LaneRequest, request, 200, "application/json", "[" + good + `,{"jsonrpc":"2.0","id":8,"result":{}}]`, false},
 		"an array without it": {mcp.LaneRequest, request, 200, "application/json", `[{"jsonrpc":"2.0","id":8,"result":{}}]`, false},
 		"not JSON":            {mcp.LaneRequest, request, 200, "application/json", `<html>`, false},
 		"JSON cut short":      {mcp.LaneRequest, request, 200, "application/json", good[:len(good)-1], false},
@@ -324,6 +325,24 @@ func TestTimingAndHeader(t *testing.T) {
 	for name, values := range before {
 		if !slices.Equal(c.Header[name], values) {
 			t.Errorf("%s was changed to %q", name, c.Header[name])
+		}
+	}
+}
+
+// TestArrayOfALaterVersion holds that an array answers nobody whose version has none (2025-06-18, basic/transports).
+func TestArrayOfALaterVersion(t *testing.T) {
+	s := mcptest.NewServer(t, saying(200, "application/json", "["+good+"]"))
+	u := newUpstream(t, s.URL())
+	c := request()
+	for version, ok := range map[string]bool{"": true, mcp.Version20250326: true, mcp.Version20250618: false, mcp.Version20251125: false} {
+		own := *c
+		own.Version = version
+		res, err := u.Call(t.Context(), &own)
+		if (err == nil) != ok {
+			t.Errorf("version %q: %v", version, err)
+		}
+		if err == nil {
+			closeResult(t, res)
 		}
 	}
 }

@@ -79,7 +79,9 @@ func (e *events) scan(ev *mcp.Event) error {
 		if x.call.Era != mcp.EraLegacy {
 			return &badAnswer{message: "the server sent an array"}
 		}
-		ev.Answer = x.batchedAnswer(ev.Data, m)
+		if ev.Answer = x.batchedAnswer(ev.Data, m); ev.Answer {
+			x.whole(x.watch.now())
+		}
 	}
 	return nil
 }

@@ -70,10 +70,12 @@ func (x *exchange) getConn(string) {
 func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	f := &x.facts
 	now := x.watch.now()
-	x.u.pool.retire(info)
+	stale := x.u.pool.retire(info)
 	f.conn = true
 	f.wrote.Store(int64(now))
-	if info.Reused {
+	if stale {
+		// The first write fails, and another connection is looked for.
+	} else if info.Reused {
 		x.u.meters.reused.Inc()
 	} else {
 		f.connect += now - f.asked

@@ -65,33 +65,43 @@ func (c *counted) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// hint notes `Keep-Alive: timeout=5`, by which servers (Node's, for one) say how long they keep an idle connection.
+// hint notes `Keep-Alive: timeout=5`, by which servers (Node's, for one) say how long they keep an idle connection, or that
+// the server that answers now does not say.
 func (p *pool) hint(h http.Header) {
-	values := h["Keep-Alive"]
-	if len(values) == 0 {
-		return
-	}
-	for part := range strings.SplitSeq(values[0], ",") {
-		name, seconds, _ := strings.Cut(strings.TrimSpace(part), "=")
-		if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
-			p.idleFor.Store(int64(time.Duration(n) * time.Second))
+	keeps := time.Duration(0)
+	for _, line := range h["Keep-Alive"] {
+		for part := range strings.SplitSeq(line, ",") {
+			name, seconds, _ := strings.Cut(strings.TrimSpace(part), "=")
+			if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
+				keeps = time.Duration(n) * time.Second
+			}
 		}
+	}
+	if p.idleFor.Load() != int64(keeps) {
+		p.idleFor.Store(int64(keeps))
 	}
 }
 
-// retire marks a connection stale that was idle nearly as long as the server keeps one. A second is for the way.
-func (p *pool) retire(info httptrace.GotConnInfo) {
+// retire marks a connection stale that was idle nearly as long as the server keeps one, and reports whether it did. A
+// second is for the way.
+func (p *pool) retire(info httptrace.GotConnInfo) bool {
 	keeps := time.Duration(p.idleFor.Load())
 	if keeps == 0 || !info.WasIdle || info.IdleTime < max(keeps-time.Second, keeps/2) {
-		return
+		return false
 	}
 	conn := info.Conn
-	if secured, ok := conn.(*tls.Conn); ok {
+	for { // TLS to a proxy may have TLS to the server in it
+		secured, ok := conn.(*tls.Conn)
+		if !ok {
+			break
+		}
 		conn = secured.NetConn()
 	}
-	if c, ok := conn.(*counted); ok {
+	c, ok := conn.(*counted)
+	if ok {
 		c.stale.Store(true)
 	}
+	return ok
 }
 
 func (c *counted) Close() error {
