@@ -272,7 +272,9 @@ func TestLargeAnswerThatBreaksOff(t *testing.T) {
 func TestFaultsDoNotPileUp(t *testing.T) {
 	t.Parallel()
 	s := mcptest.NewServer(t, mcptest.Minimal)
-	d := runSidecar(t, faultConf(t, s, ""))
+	c := faultConf(t, s, "")
+	c.env = []string{"GOGC=100"} // without the ballast, behind which 32 MiB of garbage gather
+	d := runSidecar(t, c)
 	a := d.agent(t)
 	quickly := []mcptest.Script{
 		mcptest.ResetBeforeHead, mcptest.ResetInBody, mcptest.ResetInEvent, mcptest.CutLength, mcptest.EndBeforeAnswer,

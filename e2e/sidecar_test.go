@@ -33,6 +33,7 @@ type conf struct {
 	upstreams map[string]string // name -> block in flow style
 	top       string            // top-level keys beside upstreams
 	args      []string          // more arguments
+	env       []string          // more environment
 	plain     bool              // without the race detector, whatever the tests are built with
 }
 
@@ -69,6 +70,7 @@ func runSidecar(t *testing.T, c conf) *sidecar {
 	}
 	// The race detector would keep the daemon for a second after its end.
 	env := []string{"XDG_RUNTIME_DIR=" + scratch, "XDG_STATE_HOME=" + scratch, "XDG_CACHE_HOME=" + scratch, "GORACE=atexit_sleep_ms=0"}
+	env = append(env, c.env...)
 	p, port := startOnPort(t, env, func(port string) []string {
 		return append([]string{binary, "serve", "--listen", "127.0.0.1:" + port, "--config", file}, c.args...)
 	})
