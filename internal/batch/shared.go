@@ -1,0 +1,66 @@
+package batch
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// shared is an answer for everybody. Nobody changes it or what it points to; its body is the garbage collector's.
+type shared struct {
+	pattern mcp.Result                  // of the followers' results, under the leader's id
+	header  [len(sharedFields)][]string // the values of their header, nil where there are none
+}
+
+// sharedFields are all that followers get of the header: what says how the body is to be read and kept. The rest may be
+// about the leader alone (a cookie, a session, a trace).
+var sharedFields = [...]string{"Content-Type", "Cache-Control"}
+
+// canShare believes Shareable only of what can be given to everybody under their own ids.
+func canShare(res *mcp.Result) bool {
+	return res.Shareable && res.Checked && res.Events == nil && res.Raw == nil
+}
+
+// share makes of an answer the leader's result, under its id, and what the others get. It closes the answer.
+func share(res *mcp.Result, leaderID []byte) (own *mcp.Result, all *shared) {
+	r := *res
+	r.Release = nil
+	if namesCall(&r.Message, r.Body) {
+		at := r.Message.ID
+		r.Body = splice(make([]byte, 0, len(r.Body)+len(leaderID)), r.Body, at, leaderID)
+		move(&r.Message, at, len(leaderID))
+	} else {
+		r.Body = bytes.Clone(r.Body)
+	}
+	closeQuietly(res)
+	all = &shared{pattern: r}
+	for i, name := range sharedFields {
+		all.header[i] = slices.Clip(slices.Clone(r.Header[name]))
+	}
+	p := &all.pattern
+	p.Header, p.Timing, p.Collapsed = nil, mcp.Timing{}, true
+	return &r, all
+}
+
+// result returns the answer under another id. It is without a copy of the body where that is the leader's: agents count
+// from the same number.
+func (s *shared) result(id []byte, buffers *mcp.BufferPool) *mcp.Result {
+	r := s.pattern
+	r.Header = make(http.Header, len(s.header)+2)
+	for i, values := range s.header {
+		if values != nil {
+			r.Header[sharedFields[i]] = values
+		}
+	}
+	if at := r.Message.ID; namesCall(&r.Message, r.Body) && !bytes.Equal(at.Of(r.Body), id) {
+		r.Body = splice(buffers.Get(len(r.Body)+len(id)), r.Body, at, id)
+		move(&r.Message, at, len(id))
+		if buffers != nil {
+			body := r.Body
+			r.Release = func() { buffers.Put(body) }
+		}
+	}
+	return &r
+}

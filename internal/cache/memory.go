@@ -1,0 +1,185 @@
+package cache
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/bits"
+	"time"
+
+	"github.com/allegro/bigcache/v3"
+)
+
+// MemoryOptions size the memory tier.
+type MemoryOptions struct {
+	Size     int64 // bytes, at least 1 MiB; 0: 128 MiB
+	MaxEntry int64 // bytes; 0: 1 MiB, or a sixteenth of Size where that is less
+}
+
+// Memory is the tier in this process, on bigcache. It keeps times and tokens itself: bigcache's own life window is one for
+// all entries, and its Get hands out what has expired.
+type Memory struct {
+	ring     *bigcache.BigCache
+	tokens   *tokens
+	maxEntry int
+	evicted  counter
+}
+
+const (
+	memoryHead = 8 + 1          // expiry, number of tokens
+	maxLife    = 25 * time.Hour // more than any entry lives
+)
+
+// NewMemory makes a Memory. The error says what cannot be about the sizes.
+func NewMemory(o MemoryOptions) (*Memory, error) {
+	if o.Size == 0 {
+		o.Size = 128 << 20
+	}
+	if o.Size < 1<<20 {
+		return nil, fmt.Errorf("cache: %d bytes of memory are less than 1 MiB", o.Size)
+	}
+	if o.MaxEntry == 0 {
+		o.MaxEntry = min(1<<20, o.Size/16)
+	}
+	if o.MaxEntry > o.Size/8 {
+		return nil, errors.New("cache: an entry may take an eighth of the memory at most")
+	}
+	m := &Memory{tokens: newTokens(), maxEntry: int(o.MaxEntry)}
+	seed := maphash.MakeSeed()
+	ring, err := bigcache.New(context.Background(), bigcache.Config{
+		Shards:           shardsFor(o),
+		LifeWindow:       maxLife,
+		CleanWindow:      time.Minute,
+		HardMaxCacheSize: int(o.Size >> 20),
+		// Only what is asked for: the defaults would take 300 MB at once.
+		MaxEntriesInWindow: 1024, MaxEntrySize: 256,
+		Hasher:             hasher{seed},
+		OnRemoveWithReason: m.removed,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	m.ring = ring
+	return m, nil
+}
+
+// shardsFor returns a power of two from 1 to 64 that leaves room for many of the largest entries in a shard: bigcache
+// throws out whatever is in the way of a new one.
+func shardsFor(o MemoryOptions) int {
+	fit := min(64, max(1, o.Size/(8*o.MaxEntry)))
+	return 1 << (bits.Len64(uint64(fit)) - 1)
+}
+
+// hasher is seeded, so that nobody can aim keys at one another.
+type hasher struct{ seed maphash.Seed }
+
+func (h hasher) Sum64(s string) uint64 { return maphash.String(h.seed, s) }
+
+func (m *Memory) removed(_ string, _ []byte, why bigcache.RemoveReason) {
+	if why == bigcache.NoSpace {
+		m.evicted.add(1)
+	}
+}
+
+// Name returns "memory".
+func (m *Memory) Name() string { return "memory" }
+
+// get returns a copy of the value under a key, if its tokens hold and it has not expired.
+func (m *Memory) get(key Key, generations []Generation, now time.Time) []byte {
+	stored, err := m.ring.Get(string(key[:]))
+	if err != nil || len(stored) < memoryHead {
+		return nil
+	}
+	n := int(stored[8])
+	if n != len(generations) || len(stored) < memoryHead+8*n || now.UnixMilli() >= int64(binary.BigEndian.Uint64(stored)) {
+		return nil
+	}
+	var room [MaxGuards]Token
+	have := room[:0]
+	for i := range n {
+		have = append(have, Token(binary.BigEndian.Uint64(stored[memoryHead+8*i:])))
+	}
+	if !m.tokens.hold(generations, have) {
+		return nil
+	}
+	return stored[memoryHead+8*n:]
+}
+
+// Read answers lookups.
+func (m *Memory) Read(_ context.Context, lookups []Lookup) ([]Found, error) {
+	found := make([]Found, len(lookups))
+	now := time.Now()
+	for i, l := range lookups {
+		found[i].Tokens = m.tokens.read(l.Generations, make([]Token, 0, len(l.Generations)))
+		if v := m.get(l.Key, l.Generations, now); v != nil {
+			found[i].Value = v
+			found[i].Expires = m.expires(l.Key)
+		}
+	}
+	return found, nil
+}
+
+func (m *Memory) expires(key Key) time.Time {
+	stored, err := m.ring.Get(string(key[:]))
+	if err != nil || len(stored) < memoryHead {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(stored)))
+}
+
+// Write stores entries whose tokens hold; those over the size cap are left out.
+func (m *Memory) Write(_ context.Context, writes []Write) error {
+	for i := range writes {
+		if err := m.put(&writes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put stores one entry. The tokens' lock is held meanwhile, so that a bump comes before the check or after the entry,
+// which is then never served.
+func (m *Memory) put(w *Write) error {
+	if len(w.Value) > m.maxEntry || len(w.Guard.Tokens) == 0 || len(w.Guard.Tokens) > MaxGuards {
+		return nil
+	}
+	buf := make([]byte, 0, memoryHead+8*len(w.Guard.Tokens)+len(w.Value))
+	buf = binary.BigEndian.AppendUint64(buf, uint64(w.Expires.UnixMilli()))
+	buf = append(buf, byte(len(w.Guard.Tokens)))
+	for _, t := range w.Guard.Tokens {
+		buf = binary.BigEndian.AppendUint64(buf, uint64(t))
+	}
+	buf = append(buf, w.Value...)
+	m.tokens.mu.RLock()
+	defer m.tokens.mu.RUnlock()
+	if !m.tokens.holdLocked(w.Guard.Generations, w.Guard.Tokens) {
+		return nil
+	}
+	return m.ring.Set(string(w.Key[:]), buf)
+}
+
+// Bump replaces tokens.
+func (m *Memory) Bump(_ context.Context, generations []Generation) error {
+	m.tokens.bump(generations)
+	return nil
+}
+
+// Delete removes entries.
+func (m *Memory) Delete(_ context.Context, keys []Key) error {
+	for _, k := range keys {
+		if err := m.ring.Delete(string(k[:])); err != nil && !errors.Is(err, bigcache.ErrEntryNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stats says what memory holds, entries that are old but not yet thrown out included.
+func (m *Memory) Stats(context.Context) (TierStats, error) {
+	return TierStats{Entries: int64(m.ring.Len()), Bytes: int64(m.ring.Capacity()), Evictions: int64(m.evicted.load())}, nil
+}
+
+// Close frees the memory.
+func (m *Memory) Close() error { return m.ring.Close() }
