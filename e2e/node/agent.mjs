@@ -62,7 +62,7 @@ export class Agent {
   // What the agent's user does when asked; scenarios replace them.
   sample = async () => ({ role: 'assistant', model: 'stub', content: { type: 'text', text: 'a stubbed completion' } });
   elicit = async () => ({ action: 'accept', content: {} });
-  roots = [{ uri: 'file:///work/one', name: 'one' }];
+  roots = [{ uri: 'file:///project/one', name: 'one' }];
   // The groups that take() leaves out: an aborted call goes on for a while on a legacy server.
   ignored = new Set();
 

@@ -79,13 +79,13 @@ export const scenarios = {
     const agent = await play.connect();
     await play.step(agent, 'asked after the handshake', () => agent.expect('notifications/message'));
     await play.step(agent, 'list', () => agent.callTool('get-roots-list', {}));
-    agent.roots = [{ uri: 'file:///work/two', name: 'two' }, { uri: 'file:///work/three' }];
+    agent.roots = [{ uri: 'file:///project/two', name: 'two' }, { uri: 'file:///project/three' }];
     await play.step(agent, 'changed', async () => {
       await agent.client.sendRootsListChanged();
       await agent.expect('notifications/message');
     });
     const answer = await play.step(agent, 'list again', () => agent.callTool('get-roots-list', {}));
-    play.check(answer.content[0].text.includes('file:///work/three'), 'the new roots did not arrive');
+    play.check(answer.content[0].text.includes('file:///project/three'), 'the new roots did not arrive');
   },
 
   async logging(play) {
