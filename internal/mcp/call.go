@@ -53,7 +53,18 @@ type Call struct {
 	Target   *url.URL    // where to, if not to the upstream's endpoint; always of the endpoint's origin
 	Endpoint string      // LaneMessage: the id that the daemon minted for the stream on which answers come
 	Start    time.Time   // when the door had the head of the request
+
+	// The following are set by the caching stage, on the copy of the call that it hands on.
+	Flight FlightKey // calls with equal keys may be one; zero: this one goes by itself
+	Scope  Scope     // whose answer it is: upstream and credential
+	Notes  any       // the stage's own, for its half behind the flights
 }
+
+// FlightKey says which calls in flight may be one call to the server: equal keys, the same answer for the same asker.
+type FlightKey [32]byte
+
+// Scope is an upstream and a credential: what a tools/call of that credential may have changed.
+type Scope [32]byte
 
 // Method returns the call's method, MethodNone where the call has none.
 func (c *Call) Method() Method { return c.Message.Method }
@@ -69,7 +80,8 @@ type Timing struct {
 	Upstream  time.Duration // the whole of it, as far as it had gone when the Result was handed on
 }
 
-// Result is an answer. Exactly one of Body, Events and Raw carries it: Events and Raw if they are not nil, else Body.
+// Result is an answer. Exactly one of Body, Events and Raw carries it: Events and Raw if they are not nil, else Body. A
+// stream that carries one answer and nothing else may come with that answer in Body too, for those who share it.
 //
 // Whoever gets a Result owns it and calls Close exactly once; Body is dead after that. A stage that holds something for
 // the length of a call wraps Events, or sets Release.
@@ -82,6 +94,10 @@ type Result struct {
 	Events  Events        // an SSE stream
 	Raw     io.ReadCloser // bytes that pass as they come: too large to hold. An error in mid-body is a *Failure
 	Timing  Timing
+
+	Shareable bool // Body may go to every caller of the flight; it is never changed again
+	Collapsed bool // another caller's flight brought it
+
 	Release func() // called once by Close, may be nil
 }
 

@@ -1,0 +1,96 @@
+package batch
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// handOver gives the leader an answer that is for it alone, under its own id. A stream keeps the flight's context alive
+// until it is closed, or the leader's ends.
+func (f *flight) handOver(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	res := f.own
+	if isEncoded(res.Header) {
+		return f.unreadable(ctx, c)
+	}
+	switch {
+	case res.Events != nil:
+		res.Events = &ownEvents{events: res.Events, id: c.ID(), resumable: c.Era == mcp.EraLegacy}
+	case res.Raw != nil:
+		res.Raw = &replacer{src: res.Raw, old: f.call.ID(), new: c.ID()}
+		delete(res.Header, "Content-Length")
+	default:
+		res.Body = f.ownBody(res, c)
+	}
+	f.bind(ctx, res)
+	return res, nil
+}
+
+// bind makes the flight's context end with the leader's, or when its answer is closed.
+func (f *flight) bind(ctx context.Context, res *mcp.Result) {
+	stop := context.AfterFunc(ctx, func() { f.cancel(context.Cause(ctx)) })
+	release := res.Release
+	res.Release = func() {
+		stop()
+		f.cancel(nil)
+		if release != nil {
+			release()
+		}
+	}
+}
+
+// ownBody returns a whole answer under the leader's id: a checked one, an error that came with an HTTP status, or text
+// that may quote the id.
+func (f *flight) ownBody(res *mcp.Result, c *mcp.Call) []byte {
+	m := &res.Message
+	if !res.Checked {
+		var found mcp.Message
+		if mcp.Scan(res.Body, &found) != nil || !mcp.SameID(found.ID.Of(res.Body), f.call.ID()) {
+			return replaced(res.Body, f.call.ID(), c.ID())
+		}
+		m = &found
+	}
+	if !namesCall(m, res.Body) {
+		return res.Body
+	}
+	at := m.ID
+	body := splice(make([]byte, 0, len(res.Body)+len(c.ID())), res.Body, at, c.ID())
+	move(m, at, len(c.ID()))
+	return body
+}
+
+func replaced(body, old, id []byte) []byte {
+	if !bytes.Contains(body, old) {
+		return body
+	}
+	return bytes.ReplaceAll(body, old, id)
+}
+
+// isEncoded reports whether the bytes of an answer are not its text, though the daemon asks for nothing else.
+func isEncoded(h http.Header) bool {
+	for _, v := range h["Content-Encoding"] {
+		if v != "" && v != "identity" {
+			return true
+		}
+	}
+	return false
+}
+
+// unreadable is what becomes of an answer in which the id cannot be put back. The leader asks again by itself, as the
+// followers do; but a tool is not called twice for one call.
+func (f *flight) unreadable(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	closeQuietly(f.own)
+	f.cancel(nil)
+	if c.Method() != mcp.MethodToolsCall {
+		return f.group.opts.Next.Call(ctx, c)
+	}
+	return nil, badAnswer("the server's answer is encoded, though that was not asked for")
+}
+
+func badAnswer(message string) *mcp.Failure {
+	return &mcp.Failure{
+		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes, Message: message,
+	}
+}

@@ -1,0 +1,325 @@
+package batch_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/mcp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stage is the stage behind: it counts its calls and answers each as answer says.
+type stage struct {
+	answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error)
+
+	calls  atomic.Int64
+	inside atomic.Int64 // at this moment
+	most   atomic.Int64 // of them at once
+
+	mu  sync.Mutex // guards the following
+	ids []string
+}
+
+func (s *stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	n := s.calls.Add(1)
+	for now := s.inside.Add(1); ; {
+		most := s.most.Load()
+		if most >= now || s.most.CompareAndSwap(most, now) {
+			break
+		}
+	}
+	defer s.inside.Add(-1)
+	s.mu.Lock()
+	s.ids = append(s.ids, string(c.ID()))
+	s.mu.Unlock()
+	return s.answer(ctx, c, int(n))
+}
+
+// after waits for d, or until the context ends: then it fails as an upstream does.
+func after(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes, Cause: context.Cause(ctx)}
+	}
+}
+
+// list is a call of tools/list under that id, given as JSON.
+func list(id string) *mcp.Call {
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"tools/list","params":{"cursor":"c1"}}`, id)
+	c := &mcp.Call{
+		Upstream: "test", Lane: mcp.LaneRequest, Body: []byte(body), Start: time.Now(),
+		Header: http.Header{"Mcp-Session-Id": {"s1"}},
+		Flight: sha256.Sum256([]byte("tools/list")), Scope: sha256.Sum256([]byte("test and a credential")),
+	}
+	if err := mcp.Scan(c.Body, &c.Message); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// checked is the whole answer to the call, with the text in its result.
+func checked(c *mcp.Call, text string) *mcp.Result {
+	body := fmt.Sprintf(`{"result":{"ttlMs":5,"text":%q},"jsonrpc":"2.0","id":%s}`, text, c.ID())
+	res := &mcp.Result{
+		Status: 200, Body: []byte(body), Checked: true,
+		Header: http.Header{
+			"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}, "Set-Cookie": {"user=leader"},
+		},
+	}
+	if err := mcp.Scan(res.Body, &res.Message); err != nil {
+		panic(err)
+	}
+	return res
+}
+
+func shareable(c *mcp.Call, text string) *mcp.Result {
+	res := checked(c, text)
+	res.Shareable = true
+	return res
+}
+
+// rig is Flights over a stage, with what a test wants to know of both.
+type rig struct {
+	*batch.Flights
+	stage *stage
+	reg   *prometheus.Registry
+	log   *strings.Builder
+	stop  context.CancelCauseFunc // ends Base
+}
+
+const (
+	maxAge = 10 * time.Second
+	hold   = 30 * time.Second
+)
+
+func newRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error)) *rig {
+	r := &rig{stage: &stage{answer: answer}, reg: prometheus.NewRegistry(), log: new(strings.Builder)}
+	base, stop := context.WithCancelCause(context.Background())
+	r.stop = stop
+	r.Flights = batch.New(batch.Options{
+		Upstream: "test", Next: r.stage, Base: base, MaxAge: maxAge, Hold: hold,
+		Buffers: new(mcp.BufferPool), Metrics: batch.NewMetrics(r.reg), Log: newLog(r.log),
+	})
+	return r
+}
+
+// coalesced reads the counter.
+func (r *rig) coalesced(tb testing.TB) int {
+	tb.Helper()
+	families, err := r.reg.Gather()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "fluentd_perf_coalesced_total" {
+			return int(f.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	tb.Fatal("there is no fluentd_perf_coalesced_total")
+	return 0
+}
+
+// got is what one caller got, and when.
+type got struct {
+	id        string
+	status    int
+	body      string // whole, or the events, or what was raw
+	header    http.Header
+	collapsed bool
+	err       error
+	took      time.Duration
+}
+
+// call calls under the id and reads the answer to its end.
+func (r *rig) call(ctx context.Context, c *mcp.Call) got {
+	start := time.Now()
+	g := got{id: string(c.ID())}
+	res, err := r.Call(ctx, c)
+	if err != nil {
+		g.err, g.took = err, time.Since(start)
+		return g
+	}
+	g.status, g.header, g.collapsed = res.Status, res.Header, res.Collapsed
+	switch {
+	case res.Events != nil:
+		g.body, g.err = textOfEvents(res.Events)
+	case res.Raw != nil:
+		var b []byte
+		b, g.err = io.ReadAll(res.Raw)
+		g.body = string(b)
+	default:
+		g.body = string(res.Body)
+		if res.Checked {
+			g.err = sameScan(res)
+		}
+	}
+	g.took = time.Since(start)
+	if err := res.Close(); err != nil && g.err == nil {
+		g.err = err
+	}
+	return g
+}
+
+func textOfEvents(events mcp.Events) (string, error) {
+	var all strings.Builder
+	for {
+		ev, err := events.Next()
+		if err == io.EOF {
+			return all.String(), nil
+		}
+		if err != nil {
+			return all.String(), err
+		}
+		all.Write(ev.Raw)
+	}
+}
+
+// sameScan checks that the spans of a result are those that a scan of its body finds.
+func sameScan(res *mcp.Result) error {
+	var m mcp.Message
+	if err := mcp.Scan(res.Body, &m); err != nil {
+		return fmt.Errorf("%w in %s", err, res.Body)
+	}
+	if m != res.Message {
+		return fmt.Errorf("the spans are %+v, want %+v", res.Message, m)
+	}
+	return nil
+}
+
+// wave sends n equal calls with ids of their own at once and returns what they got, in the order of the ids.
+func (r *rig) wave(n int) []got {
+	return r.waveOf(n, func(int) context.Context { return context.Background() })
+}
+
+func (r *rig) waveOf(n int, ctx func(i int) context.Context) []got {
+	all := make([]got, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { all[i] = r.call(ctx(i), list(fmt.Sprint(i))) })
+	}
+	wg.Wait()
+	return all
+}
+
+// wantAnswers checks that each got the text under its own id, and returns how many were collapsed.
+func wantAnswers(tb testing.TB, all []got, text string) (collapsed int) {
+	tb.Helper()
+	for _, g := range all {
+		want := fmt.Sprintf(`{"result":{"ttlMs":5,"text":%q},"jsonrpc":"2.0","id":%s}`, text, g.id)
+		if g.err != nil || g.body != want {
+			tb.Errorf("call %s got %q, %v, want %q", g.id, g.body, g.err, want)
+			return collapsed
+		}
+		if g.collapsed {
+			collapsed++
+		}
+	}
+	return collapsed
+}
+
+// wantFailure checks that the call failed, and how.
+func wantFailure(tb testing.TB, err error, code int, reason mcp.Reason) *mcp.Failure {
+	tb.Helper()
+	f, ok := err.(*mcp.Failure)
+	if !ok {
+		tb.Fatalf("got %T %v, want a *mcp.Failure", err, err)
+	}
+	if f.Code != code || f.Reason != reason {
+		tb.Fatalf("got %d %s (%v), want %d %s", f.Code, f.Reason, f, code, reason)
+	}
+	return f
+}
+
+func wantCalls(tb testing.TB, r *rig, want int64) {
+	tb.Helper()
+	if n := r.stage.calls.Load(); n != want {
+		tb.Fatalf("%d calls reached the stage behind, want %d", n, want)
+	}
+}
+
+// script is a stream of events, given as SSE text; after them comes end, or it waits for the context.
+type script struct {
+	ctx    context.Context
+	call   *mcp.Call
+	reader *mcp.EventReader
+	end    error
+	closed *atomic.Int64
+}
+
+func stream(ctx context.Context, c *mcp.Call, text string, end error, closed *atomic.Int64) *mcp.Result {
+	return &mcp.Result{
+		Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}},
+		Events: &script{ctx, c, mcp.NewEventReader(strings.NewReader(text), nil, 1<<20), end, closed},
+	}
+}
+
+func (s *script) Next() (mcp.Event, error) {
+	ev, err := s.reader.Next()
+	if err == io.EOF && s.end != nil {
+		return mcp.Event{}, s.end
+	}
+	if err == io.EOF {
+		<-s.ctx.Done()
+		return mcp.Event{}, after(s.ctx, time.Hour)
+	}
+	if err == nil && len(ev.Data) > 0 {
+		if err = mcp.Scan(ev.Data, &ev.Message); err != nil {
+			panic(err)
+		}
+		ev.Answer = ev.Message.Kind == mcp.KindResult || ev.Message.Kind == mcp.KindError
+	}
+	return ev, err
+}
+
+func (s *script) Close() error {
+	s.closed.Add(1)
+	s.reader.Close()
+	return nil
+}
+
+// raw is a body that comes in pieces.
+type raw struct {
+	pieces [][]byte
+	end    error
+	closed *atomic.Int64
+}
+
+func (b *raw) Read(p []byte) (int, error) {
+	if len(b.pieces) == 0 {
+		return 0, b.end
+	}
+	n := copy(p, b.pieces[0])
+	if b.pieces[0] = b.pieces[0][n:]; len(b.pieces[0]) == 0 {
+		b.pieces = b.pieces[1:]
+	}
+	return n, nil
+}
+
+func (b *raw) Close() error {
+	b.closed.Add(1)
+	return nil
+}
+
+func pieces(b []byte, size int) (all [][]byte) {
+	for len(b) > size {
+		all = append(all, bytes.Clone(b[:size]))
+		b = b[size:]
+	}
+	return append(all, bytes.Clone(b))
+}

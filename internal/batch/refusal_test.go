@@ -1,0 +1,204 @@
+package batch_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// refusal is an error of HTTP's as a server sends it. ID in its body stands for the call's.
+type refusal struct {
+	status int
+	body   string
+	header http.Header
+}
+
+// result is the answer to a call, which the stage behind lets everybody have.
+func (f refusal) result(c *mcp.Call) *mcp.Result {
+	res := &mcp.Result{
+		Status: f.status, Body: []byte(strings.ReplaceAll(f.body, "ID", string(c.ID()))), Shareable: true,
+		Header: http.Header{"Set-Cookie": {"user=leader"}, "X-Trace": {"1"}},
+	}
+	for name, values := range f.header {
+		res.Header[name] = values
+	}
+	res.Release = func() { clear(res.Body) }
+	return res
+}
+
+// refusalIDs are ids of all types, none twice and more than one digit apart from the flight's.
+var refusalIDs = []string{"1", `"two"`, "-3.5e1", `"f\"our"`, `""`, `"` + strings.Repeat("x", 80) + `"`}
+
+// refused sends equal calls under refusalIDs, over and over until there are n, and returns what they got.
+func (r *rig) refused(n int) []got {
+	all := make([]got, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { all[i] = r.call(context.Background(), list(refusalIDs[i%len(refusalIDs)])) })
+	}
+	wg.Wait()
+	return all
+}
+
+// TestRefusalsReachAll: an error of HTTP's reaches everybody who waited, each under its own id, with what the server asks
+// for and without what is the leader's; and the next who come share as well.
+func TestRefusalsReachAll(t *testing.T) {
+	text, object := http.Header{"Content-Type": {"text/plain"}}, http.Header{"Content-Type": {"application/json"}}
+	for name, refuse := range map[string]refusal{
+		"text":               {503, "busy", text},
+		"too many":           {429, "later", http.Header{"Retry-After": {"5"}, "Content-Type": {"text/html"}}},
+		"who are you":        {401, "", http.Header{"Www-Authenticate": {`Bearer resource_metadata="http://a/b"`, "Basic"}}},
+		"empty":              {500, "", nil},
+		"an error":           {400, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"no"}}`, object},
+		"an error, id last":  {404, `{"error":{"code":-32602,"message":"no"},"jsonrpc":"2.0","id":ID}`, object},
+		"an error of nobody": {400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}`, object},
+		"without an id":      {400, `{"jsonrpc":"2.0","error":{"code":-32600,"message":"no"}}`, object},
+		"of another id":      {400, `{"jsonrpc":"2.0","id":5,"error":{"code":-32600,"message":"no"}}`, object},
+		"an object":          {502, `{"error":"no"}`, object},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testRefusal(t, refuse) })
+		})
+	}
+}
+
+func testRefusal(t *testing.T, refuse refusal) {
+	const size = 60
+	r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+		return refuse.result(c), after(ctx, time.Second)
+	})
+	for wave := range 3 {
+		leaders := 0
+		for _, g := range r.refused(size) {
+			want := strings.ReplaceAll(refuse.body, "ID", g.id)
+			if g.err != nil || g.status != refuse.status || g.body != want || g.took != time.Second {
+				t.Fatalf("the call %s got %d %q, %v after %v, want %d %q", g.id, g.status, g.body, g.err, g.took, refuse.status, want)
+			}
+			for name, values := range refuse.header {
+				if strings.Join(g.header[name], ", ") != strings.Join(values, ", ") {
+					t.Fatalf("%s is %q, want %q", name, g.header[name], values)
+				}
+			}
+			switch {
+			case !g.collapsed && g.header.Get("Set-Cookie") != "" && g.header.Get("X-Trace") != "":
+				leaders++
+			case !g.collapsed || len(g.header) != len(refuse.header):
+				t.Fatalf("collapsed %v: %v", g.collapsed, g.header)
+			}
+		}
+		if leaders != 1 {
+			t.Errorf("wave %d: %d leaders", wave, leaders)
+		}
+		wantCalls(t, r, int64(wave+1))
+	}
+}
+
+// TestRefusalWithoutLeader: the followers get it also where the leader has left.
+func TestRefusalWithoutLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			return refusal{503, "busy", nil}.result(c), after(ctx, time.Second)
+		})
+		cancel, answer := r.leader()
+		time.AfterFunc(time.Second/2, func() { cancel(nil) })
+		for _, g := range r.refused(10) {
+			if g.status != 503 || g.body != "busy" || !g.collapsed || g.header.Get("Set-Cookie") != "" {
+				t.Errorf("got %d %q, collapsed %v, %v", g.status, g.body, g.collapsed, g.header)
+			}
+		}
+		wantFailure(t, (<-answer).err, 0, mcp.ReasonCanceled)
+		wantCalls(t, r, 1)
+	})
+}
+
+// TestRefusalsOfOne are answers that go to one caller alone: the others go by themselves, and the key is held.
+func TestRefusalsOfOne(t *testing.T) {
+	const named = `{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"the request BARE"}}`
+	for name, give := range map[string]func(ctx context.Context, c *mcp.Call) *mcp.Result{
+		"text that names the flight": refusal{500, "the request ID has failed", nil}.of,
+		"text with its bare id":      refusal{500, "the request BARE has failed", nil}.of,
+		"an error that names it":     refusal{400, named, nil}.of,
+		"not for all": func(_ context.Context, c *mcp.Call) *mcp.Result {
+			res := refusal{503, "busy", nil}.result(c)
+			res.Shareable = false
+			return res
+		},
+		"encoded": func(_ context.Context, c *mcp.Call) *mcp.Result {
+			res := refusal{503, "\x1f\x8b", http.Header{"Content-Encoding": {"gzip"}}}.result(c)
+			return res
+		},
+		"not checked": refusal{200, "fine", nil}.of,
+		"moved":       refusal{302, "", http.Header{"Location": {"/"}}}.of,
+		"a stream": func(ctx context.Context, c *mcp.Call) *mcp.Result {
+			res := stream(ctx, c, ": busy\n\n", io.EOF, new(atomic.Int64))
+			res.Status, res.Shareable = 503, true
+			return res
+		},
+		"too large to hold": func(context.Context, *mcp.Call) *mcp.Result {
+			body := &raw{pieces: [][]byte{[]byte("busy")}, end: io.EOF, closed: new(atomic.Int64)}
+			return &mcp.Result{Status: 503, Header: http.Header{}, Raw: body, Shareable: true}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testRefusalOfOne(t, name == "encoded", give) })
+		})
+	}
+}
+
+// of is result with BARE in the body for the call's id without its quotes.
+func (f refusal) of(_ context.Context, c *mcp.Call) *mcp.Result {
+	f.body = strings.ReplaceAll(f.body, "BARE", string(bytes.Trim(c.ID(), `"`)))
+	return f.result(c)
+}
+
+func testRefusalOfOne(t *testing.T, twice bool, give func(context.Context, *mcp.Call) *mcp.Result) {
+	const size = 20
+	r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+		return give(ctx, c), after(ctx, time.Second)
+	})
+	want := int64(size)
+	if twice {
+		want++ // the leader asks again by itself: see TestEncoded
+	}
+	for wave, slowest := range []time.Duration{2 * time.Second, time.Second} {
+		for i, g := range r.wave(size) {
+			if g.collapsed || g.took > slowest {
+				t.Fatalf("wave %d: the call %d got another's answer, or waited: %+v", wave, i, g)
+			}
+			if g.took == time.Second && wave == 0 {
+				continue // the flight's own
+			}
+			if c := list(g.id); g.body != string(bodyOf(give(t.Context(), c))) {
+				t.Fatalf("wave %d: the call %s got %q", wave, g.id, g.body)
+			}
+		}
+		wantCalls(t, r, want)
+		want += size
+	}
+}
+
+// bodyOf reads an answer to its end.
+func bodyOf(res *mcp.Result) []byte {
+	switch {
+	case res.Events != nil:
+		text, err := textOfEvents(res.Events)
+		if err != nil {
+			panic(fmt.Sprint("a stream of the test's own broke off: ", err))
+		}
+		return []byte(text)
+	case res.Raw != nil:
+		text, _ := io.ReadAll(res.Raw)
+		return text
+	}
+	return res.Body
+}
