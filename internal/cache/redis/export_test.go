@@ -1,0 +1,11 @@
+package redis
+
+// CheckRESP feeds the parts to a check that takes strings of maxBulk bytes, and returns what it says in the end. The server
+// cannot be made to cut its answers at every place, so that this has a door of its own for tests.
+func CheckRESP(maxBulk int, parts ...[]byte) error {
+	r := respCheck{maxBulk: maxBulk}
+	for _, p := range parts {
+		_ = r.feed(p)
+	}
+	return r.err
+}

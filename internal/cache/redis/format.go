@@ -1,0 +1,153 @@
+package redis
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strconv"
+	"time"
+
+	"fluentd-perf/internal/cache"
+)
+
+// tokenLife is how long a token lives after it was made or an entry was last written under it. No entry lives longer than
+// 25 h, so that a token outlives its entries, and what nobody writes under any more does not pile up.
+const tokenLife = 26 * time.Hour
+
+// tokenSize is how many characters a stored token has: 80 random bits.
+const tokenSize = 16
+
+// format is the version of everything here. It is part of the names, so that daemons of two versions on one server do not
+// delete each other's entries, and of the values, so that what is planted under a name is seen.
+const format = 1
+
+// names gives the keys and the channel their names on the server.
+type names struct{ values, tokens, channel string }
+
+func newNames(prefix string) names {
+	space := fmt.Sprintf("fluentd-perf:%d:%s:", format, prefix)
+	return names{values: space + "v:", tokens: space + "g:", channel: space + "bumps"}
+}
+
+func (n *names) value(k cache.Key) string { return join(n.values, k[:]) }
+
+func (n *names) token(g cache.Generation) string { return join(n.tokens, g[:]) }
+
+func join(space string, hash []byte) string {
+	var b [160]byte
+	return string(base64.RawURLEncoding.AppendEncode(append(b[:0], space...), hash))
+}
+
+// A value at rest is a header and then the opaque bytes, all numbers big-endian:
+//
+//	format   1 byte
+//	count    1 byte, of tokens
+//	expires  8 bytes, nanoseconds of Unix time
+//	tokens   8 bytes each
+//	sum      4 bytes, CRC-32C over the key, all of the above and the opaque bytes
+const (
+	headerFixed = 1 + 1 + 8
+	headerSum   = 4
+)
+
+// valueHeader is the size of a header with that many tokens.
+func valueHeader(tokens int) int { return headerFixed + 8*tokens + headerSum }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// encode makes an entry's value at rest.
+func encode(w *cache.Write, expires time.Time) []byte {
+	b := make([]byte, 0, valueHeader(len(w.Guard.Tokens))+len(w.Value))
+	b = append(b, format, byte(len(w.Guard.Tokens)))
+	b = binary.BigEndian.AppendUint64(b, uint64(expires.UnixNano()))
+	for _, t := range w.Guard.Tokens {
+		b = binary.BigEndian.AppendUint64(b, uint64(t))
+	}
+	b = binary.BigEndian.AppendUint32(b, sum(w.Key, b, w.Value))
+	return append(b, w.Value...)
+}
+
+func sum(k cache.Key, header, value []byte) uint32 {
+	s := crc32.Update(0, castagnoli, k[:])
+	s = crc32.Update(s, castagnoli, header)
+	return crc32.Update(s, castagnoli, value)
+}
+
+// entry is a value at rest, read.
+type entry struct {
+	tokens  []byte // as they stand in the header
+	expires time.Time
+	value   []byte
+}
+
+// decode reads a value at rest. It is not ok where encode cannot have made it for that key.
+func decode(k cache.Key, at string) (e entry, ok bool) {
+	b := []byte(at)
+	if len(b) < headerFixed || b[0] != format {
+		return entry{}, false
+	}
+	n := int(b[1])
+	if n == 0 || n > cache.MaxGuards || len(b) < valueHeader(n) {
+		return entry{}, false
+	}
+	header, rest := b[:headerFixed+8*n], b[headerFixed+8*n:]
+	e = entry{
+		tokens:  header[headerFixed:],
+		expires: time.Unix(0, int64(binary.BigEndian.Uint64(header[2:]))),
+		value:   rest[headerSum:],
+	}
+	return e, binary.BigEndian.Uint32(rest) == sum(k, header, e.value)
+}
+
+// holds says whether these are the tokens under which the entry was written, in the same order.
+func (e *entry) holds(tokens []cache.Token) bool {
+	if len(e.tokens) != 8*len(tokens) {
+		return false
+	}
+	for i, t := range tokens {
+		if binary.BigEndian.Uint64(e.tokens[8*i:]) != uint64(t) {
+			return false
+		}
+	}
+	return true
+}
+
+// formatToken writes a token as the scripts do.
+func formatToken(t cache.Token) string { return fmt.Sprintf("%016x", uint64(t)) }
+
+// parseTokens reads tokens that a script answered.
+func parseTokens(parts []string) ([]cache.Token, error) {
+	tokens := make([]cache.Token, len(parts))
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 16, 64)
+		if err != nil || n == 0 || len(p) != 16 {
+			return nil, errRubbish
+		}
+		tokens[i] = cache.Token(n)
+	}
+	return tokens, nil
+}
+
+const generationSize = len(cache.Generation{})
+
+// encodeBump makes the message that says what was bumped: the generations one after the other.
+func encodeBump(generations []cache.Generation) []byte {
+	b := make([]byte, 0, generationSize*len(generations))
+	for _, g := range generations {
+		b = append(b, g[:]...)
+	}
+	return b
+}
+
+// decodeBump reads such a message; it is not ok where it is none.
+func decodeBump(payload string) (generations []cache.Generation, ok bool) {
+	if payload == "" || len(payload)%generationSize != 0 || len(payload) > chunk*generationSize {
+		return nil, false
+	}
+	for g := range slices.Chunk([]byte(payload), generationSize) {
+		generations = append(generations, cache.Generation(g))
+	}
+	return generations, true
+}

@@ -1,0 +1,35 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// plain makes one error of the many that say that time is up: the context's, or context.DeadlineExceeded where it was the
+// tier's own timeout. To what the server says of a connection it adds what that means.
+func plain(ctx context.Context, err error) error {
+	late := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, goredis.ErrPoolTimeout)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case late:
+		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+	}
+	return explain(err)
+}
+
+// explain adds to a refusal of the connection what is to be mended. The server's own words name no password.
+func explain(err error) error {
+	switch {
+	case goredis.HasErrorPrefix(err, "WRONGPASS"), goredis.HasErrorPrefix(err, "invalid password"):
+		return fmt.Errorf("the server refuses the user or the password of the URL: %w", err)
+	case goredis.HasErrorPrefix(err, "NOAUTH"):
+		return fmt.Errorf("the server wants a password, and the URL has none: %w", err)
+	}
+	return err
+}

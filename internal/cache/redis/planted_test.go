@@ -1,0 +1,209 @@
+package redis_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/redis"
+)
+
+// TestPlanted puts things in the place of a value: each is a miss and gone, and the next write is a hit.
+func TestPlanted(t *testing.T) {
+	s := newServer(t)
+	tier := newTier(t, s.url(), func(o *redis.Options) { o.MaxValue = 1000 })
+	x := newThing()
+	store(t, tier, x, "the value")
+	key := s.onlyKey("fluentd-perf:1:test:v:*")
+	good := s.do("GET", key).(string)
+	for name, plant := range map[string]func(){
+		"rubbish":          func() { s.do("SET", key, "rubbish") },
+		"one byte":         func() { s.do("SET", key, good[:1]) },
+		"cut":              func() { s.do("SET", key, good[:len(good)-1]) },
+		"cut in its head":  func() { s.do("SET", key, good[:20]) },
+		"longer":           func() { s.do("APPEND", key, "!") },
+		"another format":   func() { s.do("SETRANGE", key, 0, "\x02") },
+		"no tokens":        func() { s.do("SETRANGE", key, 1, "\x00") },
+		"many tokens":      func() { s.do("SETRANGE", key, 1, "\xff") },
+		"a later expiry":   func() { s.do("SETRANGE", key, 2, "\x7f") },
+		"an altered value": func() { s.do("SETRANGE", key, len(good)-1, "!") },
+		"too large":        func() { s.do("SETRANGE", key, 5_000_000, "!") },
+		"a list":           func() { s.do("DEL", key); s.do("RPUSH", key, good) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.do("SET", key, good)
+			want(t, tier, x, "the value")
+			plant()
+			want(t, tier, x, "")
+			if n := s.do("EXISTS", key); n != int64(0) {
+				t.Error("it is still there")
+			}
+			store(t, tier, x, "the value again")
+			want(t, tier, x, "the value again")
+		})
+	}
+}
+
+// TestPlantedElsewhere copies an entry to the name of another.
+func TestPlantedElsewhere(t *testing.T) {
+	s := newServer(t)
+	tier := newTier(t, s.url())
+	x, y := newThing(), newThing()
+	y.gen = x.gen
+	store(t, tier, x, "of x")
+	from := s.onlyKey("fluentd-perf:1:test:v:*")
+	store(t, tier, y, "of y")
+	for _, to := range s.keys("fluentd-perf:1:test:v:*") {
+		if to != from {
+			s.do("COPY", from, to, "REPLACE")
+		}
+	}
+	want(t, tier, x, "of x")
+	want(t, tier, y, "")
+}
+
+// TestPlantedTokens puts things in the place of a token: the entry is a miss, and tokens work again at once.
+func TestPlantedTokens(t *testing.T) {
+	s := newServer(t)
+	tier := newTier(t, s.url())
+	for name, plant := range map[string]func(key string){
+		"gone":      func(key string) { s.do("DEL", key) },
+		"empty":     func(key string) { s.do("SET", key, "") },
+		"another":   func(key string) { s.do("SET", key, "another") },
+		"too large": func(key string) { s.do("SETRANGE", key, 5_000_000, "!") },
+		"a hash":    func(key string) { s.do("DEL", key); s.do("HSET", key, "a", "b") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.do("FLUSHALL")
+			x := newThing()
+			old := store(t, tier, x, "the value")
+			plant(s.onlyKey("fluentd-perf:1:test:g:*"))
+			want(t, tier, x, "")
+			if err := tier.Write(context.Background(), x.writes("late", old)); err != nil {
+				t.Fatal(err)
+			}
+			want(t, tier, x, "")
+			store(t, tier, x, "anew")
+			want(t, tier, x, "anew")
+		})
+	}
+}
+
+// TestForgotten flushes what the server knows, data and scripts, in the middle of the work.
+func TestForgotten(t *testing.T) {
+	s := newServer(t)
+	tier := newTier(t, s.url())
+	x := newThing()
+	old := store(t, tier, x, "the value")
+	s.do("FLUSHALL")
+	s.do("SCRIPT", "FLUSH")
+	if err := tier.Write(context.Background(), x.writes("late", old)); err != nil {
+		t.Fatal(err)
+	}
+	want(t, tier, x, "")
+	store(t, tier, x, "anew")
+	s.do("SCRIPT", "FLUSH")
+	want(t, tier, x, "anew")
+}
+
+// TestLives looks at how long things stay on the server.
+func TestLives(t *testing.T) {
+	s := newServer(t)
+	tier := newTier(t, s.url())
+	x := newThing()
+	_, tokens := read(t, tier, x)
+	w := x.writes("the value", tokens)
+	w[0].Expires = time.Now().Add(1000 * time.Hour)
+	if err := tier.Write(context.Background(), w); err != nil {
+		t.Fatal(err)
+	}
+	want(t, tier, x, "the value")
+	day := 26 * 3600 * 1000
+	within := func(key string, most int) {
+		t.Helper()
+		if ms := s.do("PTTL", key).(int64); ms > int64(most)+10 || ms < int64(most)-60_000 {
+			t.Errorf("%s lives for %d ms, want %d", key, ms, most)
+		}
+	}
+	value, token := s.onlyKey("*:v:*"), s.onlyKey("*:g:*")
+	within(value, day)
+	s.do("EXPIRE", token, 60)
+	store(t, tier, x, "again")
+	within(value, 3600*1000)
+	within(token, day)
+	bump(t, tier, x)
+	if n := len(s.keys("*:g:*")); n != 0 {
+		t.Errorf("%d tokens are left after a bump", n)
+	}
+}
+
+// TestPrefixes gives two daemons with different partition keys one server.
+func TestPrefixes(t *testing.T) {
+	s := newServer(t)
+	hears := newEars()
+	a := newTier(t, s.url(), func(o *redis.Options) { o.Prefix = "a" })
+	b := newTier(t, s.url(), func(o *redis.Options) { o.Prefix = "b" }, hears.listen)
+	eventually(t, "the link stands", b.Linked)
+	x, y := newThing(), newThing()
+	store(t, a, x, "of a")
+	store(t, b, x, "of b")
+	want(t, a, x, "of a")
+	bump(t, a, x)
+	want(t, a, x, "")
+	want(t, b, x, "of b")
+	bump(t, b, y)
+	eventually(t, "b hears itself", func() bool { return hears.has(y.gen) })
+	if hears.has(x.gen) {
+		t.Error("b hears a")
+	}
+}
+
+// TestDatabases: the number in the URL is where entries are.
+func TestDatabases(t *testing.T) {
+	s := newServer(t)
+	a, b := newTier(t, s.url()), newTier(t, s.url()+"?db=3")
+	x := newThing()
+	store(t, a, x, "in 0")
+	want(t, b, x, "")
+	want(t, a, x, "in 0")
+}
+
+// TestWritesRefused: one write that cannot be leaves the others alone.
+func TestWritesRefused(t *testing.T) {
+	s := newServer(t)
+	tier := newTier(t, s.url(), func(o *redis.Options) { o.MaxValue = 100 })
+	x, y := newThing(), newThing()
+	_, tokens := read(t, tier, x)
+	writes := append(y.writes(strings.Repeat("y", 101), tokens), x.writes(strings.Repeat("x", 100), tokens)...)
+	writes = append(writes, y.writes("no tokens", nil)...)
+	if err := tier.Write(context.Background(), writes); err == nil {
+		t.Error("an entry over the limit and one without tokens were no error")
+	}
+	want(t, tier, x, strings.Repeat("x", 100))
+	want(t, tier, y, "")
+	if _, err := tier.Read(context.Background(), []cache.Lookup{{Key: x.key}}); err == nil {
+		t.Error("a lookup without generations was no error")
+	}
+}
+
+// TestStats counts ours only, and gives up on a database of others.
+func TestStats(t *testing.T) {
+	s := newServer(t)
+	tier := newTier(t, s.url())
+	for range 30 {
+		store(t, tier, newThing(), "0123456789")
+	}
+	s.do("SET", "foreign", "key")
+	s.do("RPUSH", "fluentd-perf:1:test:v:list", "no entry")
+	got, err := tier.Stats(context.Background())
+	if err != nil || got != (cache.TierStats{Entries: 30, Bytes: 30 * (1 + 1 + 8 + 8 + 4 + 10), Evictions: -1}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	s.do("EVAL", "for i = 1, 60000 do redis.call('SET', 'k' .. i, '') end return 1", 0)
+	got, err = tier.Stats(context.Background())
+	if err != nil || got != (cache.TierStats{Entries: -1, Bytes: -1, Evictions: -1}) {
+		t.Errorf("among many others: %+v, %v", got, err)
+	}
+}

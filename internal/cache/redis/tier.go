@@ -1,0 +1,280 @@
+// Package redis is the cache tier on a Redis server, which many daemons can share.
+//
+// It promises what cache.Tier asks: an entry is written and answered only while all its tokens hold, one round trip a
+// call, and an end to every call within Options.Timeout, whether the server is slow, hung, dead, full or talks rubbish. What
+// cannot be read is a miss, and deleted. A server that was restarted, and may have come back with an older state from its
+// disk, has new tokens, and so has one that took another's place: what was bumped stays bumped.
+//
+// It needs a single server (no cluster), version 5 or newer, with scripts allowed, and the clocks of the daemons together
+// to within what they can bear: entries carry absolute times. It sees values as opaque bytes; who may read them, whether
+// they are sealed, and when to stop asking a server that fails is the caller's business.
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
+	"fluentd-perf/internal/cache"
+)
+
+// errRubbish is a server that answered, but not as Redis does.
+var errRubbish = errors.New("the server's answer makes no sense")
+
+// Tier is a cache.Tier on a Redis server. Make it with New.
+type Tier struct {
+	o      Options
+	names  names
+	client *goredis.Client
+	dialer *dialer
+	link   *link       // nil where nobody listens
+	missed atomic.Bool // something was read before the link stood for the first time
+}
+
+var _ cache.Tier = (*Tier)(nil)
+
+// New makes a Tier. It does not wait for the server, which may be dead; it returns an error where the options are unusable.
+func New(o Options) (*Tier, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	logging.Disable() // the driver writes to stderr, for all its clients or for none
+	server, err := o.server()
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	t := &Tier{o: o, names: newNames(o.Prefix), dialer: newDialer(server)}
+	t.client = goredis.NewClient(clientOptions(server, o, t.dialer))
+	if o.Listener.Bumped != nil || o.Listener.Lost != nil {
+		t.link = newLink(o, t.names.channel, server, t.dialer, &t.missed)
+	}
+	return t, nil
+}
+
+// Name implements cache.Tier.
+func (t *Tier) Name() string { return "redis" }
+
+// Close ends the tier: its connections, and what listened. It waits for no server.
+func (t *Tier) Close() error {
+	t.dialer.stop()
+	if t.link != nil {
+		t.link.close()
+	}
+	err := t.client.Close()
+	t.dialer.wait()
+	return err
+}
+
+// Linked says whether what other daemons bump is heard at this moment. A link that went silent counts as linked for up to
+// 3 s. A tier without a Listener is never linked.
+func (t *Tier) Linked() bool { return t.link != nil && t.link.up.Load() }
+
+// Read implements cache.Tier. It is always one round trip, but for the first after a start of the server.
+func (t *Tier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {
+	if len(lookups) == 0 {
+		return nil, nil
+	}
+	c, err := t.readCall(lookups)
+	if err != nil {
+		return nil, fmt.Errorf("redis: reading: %w", err)
+	}
+	if !t.Linked() { // before the server is asked: whoever sees the link stand after that knows
+		t.missed.Store(true)
+	}
+	var found []cache.Found
+	err = t.do(ctx, "reading", func(ctx context.Context) error {
+		replies, err := t.eval(ctx, &readScript, []call{c})
+		if err != nil {
+			return err
+		}
+		var spoilt []string
+		if found, spoilt, err = t.parse(replies[0], lookups); err != nil {
+			return err
+		}
+		if len(spoilt) > 0 {
+			_ = t.client.Unlink(ctx, spoilt...).Err() // if it stays, it is a miss again
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// readCall builds the one call that reads all lookups.
+func (t *Tier) readCall(lookups []cache.Lookup) (call, error) {
+	n := 0
+	for _, l := range lookups {
+		if g := len(l.Generations); g == 0 || g > cache.MaxGuards {
+			return call{}, fmt.Errorf("%d generations guard a key, want 1 to %d", g, cache.MaxGuards)
+		}
+		n += len(l.Generations)
+	}
+	c := call{keys: make([]string, 0, len(lookups)+n), args: make([]any, 0, 3+n)}
+	c.args = append(c.args, len(lookups), valueHeader(cache.MaxGuards)+t.o.MaxValue, int(tokenLife.Seconds()))
+	for _, l := range lookups {
+		c.keys = append(c.keys, t.names.value(l.Key))
+	}
+	for _, l := range lookups {
+		for _, g := range l.Generations {
+			c.keys = append(c.keys, t.names.token(g))
+			c.args = append(c.args, rand.Text()[:tokenSize])
+		}
+	}
+	return c, nil
+}
+
+// parse reads the answer to readCall: the values in their order, then the tokens in theirs. It returns the names of values
+// that could not be read, too.
+func (t *Tier) parse(reply any, lookups []cache.Lookup) (found []cache.Found, spoilt []string, err error) {
+	parts, err := stringsOf(reply)
+	if err != nil || len(parts) < len(lookups) {
+		return nil, nil, errRubbish
+	}
+	values, tokens := parts[:len(lookups)], parts[len(lookups):]
+	found = make([]cache.Found, len(lookups))
+	now := time.Now()
+	for i, l := range lookups {
+		if len(tokens) < len(l.Generations) {
+			return nil, nil, errRubbish
+		}
+		f := &found[i]
+		if f.Tokens, err = parseTokens(tokens[:len(l.Generations)]); err != nil {
+			return nil, nil, err
+		}
+		tokens = tokens[len(l.Generations):]
+		if values[i] == "" {
+			continue
+		}
+		e, ok := decode(l.Key, values[i])
+		if !ok {
+			spoilt = append(spoilt, t.names.value(l.Key))
+			continue
+		}
+		if e.holds(f.Tokens) && now.Before(e.expires) {
+			f.Value, f.Expires = []byte(e.value), e.expires
+		}
+	}
+	return found, spoilt, nil
+}
+
+// Write implements cache.Tier. An entry whose time is over only takes away the one that it replaces. Where some could not be stored, the others are; a
+// call that came to its Timeout may have stored any of them.
+func (t *Tier) Write(ctx context.Context, writes []cache.Write) error {
+	calls := make([]call, 0, len(writes))
+	var faults error
+	now := time.Now()
+	for i := range writes {
+		c, err := t.writeCall(&writes[i], now)
+		if err != nil {
+			faults = fmt.Errorf("redis: writing: %w", err)
+			continue
+		}
+		calls = append(calls, c)
+	}
+	if len(calls) == 0 {
+		return faults
+	}
+	return errors.Join(faults, t.do(ctx, "writing", func(ctx context.Context) error {
+		_, err := t.eval(ctx, &writeScript, calls)
+		return err
+	}))
+}
+
+// writeCall builds the call that stores one entry, or takes away what it replaces where its time is over.
+func (t *Tier) writeCall(w *cache.Write, now time.Time) (call, error) {
+	g := w.Guard
+	if n := len(g.Generations); n == 0 || n > cache.MaxGuards || n != len(g.Tokens) {
+		return call{}, fmt.Errorf("%d generations and %d tokens guard an entry, want 1 to %d of both",
+			n, len(g.Tokens), cache.MaxGuards)
+	}
+	if len(w.Value) > t.o.MaxValue {
+		return call{}, fmt.Errorf("an entry of %d bytes is over the limit of %d", len(w.Value), t.o.MaxValue)
+	}
+	c := call{keys: make([]string, 0, 1+len(g.Tokens)), args: make([]any, 0, 3+len(g.Tokens))}
+	c.keys = append(c.keys, t.names.value(w.Key))
+	expires := w.Expires.Round(0) // by the wall clock, as it is read
+	if last := now.Add(tokenLife); expires.After(last) {
+		expires = last // it dies with its tokens
+	}
+	if life := expires.Sub(now); life > 0 {
+		c.args = append(c.args, encode(w, expires), life.Milliseconds()+1)
+	} else {
+		c.args = append(c.args, "", 0)
+	}
+	c.args = append(c.args, int(tokenLife.Seconds()))
+	for i, gen := range g.Generations {
+		c.keys = append(c.keys, t.names.token(gen))
+		c.args = append(c.args, formatToken(g.Tokens[i]))
+	}
+	return c, nil
+}
+
+// chunk is how many keys one command of a longer list takes.
+const chunk = 1024
+
+// Bump implements cache.Tier. It takes the tokens away, and then tells the other daemons; who reads next makes new ones. A
+// full server allows both, as it would not were they one transaction. When it fails, either may have happened.
+func (t *Tier) Bump(ctx context.Context, generations []cache.Generation) error {
+	if len(generations) == 0 {
+		return nil
+	}
+	return t.do(ctx, "bumping", func(ctx context.Context) error {
+		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			for rest := generations; len(rest) > 0; rest = rest[min(chunk, len(rest)):] {
+				some := rest[:min(chunk, len(rest))]
+				tokens := make([]string, len(some))
+				for i, g := range some {
+					tokens[i] = t.names.token(g)
+				}
+				p.Unlink(ctx, tokens...)
+				p.Publish(ctx, t.names.channel, encodeBump(some))
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+// Delete implements cache.Tier.
+func (t *Tier) Delete(ctx context.Context, keys []cache.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return t.do(ctx, "deleting", func(ctx context.Context) error {
+		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			for rest := keys; len(rest) > 0; rest = rest[min(chunk, len(rest)):] {
+				some := make([]string, min(chunk, len(rest)))
+				for i := range some {
+					some[i] = t.names.value(rest[i])
+				}
+				p.Unlink(ctx, some...)
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+// do runs one call within the timeout. A driver that stumbles over an answer is an error like others.
+func (t *Tier) do(ctx context.Context, what string, f func(context.Context) error) (err error) {
+	within, cancel := context.WithTimeout(ctx, t.o.Timeout)
+	defer cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errRubbish, r)
+		}
+		if err != nil {
+			err = fmt.Errorf("redis: %s: %w", what, plain(ctx, err))
+		}
+	}()
+	return f(within)
+}

@@ -1,0 +1,120 @@
+package sqldb_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/sqldb"
+)
+
+func TestPostgresOnAUnixSocket(t *testing.T) {
+	s := commonPostgres(t)
+	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) {
+		o.URL = fmt.Sprintf("postgres:///%s?host=%s&port=%d&user=test", s.database, s.dir, s.port)
+	})
+	defer closeTier(t, tier)
+	if !works(t, tier) {
+		t.Error("it does not work")
+	}
+}
+
+// TestPostgresWithoutPreparedStatements is what an old PgBouncer needs.
+func TestPostgresWithoutPreparedStatements(t *testing.T) {
+	s := commonPostgres(t)
+	for _, mode := range []string{"exec", "simple_protocol", "cache_describe", "describe_exec"} {
+		tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.URL += "&default_query_exec_mode=" + mode })
+		e := newEntry()
+		store(t, tier, e, []byte(strings.Repeat(`a\'$1`, 1000)))
+		wantValue(t, tier, e, strings.Repeat(`a\'$1`, 1000))
+		if err := tier.Bump(t.Context(), []cache.Generation{e.generation}); err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+		wantNone(t, tier, e)
+		if _, err := tier.Stats(t.Context()); err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+		closeTier(t, tier)
+	}
+}
+
+// TestPostgresTalksNonsense has something else listen where the server should.
+func TestPostgresTalksNonsense(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			_ = conn.Close()
+		}
+	})
+	defer group.Wait()
+	defer l.Close()
+	tier, err := sqldb.OpenPostgres(sqldb.PostgresOptions{URL: fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable", l.Addr()), Prefix: "p", Timeout: tight})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeTier(t, tier)
+	callsEnd(t, tier, 2*tight)
+}
+
+func TestPostgresOptions(t *testing.T) {
+	good := "postgres://user:hunter2@127.0.0.1:1/db"
+	for name, opt := range map[string]sqldb.PostgresOptions{
+		"no URL":           {},
+		"another scheme":   {URL: "mysql://user:hunter2@host/db"},
+		"words":            {URL: "host=a password=hunter2"},
+		"a bad port":       {URL: "postgres://user:hunter2@host:x/db"},
+		"a bad option":     {URL: good + "?sslmode=perhaps"},
+		"a bad URL":        {URL: "postgres://user:hunter2@ho st/%zz"},
+		"a bare password":  {URL: "postgres://user:hun/hunter2@host/db"},
+		"another one":      {URL: "postgres://user:hun?hunter2@host/db"},
+		"a bad query":      {URL: good + "?passfile=/x&hunter2"},
+		"a password there": {URL: "postgres://user@host/db?password=hunter2%zz"},
+		"and a bad option": {URL: "postgres://user@host/db?password=hunter2&connect_timeout=x"},
+		"no certificates":  {URL: good + "?sslmode=verify-full&sslrootcert=/none"},
+		"negative timeout": {URL: good, Timeout: -1},
+		"a huge timeout":   {URL: good, Timeout: time.Hour},
+		"a negative sweep": {URL: good, Sweep: -1},
+		"negative size":    {URL: good, MaxBytes: -1},
+		"a negative entry": {URL: good, MaxValue: -1},
+		"a huge entry":     {URL: good, MaxValue: 1 << 30},
+		"negative pool":    {URL: good, Pool: sqldb.PostgresPool{Max: -1}},
+		"a huge pool":      {URL: good, Pool: sqldb.PostgresPool{Max: 100_000}},
+		"negative life":    {URL: good, Pool: sqldb.PostgresPool{Lifetime: -1}},
+	} {
+		err := opt.Validate()
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", name, err)
+		}
+		opt.Prefix = "p"
+		if tier, err := sqldb.OpenPostgres(opt); err == nil {
+			closeTier(t, tier)
+			t.Errorf("%s: opened", name)
+		}
+	}
+	if err := (sqldb.PostgresOptions{URL: "postgres://u:p@h1:1,h2:2/db?target_session_attrs=read-write"}).Validate(); err != nil {
+		t.Error(err)
+	}
+	for _, prefix := range []string{"", `x"; DROP`, strings.Repeat("x", 49)} {
+		if tier, err := sqldb.OpenPostgres(sqldb.PostgresOptions{URL: good, Prefix: prefix}); err == nil {
+			closeTier(t, tier)
+			t.Errorf("prefix %q: opened", prefix)
+		}
+	}
+	both := sqldb.PostgresOptions{URL: "x", Timeout: -1}.Validate()
+	if both == nil || !strings.Contains(both.Error(), "url") || !strings.Contains(both.Error(), "timeout") {
+		t.Errorf("two faults: %v", both)
+	}
+}

@@ -1,0 +1,90 @@
+package sqldb
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"fluentd-perf/internal/cache"
+)
+
+// One statement writes many entries, each if none of its guards is stale. A bump that commits while it runs is not seen
+// by it: what it then writes bears the old tokens, and no read answers that.
+const pgWrite = `WITH stale AS (
+		SELECT entry FROM unnest($4::int[], $5::bytea[], $6::bigint[]) AS guard (entry, generation, token)
+		LEFT JOIN fluentd_perf_tokens present USING (generation)
+		WHERE present.token IS DISTINCT FROM guard.token)
+	INSERT INTO fluentd_perf_entries (key, expires, value)
+	SELECT key, expires, value FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) WITH ORDINALITY AS candidate (key, expires, value, number)
+	WHERE number NOT IN (SELECT entry FROM stale)
+	ORDER BY key
+	ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, value = excluded.value`
+
+// Notes that tokens are in use. Rows that somebody else has locked are noted by somebody else, or the next time.
+const pgTouch = `UPDATE fluentd_perf_tokens SET used = $2 WHERE generation IN (
+	SELECT generation FROM fluentd_perf_tokens WHERE generation = ANY($1) AND used < $3 FOR UPDATE SKIP LOCKED)`
+
+// pgRound is the arguments of one pgWrite: entries with different keys, and their guards.
+type pgRound struct {
+	keys    [][]byte
+	expires []int64
+	values  [][]byte
+
+	entries     []int32 // the number of the entry, from 1
+	generations [][]byte
+	tokens      []int64
+}
+
+func (p *Postgres) add(r *pgRound, w *cache.Write) {
+	r.keys = append(r.keys, p.named(w.Key[:]))
+	r.expires = append(r.expires, w.Expires.UnixMilli())
+	r.values = append(r.values, p.codec.pack(w))
+	for i, g := range w.Guard.Generations {
+		r.entries = append(r.entries, int32(len(r.keys)))
+		r.generations = append(r.generations, p.named(g[:]))
+		r.tokens = append(r.tokens, int64(w.Guard.Tokens[i]))
+	}
+}
+
+// rounds puts writes into as few statements as may be. A statement takes a key once, so the second write of a key is for
+// the second one, which runs after it.
+func (p *Postgres) rounds(writes []cache.Write) []*pgRound {
+	var rounds []*pgRound
+	seen := make(map[cache.Key]int, len(writes))
+	for i := range writes {
+		w := &writes[i]
+		if !p.codec.storable(w) {
+			continue
+		}
+		n := seen[w.Key]
+		seen[w.Key]++
+		if n == len(rounds) {
+			rounds = append(rounds, new(pgRound))
+		}
+		p.add(rounds[n], w)
+	}
+	return rounds
+}
+
+// Write implements cache.Tier. All of it is one transaction.
+func (p *Postgres) Write(ctx context.Context, writes []cache.Write) error {
+	rounds := p.rounds(writes)
+	if len(rounds) == 0 {
+		return nil
+	}
+	return p.call(ctx, "write", func(ctx context.Context, conn *pgxpool.Conn) error {
+		batch, now := new(pgx.Batch), time.Now()
+		var used [][]byte
+		for _, r := range rounds {
+			batch.Queue(pgWrite, r.keys, r.expires, r.values, r.entries, r.generations, r.tokens)
+			used = append(used, r.generations...)
+		}
+		slices.SortFunc(used, bytes.Compare)
+		batch.Queue(pgTouch, slices.CompactFunc(used, bytes.Equal), now.Unix(), now.Add(-tokenTouch).Unix())
+		return conn.SendBatch(ctx, batch).Close()
+	})
+}

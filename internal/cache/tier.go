@@ -1,0 +1,88 @@
+package cache
+
+import (
+	"context"
+	"time"
+)
+
+// Key names an entry in every tier: a SHA-256 over length-prefixed parts, so that it tells nothing of what it names.
+type Key [32]byte
+
+// Generation names one of the things whose change makes entries old: a family of an upstream's methods, a uri, a
+// credential. It is a hash, too.
+type Generation [16]byte
+
+// Token is the present value of a Generation in one tier: a random number that a bump replaces, never 0. An entry is good
+// only while the tokens with which it was written still hold. Random, because a counter that a tier lost and began anew
+// could make an old entry good again.
+type Token uint64
+
+// MaxGuards is how many generations guard one entry at most.
+const MaxGuards = 4
+
+// Guard is what an entry depends on: generations, and the tokens that one tier had for them before the server was asked.
+// Both slices have the same length, 1 to MaxGuards.
+type Guard struct {
+	Generations []Generation
+	Tokens      []Token
+}
+
+// Lookup asks a tier for one key.
+type Lookup struct {
+	Key         Key
+	Generations []Generation // that guard the entry, in the order in which they were written
+}
+
+// Found is a tier's answer to one Lookup.
+type Found struct {
+	Value   []byte    // nil where there is no entry, or where its tokens do not hold. The caller may keep it and not change it
+	Expires time.Time // of Value
+	Tokens  []Token   // the present tokens of the Lookup's generations; those that did not exist have been made
+}
+
+// Write is one entry to store.
+type Write struct {
+	Key     Key
+	Value   []byte    // opaque to the tier; at most the configured size of an entry
+	Expires time.Time // absolute; the tier forgets the entry some time after, and does not answer with it from then on
+	Guard   Guard
+}
+
+// TierStats is what a tier holds.
+type TierStats struct {
+	Entries   int64 // -1 where it is not known
+	Bytes     int64 // -1 where it is not known
+	Evictions int64 // entries that went for want of room since the start; -1 where it is not known
+}
+
+// Tier keeps entries: memory, Redis, a database. It is safe for concurrent use. A tier never decides whether an entry may
+// be served; it answers truthfully what it has and which tokens hold.
+//
+// Errors mean that the tier could not do it, never that there is no entry. Every call ends soon after its context does,
+// also where the tier hangs.
+type Tier interface {
+	// Name is the tier's label in metrics: memory, redis or database.
+	Name() string
+	// Read answers lookups in one round trip, in their order. Tokens that are missing are made in the same trip, or in one
+	// more the first time.
+	Read(ctx context.Context, lookups []Lookup) ([]Found, error)
+	// Write stores entries in one round trip, each only if all its tokens hold at that moment; the others are left out
+	// without an error. A later write of a key replaces the earlier one.
+	Write(ctx context.Context, writes []Write) error
+	// Bump gives the generations new tokens, and tells the other daemons that share the tier. When it returns nil, no
+	// entry that was written under the old tokens is answered again by this tier, to anybody.
+	Bump(ctx context.Context, generations []Generation) error
+	// Delete removes entries; those that are not there are no error.
+	Delete(ctx context.Context, keys []Key) error
+	// Stats says what the tier holds. It may be slow and is never called on a request's way.
+	Stats(ctx context.Context) (TierStats, error)
+	// Close ends the tier. No call is under way and none comes after.
+	Close() error
+}
+
+// Listener is told by a shared tier of what other daemons bump. Its functions are called from the tier's own goroutine,
+// return soon and do not call the tier.
+type Listener struct {
+	Bumped func([]Generation) // by another daemon, or by this one: both come back
+	Lost   func()             // messages may have been missed: at every connection but a first one before which nothing was read
+}

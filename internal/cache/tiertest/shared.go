@@ -1,0 +1,225 @@
+package tiertest
+
+import (
+	"slices"
+	"sync"
+	"testing"
+
+	"fluentd-perf/internal/cache"
+)
+
+// RunShared runs the contract of tiers that several daemons share. open returns another daemon's tier on the same server
+// and in the same namespace each time; l hears what is bumped. RunShared closes what open returned.
+func RunShared(t *testing.T, open func(t *testing.T, l cache.Listener) cache.Tier) {
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, a, b *daemon)
+	}{
+		{"tokens are the same for all", sharedTokens},
+		{"entries of one are the other's", sharedEntries},
+		{"a bump holds for all at once", sharedBump},
+		{"a late write of the other is left out", sharedLateWrite},
+		{"a bump is heard", sharedHeard},
+		{"many bumps are heard", sharedHeardMany},
+		{"bumps of both at once", sharedStorm},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a, b := newDaemon(t, open), newDaemon(t, open)
+			test.run(t, a, b)
+			for _, d := range []*daemon{a, b} {
+				if lost := d.ears.losses(); lost != 0 {
+					t.Errorf("Lost was called %d times on a link that held", lost)
+				}
+			}
+		})
+	}
+}
+
+// daemon is one tier with what its listener heard.
+type daemon struct {
+	*world
+	ears *ears
+}
+
+func newDaemon(t *testing.T, open func(t *testing.T, l cache.Listener) cache.Tier) *daemon {
+	e := &ears{heard: map[cache.Generation]int{}}
+	return &daemon{world: begin(t, open(t, cache.Listener{Bumped: e.bumped, Lost: e.lose})), ears: e}
+}
+
+type ears struct {
+	mu    sync.Mutex // guards the following
+	heard map[cache.Generation]int
+	lost  int
+}
+
+func (e *ears) bumped(generations []cache.Generation) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, g := range generations {
+		e.heard[g]++
+	}
+}
+
+func (e *ears) lose() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lost++
+}
+
+func (e *ears) has(g cache.Generation) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.heard[g] > 0
+}
+
+func (e *ears) losses() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lost
+}
+
+// attend waits until all of them hear what d bumps.
+func (d *daemon) attend(all ...*daemon) {
+	for _, other := range all {
+		eventually(d.T, "the listener listens", func() bool {
+			g := newGeneration()
+			d.bump(g)
+			return other.ears.has(g)
+		})
+	}
+}
+
+func sharedTokens(t *testing.T, a, b *daemon) {
+	e := newEntry(cache.MaxGuards)
+	if x, y := a.readOne(e).Tokens, b.readOne(e).Tokens; !slices.Equal(x, y) {
+		t.Fatalf("tokens %v and %v", x, y)
+	}
+	// Both make the tokens of the same generations at once.
+	for range 20 {
+		e, answers, group := newEntry(cache.MaxGuards), [2][]cache.Token{}, sync.WaitGroup{}
+		for i, d := range []*daemon{a, b} {
+			group.Go(func() {
+				if found, err := d.tier.Read(d.ctx, []cache.Lookup{e.lookup()}); err != nil {
+					t.Error(err)
+				} else {
+					answers[i] = found[0].Tokens
+				}
+			})
+		}
+		group.Wait()
+		if !slices.Equal(answers[0], answers[1]) {
+			t.Fatalf("tokens made at once: %v and %v", answers[0], answers[1])
+		}
+	}
+}
+
+func sharedEntries(_ *testing.T, a, b *daemon) {
+	for _, value := range [][]byte{{}, []byte("from one"), make([]byte, 100_000)} {
+		e := newEntry(2)
+		a.store(e, value)
+		b.wantValue(e, value)
+		b.store(e, []byte("from the other"))
+		a.wantValue(e, []byte("from the other"))
+		if err := b.tier.Delete(b.ctx, []cache.Key{e.key}); err != nil {
+			b.Fatal(err)
+		}
+		a.wantValue(e, nil)
+	}
+}
+
+func sharedBump(t *testing.T, a, b *daemon) {
+	for i := range 20 {
+		e := newEntry(2)
+		a.store(e, []byte("old"))
+		b.wantValue(e, []byte("old"))
+		b.bump(e.generations[i%2])
+		a.wantValue(e, nil) // at once, not when the listener has heard of it
+		b.wantValue(e, nil)
+		if x, y := a.readOne(e).Tokens, b.readOne(e).Tokens; !slices.Equal(x, y) {
+			t.Fatalf("tokens after a bump: %v and %v", x, y)
+		}
+	}
+}
+
+func sharedLateWrite(_ *testing.T, a, b *daemon) {
+	e := newEntry(1)
+	old := a.readOne(e).Tokens
+	b.bump(e.generations[0])
+	a.write(e.with([]byte("late"), old))
+	a.wantValue(e, nil)
+	b.wantValue(e, nil)
+}
+
+func sharedHeard(t *testing.T, a, b *daemon) {
+	a.attend(a, b)
+	g, own := newGeneration(), newGeneration()
+	a.bump(g)
+	b.bump(own)
+	eventually(t, "both hear both bumps", func() bool {
+		return a.ears.has(g) && b.ears.has(g) && a.ears.has(own) && b.ears.has(own)
+	})
+}
+
+func sharedHeardMany(t *testing.T, a, b *daemon) {
+	a.attend(b)
+	generations := make([]cache.Generation, 1500)
+	for i := range generations {
+		generations[i] = newGeneration()
+	}
+	a.bump(generations...)
+	eventually(t, "every one of many generations is heard", func() bool {
+		return !slices.ContainsFunc(generations, func(g cache.Generation) bool { return !b.ears.has(g) })
+	})
+}
+
+// fills reads the tokens of all entries and makes their writes.
+func (d *daemon) fills(entries []entry) []cache.Write {
+	lookups := make([]cache.Lookup, len(entries))
+	for i, e := range entries {
+		lookups[i] = e.lookup()
+	}
+	found, err := d.tier.Read(d.ctx, lookups)
+	if err != nil {
+		d.Errorf("Read: %v", err)
+		return nil
+	}
+	writes := make([]cache.Write, len(entries))
+	for i, e := range entries {
+		writes[i] = e.with([]byte("x"), found[i].Tokens)
+	}
+	return writes
+}
+
+// sharedStorm has both bump and write the same things at once: no call may fail, and they agree in the end.
+func sharedStorm(t *testing.T, a, b *daemon) {
+	entries := make([]entry, 40)
+	for i := range entries {
+		entries[i] = newEntry(2)
+	}
+	var group sync.WaitGroup
+	for i, d := range []*daemon{a, b, a, b} {
+		group.Go(func() {
+			for round := range 15 {
+				var mine []entry
+				var generations []cache.Generation
+				for j := range entries {
+					e := entries[(j*(1+2*i)+round)%len(entries)] // each in an order of its own
+					mine = append(mine, e)
+					generations = append(generations, e.generations...)
+				}
+				writes := d.fills(mine)
+				if err := d.tier.Write(d.ctx, writes); err != nil {
+					t.Errorf("Write: %v", err)
+				}
+				if err := d.tier.Bump(d.ctx, generations); err != nil {
+					t.Errorf("Bump: %v", err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	for _, e := range entries {
+		a.store(e, []byte("calm"))
+		b.wantValue(e, []byte("calm"))
+	}
+}
