@@ -1,0 +1,325 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Back returns the half inside the flights: memory again, then the slow tiers, then next, which is the way to the server.
+func (u *Upstream) Back(next mcp.Caller) mcp.Caller { return &back{u, next} }
+
+type back struct {
+	*Upstream
+	next mcp.Caller
+}
+
+// Call answers one call. A Result that every caller of the flight may have is marked Shareable.
+func (b *back) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	p, ok := c.Notes.(*plan)
+	switch {
+	case !ok:
+		return b.next.Call(ctx, c)
+	case !p.keeps:
+		return b.relay(ctx, c, p.question)
+	}
+	q := &query{plan: p, call: c, header: c.Header}
+	b.gather(q) // before anything is read: what is found is no older
+	if e := b.look(q); e != nil {
+		b.metrics.count(tierMemory, outcomeHit)
+		return b.found(q, e, tierMemory), nil
+	}
+	b.metrics.count(tierMemory, outcomeMiss)
+	if b.storable(p.question) {
+		if e, tier := b.fromSlow(ctx, q); e != nil {
+			return b.found(q, e, tier), nil
+		}
+	}
+	if q.stale != nil {
+		return b.orStale(ctx, q)
+	}
+	return b.fetch(ctx, q)
+}
+
+// relay is a call whose answer is never kept, but may be shared by those who asked at the same time. A tools/call may change
+// things, once for all of them.
+func (b *back) relay(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result, error) {
+	changes := q.method == mcp.MethodToolsCall
+	if changes {
+		b.changed(q.asker)
+	}
+	res, err := b.ask(ctx, c, q.asker)
+	if changes && (err != nil || res.Events == nil || res.Checked) {
+		b.changed(q.asker)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.metrics.count(tierNone, outcomeBypass)
+	res.Shareable = whole(res) && complete(&res.Message, res.Body) || refusal(res)
+	addStatus(res, "fwd=bypass")
+	return res, nil
+}
+
+// query is a call on its way through the tiers.
+type query struct {
+	*plan
+	call       *mcp.Call
+	header     http.Header
+	credential *credential // made when a slow tier is used
+
+	// The tokens that guard what will be stored, as they were before the server was asked.
+	privateTokens, publicTokens []Token
+	slow                        []slowTokens
+
+	heard     bool   // a change of the list would have been heard since before the server was asked
+	stale     *entry // expired, but good for a server that fails
+	staleTier int
+	isThere   bool // some tier has a public entry
+}
+
+// slowTokens are those of one slow tier. They are nil where it was not read.
+type slowTokens struct{ private, public []Token }
+
+// look looks into memory again for a fresh entry: the flight before may have stored the answer. What is only good for a
+// failing server is noted.
+func (b *back) look(q *query) *entry {
+	now := time.Now()
+	e := new(entry)
+	found := b.inMemory(&q.pair, q.question, e, now)
+	q.isThere = b.store.memory.get(q.public.Key, q.public.Generations, now) != nil
+	if !found || !b.firstPage(q.question, now) || q.open && !e.public {
+		return nil
+	}
+	if !b.fresh(q.question, e, now) {
+		b.staleFor(q, e, tierMemory, now)
+		return nil
+	}
+	return e
+}
+
+// staleFor notes an entry that may stand in for a failing server. One that is not fresh before its time, since nobody would
+// have heard of a change, ends now.
+func (b *back) staleFor(q *query, e *entry, tier int, now time.Time) {
+	if ms := now.UnixMilli(); e.freshUntil > ms {
+		e.freshUntil = ms
+		e.staleUntil = min(e.staleUntil, ms+b.opts.staleFor(legacyTTL).Milliseconds())
+	}
+	if e.usable(now.UnixMilli()) && (q.stale == nil || e.storedAt > q.stale.storedAt) {
+		q.stale, q.staleTier = e, tier
+	}
+}
+
+func (b *back) gather(q *query) {
+	if q.onTools {
+		b.asked.begin(q.asker)
+	}
+	t := b.store.memory.tokens
+	q.privateTokens = t.read(q.private.Generations, make([]Token, 0, MaxGuards))
+	q.publicTokens = t.read(q.public.Generations, make([]Token, 0, MaxGuards))
+	q.slow = make([]slowTokens, len(b.store.slow))
+	q.heard = b.hears(q.question)
+}
+
+// holds reports whether nothing has made answers old since the tokens were gathered.
+func (b *back) holds(q *query, public bool) bool {
+	t := b.store.memory.tokens
+	if public {
+		return t.hold(q.public.Generations, q.publicTokens)
+	}
+	return t.hold(q.private.Generations, q.privateTokens)
+}
+
+// found is a whole answer from a tier, as the flight's call gets it.
+func (b *back) found(q *query, e *entry, tier int) *mcp.Result {
+	now := time.Now()
+	res := b.tierAnswer(q, e, e.remaining(now.UnixMilli()))
+	addStatus(res, hitStatus(e, now, tierNames[tier])[len("fluentd-perf; "):])
+	return res
+}
+
+func (b *back) tierAnswer(q *query, e *entry, ttlMs int64) *mcp.Result {
+	res := b.answer(q.call, e, ttlMs)
+	res.Checked = mcp.Scan(res.Body, &res.Message) == nil
+	res.Shareable = res.Checked && (e.public || !q.open)
+	return res
+}
+
+// fetch asks the server, and keeps the answer where it may.
+func (b *back) fetch(ctx context.Context, q *query) (*mcp.Result, error) {
+	res, err := b.ask(ctx, q.call, q.asker)
+	if err != nil {
+		return nil, err
+	}
+	if !failed(res, nil) && b.failing.Load() && b.failing.Swap(false) {
+		b.store.log.Info("the server answers again", "upstream", b.opts.Name)
+	}
+	if pageGone(q, res) {
+		b.bump(causeCursor, b.family(q.family))
+	}
+	stored := whole(res) && b.take(q, res)
+	if stored {
+		b.metrics.count(tierNone, outcomeStored)
+		addStatus(res, "fwd=miss; stored")
+		return res, nil
+	}
+	b.metrics.count(tierNone, outcomeUncacheable)
+	if refusal(res) {
+		res.Shareable = !q.open
+	}
+	addStatus(res, "fwd=miss")
+	return res, nil
+}
+
+// refusal reports whether a Result is an error of HTTP's: everybody who asked the same as the same asker gets it as well,
+// the more so where the server asks for mercy.
+func refusal(res *mcp.Result) bool {
+	return res.Status >= http.StatusBadRequest && res.Events == nil && res.Raw == nil && !encoded(res.Header)
+}
+
+// whole reports whether a Result is one whole answer of the server's that was checked.
+func whole(res *mcp.Result) bool {
+	return res.Checked && res.Status == http.StatusOK && res.Raw == nil && len(res.Body) > 0 &&
+		(res.Message.Kind == mcp.KindResult || res.Message.Kind == mcp.KindError) && !encoded(res.Header)
+}
+
+func encoded(h http.Header) bool {
+	for _, v := range h["Content-Encoding"] {
+		if v != "" && v != "identity" {
+			return true
+		}
+	}
+	return false
+}
+
+// take looks at a whole answer: whether it may be shared, and kept. It reports whether it was kept.
+func (b *back) take(q *query, res *mcp.Result) bool {
+	m := &res.Message
+	if !complete(m, res.Body) {
+		return false // input_required and the like belong to this caller alone
+	}
+	if m.Kind == mcp.KindError || m.Ambiguous || mayBeError(m.IsError.Of(res.Body)) {
+		res.Shareable = !q.open
+		return false
+	}
+	b.notice(res)
+	e := b.entryOf(q, res)
+	public := e != nil && e.public
+	res.Shareable = public || !q.open
+	if was := b.publics.set(q.public.Key, public); !public && (was || q.isThere || b.unseen(q)) {
+		b.store.withdraw(b.families[:], q.public.Key)
+	}
+	return e != nil && b.keep(q, e)
+}
+
+// unseen reports whether a slow tier that may hold a public entry could not be asked.
+func (b *back) unseen(q *query) bool {
+	return !q.legacy && q.method != mcp.MethodToolsCall && b.storable(q.question) &&
+		slices.ContainsFunc(q.slow, func(s slowTokens) bool { return s.public == nil })
+}
+
+// complete reports whether a result is whole (2026-07-28: resultType, absent is complete). An error is.
+func complete(m *mcp.Message, body []byte) bool {
+	return !m.ResultType.Present() || mcp.TextIs(m.ResultType.Of(body), "complete")
+}
+
+// mayBeError reports whether isError is there and anything but false.
+func mayBeError(token []byte) bool { return len(token) > 0 && string(token) != "false" }
+
+// pageGone reports whether the server refused a cursor: what is kept of the list's pages is of another list. The error may
+// come with a status of HTTP's own (2026-07-28, server/utilities/pagination; basic/transports/streamable-http).
+func pageGone(q *query, res *mcp.Result) bool {
+	m := res.Message
+	if q.first == nil || !res.Checked && (res.Status != http.StatusBadRequest || mcp.Scan(res.Body, &m) != nil) {
+		return false
+	}
+	return m.Kind == mcp.KindError && string(m.ErrorCode.Of(res.Body)) == "-32602"
+}
+
+// notice makes everything old when another server answers at the address.
+func (b *back) notice(res *mcp.Result) {
+	result := res.Message.Result.Of(res.Body)
+	meta, err := mcp.Member(result, "_meta")
+	if err != nil || !meta.Present() {
+		return
+	}
+	object := meta.Of(result)
+	info, err := mcp.Member(object, "io.modelcontextprotocol/serverInfo")
+	if err == nil && b.server[mcp.EraModern].changed(info.Of(object)) {
+		b.bump(causeServer, b.families[:]...)
+	}
+}
+
+// entryOf makes an entry of an answer, nil where there is nothing to keep it for.
+func (b *back) entryOf(q *query, res *mcp.Result) *entry {
+	m, now := &res.Message, time.Now()
+	if len(res.Body)+entryHead > b.store.maxEntry || !m.ID.Present() {
+		return nil
+	}
+	serverTTL := int64(-1)
+	if m.TTL.Present() {
+		serverTTL = ttlOf(m.TTL.Of(res.Body))
+	}
+	ttl := b.lifetime(q.question, q.heard, serverTTL)
+	if ttl <= 0 {
+		return nil
+	}
+	public := !q.legacy && q.method != mcp.MethodToolsCall && serverTTL > 0 && mcp.TextIs(m.CacheScope.Of(res.Body), "public")
+	fresh := ttl - jitter(ttl)
+	return &entry{
+		public: public, storedAt: now.UnixMilli(), freshUntil: now.Add(fresh).UnixMilli(),
+		staleUntil: now.Add(fresh + b.opts.staleFor(ttl)).UnixMilli(),
+		serverTTL:  serverTTL, id: m.ID, ttl: m.TTL, body: res.Body,
+	}
+}
+
+// limit cuts the life of an entry to what this upstream gives it: it may have been stored under another configuration.
+func (u *Upstream) limit(q *question, e *entry) {
+	ttl := u.lifetime(q, true, e.serverTTL)
+	e.freshUntil = min(e.freshUntil, e.storedAt+ttl.Milliseconds())
+	e.staleUntil = min(e.staleUntil, e.freshUntil+u.opts.staleFor(ttl).Milliseconds())
+}
+
+// ttlOf reads ttlMs: an integer, and 0 for anything else, a negative one included.
+func ttlOf(token []byte) int64 {
+	n, err := strconv.ParseInt(string(token), 10, 64)
+	if errors.Is(err, strconv.ErrRange) && n > 0 {
+		return int64(dayTTL / time.Millisecond)
+	}
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// legacyTTL is how long a legacy list is kept whose changes the daemon hears.
+const legacyTTL = time.Minute
+
+// lifetime is how long an answer is fresh: by the operator's word, else the legacy rule, else the server's word, which
+// min_ttl raises where it is one.
+func (u *Upstream) lifetime(q *question, heard bool, serverTTL int64) time.Duration {
+	var ttl time.Duration
+	switch {
+	case q.override:
+		ttl = q.ttl
+	case q.legacy && q.list && heard:
+		ttl = legacyTTL
+	case !q.legacy && serverTTL > 0:
+		ttl = max(time.Duration(min(serverTTL, int64(dayTTL/time.Millisecond)))*time.Millisecond, u.opts.MinTTL)
+	}
+	return min(ttl, u.opts.MaxTTL)
+}
+
+// jitter takes up to a twentieth off a long life, so that what was fetched together is not fetched together again.
+func jitter(ttl time.Duration) time.Duration {
+	if ttl < 10*time.Second {
+		return 0
+	}
+	return rand.N(ttl / 20)
+}

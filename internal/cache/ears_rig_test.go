@@ -1,0 +1,168 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// earRig is ears of one server, with what they said.
+type earRig struct {
+	*ears
+	tb     testing.TB
+	server *earServer
+	stop   context.CancelFunc // ends Life
+
+	mu    sync.Mutex // guards the following
+	heard []string
+	lost  []Partition
+}
+
+// earTest runs f on false time, then ends the daemon: everything has to end with it.
+func earTest(t *testing.T, server *earServer, f func(r *earRig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newEarRig(t, server, false)
+		defer r.stop() // a test that gives up, too, leaves nothing behind
+		f(r)
+		r.stop()
+		r.wait()
+		if n := r.listening(); n != 0 || server.open() != 0 {
+			t.Errorf("after the end %d streams stand and %d are open", n, server.open())
+		}
+	})
+}
+
+func newEarRig(tb testing.TB, server *earServer, off bool) *earRig {
+	r := &earRig{tb: tb, server: server}
+	server.start = time.Now()
+	life, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.ears = newEars(earsOptions{
+		Upstream: "docs", Next: server, Life: life, Off: off,
+		Heard: func(m *mcp.Message, data []byte) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			method, _ := mcp.Text(m.MethodName.Of(data))
+			uri, _ := mcp.Text(m.URI.Of(data))
+			r.heard = append(r.heard, strings.TrimSpace(method+" "+uri))
+		},
+		Lost: func(asker Partition) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if r.hears(asker) {
+				tb.Error("Lost was called while the partition still heard")
+			}
+			r.lost = append(r.lost, asker)
+		},
+	})
+	return r
+}
+
+// at goes on to that time, and waits until all is quiet.
+func (r *earRig) at(d time.Duration) {
+	r.tb.Helper()
+	rest := d - time.Since(r.server.start)
+	if rest < 0 {
+		r.tb.Fatalf("it is %v after %v already", -rest, d)
+	}
+	<-time.After(rest)
+	synctest.Wait()
+}
+
+// wantLog checks what the server was asked.
+func (r *earRig) wantLog(want string) {
+	r.tb.Helper()
+	synctest.Wait()
+	if got := r.server.log(); got != want {
+		r.tb.Fatalf("asked was\n\t%s, want\n\t%s", got, want)
+	}
+}
+
+func (r *earRig) wantStanding(want int) {
+	r.tb.Helper()
+	synctest.Wait()
+	if n := r.listening(); n != want || r.server.open() != want {
+		r.tb.Fatalf("%d streams stand and %d are open, want %d", n, r.server.open(), want)
+	}
+}
+
+func (r *earRig) wantHeard(want ...string) {
+	r.tb.Helper()
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Equal(r.heard, want) {
+		r.tb.Fatalf("heard %q, want %q", r.heard, want)
+	}
+}
+
+// wantLost checks how many streams were lost.
+func (r *earRig) wantLost(want ...Partition) {
+	r.tb.Helper()
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Equal(r.lost, want) {
+		r.tb.Fatalf("lost are %d streams, want %d", len(r.lost), len(want))
+	}
+}
+
+func earAsker(n int) Partition { return Partition{1, byte(n), byte(n >> 8)} }
+
+// earCall is an agent's modern call: of tools/list, or of resources/read if there is a uri.
+func earCall(uri string) *mcp.Call {
+	method, params := "tools/list", ""
+	if uri != "" {
+		method, params = "resources/read", fmt.Sprintf(`"uri":%q,`, uri)
+	}
+	body := `{"jsonrpc":"2.0","id":7,"method":"` + method + `","params":{` + params + `"_meta":{` +
+		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":null,` +
+		`"io.modelcontextprotocol/clientInfo": {"name":"a","version":"1"},` +
+		`"io.modelcontextprotocol/clientCapabilities": {"elicitation":{}}}}}`
+	c := &mcp.Call{
+		Upstream: "docs", Lane: mcp.LaneRequest, Era: mcp.EraModern, Version: mcp.Version20260728, Body: []byte(body),
+		Header: http.Header{
+			"Authorization": {"Bearer one"}, "X-Tenant": {"a", "b"}, "User-Agent": nil, "Accept-Encoding": {"identity"},
+			"Accept": {"text/event-stream, application/json"}, "Content-Type": {"application/json; charset=utf-8"},
+			"Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {method}, "Mcp-Name": {uri}, "Mcp-Param-Region": {"eu"},
+			"Mcp-Session-Id": {"s"}, "Last-Event-Id": {"9"}, "Traceparent": {"00-1"}, "Tracestate": {"x=1"}, "Baggage": {"y=2"},
+			"X-Request-Id": {"r1"}, "X-Correlation-Id": {"c1"}, "Idempotency-Key": {"i1"},
+		},
+		Start: time.Now(),
+	}
+	if err := mcp.Scan(c.Body, &c.Message); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// earLegacyCall is an agent's tools/list of 2025-06-18.
+func earLegacyCall() *mcp.Call {
+	c := &mcp.Call{
+		Upstream: "docs", Lane: mcp.LaneRequest, Version: mcp.Version20250618,
+		Body: []byte(`{"jsonrpc":"2.0","id":7,"method":"tools/list"}`),
+		Header: http.Header{
+			"Authorization": {"Bearer one"}, "Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"},
+			"Mcp-Protocol-Version": {"2025-06-18"}, "Last-Event-Id": {"9"}, "Traceparent": {"00-1"},
+		},
+		Start: time.Now(),
+	}
+	if err := mcp.Scan(c.Body, &c.Message); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+const (
+	toolsChanged = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"x"}}}`
+	acknowledged = `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{}}}`
+)

@@ -1,0 +1,417 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/mcp"
+)
+
+// pastAnswer is what the server said once. It travels in the answer itself.
+type pastAnswer struct {
+	thing  string
+	serial int64 // of all answers of the server, in their order
+	at     time.Time
+	ttl    time.Duration
+	public bool
+	who    string
+	daemon int // that asked
+}
+
+func (a *pastAnswer) says() string {
+	return fmt.Sprintf("%s;%d;%d;%d;%t;%s;%d", a.thing, a.serial, a.at.UnixMilli(), a.ttl.Milliseconds(), a.public, a.who, a.daemon)
+}
+
+func parsePast(says string) (a pastAnswer, err error) {
+	parts := strings.Split(says, ";")
+	if len(parts) != 7 {
+		return a, fmt.Errorf("not an answer of the server's: %q", says)
+	}
+	var at, ttl int64
+	a.thing, a.who = parts[0], parts[5]
+	_, err = fmt.Sscan(parts[1]+" "+parts[2]+" "+parts[3]+" "+parts[4]+" "+parts[6], &a.serial, &at, &ttl, &a.public, &a.daemon)
+	a.at, a.ttl = time.UnixMilli(at), time.Duration(ttl)*time.Millisecond
+	return a, err
+}
+
+// pastWorld is a server, daemons before it, and what has happened so far. Everything has a name by which it is made old: a
+// family, a uri, a credential, what a credential may have changed.
+type pastWorld struct {
+	tb      testing.TB
+	daemons []*pastDaemon
+	names   map[cache.Generation]string
+
+	mu       sync.Mutex // guards the following
+	serial   int64
+	random   *rand.Rand
+	things   map[string]*pastThing
+	failing  bool            // the server is in trouble
+	slow     time.Duration   // what it takes for an answer, at most
+	denied   map[string]bool // credentials that it refuses
+	tierOld  map[string]int64
+	bumping  map[*rigTier]int64 // the serial when a tier began to be told
+	messages []pastMessage
+	seen     map[string]int // where answers came from
+}
+
+type pastThing struct {
+	ttl    time.Duration
+	public bool
+}
+
+// pastDaemon is one daemon and what it has been told.
+type pastDaemon struct {
+	*rig
+	n     int
+	hears atomic.Bool // messages reach it
+	up    atomic.Bool // it knows that they do
+	tiers []*rigTier
+
+	// Guarded by pastWorld.mu.
+	old      map[string][]pastOld
+	refused  map[string]int64        // credentials, and a serial from before the server's 401, until it takes them again
+	accepted map[string]pastAccepted // credentials
+	failures int
+	asking   map[string]int // questions that the server has not answered
+	answered map[string]time.Time
+}
+
+// pastOld says that since at nothing may be given that the server said before serial.
+type pastOld struct {
+	serial int64
+	at     time.Time
+}
+
+// pastAccepted says when the server took a credential.
+type pastAccepted struct {
+	serial int64
+	at     time.Time
+}
+
+// pastMessage is on its way from a shared tier to the daemons.
+type pastMessage struct {
+	to          int
+	generations []cache.Generation
+	serials     map[string]int64
+}
+
+// pastFlood fills memory, with a few like it.
+var pastFlood = strings.Repeat("x", 60_000)
+
+const (
+	pastStale = 20 * time.Second
+	pastAfter = 2 * time.Second
+)
+
+var (
+	pastAskers = []string{"a", "b", "c"}
+	pastAsks   = []string{
+		"tools/list", "prompts/list", "resources/list", "resources/templates/list", "server/discover",
+		"resources/read x", "resources/read y", "resources/read z",
+	}
+)
+
+func familyOf(what string) string {
+	switch method, _, _ := strings.Cut(what, " "); method {
+	case "resources/templates/list":
+		return "family resources/list"
+	default:
+		return "family " + method
+	}
+}
+
+// guards are the names that make the answer to a question old.
+func guards(what, who string, public bool) []string {
+	names := []string{familyOf(what)}
+	method, uri, isRead := strings.Cut(what, " ")
+	if isRead {
+		names = append(names, "uri "+uri)
+	}
+	if !public {
+		names = append(names, "asker "+who)
+		if method == "resources/read" {
+			names = append(names, "writes "+who)
+		}
+	}
+	return names
+}
+
+func newPastWorld(tb testing.TB, seed uint64) *pastWorld {
+	w := &pastWorld{
+		tb: tb, names: make(map[cache.Generation]string), random: rand.New(rand.NewPCG(seed, 0)),
+		things: make(map[string]*pastThing), denied: make(map[string]bool), tierOld: make(map[string]int64),
+		bumping: make(map[*rigTier]int64), seen: make(map[string]int),
+	}
+	for _, what := range pastAsks {
+		w.things[what] = &pastThing{ttl: w.some(time.Second, 9*time.Second), public: w.random.IntN(2) == 0}
+	}
+	w.learn()
+	return w
+}
+
+// some is a time between two, in whole milliseconds.
+func (w *pastWorld) some(from, to time.Duration) time.Duration {
+	return (from + time.Duration(w.random.Int64N(int64(to-from)))).Truncate(time.Millisecond)
+}
+
+func (w *pastWorld) chance(percent int) bool { return w.random.IntN(100) < percent }
+
+// learn finds out how tiers are told of what: it asks everything once and looks at what guards it.
+func (w *pastWorld) learn() {
+	tier := newRigTier("redis", newRigDisk())
+	r := newRig(w.tb, rigOptions{tiers: []cache.SlowTier{slow(tier)}, upstream: w.options()})
+	defer r.close(time.Second)
+	for _, who := range pastAskers {
+		for _, what := range pastAsks {
+			r.ask(who, what)
+			read := tier.did("read")
+			private, public := guards(what, who, false), guards(what, who, true)
+			for i, g := range read[len(read)-1].generations {
+				if name := append(private, public...)[i]; w.names[g] != "" && w.names[g] != name {
+					w.tb.Fatalf("%s and %s have one generation", name, w.names[g])
+				} else {
+					w.names[g] = name
+				}
+			}
+		}
+	}
+}
+
+func (w *pastWorld) options() cache.UpstreamOptions {
+	return cache.UpstreamOptions{
+		StaleIfError: pastStale, StaleAfter: pastAfter, FlushOnCall: true,
+		TTL: map[string]time.Duration{"resources/read": 4 * time.Second},
+	}
+}
+
+func newPastDaemon(n int) *pastDaemon {
+	d := &pastDaemon{
+		n: n, old: make(map[string][]pastOld), refused: make(map[string]int64), accepted: make(map[string]pastAccepted),
+		asking: make(map[string]int), answered: make(map[string]time.Time),
+	}
+	d.hears.Store(true)
+	d.up.Store(true)
+	return d
+}
+
+// serve is the server, asked by one daemon.
+func (w *pastWorld) serve(ctx context.Context, d *pastDaemon, c *mcp.Call) (*mcp.Result, error) {
+	who, what := c.Header.Get("Authorization"), whatOf(c)
+	if who == "flood" {
+		return rigAnswer(c, 4000, "private", pastFlood), nil
+	}
+	w.mu.Lock()
+	d.asking[who+what]++
+	takes := time.Duration(0)
+	switch {
+	case w.slow > 0 && w.chance(10):
+		takes = w.some(pastAfter/2, 3*pastAfter)
+	case w.slow > 0:
+		takes = w.some(0, w.slow)
+	}
+	w.mu.Unlock()
+	select {
+	case <-time.After(takes):
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d.asking[who+what]--
+	d.answered[who+what] = time.Now()
+	switch {
+	case ctx.Err() != nil:
+		return nil, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Cause: context.Cause(ctx)}
+	case w.failing && w.chance(70):
+		d.failures++
+		return badGateway(c)
+	case w.denied[who]:
+		w.serial++
+		return unauthorized(c)
+	}
+	w.serial++
+	d.accepted[who] = pastAccepted{w.serial, time.Now()}
+	delete(d.refused, who)
+	if c.Method() == mcp.MethodToolsCall {
+		return rigAnswer(c, 0, "private", fmt.Sprint(w.serial)), nil
+	}
+	return w.answerLocked(d, c, who, what), nil
+}
+
+func whatOf(c *mcp.Call) string {
+	what := c.Method().String()
+	if uri, ok := mcp.Text(c.Message.URI.Of(c.Body)); ok {
+		what += " " + uri
+	}
+	return what
+}
+
+func (w *pastWorld) answerLocked(d *pastDaemon, c *mcp.Call, who, what string) *mcp.Result {
+	thing := w.things[what]
+	a := pastAnswer{thing: what, serial: w.serial, at: time.Now(), ttl: thing.ttl, public: thing.public, who: who, daemon: d.n}
+	scope := "private"
+	if a.public {
+		scope = "public"
+	}
+	return rigAnswer(c, thing.ttl.Milliseconds(), scope, a.says())
+}
+
+// noted notes that a daemon has been told of a 401 to a call that began after serial.
+func (w *pastWorld) noted(d *pastDaemon, who string, serial int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isOldLocked(d, "asker "+who, serial)
+	if d.accepted[who].serial <= serial {
+		d.refused[who] = serial
+	}
+}
+
+// isOld notes that a daemon has been told: from now on it gives nothing that the server said before serial.
+func (w *pastWorld) isOld(d *pastDaemon, name string, serial int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isOldLocked(d, name, serial)
+}
+
+func (w *pastWorld) isOldLocked(d *pastDaemon, name string, serial int64) {
+	if w.lastLocked(d, name, time.Now().Add(time.Hour)) < serial {
+		d.old[name] = append(d.old[name], pastOld{serial, time.Now()})
+	}
+}
+
+// lastLocked is the serial from before which nothing by that name may be given, by what was told before a time.
+func (w *pastWorld) lastLocked(d *pastDaemon, name string, before time.Time) (serial int64) {
+	for _, o := range d.old[name] {
+		if o.at.Before(before) {
+			serial = max(serial, o.serial)
+		}
+	}
+	return serial
+}
+
+// now is the serial of the server's last answer.
+func (w *pastWorld) now() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.serial
+}
+
+// tell is what happens when a tier that daemons share has been told.
+func (w *pastWorld) tell(from *rigTier, generations []cache.Generation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	serials := make(map[string]int64)
+	for _, g := range generations {
+		if name := w.names[g]; name != "" {
+			serials[name] = w.bumping[from]
+			w.tierOld[name] = max(w.tierOld[name], w.bumping[from])
+		}
+	}
+	for _, d := range w.daemons {
+		if d.hears.Load() {
+			w.messages = append(w.messages, pastMessage{d.n, generations, serials})
+		}
+	}
+}
+
+// deliver hands out some messages that are on their way, in any order.
+func (w *pastWorld) deliver(all bool) {
+	w.mu.Lock()
+	messages := w.messages
+	w.messages = nil
+	w.random.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+	if !all && len(messages) > 0 {
+		keep := w.random.IntN(len(messages))
+		messages, w.messages = messages[keep:], slices.Clone(messages[:keep])
+	}
+	w.mu.Unlock()
+	for _, m := range messages {
+		d := w.daemons[m.to]
+		if !d.hears.Load() {
+			continue // it is lost
+		}
+		d.store.Listener().Bumped(m.generations)
+		for name, serial := range m.serials {
+			w.isOld(d, name, serial)
+		}
+	}
+}
+
+// cut ends a daemon's link, which notices a while later.
+func (w *pastWorld) cut(d *pastDaemon, notices time.Duration) {
+	d.hears.Store(false)
+	<-time.After(notices)
+	d.up.Store(false)
+}
+
+// restore brings the link back: first messages come again, then what may have been missed is said, then all is well.
+func (w *pastWorld) restore(d *pastDaemon) {
+	w.mu.Lock()
+	w.messages = slices.DeleteFunc(w.messages, func(m pastMessage) bool { return m.to == d.n })
+	d.hears.Store(true)
+	known := maps.Clone(w.tierOld)
+	w.mu.Unlock()
+	d.store.Listener().Lost()
+	d.up.Store(true)
+	for name, serial := range known {
+		w.isOld(d, name, serial)
+	}
+}
+
+// start begins a run of a daemon.
+func (w *pastWorld) start(d *pastDaemon, state *cache.State, tiers ...cache.SlowTier) {
+	server := &rigServer{script: func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) { return w.serve(ctx, d, c) }}
+	d.rig = newRig(w.tb, rigOptions{state: state, server: server, tiers: tiers, upstream: w.options()})
+}
+
+// join begins a run of a daemon over a tier that it shares, and a file of its own. What the tier has been told meanwhile
+// holds for it.
+func (w *pastWorld) join(d *pastDaemon, state *cache.State, shared, file *rigDisk) {
+	d.tiers = []*rigTier{newRigTier("redis", shared), newRigTier("database", file)}
+	first := d.tiers[0]
+	first.wait = func(_ context.Context, op rigOp) {
+		if op.name == "bump" {
+			w.mu.Lock()
+			w.bumping[first] = w.serial
+			w.mu.Unlock()
+		}
+	}
+	first.bumped = func(generations []cache.Generation) { w.tell(first, generations) }
+	one := slow(rigLinked{first, &d.up})
+	one.Shared = true
+	w.start(d, state, one, slow(rigFile{d.tiers[1]}))
+	w.restore(d)
+}
+
+// kill ends a run as a signal does that nothing can be done against: what the tiers were owed is not known any more.
+func (w *pastWorld) kill(d *pastDaemon, dir string, state *cache.State) {
+	for _, tier := range d.tiers {
+		tier.set(func() { tier.fate = func(rigOp, int) rigFate { return rigFails } })
+	}
+	d.close(time.Second)
+	err := errors.Join(state.Close(), os.Remove(filepath.Join(dir, "cache-state.json")))
+	next, opened := cache.OpenState(dir, pastKey)
+	if err = errors.Join(err, opened); err == nil {
+		err = next.Close()
+	}
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(d.accepted)
+}
+
+// pastKey is the daemons' partition key.
+var pastKey = []byte("0123456789abcdef")

@@ -1,0 +1,245 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Front returns the half before the flights: it answers from memory what it may, and watches everything that passes for
+// what makes entries old. Calls go on to next.
+func (u *Upstream) Front(next mcp.Caller) mcp.Caller { return &front{u, next} }
+
+type front struct {
+	*Upstream
+	next mcp.Caller
+}
+
+// plan is what Front tells Back of a call.
+type plan struct {
+	*question
+	open bool // the flight is for every asker: what it brings is only to be shared if it is everybody's
+}
+
+// Call answers one call.
+func (f *front) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	asker := f.store.partition(c.Header)
+	f.ears.touched(asker)
+	q := f.ask(c, asker)
+	if q == nil {
+		return f.pass(ctx, c, asker)
+	}
+	if q.keeps {
+		now := time.Now()
+		var e entry
+		if f.inMemory(&q.pair, q, &e, now) && f.fresh(q, &e, now) && f.firstPage(q, now) {
+			return f.hit(c, q, &e, now), nil
+		}
+	}
+	return f.miss(ctx, c, q)
+}
+
+// inMemory reads what memory has for a question: the asker's own, or else everybody's, where the asker is one whom the
+// server has accepted lately. Expired entries are found, too, where there is no fresh one.
+func (u *Upstream) inMemory(p *pair, q *question, e *entry, now time.Time) bool {
+	own := u.remembered(&p.private, q, false, e, now)
+	if own && e.fresh(now.UnixMilli()) || q.legacy || q.method == mcp.MethodToolsCall {
+		return own // those are never public
+	}
+	var all entry
+	if !u.remembered(&p.public, q, true, &all, now) || !u.seen.known(q.asker, now) || own && !all.fresh(now.UnixMilli()) {
+		return own
+	}
+	*e = all
+	return true
+}
+
+// remembered reads one entry of memory. One that came from a tier that others share is not there while the link to them is
+// down.
+func (u *Upstream) remembered(l *Lookup, q *question, public bool, e *entry, now time.Time) bool {
+	v := u.store.memory.look(l, now)
+	if v == nil || e.decode(v) != nil || e.public != public || e.shared && !u.store.linked() {
+		return false
+	}
+	u.limit(q, e)
+	return true
+}
+
+// fresh reports whether an entry may be served: one that is kept because a change would be heard, only while it would be.
+func (u *Upstream) fresh(q *question, e *entry, now time.Time) bool {
+	return e.fresh(now.UnixMilli()) && (!q.legacy || q.override || u.hears(q))
+}
+
+// firstPage reports whether the page may be used: the first one always, a later one while the first is there and fresh.
+func (u *Upstream) firstPage(q *question, now time.Time) bool {
+	if q.first == nil {
+		return true
+	}
+	var e entry
+	return u.inMemory(q.first, q, &e, now) && u.fresh(q, &e, now)
+}
+
+// hit is the answer from memory: JSON, with this caller's id and the time that is left.
+func (f *front) hit(c *mcp.Call, q *question, e *entry, now time.Time) *mcp.Result {
+	f.metrics.count(tierMemory, outcomeHit)
+	q.hits.Add(1)
+	q.size.Store(int64(len(e.body)))
+	ttlMs := e.remaining(now.UnixMilli())
+	h := &hit{status: [1]string{hitStatus(e, now, tierNames[tierMemory])}}
+	res := &h.Result
+	if res.Body = e.answerInPlace(c.ID(), ttlMs); res.Body == nil {
+		f.answerInto(res, c, e, ttlMs)
+	}
+	res.Status, res.Checked = http.StatusOK, true
+	res.Message.Kind = mcp.KindResult
+	res.Header = http.Header{"Content-Type": jsonType, "Cache-Status": h.status[:]}
+	return res
+}
+
+// hit is an answer from memory in one piece.
+type hit struct {
+	mcp.Result
+	status [1]string // Cache-Status
+}
+
+// answerInPlace is appendAnswer into the entry's own body, which is a copy of memory's and dead after it. It is nil where
+// what comes in is longer than what goes out: flights' ids, which stand in most entries, are longer than agents'.
+func (e *entry) answerInPlace(id []byte, ttlMs int64) []byte {
+	var digits [20]byte
+	first, second := part{e.id, id}, part{e.ttl, strconv.AppendInt(digits[:0], ttlMs, 10)}
+	if !e.ttl.Present() {
+		second = part{mcp.Span{Start: e.id.End, End: e.id.End}, nil}
+	} else if e.ttl.Start < e.id.Start {
+		first, second = second, first
+	}
+	if first.grows() || second.grows() {
+		return nil
+	}
+	// What is between the two stays where it is, and the rest moves up to it.
+	end := int(second.at.Start) + len(second.with)
+	copy(e.body[second.at.Start:], second.with)
+	end += copy(e.body[end:], e.body[second.at.End:])
+	start := int(first.at.End) - len(first.with)
+	copy(e.body[start:], first.with)
+	gap := start - int(first.at.Start)
+	copy(e.body[gap:start], e.body[:first.at.Start])
+	return e.body[gap:end]
+}
+
+// part is what comes in the place of a span.
+type part struct {
+	at   mcp.Span
+	with []byte
+}
+
+func (p part) grows() bool { return uint32(len(p.with)) > p.at.End-p.at.Start }
+
+// statusHit is how the Cache-Status of an answer from a tier begins.
+const statusHit = "fluentd-perf; hit"
+
+// hitStatus is the Cache-Status (RFC 9211) of an answer from a tier: ttl is what is left of its freshness in seconds,
+// below 0 for a stale one.
+func hitStatus(e *entry, now time.Time, detail string) string {
+	b := append(append(make([]byte, 0, 64), statusHit...), "; ttl="...)
+	left := e.freshUntil - now.UnixMilli()
+	if left < 0 {
+		left -= 999 // away from 0: -0 would not say that it is stale
+	}
+	b = strconv.AppendInt(b, left/1000, 10)
+	b = append(append(b, "; detail="...), detail...)
+	return string(b)
+}
+
+var jsonType = []string{"application/json"}
+
+// answer is an entry as an answer to this call.
+func (u *Upstream) answer(c *mcp.Call, e *entry, ttlMs int64) *mcp.Result {
+	res := &mcp.Result{Status: http.StatusOK, Header: make(http.Header, 4)}
+	u.answerInto(res, c, e, ttlMs)
+	res.Header["Content-Type"] = jsonType
+	return res
+}
+
+// answerInto makes an entry's answer the body of res, in a buffer that res gives back.
+func (u *Upstream) answerInto(res *mcp.Result, c *mcp.Call, e *entry, ttlMs int64) {
+	id, buffers := c.ID(), u.store.buffers
+	body := e.appendAnswer(buffers.Get(len(e.body)+len(id)+20), id, ttlMs)
+	res.Body = body
+	if buffers != nil {
+		res.Release = func() { buffers.Put(body) }
+	}
+}
+
+// miss hands the call on to the flights.
+func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result, error) {
+	p := &plan{question: q}
+	p.open = q.keeps && !q.legacy && f.publics.has(q.public.Key) && f.seen.known(q.asker, time.Now())
+	out := *c
+	out.Notes = p
+	if q.shares {
+		out.Flight, out.Scope = f.flight(p)
+	}
+	res, err := f.next.Call(ctx, &out)
+	if err != nil {
+		return nil, err
+	}
+	if q.list && q.peer != nil && q.peer.changes[q.family] && isAsker(q.stream) && res.Status == http.StatusOK && !f.streams.has(q.stream) {
+		f.ears.legacy(c, q.asker)
+	}
+	if res.Collapsed {
+		f.metrics.count(tierNone, outcomeCollapsed)
+		if !strings.HasPrefix(first(res.Header["Cache-Status"]), statusHit) { // what the flight's call found in a tier is a hit for all
+			res.Header["Cache-Status"] = []string{"fluentd-perf; fwd=miss; collapsed"}
+		}
+	}
+	if res.Events != nil {
+		res.Events = f.watch(res.Events, watching{call: c, asker: q.asker, changes: q.method == mcp.MethodToolsCall && !q.keeps})
+	}
+	return res, nil
+}
+
+// flight is the key under which equal calls are one, while the same tokens hold: a call after an invalidation joins none
+// of before. It is the asker's own, until the question's last answer was everybody's.
+func (f *front) flight(p *plan) (mcp.FlightKey, mcp.Scope) {
+	l, scope := &p.private, f.scope(p.asker)
+	switch {
+	case p.open:
+		l, scope = &p.public, f.scope(Partition{})
+	case p.method == mcp.MethodToolsCall:
+		scope = mcp.Scope{} // no call fences those of its own kind
+	}
+	buf := append(make([]byte, 0, 96), l.Key[:]...)
+	for _, t := range f.store.memory.tokens.read(l.Generations, make([]Token, 0, MaxGuards)) {
+		buf = binary.BigEndian.AppendUint64(buf, uint64(t))
+	}
+	return sha256.Sum256(buf), scope
+}
+
+// addStatus appends this cache's member to the answer's Cache-Status.
+func addStatus(res *mcp.Result, what string) {
+	if res.Header == nil {
+		res.Header = make(http.Header, 1)
+	}
+	const name = "Cache-Status"
+	own := res.Header[name]
+	res.Header[name] = append(own[:len(own):len(own)], "fluentd-perf; "+what)
+}
+
+// judged notes from an answer of the server's own, to a call that was sent then, whether it takes the credential.
+func (u *Upstream) judged(c *mcp.Call, asker Partition, res *mcp.Result, sent time.Time) {
+	switch {
+	case c.Lane == mcp.LaneFetch: // documents for those who have no credential yet
+	case res.Status == http.StatusUnauthorized || res.Status == http.StatusForbidden:
+		u.seen.refused(asker, time.Now())
+		u.ears.refused(asker)
+		u.bump(causeRefused, u.asker(asker))
+	case res.Status < http.StatusMultipleChoices:
+		u.seen.accepted(asker, sent, time.Now())
+	}
+}

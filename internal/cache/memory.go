@@ -1,0 +1,192 @@
+package cache
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/bits"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/allegro/bigcache/v3"
+)
+
+// MemoryOptions size the memory tier.
+type MemoryOptions struct {
+	Size     int64 // bytes, at least 1 MiB; 0: 128 MiB
+	MaxEntry int64 // bytes; 0: 1 MiB, or a sixteenth of Size where that is less
+}
+
+// Memory is the tier in this process, on bigcache. It keeps times and tokens itself: bigcache's own life window is one for
+// all entries, and its Get hands out what has expired.
+type Memory struct {
+	ring     *bigcache.BigCache
+	tokens   *tokens
+	maxEntry int
+	evicted  atomic.Int64
+}
+
+const (
+	memoryHead = 8 + 1          // expiry, number of tokens
+	maxLife    = 49 * time.Hour // more than any entry lives: fresh for a day, stale for another
+)
+
+// NewMemory makes a Memory. The error says what cannot be about the sizes.
+func NewMemory(o MemoryOptions) (*Memory, error) {
+	if o.Size == 0 {
+		o.Size = 128 << 20
+	}
+	if o.Size < 1<<20 {
+		return nil, fmt.Errorf("cache: %d bytes of memory are less than 1 MiB", o.Size)
+	}
+	if o.MaxEntry == 0 {
+		o.MaxEntry = min(1<<20, o.Size/16)
+	}
+	if o.MaxEntry < 1 || o.MaxEntry > o.Size/8 {
+		return nil, errors.New("cache: an entry may take a byte at least, and an eighth of the memory at most")
+	}
+	m := &Memory{tokens: newTokens(), maxEntry: int(o.MaxEntry)}
+	seed := maphash.MakeSeed()
+	ring, err := bigcache.New(context.Background(), bigcache.Config{
+		Shards:           shardsFor(o),
+		LifeWindow:       maxLife,
+		CleanWindow:      time.Minute,
+		HardMaxCacheSize: int(o.Size >> 20),
+		// Only what is asked for: the defaults would take 300 MB at once.
+		MaxEntriesInWindow: 1024, MaxEntrySize: 256,
+		Hasher:             hasher{seed},
+		OnRemoveWithReason: m.removed,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	m.ring = ring
+	return m, nil
+}
+
+// shardsFor returns a power of two from 1 to 64 that leaves room for many of the largest entries in a shard: bigcache
+// throws out whatever is in the way of a new one.
+func shardsFor(o MemoryOptions) int {
+	fit := min(64, max(1, o.Size/(8*o.MaxEntry)))
+	return 1 << (bits.Len64(uint64(fit)) - 1)
+}
+
+// hasher is seeded, so that nobody can aim keys at one another.
+type hasher struct{ seed maphash.Seed }
+
+func (h hasher) Sum64(s string) uint64 { return maphash.String(h.seed, s) }
+
+func (m *Memory) removed(_ string, _ []byte, why bigcache.RemoveReason) {
+	if why == bigcache.NoSpace {
+		m.evicted.Add(1)
+	}
+}
+
+// Name returns "memory".
+func (m *Memory) Name() string { return "memory" }
+
+// get is look for a key and its generations.
+func (m *Memory) get(key Key, generations []Generation, now time.Time) []byte {
+	return m.look(&Lookup{Key: key, Generations: generations}, now)
+}
+
+// look returns a copy of the value under the lookup's key, if its tokens hold and it has not expired.
+func (m *Memory) look(l *Lookup, now time.Time) []byte {
+	value, _ := m.find(l, now)
+	return value
+}
+
+// find is look, with the time at which the value expires, in milliseconds.
+func (m *Memory) find(l *Lookup, now time.Time) (value []byte, expires int64) {
+	// bigcache compares the name and does not keep it, so that it may share the key's memory.
+	stored, err := m.ring.Get(unsafe.String(&l.Key[0], len(l.Key)))
+	if err != nil || len(stored) < memoryHead {
+		return nil, 0
+	}
+	n := int(stored[8])
+	expires = int64(binary.BigEndian.Uint64(stored))
+	if n != len(l.Generations) || len(stored) < memoryHead+8*n || now.UnixMilli() >= expires {
+		return nil, 0
+	}
+	var room [MaxGuards]Token
+	have := room[:0]
+	for i := range n {
+		have = append(have, Token(binary.BigEndian.Uint64(stored[memoryHead+8*i:])))
+	}
+	if !m.tokens.hold(l.Generations, have) {
+		return nil, 0
+	}
+	return stored[memoryHead+8*n:], expires
+}
+
+// Read answers lookups.
+func (m *Memory) Read(_ context.Context, lookups []Lookup) ([]Found, error) {
+	found := make([]Found, len(lookups))
+	now := time.Now()
+	for i, l := range lookups {
+		found[i].Tokens = m.tokens.read(l.Generations, make([]Token, 0, len(l.Generations)))
+		if v, expires := m.find(&l, now); v != nil {
+			found[i].Value, found[i].Expires = v, time.UnixMilli(expires)
+		}
+	}
+	return found, nil
+}
+
+// Write stores entries whose tokens hold; those over the size cap are left out.
+func (m *Memory) Write(_ context.Context, writes []Write) error {
+	for i := range writes {
+		if _, err := m.put(&writes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put stores one entry, and reports whether it did. The tokens' lock is held meanwhile, so that a bump comes before the
+// check or after the entry, which is then never served.
+func (m *Memory) put(w *Write) (bool, error) {
+	if len(w.Value) > m.maxEntry || len(w.Guard.Tokens) == 0 || len(w.Guard.Tokens) > MaxGuards {
+		return false, nil
+	}
+	buf := make([]byte, 0, memoryHead+8*len(w.Guard.Tokens)+len(w.Value))
+	buf = binary.BigEndian.AppendUint64(buf, uint64(w.Expires.UnixMilli()))
+	buf = append(buf, byte(len(w.Guard.Tokens)))
+	for _, t := range w.Guard.Tokens {
+		buf = binary.BigEndian.AppendUint64(buf, uint64(t))
+	}
+	buf = append(buf, w.Value...)
+	m.tokens.mu.RLock()
+	defer m.tokens.mu.RUnlock()
+	if !m.tokens.holdLocked(w.Guard.Generations, w.Guard.Tokens) {
+		return false, nil
+	}
+	err := m.ring.Set(string(w.Key[:]), buf)
+	return err == nil, err
+}
+
+// Bump replaces tokens.
+func (m *Memory) Bump(_ context.Context, generations []Generation) error {
+	m.tokens.bump(generations)
+	return nil
+}
+
+// Delete removes entries.
+func (m *Memory) Delete(_ context.Context, keys []Key) error {
+	for _, k := range keys {
+		if err := m.ring.Delete(string(k[:])); err != nil && !errors.Is(err, bigcache.ErrEntryNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stats says what memory holds, entries that are old but not yet thrown out included.
+func (m *Memory) Stats(context.Context) (TierStats, error) {
+	return TierStats{Entries: int64(m.ring.Len()), Bytes: int64(m.ring.Capacity()), Evictions: m.evicted.Load()}, nil
+}
+
+// Close frees the memory.
+func (m *Memory) Close() error { return m.ring.Close() }

@@ -1,0 +1,89 @@
+package cache
+
+import (
+	"log/slog"
+	"path"
+	"slices"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// UpstreamOptions say how the answers of one upstream are cached.
+type UpstreamOptions struct {
+	Name     string // the configured name: a label
+	Identity string // what makes it another server: endpoint and configured headers; nothing else, so that a changed timeout does not empty the cache
+
+	TTL   map[string]time.Duration // `cache.ttl` by method: the operator's word, in place of the server's
+	Tools map[string]time.Duration // `cache.tools` by pattern of the tool's name (path.Match): only these tools/call are cached
+
+	MinTTL time.Duration // raises a server's ttlMs that is above 0
+	MaxTTL time.Duration // lowers any; 0: 24 h, which is the most
+
+	StaleIfError         time.Duration // how long an expired answer may stand in for a failing server; 0: never
+	StaleAfter           time.Duration // how long a call waits where such an answer is at hand; 0: 2 s
+	StaleWhileRevalidate time.Duration // how long an expired answer is given while one call fetches another; 0: never
+
+	Listen        bool     // the daemon opens streams of its own on which the server says what has changed
+	CoalesceTools []string // `coalesce.tools`: patterns of tools whose equal calls share a flight
+	FlushOnCall   bool     // a tools/call outside Tools makes the credential's operator-TTL answers old
+}
+
+// dayTTL is the longest that anything is fresh.
+const dayTTL = 24 * time.Hour
+
+func (o *UpstreamOptions) complete() {
+	if o.MaxTTL <= 0 || o.MaxTTL > dayTTL {
+		o.MaxTTL = dayTTL
+	}
+	if o.StaleAfter <= 0 {
+		o.StaleAfter = 2 * time.Second
+	}
+}
+
+// staleFor returns how long after its time an answer that lives for ttl may be given at all.
+func (o *UpstreamOptions) staleFor(ttl time.Duration) time.Duration {
+	if ttl <= 0 {
+		return 0
+	}
+	return max(min(10*ttl, o.StaleIfError), o.StaleWhileRevalidate)
+}
+
+// toolTTL returns the operator's TTL for a tool's calls. The longest pattern that matches is the most particular one.
+func (o *UpstreamOptions) toolTTL(tool string) (time.Duration, bool) {
+	if ttl, ok := o.Tools[tool]; ok {
+		return ttl, true // its very name
+	}
+	best, found := "", false
+	for p := range o.Tools {
+		ok, err := path.Match(p, tool)
+		if err != nil || !ok || found && (len(p) < len(best) || len(p) == len(best) && p > best) {
+			continue
+		}
+		best, found = p, true
+	}
+	return o.Tools[best], found
+}
+
+// callsTools reports whether any tools/call concerns the cache or the flights.
+func (o *UpstreamOptions) callsTools() bool { return len(o.Tools) > 0 || len(o.CoalesceTools) > 0 }
+
+// keepsWrites reports whether a tools/call may make some kept answer old.
+func (o *UpstreamOptions) keepsWrites() bool {
+	_, reads := o.TTL[mcp.MethodResourcesRead.String()]
+	return o.FlushOnCall && (reads || len(o.Tools) > 0)
+}
+
+func (o *UpstreamOptions) coalesces(tool string) bool {
+	return slices.ContainsFunc(o.CoalesceTools, func(p string) bool {
+		ok, err := path.Match(p, tool)
+		return err == nil && ok
+	})
+}
+
+func logger(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}

@@ -1,0 +1,264 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// pass relays a call that is none of the cache's, and learns from it.
+func (f *front) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Result, error) {
+	w := watching{call: c, asker: asker}
+	w.changes = f.mayChange(c)
+	if w.changes {
+		f.changed(asker)
+	}
+	if c.Lane == mcp.LaneEnd {
+		f.ended(first(c.Header["Mcp-Session-Id"]))
+	}
+	if c.Lane == mcp.LaneStream && c.Era == mcp.EraLegacy && len(c.Header["Mcp-Session-Id"]) == 0 {
+		f.ears.refused(asker) // each message comes on one stream only, and the agent's own is the one for it
+	}
+	sent := time.Now()
+	res, err := f.next.Call(ctx, c)
+	if w.changes && (err != nil || res.Events == nil) {
+		f.changed(asker)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.judged(c, asker, res, sent)
+	if c.Lane == mcp.LaneRequest {
+		f.metrics.count(tierNone, outcomeBypass)
+		addStatus(res, "fwd=bypass")
+	}
+	if w.session = first(res.Header["Mcp-Session-Id"]); w.session == "" {
+		w.session = first(c.Header["Mcp-Session-Id"]) // an initialize within a session
+	}
+	switch {
+	case c.Era == mcp.EraLegacy && isArray(res.Body):
+		f.heardAll(res.Body)
+	case res.Checked && res.Message.Kind == mcp.KindResult:
+		f.initialized(&w, res.Message.Result.Of(res.Body))
+	case res.Events != nil:
+		res.Events = f.watch(res.Events, w)
+	}
+	return res, nil
+}
+
+// mayChange reports whether the call is a tools/call outside the operator's list, or an array that may hold one.
+func (u *Upstream) mayChange(c *mcp.Call) bool {
+	if c.Lane != mcp.LaneRequest || c.Method() != mcp.MethodToolsCall {
+		return c.Lane == mcp.LaneBatch
+	}
+	tool, ok := mcp.Text(c.Message.Name.Of(c.Body))
+	ttl, listed := u.opts.toolTTL(tool)
+	return !ok || c.Message.Ambiguous || !listed || ttl <= 0
+}
+
+// changed makes old what a tools/call of the asker may have changed, and lets nobody join what is in flight for it.
+func (u *Upstream) changed(asker Partition) {
+	u.fence(u.scope(asker))
+	u.fence(u.scope(Partition{}))
+	u.wrote(asker)
+}
+
+// wrote makes old what is kept by the operator's word and may be another after a tools/call.
+func (u *Upstream) wrote(asker Partition) {
+	if u.opts.keepsWrites() {
+		u.bumpWrites(asker)
+	}
+}
+
+// ended forgets a session.
+func (u *Upstream) ended(session string) {
+	if session != "" {
+		u.peers.settled(session, nil)
+		u.streams.mended(session)
+	}
+}
+
+// initialized learns what an initialize settled.
+func (u *Upstream) initialized(w *watching, result []byte) {
+	c := w.call
+	if c.Lane != mcp.LaneRequest || c.Era != mcp.EraLegacy || c.Method() != mcp.MethodInitialize {
+		return
+	}
+	info, err := mcp.Member(result, "serverInfo")
+	if err == nil && u.server[mcp.EraLegacy].changed(info.Of(result)) {
+		u.bump(causeServer, u.families[:]...)
+	}
+	own := newPeer(c.Message.Params.Of(c.Body), result)
+	if own == nil && w.session == "" {
+		return
+	}
+	name := w.session
+	if name == "" {
+		name = peerName("", own.version)
+	}
+	u.peers.settled(name, own)
+}
+
+// watching is what passes, and whose it is.
+type watching struct {
+	call    *mcp.Call
+	asker   Partition
+	session string // that an initialize made
+	changes bool   // a tools/call: its end makes answers old
+}
+
+// watch wraps a stream that passes: what makes entries old is applied before it is handed on.
+func (f *front) watch(events mcp.Events, w watching) mcp.Events {
+	own := &watched{Events: events, front: f, watching: w}
+	if c := w.call; c.Lane == mcp.LaneStream && c.Era == mcp.EraLegacy {
+		own.stream = streamName(first(c.Header["Mcp-Session-Id"]), w.asker)
+		if f.streams.opened(own.stream) {
+			f.missed(own.stream)
+		}
+		if isAsker(own.stream) {
+			f.ears.refused(w.asker) // the answer to a list may have opened one meanwhile
+		}
+	}
+	if d, ok := events.(mcp.Drainer); ok {
+		return &drained{watched: own, Drainer: d}
+	}
+	return own
+}
+
+// watched is a stream on its way to an agent.
+type watched struct {
+	mcp.Events
+	front *front
+	watching
+	stream string // "" where no changes are counted on
+	once   sync.Once
+}
+
+// drained is a watched stream that owes answers when the daemon stops.
+type drained struct {
+	*watched
+	mcp.Drainer
+}
+
+// Next returns the next event.
+func (w *watched) Next() (mcp.Event, error) {
+	ev, err := w.Events.Next()
+	if err != nil {
+		w.over()
+		return ev, err
+	}
+	if len(ev.Data) == 0 || len(ev.Name) > 0 && string(ev.Name) != "message" {
+		return ev, nil
+	}
+	m := ev.Message
+	if m.Kind == mcp.KindInvalid && mcp.Scan(ev.Data, &m) != nil {
+		return ev, nil // a GET stream is not checked, and what is no message is none of ours
+	}
+	w.front.heardIn(&m, ev.Data)
+	switch {
+	case ev.Answer && w.changes:
+		w.over()
+	case ev.Answer && m.Kind == mcp.KindResult:
+		w.front.initialized(&w.watching, m.Result.Of(ev.Data))
+	}
+	return ev, nil
+}
+
+// over is the end of the stream, or the answer of a tools/call.
+func (w *watched) over() {
+	w.once.Do(func() {
+		if w.changes {
+			w.front.changed(w.asker)
+		}
+		if w.stream != "" {
+			if w.front.streams.closed(w.stream) {
+				w.front.missed(w.stream)
+			}
+		}
+	})
+}
+
+// Close ends the stream.
+func (w *watched) Close() error {
+	w.over()
+	return w.Events.Close()
+}
+
+// heardIn applies a message that is a notification, or an array that may hold some.
+func (u *Upstream) heardIn(m *mcp.Message, data []byte) {
+	switch m.Kind {
+	case mcp.KindNotification:
+		u.heard(m, data)
+	case mcp.KindBatch:
+		u.heardAll(data)
+	}
+}
+
+func isArray(body []byte) bool {
+	text := bytes.TrimLeft(body, " \t\r\n")
+	return len(text) > 0 && text[0] == '['
+}
+
+// heardAll applies the notifications in an array of messages (2025-03-26, basic/transports).
+func (u *Upstream) heardAll(array []byte) {
+	var messages []json.RawMessage
+	if json.Unmarshal(array, &messages) != nil {
+		return
+	}
+	for _, one := range messages {
+		var m mcp.Message
+		if mcp.Scan(one, &m) == nil && m.Kind == mcp.KindNotification {
+			u.heard(&m, one)
+		}
+	}
+}
+
+// heard applies a notification of the server's (2026-07-28, server/utilities/caching, "Invalidation").
+func (u *Upstream) heard(m *mcp.Message, data []byte) {
+	name, ok := mcp.Text(m.MethodName.Of(data))
+	if !ok {
+		return
+	}
+	switch name {
+	case "notifications/tools/list_changed":
+		u.bump(causeNotification, u.family(FamilyTools))
+	case "notifications/prompts/list_changed":
+		u.bump(causeNotification, u.family(FamilyPrompts))
+	case "notifications/resources/list_changed":
+		u.bump(causeNotification, u.family(FamilyResources))
+	case "notifications/resources/updated":
+		u.updated(m, data)
+	}
+}
+
+// updated makes old what was read of a resource, and of those that it lies in where there are legacy agents: a legacy server
+// may name a part of what they want to hear of (2025-11-25, schema, ResourceUpdatedNotification). Where the uri does not lie
+// in the message in one way, everything read is old.
+func (u *Upstream) updated(m *mcp.Message, data []byte) {
+	var uri string
+	ok := m.URI.End-m.URI.Start <= maxParams // nothing is kept of a longer one
+	if ok {
+		uri, ok = mcp.Text(m.URI.Of(data))
+	}
+	if !ok || m.Ambiguous {
+		u.bump(causeNotification, u.family(FamilyRead))
+		return
+	}
+	old := append(make([]Generation, 0, maxAncestors+1), u.uri(uri))
+	for i := len(uri) - 1; i > 0 && len(old) < maxAncestors && u.peers.any(); i-- {
+		switch uri[i] {
+		case '/':
+			old = append(old, u.uri(uri[:i+1]), u.uri(uri[:i]))
+		case '?', '#':
+			old = append(old, u.uri(uri[:i]))
+		}
+	}
+	u.bump(causeNotification, old...)
+}
+
+// maxAncestors bounds the resources that an update makes old.
+const maxAncestors = 32

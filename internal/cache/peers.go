@@ -1,0 +1,169 @@
+package cache
+
+import (
+	"crypto/rand"
+	"sync"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// peer is what an `initialize` settled between an agent and a legacy server. It is not changed after it was made: another
+// initialize makes another one.
+type peer struct {
+	version      string
+	nonce        string            // another one for each: a server that gives an id out again has made another session
+	capabilities []byte            // of the client, canonical
+	changes      [familyCount]bool // the server declared listChanged for the family
+}
+
+// maxPeers bounds the sessions that are remembered. One that is forgotten is relayed and not cached.
+const maxPeers = 10_000
+
+// peers are the legacy sessions of one upstream, by peerName.
+type peers struct {
+	mu sync.RWMutex
+	by map[string]*peer
+}
+
+// newPeer reads what an answered initialize settled, or returns nil where that cannot be told. Params and result are raw
+// JSON. Names count as they are written: a server may take no other for them.
+func newPeer(params, result []byte) *peer {
+	version, ok := mcp.Text(memberOf(result, "protocolVersion"))
+	if !ok || !mcp.KnownVersion(version) {
+		return nil
+	}
+	at, err := mcp.Member(params, "capabilities")
+	if err != nil {
+		return nil
+	}
+	caps := []byte("{}")
+	if at.Present() {
+		if at.End-at.Start > maxParams {
+			return nil
+		}
+		if caps, err = canonicalObject(at.Of(params)); err != nil {
+			return nil
+		}
+	}
+	own := &peer{version: version, capabilities: caps, nonce: rand.Text()}
+	for f, name := range map[Family]string{FamilyTools: "tools", FamilyPrompts: "prompts", FamilyResources: "resources"} {
+		own.changes[f] = string(memberOf(result, "capabilities", name, "listChanged")) == "true"
+	}
+	return own
+}
+
+// memberOf returns the value that the names lead to, one inside the other, nil where there is none.
+func memberOf(object []byte, names ...string) []byte {
+	for _, name := range names {
+		at, err := mcp.Member(object, name)
+		if err != nil || !at.Present() {
+			return nil
+		}
+		object = at.Of(object)
+	}
+	return object
+}
+
+// settled notes what an initialize settled; nil makes the session one of which nothing is known.
+func (p *peers) settled(session string, own *peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if own == nil {
+		delete(p.by, session)
+		return
+	}
+	if _, ok := p.by[session]; !ok && len(p.by) >= maxPeers {
+		for some := range p.by {
+			delete(p.by, some)
+			break
+		}
+	}
+	p.by[session] = own
+}
+
+// any reports whether an initialize was seen at all.
+func (p *peers) any() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return len(p.by) > 0
+}
+
+// get returns what is known of a session, nil for nothing.
+func (p *peers) get(session string) *peer {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.by[session]
+}
+
+// streams are the streams of agents on which the changes of a legacy server come, by whose they are. Their number is bounded
+// where they are opened.
+//
+// What is kept because of a stream is not fresh while none stands, though it is still good for a server that fails; when one
+// stands again it is old.
+type streams struct {
+	mu     sync.RWMutex
+	open   map[string]int
+	broken map[string]bool // changes may have been missed since one stood
+}
+
+// opened notes a stream, and reports whether changes may have been missed before it.
+func (s *streams) opened(whose string) (missed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[whose]++
+	missed = s.broken[whose]
+	delete(s.broken, whose)
+	return missed
+}
+
+// closed notes the end of a stream, and reports whether another one stands, so that changes may be missed unnoticed.
+func (s *streams) closed(whose string) (missed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[whose]--; s.open[whose] > 0 {
+		return true
+	}
+	delete(s.open, whose)
+	s.brokeLocked(whose)
+	return false
+}
+
+// broke notes the end of a stream of the daemon's own.
+func (s *streams) broke(whose string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.brokeLocked(whose)
+}
+
+// brokeLocked forgets some other where there are too many. What was kept because of that one has to be old by then: it lives
+// a minute.
+func (s *streams) brokeLocked(whose string) {
+	for some := range s.broken {
+		if len(s.broken) < maxPeers {
+			break
+		}
+		delete(s.broken, some)
+	}
+	s.broken[whose] = true
+}
+
+// mended reports, once, whether changes may have been missed before the stream that stands now.
+func (s *streams) mended(whose string) bool {
+	s.mu.RLock()
+	broken := s.broken[whose]
+	s.mu.RUnlock()
+	if !broken {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	broken = s.broken[whose]
+	delete(s.broken, whose)
+	return broken
+}
+
+func (s *streams) has(whose string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.open[whose] > 0
+}

@@ -1,0 +1,361 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// pair names the two entries that may answer a question: the asker's own, and everybody's.
+type pair struct {
+	private, public Lookup
+}
+
+// question is what a request asks, apart from who sends it now and under which id: the same bytes asked again by the same
+// asker are the same question. It is not changed after it was made, but for its counters.
+type question struct {
+	method  mcp.Method
+	family  Family
+	legacy  bool
+	asker   Partition
+	peer    *peer // of a legacy one: with another, it is another question
+	list    bool
+	session bool // it is of a session that only this daemon knows: kept in memory alone
+	onTools bool // a tools/call makes the asker's answers to it old
+
+	keeps    bool          // an answer may be kept
+	shares   bool          // equal calls in flight may be one
+	override bool          // ttl is the operator's
+	ttl      time.Duration // where override
+	stream   string        // legacy lists: on whose streams a change would come
+
+	pair
+	first *pair // of the list's first page, where this is a later one
+
+	hits atomic.Uint64 // answered from memory
+	size atomic.Int64  // of the answer, in bytes
+}
+
+// storable reports whether an answer could be kept at all at this moment.
+func (u *Upstream) storable(q *question) bool {
+	switch {
+	case !q.keeps:
+		return false
+	case q.override:
+		return q.ttl > 0
+	case q.legacy:
+		return u.hears(q)
+	}
+	return true
+}
+
+// hears reports whether a change of a legacy list would come to the daemon's ears.
+func (u *Upstream) hears(q *question) bool {
+	if !q.list || q.peer == nil || !q.peer.changes[q.family] {
+		return false
+	}
+	if !u.streams.has(q.stream) && (!isAsker(q.stream) || !u.ears.hears(q.asker)) {
+		return false
+	}
+	if u.streams.mended(q.stream) { // the end of the daemon's own may be noted when an agent's stands already
+		u.missed(q.stream)
+		return false // what was read so far is from before
+	}
+	return true
+}
+
+// familyOf returns what makes the method's answers old.
+func familyOf(m mcp.Method) Family {
+	switch m {
+	case mcp.MethodToolsList:
+		return FamilyTools
+	case mcp.MethodPromptsList:
+		return FamilyPrompts
+	case mcp.MethodResourcesList, mcp.MethodResourcesTemplatesList:
+		return FamilyResources
+	case mcp.MethodResourcesRead:
+		return FamilyRead
+	case mcp.MethodServerDiscover:
+		return FamilyDiscover
+	case mcp.MethodToolsCall:
+		return FamilyCalls
+	}
+	return FamilyOther
+}
+
+// mayCache reports whether the protocol lets the method's answers be kept (2026-07-28, server/utilities/caching).
+func mayCache(m mcp.Method) bool {
+	return m == mcp.MethodServerDiscover || m == mcp.MethodResourcesRead || isList(m)
+}
+
+func isList(m mcp.Method) bool {
+	switch m {
+	case mcp.MethodToolsList, mcp.MethodPromptsList, mcp.MethodResourcesList, mcp.MethodResourcesTemplatesList:
+		return true
+	}
+	return false
+}
+
+// mayShare reports whether equal calls of the method in flight may be one call.
+func mayShare(m mcp.Method) bool {
+	return mayCache(m) || m == mcp.MethodPromptsGet || m == mcp.MethodCompletionComplete
+}
+
+// plain reports whether a request is a whole question by itself: nothing in it belongs to this one request alone
+// (2026-07-28, SEP-2322 and SEP-2549), and nothing in it reads in two ways. An id is not null (basic/index, "Requests").
+func plain(c *mcp.Call) bool {
+	m := &c.Message
+	return c.Lane == mcp.LaneRequest && m.Kind == mcp.KindRequest && !c.Mismatch && !m.Ambiguous &&
+		!m.InputResponses.Present() && !m.RequestState.Present() && !m.Task.Present() &&
+		!m.ProgressToken.Present() && !m.LogLevel.Present() && string(c.ID()) != "null" &&
+		len(c.Header["Mcp-Session-Id"]) <= 1 && len(c.Header["Mcp-Protocol-Version"]) <= 1 &&
+		takesJSON(c.Header["Accept"])
+}
+
+// takesJSON reports whether an answer may be JSON: clients of MCP must take it, but a hit is not to teach others.
+func takesJSON(accept []string) bool {
+	for _, v := range accept {
+		if strings.Contains(v, "application/json") || strings.Contains(v, "*/*") {
+			return true
+		}
+	}
+	return len(accept) == 0
+}
+
+// ask returns what a call asks, nil for one that goes upstream untouched: past cache and flights.
+func (u *Upstream) ask(c *mcp.Call, asker Partition) *question {
+	m := c.Method()
+	if !mayShare(m) && (m != mcp.MethodToolsCall || !u.opts.callsTools()) || !plain(c) {
+		return nil
+	}
+	if c.Message.Params.End-c.Message.Params.Start > maxParams {
+		return nil
+	}
+	var own *peer
+	session := ""
+	if c.Era == mcp.EraLegacy {
+		session = first(c.Header["Mcp-Session-Id"])
+		if own = u.peers.get(peerName(session, c.Version)); own == nil {
+			return nil
+		}
+	}
+	raw := u.rawKey(c, asker, session)
+	if q := u.questions.get(raw); q != nil && q.peer == own {
+		return q
+	}
+	q := u.newQuestion(c, asker, session, own)
+	if q != nil {
+		u.questions.put(raw, q)
+	}
+	return q
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// rawKey is a hash over all that a question depends on, as it was sent.
+func (u *Upstream) rawKey(c *mcp.Call, asker Partition, session string) [32]byte {
+	params := c.Message.Params.Of(c.Body)
+	buf := u.store.buffers.Get(len(params) + len(session) + 128)
+	buf = append(buf, byte(c.Era), byte(c.Message.Method))
+	buf = append(buf, asker[:]...)
+	buf = appendPart(buf, c.Version)
+	buf = appendPart(buf, session)
+	buf = append(buf, params...)
+	sum := sha256.Sum256(buf)
+	u.store.buffers.Put(buf)
+	return sum
+}
+
+// newQuestion reads a call. It is nil where the params are not what the method asks for, as far as the key depends on
+// them.
+func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own *peer) *question {
+	if !wellFormed(c) {
+		return nil
+	}
+	q := &question{
+		method: c.Method(), family: familyOf(c.Method()), legacy: c.Era == mcp.EraLegacy, asker: asker, peer: own,
+		list: isList(c.Method()),
+	}
+	if !u.rules(q, c) {
+		return nil
+	}
+	s, ok := u.scopeOf(c, asker, session, own)
+	if !ok {
+		return nil
+	}
+	params, err := canonical(c.Message.Params.Of(c.Body))
+	if err != nil {
+		return nil
+	}
+	q.stream, q.session = streamName(session, asker), session != ""
+	u.name(q, s, params, c)
+	return q
+}
+
+// rules settles whether answers may be kept, for how long if the operator says so, and whether calls may share a flight. It
+// returns false where they may do neither.
+func (u *Upstream) rules(q *question, c *mcp.Call) bool {
+	if q.method != mcp.MethodToolsCall {
+		q.ttl, q.override = u.opts.TTL[q.method.String()]
+		q.keeps, q.shares = mayCache(q.method), true
+		q.onTools = q.override && q.method == mcp.MethodResourcesRead
+		return true
+	}
+	tool, ok := mcp.Text(c.Message.Name.Of(c.Body))
+	if !ok {
+		return false
+	}
+	q.ttl, q.override = u.opts.toolTTL(tool)
+	q.keeps, q.shares = q.override && q.ttl > 0, u.opts.coalesces(tool)
+	q.onTools = q.keeps
+	return q.keeps || q.shares
+}
+
+// scopeOf settles version and capabilities of a call; false where they are not settled.
+func (u *Upstream) scopeOf(c *mcp.Call, asker Partition, session string, own *peer) (scope, bool) {
+	s := scope{upstream: u.opts.Identity, version: c.Version, partition: asker}
+	if c.Era == mcp.EraLegacy {
+		if s.version == "" {
+			s.version = mcp.Version20250326 // the header came later (2025-06-18)
+		}
+		if session != "" {
+			s.capabilities, s.session = own.capabilities, session+own.nonce
+		}
+		return s, s.version == own.version
+	}
+	if c.Version != mcp.Version20260728 { // a newer one is nobody's to share
+		return s, false
+	}
+	var err error
+	s.capabilities, err = canonicalObject(c.Message.ClientCapabilities.Of(c.Body))
+	return s, err == nil
+}
+
+// wellFormed reports whether the params are what the method asks for, as far as the key depends on them.
+func wellFormed(c *mcp.Call) bool {
+	m, b := &c.Message, c.Body
+	if p := m.Params.Of(b); p != nil && p[0] != '{' {
+		return false
+	}
+	switch m.Method {
+	case mcp.MethodResourcesRead:
+		return isText(m.URI.Of(b))
+	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
+		return isText(m.Name.Of(b))
+	}
+	return !m.Cursor.Present() || isText(m.Cursor.Of(b))
+}
+
+func isText(token []byte) bool { return len(token) > 0 && token[0] == '"' }
+
+// name gives the question its keys, and what guards them.
+func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
+	public := append(make([]Generation, 0, 2), u.family(q.family))
+	if q.method == mcp.MethodResourcesRead {
+		if uri, ok := mcp.Text(c.Message.URI.Of(c.Body)); ok {
+			public = append(public, u.uri(uri))
+		}
+	}
+	private := append(append(make([]Generation, 0, MaxGuards), public...), u.asker(q.asker))
+	if q.onTools {
+		private = append(private, u.writes(q.asker))
+	}
+	if q.legacy && q.list && !q.override {
+		private = append(private, u.streamOf(q.stream))
+	}
+	q.pair = pairOf(s, q.method, params, private, public)
+	if q.list && c.Message.Cursor.Present() {
+		if params, err := withoutCursor(params); err == nil {
+			one := pairOf(s, q.method, params, private, public)
+			q.first = &one
+		}
+	}
+}
+
+func pairOf(s scope, m mcp.Method, params []byte, private, public []Generation) pair {
+	var p pair
+	buf := make([]byte, 0, 512)
+	p.private.Key, buf = keyOf(buf, &s, m, params)
+	s.partition = Partition{}
+	p.public.Key, _ = keyOf(buf, &s, m, params)
+	p.private.Generations, p.public.Generations = private, public
+	return p
+}
+
+// peerName is under what an initialize is remembered: the session it made, or the version it settled where the server
+// mints no sessions. A header's value holds no line feed.
+func peerName(session, version string) string {
+	if session != "" {
+		return session
+	}
+	if version == "" {
+		version = mcp.Version20250326
+	}
+	return "\n" + version
+}
+
+// streamName is by what the streams are told apart on which a legacy server says what has changed: the session, or the
+// asker where there is none.
+func streamName(session string, asker Partition) string {
+	if session != "" {
+		return session
+	}
+	return "\n" + string(asker[:])
+}
+
+func isAsker(stream string) bool { return stream != "" && stream[0] == '\n' }
+
+// maxQuestions bounds the questions that are remembered. One that is forgotten is read anew, which costs a canonical form.
+const maxQuestions = 1 << 14
+
+// questions are those asked lately, by the bytes that asked them.
+type questions struct {
+	shards [16]struct {
+		mu sync.RWMutex
+		by map[[32]byte]*question
+	}
+}
+
+func (q *questions) get(raw [32]byte) *question {
+	s := &q.shards[raw[0]%16]
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.by[raw]
+}
+
+func (q *questions) put(raw [32]byte, one *question) {
+	s := &q.shards[raw[0]%16]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = make(map[[32]byte]*question)
+	}
+	for some := range s.by {
+		if len(s.by) < maxQuestions/16 {
+			break
+		}
+		delete(s.by, some)
+	}
+	s.by[raw] = one
+}
+
+// each calls f for every question that is remembered.
+func (q *questions) each(f func(*question)) {
+	for i := range q.shards {
+		s := &q.shards[i]
+		s.mu.RLock()
+		for _, one := range s.by {
+			f(one)
+		}
+		s.mu.RUnlock()
+	}
+}

@@ -1,0 +1,277 @@
+package cache_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/mcp"
+)
+
+// TestToolPatterns holds which tools' answers are kept, and that the longest pattern that matches says for how long.
+func TestToolPatterns(t *testing.T) {
+	o := cache.UpstreamOptions{Tools: map[string]time.Duration{
+		"*": time.Second, "get_*": 2 * time.Second, "get_now": 0, "get_now_?": 3 * time.Second, "get_[ab]": 4 * time.Second,
+		"a/*": 5 * time.Second, "[": time.Hour, `x\*`: 6 * time.Second, "Tt": 7 * time.Second, "tt": 8 * time.Second,
+	}}
+	for tool, life := range map[string]time.Duration{
+		"x": time.Second, "get_x": 2 * time.Second, "get_now": 0, "get_now_1": 3 * time.Second, "get_a": 4 * time.Second,
+		"get_c": 2 * time.Second, "a/b": 5 * time.Second, "a/b/c": 0, "b/c": 0, "x*": 6 * time.Second, "Tt": 7 * time.Second,
+		"tt": 8 * time.Second, "": time.Second, "\U0001f600": time.Second,
+	} {
+		rulesTest(t, o, func(r *rulesRig) {
+			r.says(`"ttlMs":9000,"content":[]`)
+			r.rulesLives(tool, rulesTool(tool), life)
+			r.after(10 * time.Second)
+			r.initialize("s", "{}", "{}")
+			r.rulesLives("legacy "+tool, rulesLegacy("tools/call").with(rulesTool(tool).params).in("s"), life)
+		})
+	}
+	rulesTest(t, cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/call": time.Hour}}, func(r *rulesRig) {
+		r.rulesLives("no patterns", rulesTool("x"), 0)
+	})
+}
+
+// TestToolQuestions holds that arguments, names as they are spelled, and askers make other questions.
+func TestToolQuestions(t *testing.T) {
+	rulesTest(t, rulesAll(), func(r *rulesRig) {
+		r.says(rulesPublic)
+		a := rulesTool("t").with(`"name":"t","arguments":{"a":1,"b":[1,2]}`)
+		first := r.asks("first", a)
+		r.hits("the same in other words", first.n, a.with(` "arguments":{"b":[1, 2],"\u0061":1} , "n\u0061me":"\u0074"`))
+		for _, b := range []rulesAsk{
+			a.by("b"), a.with(`"name":"t"`), a.with(`"name":"t","arguments":{}`), a.with(`"name":"t","arguments":null`),
+			a.with(`"name":"t","arguments":{"a":1,"b":[2,1]}`), a.with(`"name":"t","arguments":{"a":1.0,"b":[1,2]}`),
+			a.with(`"name":"T","arguments":{"a":1,"b":[1,2]}`), a.with(`"name":"t","Arguments":{"a":1,"b":[1,2]}`),
+			a.with(`"name":"t","arguments":{"a":"1","b":[1,2]}`), a.can(`{"roots":{}}`),
+		} {
+			r.hits(b.bytes(), r.asks(b.bytes(), b).n, b)
+		}
+	})
+}
+
+// TestToolsFly holds that keeping answers and sharing calls under way are two things (DESIGN, section 4).
+func TestToolsFly(t *testing.T) {
+	o := cache.UpstreamOptions{
+		Tools:         map[string]time.Duration{"get_*": time.Second, "get_not": 0, "get_both": time.Second},
+		CoalesceTools: []string{"join_*", "get_both"},
+	}
+	for tool, want := range map[string]struct {
+		flies  bool
+		status string
+	}{
+		"get_x": {false, "fwd=miss; stored"}, "get_both": {true, "fwd=miss; stored"}, "join_x": {true, "fwd=bypass"},
+		"get_not": {false, "fwd=bypass"}, "x": {false, "fwd=bypass"},
+	} {
+		rulesTest(t, o, func(r *rulesRig) {
+			p := r.asks(tool, rulesTool(tool))
+			if flies := r.passed.Flight != (mcp.FlightKey{}); flies != want.flies || p.status() != want.status {
+				t.Errorf("%s flies: %v, %s", tool, flies, p.status())
+			}
+			if r.passed.Scope != (mcp.Scope{}) {
+				t.Errorf("%s fences those who call the same", tool)
+			}
+		})
+	}
+}
+
+// rulesWrites are the ways in which something may be changed by an agent.
+var rulesWrites = map[string]func(r *rulesRig, bearer string){
+	"a tool": func(r *rulesRig, bearer string) { r.ask(rulesTool("write").by(bearer)) },
+	"a tool that answers on a stream": func(r *rulesRig, bearer string) {
+		r.stream(rulesProgress, rulesTool("write").by(bearer))
+	},
+	"a tool that fails": func(r *rulesRig, bearer string) {
+		r.script(func(int, *mcp.Call) (*mcp.Result, error) {
+			return nil, &mcp.Failure{Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown}
+		})
+		_, err := r.door.Call(r.Context(), rulesTool("write").by(bearer).call(r))
+		if f := new(mcp.Failure); !errors.As(err, &f) || f.Reason != mcp.ReasonBrokeOff {
+			r.Errorf("the failure is %v", err)
+		}
+		r.says("")
+	},
+	"a listed tool of 0 s": func(r *rulesRig, bearer string) { r.ask(rulesTool("get_not").by(bearer)) },
+	"a joined tool":        func(r *rulesRig, bearer string) { r.ask(rulesTool("join_x").by(bearer)) },
+	"a joined tool on a stream": func(r *rulesRig, bearer string) {
+		r.stream(rulesProgress, rulesTool("join_x").by(bearer))
+	},
+	"an odd tool": func(r *rulesRig, bearer string) { r.ask(rulesTool("t").with(`"name":["t"]`).by(bearer)) },
+	"a tool, legacy": func(r *rulesRig, bearer string) {
+		r.ask(rulesLegacy("tools/call").with(`"name":"write"`).in("unknown").by(bearer))
+	},
+	"an array": func(r *rulesRig, bearer string) {
+		r.ask(rulesLegacy("").on(mcp.LaneBatch).saying(`[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"write"}}]`).by(bearer))
+	},
+}
+
+// TestReadYourWrites holds that a tools/call outside the operator's list makes that credential's answers old that are
+// kept by the operator's word, unless flush_on_call is off, and lets nobody join what is under way.
+func TestReadYourWrites(t *testing.T) {
+	for what, write := range rulesWrites {
+		for _, flush := range []bool{true, false} {
+			o := cache.UpstreamOptions{
+				TTL:   map[string]time.Duration{"resources/read": 9 * time.Second, "tools/list": 9 * time.Second},
+				Tools: map[string]time.Duration{"get_*": 9 * time.Second, "get_not": 0}, CoalesceTools: []string{"join_*"}, FlushOnCall: flush,
+			}
+			rulesTest(t, o, func(r *rulesRig) {
+				read, tool, list := rulesRead("file:///a"), rulesTool("get_x"), rulesModern("tools/list")
+				asks := []rulesAsk{read, tool, list, rulesModern("prompts/list"), read.by("b"), tool.by("b")}
+				flushed := map[int]bool{0: flush, 1: flush}
+				var first []int
+				for _, a := range asks {
+					first = append(first, r.asks(what, a).n)
+				}
+				r.asks("a listed tool", rulesTool("get_y"))
+				r.asks("a listed tool, not shared for another reason", rulesTool("get_y").also(`"progressToken":1`))
+				r.hits(what+": a listed tool changes nothing", first[0], read)
+				r.fenced = nil
+				write(r, "a")
+				if len(r.fenced) < 2 {
+					t.Errorf("%s: %d fences", what, len(r.fenced))
+				}
+				for i, a := range asks {
+					if flushed[i] {
+						r.asks(what+": "+a.bytes(), a)
+					} else {
+						r.hits(what+": "+a.bytes(), first[i], a)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestReadYourWritesUnderWay holds that what was read while a tools/call was under way is old when that has been answered,
+// has failed or was given up, and that what was asked for before is not kept.
+func TestReadYourWritesUnderWay(t *testing.T) {
+	o := cache.UpstreamOptions{
+		TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, Tools: map[string]time.Duration{"get_*": time.Second, "get_not": 0},
+		CoalesceTools: []string{"join_*"}, FlushOnCall: true,
+	}
+	read := rulesRead("file:///a")
+	for what, write := range rulesWrites {
+		rulesTest(t, o, func(r *rulesRig) {
+			r.asks(what+", before it", read)
+			r.server.during = func() {
+				before := r.server.script
+				r.says("")
+				sent := r.asks(what+", as soon as it is sent", read)
+				r.hits(what+", while it runs", sent.n, read)
+				r.script(before)
+			}
+			write(r, "a")
+			if r.server.during != nil {
+				t.Fatalf("%s: the server was not asked", what)
+			}
+			r.says("")
+			r.asks(what+", after it", read)
+
+			r.after(9 * time.Second)
+			r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
+				r.says("")
+				write(r, "a")
+				r.says("")
+				return rulesWhole(200, rulesAnswer(n, c, "")), nil
+			})
+			if p := r.ask(read); strings.Contains(p.status(), "stored") {
+				t.Errorf("%s: an answer from before is stored", what)
+			}
+			r.asks(what+", after it again", read)
+		})
+	}
+}
+
+// TestWritesOnStreams holds at which moment a tools/call on a stream is over: when its answer is there, before the agent
+// has it, or when the stream ends without.
+func TestWritesOnStreams(t *testing.T) {
+	o := cache.UpstreamOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, CoalesceTools: []string{"join_*"}, FlushOnCall: true}
+	read := rulesRead("file:///a")
+	for _, tool := range []string{"write", "join_x"} {
+		for what, tt := range map[string]struct {
+			text  string
+			reads int // events, after which it is over, or the agent leaves
+		}{
+			"an answer":        {rulesData(rulesProgress) + rulesData(`{"jsonrpc":"2.0","id":1,"result":{}}`), 2},
+			"an error":         {rulesData(rulesProgress) + rulesData(`{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}`), 2},
+			"no answer":        {rulesData(rulesProgress), 2},
+			"an agent leaving": {rulesData(rulesProgress) + rulesData(rulesProgress), 1},
+		} {
+			rulesTest(t, o, func(r *rulesRig) {
+				r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, tt.text) })
+				res, err := r.door.Call(t.Context(), rulesTool(tool).call(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.says("")
+				first := r.asks(what, read)
+				for i := range tt.reads {
+					r.hits(what, first.n, read)
+					if _, err := res.Events.Next(); err != nil && i+1 < tt.reads {
+						t.Fatal(err)
+					}
+				}
+				if what == "an agent leaving" {
+					if err := res.Close(); err != nil {
+						t.Error(err)
+					}
+				}
+				r.asks(tool+", "+what, read)
+				if what != "an agent leaving" {
+					if err := res.Close(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestWritesLeaveTheServersWord holds that what lives by the server's ttlMs is not made old by a tools/call.
+func TestWritesLeaveTheServersWord(t *testing.T) {
+	rulesTest(t, cache.UpstreamOptions{Tools: map[string]time.Duration{"get_*": time.Second}, FlushOnCall: true}, func(r *rulesRig) {
+		first := r.asks("first", rulesRead("file:///a"))
+		r.asks("a tool", rulesTool("write"))
+		r.hits("after the tool", first.n, rulesRead("file:///a"))
+	})
+}
+
+// TestFences holds whose flights take no joiners when a tool is called: the credential's own, and everybody's.
+func TestFences(t *testing.T) {
+	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+		scope := func(a rulesAsk) mcp.Scope {
+			r.ask(a)
+			return r.passed.Scope
+		}
+		own, others := scope(rulesModern("tools/list")), scope(rulesModern("tools/list").by("b"))
+		r.says(rulesPublic)
+		r.ask(rulesModern("prompts/list"))
+		r.after(9 * time.Second)
+		everybodys := scope(rulesModern("prompts/list"))
+		if own == others || own == everybodys || others == everybodys || own == (mcp.Scope{}) {
+			t.Error("scopes are the same")
+		}
+		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
+			r.wantFenced("before the call", own, everybodys)
+			r.fenced = nil
+			return rulesWhole(200, rulesAnswer(n, c, "")), nil
+		})
+		r.asks("a tool", rulesTool("x"))
+		r.wantFenced("after the call", own, everybodys)
+	})
+}
+
+func (r *rulesRig) wantFenced(when string, want ...mcp.Scope) {
+	r.Helper()
+	got := make(map[mcp.Scope]bool)
+	for _, s := range r.fenced {
+		got[s] = true
+	}
+	for _, s := range want {
+		if !got[s] || len(got) != len(want) {
+			r.Errorf("%s: %d scopes are fenced, one of the %d is: %v", when, len(got), len(want), got[s])
+		}
+	}
+}

@@ -1,0 +1,548 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// SlowTier is a tier behind memory, and how it is used. Tier, Timeout and Breaker are required.
+type SlowTier struct {
+	Tier    Tier
+	ID      string        // what tells it from another tier of the kind, for the next run: a file, an address; "": its name
+	Timeout time.Duration // of one read: what a slow tier costs a call at most
+	Breaker Breaker
+	Private bool // keeps private answers of resources/read too
+	Shared  bool // other daemons use it as well
+}
+
+// Breaker keeps a tier that fails from costing every call its timeout. See internal/breaker.
+type Breaker interface {
+	// Allow returns what is told how it went, or false while the tier is not to be asked. The trip takes no longer than
+	// most; one of which nothing is heard by then has failed.
+	Allow(most time.Duration) (done func(error), ok bool)
+	// State is closed, open or half-open.
+	State() string
+}
+
+// stateClosed is the state of a breaker whose tier is used.
+const stateClosed = "closed"
+
+// Bounds of what waits for one slow tier.
+const (
+	maxQueued      = 4096     // entries
+	maxQueuedBytes = 32 << 20 // of them
+	maxBatch       = 128      // entries written in one trip
+	maxBatchBytes  = 4 << 20  // of them, but for a single larger one
+	maxOwed        = 20_000   // generations and keys
+)
+
+// Waits of a slow tier's worker.
+const (
+	workTimeout  = 2 * time.Second        // of a write, a bump, a delete; no call of an agent waits for it
+	workPause    = 250 * time.Millisecond // between looks at a breaker that is open
+	statsEvery   = 15 * time.Second
+	statsTimeout = time.Second
+)
+
+// slowTier is a tier behind memory with its worker: reads are made by the calls themselves, everything else by one
+// goroutine in order, so that nothing that was withdrawn can be written after it.
+type slowTier struct {
+	SlowTier
+	label   int
+	metrics *tierMetrics
+	wake    chan struct{}
+	begun   chan struct{} // closed when the worker has done what there was to do at the start
+
+	everything func() []Generation // the families of all upstreams
+
+	mu      sync.Mutex // guards the following
+	queue   []Write
+	bytes   int
+	owed    map[Generation]debt // generations that the tier is to be told of
+	gone    map[Key]debt        // keys that are to be deleted
+	round   uint64
+	reset   uint64 // not 0: nothing of the tier is to be used until all its tokens have been replaced; likewise
+	refused error
+}
+
+// wholeBumper is a tier that can make all its entries old: the embedded one, where bumps may have been missed.
+type wholeBumper interface{ BumpAll(context.Context) error }
+
+// linker is a tier that hears what other daemons bump.
+type linker interface{ Linked() bool }
+
+func newSlowTier(o SlowTier, m *Metrics, owed []Generation, unclean bool, everything func() []Generation) *slowTier {
+	t := &slowTier{
+		SlowTier: o, label: tierLabel(o.Tier.Name()), metrics: m.tier(o.Tier.Name()),
+		wake: make(chan struct{}, 1), begun: make(chan struct{}),
+		owed: make(map[Generation]debt), gone: make(map[Key]debt), everything: everything,
+	}
+	for _, g := range owed {
+		t.owed[g] = debt{}
+	}
+	if unclean {
+		t.renew()
+	}
+	return t
+}
+
+// renewPatience is how long a start waits for a tier in which everything has to be made old first.
+const renewPatience = 500 * time.Millisecond
+
+// awaitNew waits for a tier that is quick about that.
+func (t *slowTier) awaitNew() {
+	patience := time.NewTimer(renewPatience)
+	defer patience.Stop()
+	select {
+	case <-t.begun:
+	case <-patience.C:
+	}
+}
+
+// alone reports whether no other daemon uses the tier: nobody but this one tells it what others have bumped.
+func (t *slowTier) alone() bool {
+	_, whole := t.Tier.(wholeBumper)
+	return whole && !t.Shared
+}
+
+// renew makes all that a tier of this daemon alone holds old: bumps may have been missed. From now on it is not read
+// until that is done.
+func (t *slowTier) renew() {
+	if !t.alone() {
+		return
+	}
+	t.mu.Lock()
+	t.round++
+	t.reset = t.round
+	t.mu.Unlock()
+	t.rouse()
+}
+
+// linked reports whether the tier hears what other daemons bump, or has no other daemons.
+func (t *slowTier) linked() bool {
+	l, ok := t.Tier.(linker)
+	return !t.Shared || !ok || l.Linked()
+}
+
+// read asks the tier, unless its breaker is open or it owes one of the lookups' generations.
+func (t *slowTier) read(ctx context.Context, lookups []Lookup) ([]Found, outcome) {
+	if t.owes(lookups) {
+		return nil, outcomeSkipped
+	}
+	done, ok := t.Breaker.Allow(t.Timeout)
+	if !ok {
+		return nil, outcomeSkipped
+	}
+	limited, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	found, err := t.Tier.Read(limited, lookups)
+	if err == nil && len(found) != len(lookups) {
+		err = errors.New("the tier answered another number of questions than were asked")
+	}
+	if err != nil && ctx.Err() != nil {
+		done(context.Canceled)
+		return nil, outcomeSkipped
+	}
+	done(err)
+	t.note(err)
+	if err != nil {
+		t.rouse() // the worker finds out when it works again, should nobody else ask
+		return nil, outcomeError
+	}
+	if t.owes(lookups) { // bumped meanwhile: what was read is from before
+		return nil, outcomeSkipped
+	}
+	return found, outcomeMiss
+}
+
+// owes reports whether the tier has not been told yet of a change of what the lookups depend on.
+func (t *slowTier) owes(lookups []Lookup) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reset != 0 {
+		return true
+	}
+	if len(t.owed) == 0 && len(t.gone) == 0 {
+		return false
+	}
+	for i := range lookups {
+		if _, ok := t.gone[lookups[i].Key]; ok {
+			return true
+		}
+		for _, g := range lookups[i].Generations {
+			if _, ok := t.owed[g]; ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// note keeps the last error for people, until the tier works again.
+func (t *slowTier) note(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused = err
+}
+
+// debt is something that the tier is to be told.
+type debt struct {
+	round    uint64       // in which it was last owed
+	families []Generation // of the upstream whose it is: telling the tier of them does as well; nil where it is not known
+}
+
+// owe notes generations that the tier is to be told of, of the upstream with these families. From now on it is not read for
+// them.
+func (t *slowTier) owe(generations, families []Generation) {
+	t.mu.Lock()
+	t.round++
+	t.makeRoomLocked(len(generations))
+	for _, g := range generations {
+		t.owed[g] = debt{t.round, families}
+	}
+	t.mu.Unlock()
+	t.rouse()
+}
+
+// withdraw makes the tier forget keys of the upstream with these families. From now on it is not read for them, and what
+// waits to be written under them is not.
+func (t *slowTier) withdraw(families []Generation, keys ...Key) {
+	t.mu.Lock()
+	t.round++
+	t.makeRoomLocked(len(keys))
+	for _, k := range keys {
+		t.gone[k] = debt{t.round, families}
+		t.dropLocked(func(w *Write) bool { return w.Key == k })
+	}
+	t.mu.Unlock()
+	t.rouse()
+}
+
+// makeRoomLocked makes a few debts of too many: of all those of the upstream that has the most.
+func (t *slowTier) makeRoomLocked(more int) {
+	if len(t.owed)+len(t.gone)+more <= maxOwed {
+		return
+	}
+	count := make(map[*Generation]int)
+	var most debt
+	each := func(d debt) {
+		if at := nameOf(d.families); at != nil || d.families == nil {
+			if count[at]++; count[at] > count[nameOf(most.families)] || most.round == 0 {
+				most = debt{1, d.families}
+			}
+		}
+	}
+	for _, d := range t.owed {
+		each(d)
+	}
+	for _, d := range t.gone {
+		each(d)
+	}
+	t.collapseLocked(most.families)
+}
+
+// nameOf tells upstreams apart by where their families lie.
+func nameOf(families []Generation) *Generation {
+	if len(families) == 0 {
+		return nil
+	}
+	return &families[0]
+}
+
+// collapseLocked puts the families of an upstream in the place of all its debts: each entry depends on one. Of debts that
+// are nobody's, a tier that is alone can be renewed, and others are told of every family there is.
+func (t *slowTier) collapseLocked(families []Generation) {
+	whose := nameOf(families)
+	own := func(d debt) bool { return nameOf(d.families) == whose }
+	maps.DeleteFunc(t.owed, func(_ Generation, d debt) bool { return own(d) })
+	maps.DeleteFunc(t.gone, func(_ Key, d debt) bool { return own(d) })
+	t.dropLocked(func(*Write) bool { return true }) // some may be under a key that was to be deleted
+	if whose == nil && t.alone() {
+		t.reset = t.round
+		return
+	}
+	if whose == nil {
+		families = t.everything()
+	}
+	for _, g := range families {
+		t.owed[g] = debt{t.round, families}
+	}
+}
+
+func (t *slowTier) dropLocked(which func(*Write) bool) {
+	kept := t.queue[:0]
+	for i := range t.queue {
+		if w := &t.queue[i]; which(w) {
+			t.bytes -= len(w.Value)
+			continue
+		}
+		kept = append(kept, t.queue[i])
+	}
+	clear(t.queue[len(kept):])
+	t.queue = kept
+	t.metrics.queued.Set(float64(len(kept)))
+}
+
+// put queues an entry, or drops it where there is no room.
+func (t *slowTier) put(w Write) bool {
+	t.mu.Lock()
+	_, withdrawn := t.gone[w.Key]
+	full := len(t.queue) >= maxQueued || t.bytes+len(w.Value) > maxQueuedBytes
+	if !withdrawn && !full {
+		t.queue = append(t.queue, w)
+		t.bytes += len(w.Value)
+		t.metrics.queued.Set(float64(len(t.queue)))
+	}
+	t.mu.Unlock()
+	if withdrawn || full {
+		t.metrics.dropped.inc()
+		return false
+	}
+	t.rouse()
+	return true
+}
+
+func (t *slowTier) rouse() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// work is the tier's goroutine: it tells the tier what it is owed, then writes what waits, until life ends. A trip that
+// was begun is finished, unless trips ends.
+func (t *slowTier) work(life, trips context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	var stats time.Time
+	for first := true; ; first = false {
+		left := t.settleUp(life, trips)
+		if first {
+			close(t.begun)
+		}
+		if now := time.Now(); !left && now.Sub(stats) >= statsEvery {
+			t.measure(life)
+			stats = now
+		}
+		wait := statsEvery
+		if left || t.probe() {
+			wait = workPause
+		}
+		pause.Reset(wait)
+		wake := t.wake
+		if left {
+			wake = nil // the tier does not take it: more of it does not help
+		}
+		select {
+		case <-wake:
+		case <-pause.C:
+		case <-life.Done():
+			return
+		}
+	}
+}
+
+// probe asks a tier that is left alone for something cheap when its breaker wants to know whether it works again, and
+// reports whether there is more to find out: without calls nobody else would.
+func (t *slowTier) probe() bool {
+	if t.Breaker.State() == stateClosed {
+		return false
+	}
+	if done, ok := t.Breaker.Allow(t.Timeout); ok {
+		limited, cancel := context.WithTimeout(context.Background(), t.Timeout)
+		defer cancel()
+		found, err := t.Tier.Read(limited, probeLookup)
+		if err == nil && len(found) != len(probeLookup) {
+			err = errors.New("the tier answered another number of questions than were asked")
+		}
+		done(err)
+		t.note(err)
+	}
+	t.metrics.show(unknownStats)
+	return t.Breaker.State() != stateClosed
+}
+
+// probeLookup asks for an entry that nobody keeps.
+var probeLookup = []Lookup{{Key: Key{0: 1}, Generations: []Generation{generationOf("probe", "", "")}}}
+
+// unknownStats are those of a tier that does not say.
+var unknownStats = TierStats{Entries: -1, Bytes: -1, Evictions: -1}
+
+// settleUp does what there is to do, until life ends, and reports whether something is left that the tier would not take
+// now. Nothing is taken off the queue before the breaker allows the trip.
+func (t *slowTier) settleUp(life, trips context.Context) (left bool) {
+	for t.busy() && life.Err() == nil {
+		done, ok := t.Breaker.Allow(workTimeout)
+		if !ok {
+			return true
+		}
+		job := t.next()
+		if job == nil {
+			done(context.Canceled)
+			return false
+		}
+		if !t.travel(trips, job, done) {
+			return true
+		}
+	}
+	return false
+}
+
+// travel makes one trip and reports whether the tier took it.
+func (t *slowTier) travel(trips context.Context, j *job, done func(error)) bool {
+	limited, cancel := context.WithTimeout(trips, workTimeout)
+	defer cancel()
+	err := j.do(limited)
+	switch {
+	case err == nil:
+		if t.Breaker.State() == stateClosed {
+			err = context.Canceled // that a write works says nothing of reads, which may hang all the same
+		}
+		done(err)
+		j.worked()
+		return true
+	case trips.Err() != nil:
+		done(context.Canceled)
+	default:
+		done(err)
+		t.note(err)
+	}
+	j.failed()
+	return false
+}
+
+// busy reports whether there is anything to do.
+func (t *slowTier) busy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reset != 0 || len(t.owed) > 0 || len(t.gone) > 0 || len(t.queue) > 0
+}
+
+// job is one trip to the tier.
+type job struct {
+	do     func(context.Context) error
+	worked func()
+	failed func()
+}
+
+// next takes what is most urgent: a reset, then debts, then deletions, then entries.
+func (t *slowTier) next() *job {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	keep := func() {}
+	switch {
+	case t.reset != 0:
+		round := t.reset
+		return &job{do: t.Tier.(wholeBumper).BumpAll, worked: func() { t.isReset(round) }, failed: keep}
+	case len(t.owed) > 0:
+		owed, some := takeSome(t.owed)
+		return &job{
+			do:     func(ctx context.Context) error { return t.Tier.Bump(ctx, some) },
+			worked: func() { settle(t, t.owed, owed) }, failed: keep,
+		}
+	case len(t.gone) > 0:
+		gone, some := takeSome(t.gone)
+		return &job{
+			do:     func(ctx context.Context) error { return t.Tier.Delete(ctx, some) },
+			worked: func() { settle(t, t.gone, gone) }, failed: keep,
+		}
+	case len(t.queue) > 0:
+		return t.writeLocked()
+	}
+	return nil
+}
+
+// isReset notes that all is new, unless that was owed again meanwhile.
+func (t *slowTier) isReset(round uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reset == round {
+		t.reset = 0
+	}
+}
+
+// takeSome copies as much of a debt as one trip carries.
+func takeSome[K comparable](owed map[K]debt) (map[K]uint64, []K) {
+	part, names := make(map[K]uint64), make([]K, 0, min(len(owed), maxBatch))
+	for k, d := range owed {
+		if len(names) == maxBatch {
+			break
+		}
+		part[k] = d.round
+		names = append(names, k)
+	}
+	return part, names
+}
+
+// settle takes off what has been told, unless it was owed again meanwhile.
+func settle[K comparable](t *slowTier, owed map[K]debt, told map[K]uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, round := range told {
+		if owed[k].round == round {
+			delete(owed, k)
+		}
+	}
+}
+
+// writeLocked takes a batch off the queue.
+func (t *slowTier) writeLocked() *job {
+	n, size := 0, 0
+	for n < len(t.queue) && n < maxBatch && (n == 0 || size+len(t.queue[n].Value) <= maxBatchBytes) {
+		size += len(t.queue[n].Value)
+		n++
+	}
+	writes := append(make([]Write, 0, n), t.queue[:n]...)
+	t.queue = slices.Delete(t.queue, 0, n)
+	t.bytes -= size
+	t.metrics.queued.Set(float64(len(t.queue)))
+	return &job{
+		do:     func(ctx context.Context) error { return t.Tier.Write(ctx, writes) },
+		worked: func() { t.metrics.written.add(uint64(n)) },
+		failed: func() { t.metrics.failed.add(uint64(n)) },
+	}
+}
+
+// measure asks the tier what it holds, for the metrics. It says nothing of the tier's health.
+func (t *slowTier) measure(ctx context.Context) {
+	if t.Breaker.State() != stateClosed {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, statsTimeout)
+	defer cancel()
+	if s, err := t.Tier.Stats(limited); err == nil {
+		t.metrics.show(s)
+	}
+}
+
+// finish writes and tells what is left, within ctx, after the worker has ended. It returns what the tier was not told: of an
+// upstream of which it was not told to forget a key, the families.
+func (t *slowTier) finish(ctx context.Context) []Generation {
+	t.settleUp(ctx, ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reset != 0 {
+		return t.everything()
+	}
+	left := make(map[Generation]bool, len(t.owed))
+	for g := range t.owed {
+		left[g] = true
+	}
+	for _, d := range t.gone {
+		for _, g := range d.families {
+			left[g] = true
+		}
+	}
+	return slices.Collect(maps.Keys(left))
+}
+
+// debts is how many generations the tier could not be told of yet.
+func (t *slowTier) debts() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.owed)
+}

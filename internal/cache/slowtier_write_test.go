@@ -1,0 +1,283 @@
+package cache_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluentd-perf/internal/cache"
+)
+
+// fills asks n different questions whose answers are stored.
+func (r *rig) fills(name string, n int) {
+	r.tb.Helper()
+	for i := range n {
+		r.want("a", fmt.Sprintf("resources/read file:///%s/%d", name, i), r.own.says, "fwd=miss stored")
+	}
+}
+
+// wantBatches checks in what batches entries were written.
+func wantBatches(t *testing.T, tier *rigTier, want ...int) {
+	t.Helper()
+	var sizes []int
+	for _, op := range tier.did("write") {
+		sizes = append(sizes, len(op.keys))
+	}
+	if !slices.Equal(sizes, want) {
+		t.Errorf("batches of %v, want %v", sizes, want)
+	}
+}
+
+// firstKeys are the private keys that were read, writtenKeys those that were written, in order.
+func firstKeys(tier *rigTier) (keys []cache.Key) {
+	for _, op := range tier.did("read") {
+		keys = append(keys, op.keys[0])
+	}
+	return keys
+}
+
+func writtenKeys(tier *rigTier) (keys []cache.Key) {
+	for _, op := range tier.did("write") {
+		keys = append(keys, op.keys...)
+	}
+	return keys
+}
+
+func TestWriteBehind(t *testing.T) {
+	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+		open := tier.gate("write")
+		r.fills("first", 1)
+		synctest.Wait() // the worker is at it
+		r.fills("many", 300)
+		if s := r.tier("redis"); s.Queue != 300 || s.Written != 0 || s.Dropped != 0 {
+			t.Fatalf("while the tier is busy: %+v", s)
+		}
+		b.hold(true)
+		open()
+		after(time.Minute)
+		if s := r.tier("redis"); s.Queue != 300 || s.Written != 1 || s.Dropped != 0 {
+			t.Fatalf("while the breaker is open: %+v", s)
+		}
+		b.hold(false)
+		after(250 * time.Millisecond)
+		wantBatches(t, tier, 1, 128, 128, 44)
+		if s := r.tier("redis"); s.Queue != 0 || s.Written != 301 || s.Dropped != 0 || s.Entries != 301 {
+			t.Errorf("at the end: %+v", s)
+		}
+		if !slices.Equal(firstKeys(tier), writtenKeys(tier)) {
+			t.Error("entries were written in another order than they came")
+		}
+	})
+}
+
+// TestQueueIsBoundedByNumber fills the queue: what does not fit is dropped and counted, and nothing else.
+func TestQueueIsBoundedByNumber(t *testing.T) {
+	const most = 4096
+	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+		open := tier.gate("write")
+		r.fills("first", 1)
+		synctest.Wait()
+		r.fills("many", most+100)
+		if s := r.tier("redis"); s.Queue != most || s.Dropped != 100 {
+			t.Fatalf("%d wait and %d were dropped", s.Queue, s.Dropped)
+		}
+		open()
+		if s := r.tier("redis"); s.Queue != 0 || s.Written != 1+most || s.Dropped != 100 {
+			t.Errorf("at the end: %+v", s)
+		}
+		if !slices.Equal(firstKeys(tier)[:1+most], writtenKeys(tier)) {
+			t.Error("other entries were written than came first")
+		}
+		r.fills("later", 1) // there is room again
+		synctest.Wait()
+		if s := r.tier("redis"); s.Written != 2+most || s.Dropped != 100 {
+			t.Errorf("after that: %+v", s)
+		}
+	})
+}
+
+func TestQueueIsBoundedByBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each, most, batch = 900_000, 32 << 20 / 900_000, 4 << 20 / 900_000
+		tier := newRigTier("redis", newRigDisk())
+		server := &rigServer{ttl: time.Minute, scope: "private", says: strings.Repeat("x", each-1000)}
+		r := newRig(t, rigOptions{
+			tiers: []cache.SlowTier{slow(tier)}, server: server, memory: cache.MemoryOptions{Size: 8 << 20, MaxEntry: 1 << 20},
+		})
+		open := tier.gate("write")
+		r.fills("first", 1)
+		synctest.Wait()
+		r.fills("many", most+5)
+		if s := r.tier("redis"); s.Queue != most || s.Dropped != 5 {
+			t.Fatalf("%d wait and %d were dropped, want %d and 5", s.Queue, s.Dropped, most)
+		}
+		server.set(func() { server.says = "small" })
+		r.fills("small", 1) // fits
+		open()
+		for _, op := range tier.did("write") {
+			if op.bytes > 4<<20 {
+				t.Errorf("a batch of %d bytes", op.bytes)
+			}
+		}
+		if s := r.tier("redis"); s.Queue != 0 || s.Written != most+2 || s.Dropped != 5 {
+			t.Errorf("at the end: %+v", s)
+		}
+		if n := len(tier.did("write")); n != 1+(most+batch-1)/batch {
+			t.Errorf("%d batches of %d", n, batch)
+		}
+		r.close(time.Second)
+	})
+}
+
+func TestFailingWriteDoesNotStopTheNext(t *testing.T) {
+	for name, fate := range map[string]rigFate{"fails": rigFails, "hangs": rigHangs, "answer lost": rigMutes} {
+		t.Run(name, func(t *testing.T) {
+			rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+				open := tier.gate("write")
+				r.fills("first", 1)
+				synctest.Wait()
+				r.fills("many", 200)
+				tier.set(func() {
+					tier.fate = func(op rigOp, n int) rigFate {
+						if op.name == "write" && n == 2 {
+							return fate
+						}
+						return rigWorks
+					}
+				})
+				open()
+				after(3 * time.Second)
+				wantBatches(t, tier, 1, 128, 72)
+				if s := r.tier("redis"); s.Written != 73 || s.Dropped != 128 || s.Queue != 0 || s.Error == "" {
+					t.Errorf("stats: %+v", s)
+				}
+				if b.failures != 1 {
+					t.Errorf("%d failures", b.failures)
+				}
+			})
+		})
+	}
+}
+
+// TestWithdrawnIsNotWritten has a question's answer turn from everybody's into the asker's own while the public one still
+// waits to be written, or is on its way.
+func TestWithdrawnIsNotWritten(t *testing.T) {
+	for _, way := range []string{"written", "on its way", "waiting"} {
+		t.Run(way, func(t *testing.T) {
+			rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+				open := func() {}
+				if way != "written" {
+					open = tier.gate("write")
+				}
+				if way == "waiting" {
+					r.fills("first", 1)
+					synctest.Wait()
+				}
+				r.own.set(func() { r.own.scope, r.own.ttl = "public", time.Second })
+				r.want("a", "tools/list", "v1", "fwd=miss stored")
+				synctest.Wait()
+				public := tier.did("read")[len(tier.did("read"))-1].keys[1]
+				after(time.Second)
+				r.own.set(func() { r.own.scope, r.own.says = "private", "v2" })
+				r.want("a", "tools/list", "v2", "fwd=miss stored")
+				open()
+				after(0)
+				if slices.Contains(tier.disk.keys(), public) {
+					t.Error("a withdrawn entry is there")
+				}
+				// The first write is of the public entry, or where that was still waiting of another one.
+				if got := tier.order(); got != "write delete write" {
+					t.Errorf("the tier had %s", got)
+				}
+				// b asks for itself, and is not shown what was public.
+				r.own.set(func() { r.own.says = "v3" })
+				r.want("b", "tools/list", "v3", "fwd=miss stored")
+			})
+		})
+	}
+}
+
+// TestWithdrawnWaitsForTheTier has the tier not take the deletion: until it does, the key is not read.
+func TestWithdrawnWaitsForTheTier(t *testing.T) {
+	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+		r.own.set(func() { r.own.scope, r.own.ttl = "public", time.Minute })
+		r.want("a", "tools/list", "v1", "fwd=miss stored")
+		r.want("b", "prompts/list", "v1", "fwd=miss stored")
+		synctest.Wait()
+		public := tier.did("read")[0].keys[1]
+		tier.set(func() { tier.fate = always(rigFails, "delete") })
+		tier.disk.change(func(k cache.Key, w *cache.Write) {
+			if k == public {
+				w.Value = []byte("rubbish")
+			}
+		})
+		r.forget()
+		r.want("a", "tools/list", "v1", "fwd=miss stored") // finds the rubbish
+		r.forget()
+		reads := len(tier.did("read"))
+		r.want("a", "tools/list", "v1", "fwd=miss stored")
+		if n := len(tier.did("read")); n != reads {
+			t.Error("a key was read that the tier was to forget")
+		}
+		r.want("b", "prompts/list", "v1", "redis") // other keys are
+		tier.set(func() { tier.fate = nil })
+		after(3 * time.Second)
+		r.forget()
+		r.want("a", "tools/list", "v1", "fwd=miss stored")
+		synctest.Wait()
+		r.forget()
+		r.want("a", "tools/list", "v1", "redis")
+	})
+}
+
+// TestBusyWriters has many agents, a slow tier and a breaker that comes and goes: each entry is written, dropped or still
+// waits, and is counted once.
+func TestBusyWriters(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		tier.set(func() {
+			tier.fate = func(op rigOp, n int) rigFate {
+				if op.name == "write" && n%7 == 3 {
+					return rigFails
+				}
+				return rigWorks
+			}
+			tier.wait = func(ctx context.Context, op rigOp) {
+				if op.name == "write" {
+					<-time.After(time.Duration(10+len(op.keys)) * time.Millisecond)
+				}
+			}
+		})
+		queued := 0
+		for i := range 2000 {
+			before := len(tier.did("read"))
+			told := r.ask("a", fmt.Sprint("resources/read file:///", i))
+			if told.err != nil || told.from() != "fwd=miss stored" {
+				t.Fatalf("told %+v", told)
+			}
+			queued += len(tier.did("read")) - before
+			if random.IntN(10) == 0 {
+				after(time.Duration(random.IntN(100)) * time.Millisecond)
+			}
+			if random.IntN(200) == 0 {
+				b.hold(!b.held)
+			}
+		}
+		b.hold(false)
+		after(time.Minute)
+		s := r.tier("redis")
+		if s.Queue != 0 || int(s.Written+s.Dropped) != queued || s.Dropped == 0 || s.Written < uint64(queued)/2 {
+			t.Errorf("%d were queued: %+v", queued, s)
+		}
+		if n := len(tier.disk.keys()); n != int(s.Written) {
+			t.Errorf("%d are there, %d were written", n, s.Written)
+		}
+	})
+}

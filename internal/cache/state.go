@@ -1,0 +1,361 @@
+package cache
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/hmac"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// The files of a state directory, all 0600.
+const (
+	lockName   = "cache.lock"       // locked (flock) by the daemon that uses the directory; stays
+	keyName    = "partition.key"    // 32 random bytes
+	savedName  = "cache-state.json" // what the last run left: see savedState
+	markerName = "cache.running"    // there while a daemon runs, and after one that did not end cleanly
+	tempSuffix = ".tmp"             // of a file that is being written: its name, a random part and this
+)
+
+const (
+	keySize             = 32
+	maxKeyFile          = 1 << 10          // what is read of partition.key, in bytes, to say what is wrong with it
+	minShared           = 16               // bytes of a shared key
+	maxSaved            = 8 << 20          // bytes of cache-state.json
+	maxSavedCredentials = 10_000           // written to it, the latest ones
+	maxSavedOwed        = 100_000          // generations written to it
+	savedCredentialLife = 10 * time.Minute // how long after a 2xx answer a credential gets public entries
+	savedFormat         = 1
+)
+
+// The labels of the HMACs in cache-state.json. No header can have such a name, so none of them is ever a Partition.
+const (
+	labelState    = "fluentd-perf/state"
+	labelIdentity = "fluentd-perf/state/identity"
+)
+
+// ErrStateInUse is the error of OpenState where another daemon has the directory.
+var ErrStateInUse = errors.New("in use by another daemon")
+
+var errSaved = errors.New("not what a daemon with this partition key wrote")
+
+// State is what a daemon keeps over a restart: its Secret, the times of credentials, the generations that tiers have not
+// been told of, and whether the last run ended cleanly. Its methods but save and Close are safe for concurrent use.
+type State struct {
+	dir      string   // "" where there is none
+	lock     *os.File // nil once closed
+	secret   *Secret
+	unclean  bool
+	warnings []string
+	saved    savedState // of the last run
+}
+
+// savedState is the content of cache-state.json. Nothing in it is a secret without the partition key: identities, which
+// hold configured headers, and credentials are there as HMACs.
+type savedState struct {
+	Format      int               `json:"format"`
+	Credentials []savedCredential `json:"credentials"`
+	Owed        map[string][]byte `json:"owed"`   // by tier that was in use: generations, one behind the other
+	Before      map[string][]byte `json:"before"` // the same of tiers that were not, from runs before
+}
+
+type savedCredential struct {
+	Identity  []byte `json:"identity"` // see State.nameOf
+	Partition []byte `json:"partition"`
+	At        int64  `json:"at"` // Unix time in ms
+}
+
+// signedState is the file: bytes that some program changed are not taken for the daemon's own.
+type signedState struct {
+	State json.RawMessage `json:"state"`
+	MAC   []byte          `json:"mac"` // HMAC-SHA256 of State as written
+}
+
+// MemoryState returns the State of a daemon without a directory: it remembers nothing, and its key is shared or, where
+// that is empty, random.
+func MemoryState(shared []byte) *State {
+	if len(shared) == 0 {
+		shared = newPartitionKey()
+	}
+	return &State{secret: NewSecret(shared)}
+}
+
+// OpenState opens a state directory, and makes it (0700) and what belongs in it where it is missing. A shared key
+// (`cache.partition_key`, at least 16 bytes) takes the place of the directory's own. Where another daemon has the
+// directory the error is ErrStateInUse; the other errors say what about the directory the operator has to mend. What the
+// last run left behind and cannot be read is no error, but a warning and an unclean end.
+func OpenState(dir string, shared []byte) (*State, error) {
+	if n := len(shared); n > 0 && n < minShared {
+		return nil, fmt.Errorf("cache.partition_key: %d bytes, at least %d are needed", n, minShared)
+	}
+	s := &State{dir: dir}
+	if err := s.open(shared); err != nil {
+		return nil, errors.Join(fmt.Errorf("state directory: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// open takes the lock first and makes the marker last, so that a run which ends in between changes nothing for the next.
+func (s *State) open(key []byte) (err error) {
+	if err := s.openDir(); err != nil {
+		return err
+	}
+	if s.lock, err = lockPath(s.path(lockName)); err != nil {
+		return err
+	}
+	s.removeTemps()
+	if len(key) == 0 {
+		if key, err = s.ownKey(); err != nil {
+			return err
+		}
+	}
+	s.secret = NewSecret(key)
+	if err := s.load(); err != nil {
+		// What it owed to tiers is not known: as after an unclean end.
+		s.unclean = true
+		s.warn("what the last run left is ignored: %v", err)
+	}
+	return s.mark()
+}
+
+func (s *State) openDir() error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(s.dir)
+	if err == nil && info.Mode().Perm()&0o022 != 0 {
+		s.warn("%s: its mode %04o lets others put files of theirs there; 0700 is better", s.dir, info.Mode().Perm())
+	}
+	return err
+}
+
+// Secret returns the key of this daemon.
+func (s *State) Secret() *Secret { return s.secret }
+
+// Unclean reports that the last run on this directory did not end with a save, or that what it saved cannot be read: the
+// embedded tier may hold what should have been made old.
+func (s *State) Unclean() bool { return s.unclean }
+
+// Dir returns the directory, "" where there is none.
+func (s *State) Dir() string { return s.dir }
+
+// Warnings returns what OpenState found and got over, for the log.
+func (s *State) Warnings() []string { return s.warnings }
+
+func (s *State) warn(format string, args ...any) {
+	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
+}
+
+// Close lets another daemon have the directory. It does not save, and may be called again.
+func (s *State) Close() error {
+	if s.lock == nil {
+		return nil
+	}
+	// Unlocked by hand: a child that is just being started still has the descriptor and would keep the lock.
+	err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
+	err = errors.Join(err, s.lock.Close())
+	s.lock = nil
+	return err
+}
+
+// credentials returns when credentials had their last 2xx answer from an upstream in the last run, where that is less
+// than 10 minutes ago. After an unclean end there are none: a 401 that took one back may have been lost.
+func (s *State) credentials(identity string) map[Partition]time.Time {
+	found := make(map[Partition]time.Time)
+	if s.unclean {
+		return found
+	}
+	name, now := s.nameOf(identity), time.Now()
+	for _, c := range s.saved.Credentials {
+		// A time to come is one from before the clock was set back.
+		if at := time.UnixMilli(c.At); bytes.Equal(c.Identity, name) && now.Sub(at) < savedCredentialLife && !at.After(now) {
+			found[Partition(c.Partition)] = at
+		}
+	}
+	return found
+}
+
+// owed returns the generations that a tier had not been told of at the last save. After an unclean end they may have
+// been told since: telling twice does no harm.
+func (s *State) owed(tier string) []Generation {
+	var owed []Generation
+	for g := range slices.Chunk(append(s.saved.Owed[tier], s.saved.Before[tier]...), len(Generation{})) {
+		owed = append(owed, Generation(g))
+	}
+	return owed
+}
+
+// used reports whether the last run had the tier: it missed what became old in a run that had not.
+func (s *State) used(tier string) bool {
+	_, ok := s.saved.Owed[tier]
+	return ok
+}
+
+// save writes what the next run is to know, by upstream identity and by tier: the times of credentials (of more than
+// 10,000 the latest), and owed generations, with an entry for every tier that was in use. Only if it returns nil the run has ended cleanly: call it when the tiers are
+// closed. More than 100,000 owed generations are an error, since those that are left out would be forgotten.
+func (s *State) save(credentials map[string]map[Partition]time.Time, owed map[string][]Generation) error {
+	if s.dir == "" {
+		return nil
+	}
+	if s.lock == nil {
+		return errors.New("cache: the state directory is closed")
+	}
+	state := savedState{
+		Format: savedFormat, Credentials: s.latest(credentials), Owed: make(map[string][]byte), Before: s.before(owed),
+	}
+	total := 0
+	for tier, generations := range owed {
+		state.Owed[tier] = []byte{}
+		if total += len(generations); total > maxSavedOwed {
+			return fmt.Errorf("cache: more than %d generations are owed to tiers", maxSavedOwed)
+		}
+		for _, g := range generations {
+			state.Owed[tier] = append(state.Owed[tier], g[:]...)
+		}
+	}
+	if err := s.write(&state); err != nil {
+		return err
+	}
+	if err := os.Remove(s.path(markerName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// before returns what is owed to tiers that this run did not have.
+func (s *State) before(used map[string][]Generation) map[string][]byte {
+	before := make(map[string][]byte)
+	for _, saved := range []map[string][]byte{s.saved.Before, s.saved.Owed} {
+		for tier, generations := range saved {
+			if _, ok := used[tier]; !ok && len(generations) > 0 {
+				before[tier] = append(before[tier], generations...)
+			}
+		}
+	}
+	return before
+}
+
+// latest returns the credentials that are worth writing.
+func (s *State) latest(credentials map[string]map[Partition]time.Time) []savedCredential {
+	var all []savedCredential
+	now := time.Now()
+	for identity, times := range credentials {
+		name := s.nameOf(identity)
+		for partition, at := range times {
+			if now.Sub(at) < savedCredentialLife {
+				all = append(all, savedCredential{Identity: name, Partition: slices.Clone(partition[:]), At: at.UnixMilli()})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b savedCredential) int { return cmp.Compare(b.At, a.At) })
+	return all[:min(len(all), maxSavedCredentials)]
+}
+
+func (s *State) write(state *savedState) error {
+	content, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	signed, err := json.Marshal(signedState{content, s.mac(labelState, content)})
+	if err != nil {
+		return err
+	}
+	return s.create(savedName, signed, os.Rename)
+}
+
+// load reads what the last run saved. That there is nothing is no error.
+func (s *State) load() error {
+	content, _, err := readRegular(s.path(savedName), maxSaved)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var signed signedState
+	var state savedState
+	if json.Unmarshal(content, &signed) != nil || !hmac.Equal(signed.MAC, s.mac(labelState, signed.State)) ||
+		json.Unmarshal(signed.State, &state) != nil || !state.valid() {
+		return fmt.Errorf("%s: %w", s.path(savedName), errSaved)
+	}
+	s.saved = state
+	return nil
+}
+
+func (s *savedState) valid() bool {
+	for _, c := range s.Credentials {
+		if len(c.Partition) != len(Partition{}) {
+			return false
+		}
+	}
+	for _, owed := range []map[string][]byte{s.Owed, s.Before} {
+		for _, generations := range owed {
+			if len(generations)%len(Generation{}) != 0 {
+				return false
+			}
+		}
+	}
+	return s.Format == savedFormat
+}
+
+// nameOf is how an upstream identity stands in the file.
+func (s *State) nameOf(identity string) []byte { return s.mac(labelIdentity, []byte(identity)) }
+
+func (s *State) mac(label string, content []byte) []byte {
+	buf := appendPart(make([]byte, 64, 64+len(label)+len(content)+20), label)
+	sum := s.secret.mac(appendPart(buf, content))
+	return sum[:]
+}
+
+// mark makes the marker. One that is there, whatever it is, was left by a run that did not end cleanly.
+func (s *State) mark() error {
+	_, err := os.Lstat(s.path(markerName))
+	if err == nil {
+		s.unclean = true
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return s.create(markerName, nil, os.Rename)
+}
+
+// ownKey returns the directory's key, and makes it at the first start. It is linked into its place, not renamed: where
+// the lock does not hold (some file systems shared over a network), the first daemon's key stays and both have it.
+func (s *State) ownKey() ([]byte, error) {
+	path := s.path(keyName)
+	key, info, err := readRegular(path, maxKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.create(keyName, newPartitionKey(), os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		key, info, err = readRegular(path, maxKeyFile)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case info.Mode().Perm()&^0o600 != 0:
+		return nil, fmt.Errorf("%s: its mode %04o lets others read or write the key; 0600 is needed", path, info.Mode().Perm())
+	case len(key) != keySize:
+		return nil, fmt.Errorf("%s: %d bytes, a key has %d; without the file a new key is made and the cache begins empty",
+			path, len(key), keySize)
+	}
+	return key, nil
+}
+
+func newPartitionKey() []byte {
+	key := make([]byte, keySize)
+	_, _ = rand.Read(key) // never fails
+	return key
+}
+
+func (s *State) path(name string) string { return filepath.Join(s.dir, name) }

@@ -1,0 +1,430 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// StoreOptions are what the tiers of one daemon are made of.
+type StoreOptions struct {
+	Memory  MemoryOptions
+	State   *State          // required: the partition key, and what is kept over a restart. The Store saves it and does not close it
+	Inert   []string        // `cache.inert_headers`
+	Base    context.Context // the daemon's: its end, with its cause, ends what goes on without an agent; nil: no end
+	Buffers *mcp.BufferPool // nil: none is used again
+	Metrics *Metrics        // nil: not shown
+	Log     *slog.Logger    // nil: silent
+}
+
+// Store is the tiers of one daemon, for all upstreams. Make the upstreams' stages before the first call.
+type Store struct {
+	memory     *Memory
+	slow       []*slowTier
+	state      *State
+	sealer     *sealer
+	partitions partitioner
+	buffers    *mcp.BufferPool
+	metrics    *Metrics
+	log        *slog.Logger
+	maxEntry   int
+	shares     bool // some tier is shared with other daemons
+
+	upstreams  []*Upstream
+	everything []Generation // the families of all upstreams: every entry depends on one
+
+	life context.Context // of what runs in the background
+	end  context.CancelCauseFunc
+	work context.Context // of the tiers' workers
+	stop context.CancelFunc
+	trip context.Context // of the trips that they make
+	halt context.CancelFunc
+
+	mu     sync.Mutex // guards closed and alone
+	closed bool
+	alone  []*slowTier // those of slow that only this daemon uses
+	wg     sync.WaitGroup
+	room   chan struct{} // bounds what runs in the background
+}
+
+// maxBackground is how many calls may go on without an agent.
+const maxBackground = 256
+
+// NewStore makes the store with memory alone.
+func NewStore(o StoreOptions) (*Store, error) {
+	if o.State == nil {
+		return nil, errors.New("cache: a State is required")
+	}
+	memory, err := NewMemory(o.Memory)
+	if err != nil {
+		return nil, err
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	if o.Base == nil {
+		o.Base = context.Background()
+	}
+	s := &Store{
+		memory: memory, state: o.State, sealer: newSealer(o.State.Secret()), buffers: o.Buffers, metrics: o.Metrics,
+		log: logger(o.Log), maxEntry: memory.maxEntry,
+		partitions: newPartitioner(o.State.Secret(), o.Inert), room: make(chan struct{}, maxBackground),
+	}
+	s.life, s.end = context.WithCancelCause(o.Base)
+	s.work, s.stop = context.WithCancel(context.Background())
+	shown := o.Metrics.tier(memory.Name())
+	o.Metrics.before(func() {
+		if held, err := memory.Stats(context.Background()); err == nil {
+			shown.show(held)
+		}
+	})
+	s.trip, s.halt = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Add adds a tier behind those that are there, and starts its worker. No call has been made yet. The Store closes it.
+func (s *Store) Add(o SlowTier) {
+	if o.ID == "" {
+		o.ID = o.Tier.Name()
+	}
+	missed := s.state.Unclean() || !s.state.used(o.ID)
+	t := newSlowTier(o, s.metrics, s.state.owed(o.ID), missed, func() []Generation { return s.everything })
+	s.slow = append(s.slow, t)
+	s.shares = s.shares || o.Shared
+	if t.alone() {
+		s.mu.Lock()
+		s.alone = append(s.alone, t)
+		s.mu.Unlock()
+	}
+	if s.shares {
+		s.renew() // the other daemons went on while this one did not hear them
+	}
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		t.work(s.work, s.trip)
+	}()
+	if t.owes(nil) {
+		t.awaitNew() // so that the first answers are kept there
+	}
+}
+
+// renew makes all old that the tiers of this daemon alone hold: other daemons may have bumped it unheard.
+func (s *Store) renew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.alone {
+		t.renew()
+	}
+}
+
+// partition returns whose call it is.
+func (s *Store) partition(h http.Header) Partition {
+	buf := s.buffers.Get(512)
+	asker, buf := s.partitions.of(h, buf)
+	s.buffers.Put(buf)
+	return asker
+}
+
+// linked reports whether every tier that other daemons share hears what they bump.
+func (s *Store) linked() bool {
+	if !s.shares {
+		return true
+	}
+	for _, t := range s.slow {
+		if !t.linked() {
+			return false
+		}
+	}
+	return true
+}
+
+// bump makes generations old: in memory before it returns, in the tiers soon. Until a tier has been told it is not read
+// for them.
+func (s *Store) bump(families []Generation, generations ...Generation) {
+	s.memory.tokens.bump(generations)
+	for _, t := range s.slow {
+		t.owe(generations, families)
+	}
+}
+
+// withdraw makes every tier forget the key.
+func (s *Store) withdraw(families []Generation, k Key) {
+	if err := s.memory.Delete(context.Background(), []Key{k}); err != nil {
+		s.log.Warn("memory does not forget an entry", "error", err)
+	}
+	for _, t := range s.slow {
+		t.withdraw(families, k)
+	}
+}
+
+// Listener is what shared tiers are to be given: what other daemons bump is old here as well, in memory and in the tiers
+// that are this daemon's alone, and after a lost link everything there is.
+func (s *Store) Listener() Listener {
+	return Listener{
+		Bumped: func(generations []Generation) {
+			s.memory.tokens.bump(generations)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for _, t := range s.alone {
+				t.owe(generations, nil)
+			}
+		},
+		Lost: func() {
+			s.memory.tokens.forget()
+			s.renew()
+		},
+	}
+}
+
+// background runs f in a goroutine that Close waits for, and reports whether there was room.
+func (s *Store) background(f func(life context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	select {
+	case s.room <- struct{}{}:
+	default:
+		return false
+	}
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		defer func() { <-s.room }()
+		f(s.life)
+	}()
+	return true
+}
+
+func (s *Store) discard(res *mcp.Result) {
+	if err := res.Close(); err != nil {
+		s.log.Debug("closing an answer", "error", err)
+	}
+}
+
+// Purged is what a purge made old of one upstream.
+type Purged struct {
+	Upstream string
+	Methods  []string // whose answers are old: those that share a family with the one that was named as well
+}
+
+// Purge makes answers old: of one upstream, or of all where the name is empty; of one method, or of all. It returns what
+// is old, and the tiers that could not be told within ctx: they are not read for what was purged until they have been.
+// The error says that there is no such upstream, or that answers of the method are never cached.
+func (s *Store) Purge(ctx context.Context, upstream, method string) (purged []Purged, pending []string, err error) {
+	families := []Family{FamilyTools, FamilyPrompts, FamilyResources, FamilyRead, FamilyDiscover, FamilyCalls}
+	if method != "" {
+		m := mcp.MethodOf([]byte(method))
+		if !mayCache(m) && m != mcp.MethodToolsCall {
+			return nil, nil, fmt.Errorf("answers of %q are never cached", method)
+		}
+		families = []Family{familyOf(m)}
+	}
+	for _, u := range s.upstreams {
+		if upstream != "" && u.opts.Name != upstream {
+			continue
+		}
+		one := Purged{Upstream: u.opts.Name}
+		var generations []Generation
+		for _, f := range families {
+			generations = append(generations, u.family(f))
+			one.Methods = append(one.Methods, methodsOf(f)...)
+		}
+		u.bump(causePurge, generations...)
+		s.log.Info("what was cached is old: the operator said so", "upstream", one.Upstream, "methods", one.Methods)
+		purged = append(purged, one)
+	}
+	if upstream != "" && len(purged) == 0 {
+		return nil, nil, fmt.Errorf("there is no upstream %q", upstream)
+	}
+	return purged, s.pending(ctx), nil
+}
+
+// methodsOf are the methods whose answers one family makes old.
+func methodsOf(f Family) (names []string) {
+	for m := range mcp.MethodCount {
+		if m := mcp.Method(m); (mayCache(m) || m == mcp.MethodToolsCall) && familyOf(m) == f {
+			names = append(names, m.String())
+		}
+	}
+	return names
+}
+
+// pending waits for the tiers to be told what is owed, as long as ctx lasts, and returns the names of those that were not.
+func (s *Store) pending(ctx context.Context) (names []string) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for _, t := range s.slow {
+		for t.debts() > 0 && ctx.Err() == nil {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+		if t.debts() > 0 {
+			names = append(names, t.Tier.Name())
+		}
+	}
+	return names
+}
+
+// Close ends what goes on in the background, writes what waits for the tiers and tells them what is owed, closes them
+// and saves the state, all within ctx. No call is under way and none comes after.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.end(mcp.Draining())
+	for _, u := range s.upstreams {
+		u.ears.wait()
+	}
+	s.stop()
+	late := context.AfterFunc(ctx, s.halt)
+	s.wg.Wait()
+	late()
+	s.halt()
+	owed := make(map[string][]Generation)
+	var errs error
+	for _, t := range s.slow {
+		owed[t.ID] = t.finish(ctx)
+		errs = errors.Join(errs, t.Tier.Close())
+	}
+	errs = errors.Join(errs, s.memory.Close())
+	if errs != nil {
+		return errs // the next start takes this for an end that was not clean
+	}
+	credentials := make(map[string]map[Partition]time.Time, len(s.upstreams))
+	for _, u := range s.upstreams {
+		credentials[u.opts.Identity] = u.seen.all()
+	}
+	return s.state.save(credentials, owed)
+}
+
+// Stats says what the tiers hold and what has become of requests. With detailed, it names the most used questions.
+func (s *Store) Stats(ctx context.Context, detailed bool) Stats {
+	out := Stats{Tiers: []TierReport{s.memoryReport(ctx)}, Upstreams: make([]UpstreamReport, 0, len(s.upstreams))}
+	for _, t := range s.slow {
+		out.Tiers = append(out.Tiers, s.tierReport(ctx, t))
+	}
+	for _, u := range s.upstreams {
+		out.Upstreams = append(out.Upstreams, u.report(detailed))
+	}
+	slices.SortFunc(out.Upstreams, func(a, b UpstreamReport) int { return compare(a.Upstream, b.Upstream) })
+	return out
+}
+
+func (s *Store) memoryReport(ctx context.Context) TierReport {
+	r := TierReport{Tier: s.memory.Name()}
+	if held, err := s.memory.Stats(ctx); err == nil {
+		r.Entries, r.Bytes, r.Evictions = held.Entries, held.Bytes, held.Evictions
+	}
+	for _, u := range s.upstreams {
+		r.Hits += u.metrics.counted(tierMemory, outcomeHit)
+		r.Misses += u.metrics.counted(tierMemory, outcomeMiss)
+		r.Written += u.metrics.counted(tierNone, outcomeStored)
+	}
+	return r
+}
+
+func (s *Store) tierReport(ctx context.Context, t *slowTier) TierReport {
+	r := TierReport{Tier: t.Tier.Name(), Entries: -1, Bytes: -1, Evictions: -1, Breaker: t.Breaker.State()}
+	if r.Breaker == stateClosed {
+		limited, cancel := context.WithTimeout(ctx, statsTimeout)
+		defer cancel()
+		if held, err := t.Tier.Stats(limited); err == nil {
+			r.Entries, r.Bytes, r.Evictions = held.Entries, held.Bytes, held.Evictions
+		}
+	}
+	for _, u := range s.upstreams {
+		r.Hits += u.metrics.counted(t.label, outcomeHit)
+		r.Misses += u.metrics.counted(t.label, outcomeMiss)
+		r.Errors += u.metrics.counted(t.label, outcomeError)
+		r.Skipped += u.metrics.counted(t.label, outcomeSkipped)
+	}
+	r.Written = t.metrics.written.n.Load()
+	r.Dropped = t.metrics.dropped.n.Load() + t.metrics.failed.n.Load()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r.Queue, r.Owed = len(t.queue), len(t.owed)
+	if t.refused != nil {
+		r.Error = t.refused.Error()
+	}
+	return r
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// maxKeys is how many questions a detailed report names per upstream.
+const maxKeys = 20
+
+func (u *Upstream) report(detailed bool) UpstreamReport {
+	m := u.metrics
+	r := UpstreamReport{
+		Upstream: u.opts.Name, Hits: make(map[string]uint64, tierNone), Misses: m.counted(tierMemory, outcomeMiss),
+		Collapsed: m.counted(tierNone, outcomeCollapsed), Bypass: m.counted(tierNone, outcomeBypass),
+		Stored: m.counted(tierNone, outcomeStored), Listening: u.ears.listening(),
+	}
+	r.Hits[tierNames[tierMemory]] = m.counted(tierMemory, outcomeHit)
+	r.Stale = m.counted(tierMemory, outcomeStale)
+	for _, t := range u.store.slow {
+		r.Hits[t.Tier.Name()] = m.counted(t.label, outcomeHit)
+		r.Stale += m.counted(t.label, outcomeStale)
+		r.Misses -= min(r.Misses, m.counted(t.label, outcomeHit)) // memory's misses that another tier made good
+	}
+	r.Misses -= min(r.Misses, r.Stale) // and those for which an expired answer stood in
+	if detailed {
+		r.Keys = u.keys()
+	}
+	return r
+}
+
+// keys are the most used questions.
+func (u *Upstream) keys() []KeyReport {
+	byKey := make(map[Key]*KeyReport)
+	u.questions.each(func(q *question) {
+		if !q.keeps || q.hits.Load() == 0 {
+			return
+		}
+		r := byKey[q.private.Key]
+		if r == nil {
+			r = &KeyReport{Method: q.method.String(), Key: fmt.Sprintf("%x", q.private.Key[:8])}
+			byKey[q.private.Key] = r
+		}
+		r.Hits += q.hits.Load()
+		r.Bytes = max(r.Bytes, int(q.size.Load()))
+	})
+	all := slices.Collect(maps.Values(byKey))
+	slices.SortFunc(all, func(a, b *KeyReport) int {
+		if a.Hits != b.Hits {
+			return int(min(b.Hits, 1<<30)) - int(min(a.Hits, 1<<30))
+		}
+		return compare(a.Key, b.Key)
+	})
+	out := make([]KeyReport, 0, maxKeys)
+	for _, r := range all[:min(len(all), maxKeys)] {
+		out = append(out, *r)
+	}
+	return out
+}

@@ -1,0 +1,314 @@
+package cache
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Upstream is the caching stage of one upstream: Front and Back are its two halves. Make one with Store.Upstream.
+type Upstream struct {
+	store     *Store
+	opts      UpstreamOptions
+	metrics   *upstreamMetrics
+	questions questions
+	peers     peers
+	streams   streams
+	seen      credentials
+	publics   publics
+	server    [2]identity // by era: they say it in different words
+	fetching  fetching
+	asked     writers
+	failing   atomic.Bool // expired answers stand in for the server
+	ears      *ears
+	fence     Fencing
+
+	families [familyCount]Generation
+}
+
+// Fencing tells the flights' stage that calls of the scope may not join flights of before.
+type Fencing func(mcp.Scope)
+
+// Upstream makes the stage of one upstream. server is the way to it, past cache and flights, for the daemon's own
+// streams. Fence may be set later, before the first call.
+func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
+	o.complete()
+	u := &Upstream{store: s, opts: o, metrics: s.metrics.upstream(o.Name), fence: func(mcp.Scope) {}}
+	u.peers.by = make(map[string]*peer)
+	u.streams.open, u.streams.broken = make(map[string]int), make(map[string]bool)
+	u.seen.last = s.state.credentials(o.Identity)
+	if u.seen.last == nil {
+		u.seen.last = make(map[Partition]time.Time)
+	}
+	u.seen.no = make(map[Partition]time.Time)
+	u.publics.by = make(map[Key]struct{})
+	u.fetching.by = make(map[Key]struct{})
+	for f := range familyCount {
+		u.families[f] = generationOf("family", o.Identity, f.String())
+	}
+	u.ears = newEars(earsOptions{
+		Upstream: o.Name, Next: server, Heard: u.heard, Lost: func(asker Partition) { u.streams.broke(streamName("", asker)) },
+		Off: !o.Listen, Life: s.life, Log: s.log,
+	})
+	s.metrics.before(func() { u.metrics.ears.Set(float64(u.ears.listening())) })
+	s.upstreams = append(s.upstreams, u)
+	s.everything = append(s.everything, u.families[:]...)
+	return u
+}
+
+// Fence sets what is told when calls may not join flights of before.
+func (u *Upstream) Fence(f Fencing) { u.fence = f }
+
+func (u *Upstream) family(f Family) Generation { return u.families[f] }
+
+func (u *Upstream) uri(uri string) Generation { return generationOf("uri", u.opts.Identity, uri) }
+
+// asker guards all that one credential may see: dropped when the server refuses it.
+func (u *Upstream) asker(p Partition) Generation {
+	return generationOf("asker", u.opts.Identity, string(p[:]))
+}
+
+// writes guards what a tools/call of the credential may have changed.
+func (u *Upstream) writes(p Partition) Generation {
+	return generationOf("writes", u.opts.Identity, string(p[:]))
+}
+
+// streamOf guards what is kept because a change of it would come on a stream.
+func (u *Upstream) streamOf(name string) Generation {
+	return generationOf("stream", u.opts.Identity, name)
+}
+
+// bump makes generations of this upstream old.
+func (u *Upstream) bump(why cause, generations ...Generation) {
+	u.metrics.bumped(why)
+	u.store.log.Debug("answers are old", "upstream", u.opts.Name, "cause", causeNames[why], "generations", len(generations))
+	u.store.bump(u.families[:], generations...)
+}
+
+// bumpWrites makes old what is kept by the operator's word and may be another after a tools/call of the asker. Tiers that
+// are this daemon's alone need not be told where nothing of that kind was asked for since they were last told.
+func (u *Upstream) bumpWrites(p Partition) {
+	u.metrics.bumped(causeCall)
+	g := []Generation{u.writes(p)}
+	u.store.memory.tokens.bump(g)
+	asked := u.asked.clear(p) // after that: whoever still finds the old token has said so by now, see outlivesWrites
+	for _, t := range u.store.slow {
+		if asked || !t.alone() {
+			t.owe(g, u.families[:])
+		}
+	}
+}
+
+// writers are the askers of whom no answer that a tools/call makes old was asked for since the tiers were told of the last
+// one: nothing of theirs is kept, or on its way to be.
+type writers struct {
+	mu    sync.Mutex
+	clean map[Partition]struct{}
+}
+
+// begin notes that such an answer is asked for, and its tokens have not been read yet; or that it is about to be kept.
+func (w *writers) begin(p Partition) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.clean, p)
+}
+
+// clear reports whether the tiers are to be told, and notes that they are.
+func (w *writers) clear(p Partition) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, clean := w.clean[p]; clean {
+		return false
+	}
+	if w.clean == nil || len(w.clean) >= maxCredentials {
+		w.clean = make(map[Partition]struct{})
+	}
+	w.clean[p] = struct{}{}
+	return true
+}
+
+// missed makes old what was kept because of a stream: changes may have passed unheard.
+func (u *Upstream) missed(name string) { u.bump(causeStream, u.streamOf(name)) }
+
+// scope names those whose flights a tools/call of the asker may make old. Flights that askers share have the zero
+// Partition's.
+func (u *Upstream) scope(p Partition) mcp.Scope {
+	var s mcp.Scope
+	g := u.asker(p)
+	copy(s[:], g[:])
+	return s
+}
+
+// credentials are those that had a 2xx answer of the server's lately: only they are given public entries, so that others
+// meet the server's 401, which starts OAuth.
+type credentials struct {
+	mu   sync.RWMutex
+	last map[Partition]time.Time
+	no   map[Partition]time.Time // when the server last refused one
+}
+
+const (
+	credentialLife = 10 * time.Minute
+	maxCredentials = 10_000
+)
+
+// accepted notes an answer of now to a call that was sent then. One that was sent before a refusal says nothing.
+func (c *credentials) accepted(p Partition, sent, now time.Time) {
+	c.mu.RLock()
+	at, ok := c.last[p]
+	no, refused := c.no[p]
+	c.mu.RUnlock()
+	if ok && now.Sub(at) < time.Second && !now.Before(at) || refused && sent.Before(no) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !ok {
+		c.makeRoomLocked(now)
+	}
+	c.last[p] = now
+}
+
+// makeRoomLocked forgets who is too old, and somebody where nobody is.
+func (c *credentials) makeRoomLocked(now time.Time) {
+	if len(c.last) < maxCredentials {
+		return
+	}
+	maps.DeleteFunc(c.last, func(_ Partition, at time.Time) bool { return now.Sub(at) >= credentialLife })
+	for some := range c.last {
+		if len(c.last) < maxCredentials {
+			return
+		}
+		delete(c.last, some)
+	}
+}
+
+func (c *credentials) refused(p Partition, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.last, p)
+	for some := range c.no {
+		if len(c.no) < maxCredentials {
+			break
+		}
+		delete(c.no, some)
+	}
+	c.no[p] = now
+}
+
+func (c *credentials) known(p Partition, now time.Time) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	at, ok := c.last[p]
+	return ok && now.Sub(at) < credentialLife && now.Add(skew*time.Millisecond).After(at)
+}
+
+func (c *credentials) all() map[Partition]time.Time {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return maps.Clone(c.last)
+}
+
+// publics are the keys whose last answer was everybody's: flights for them may be as well.
+type publics struct {
+	mu sync.RWMutex
+	by map[Key]struct{}
+}
+
+const maxPublics = 10_000
+
+func (p *publics) set(k Key, public bool) (was bool) {
+	p.mu.RLock()
+	_, was = p.by[k]
+	p.mu.RUnlock()
+	if was == public {
+		return was
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !public {
+		delete(p.by, k)
+		return was
+	}
+	for some := range p.by {
+		if len(p.by) < maxPublics {
+			break
+		}
+		delete(p.by, some)
+	}
+	p.by[k] = struct{}{}
+	return was
+}
+
+func (p *publics) has(k Key) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	_, ok := p.by[k]
+	return ok
+}
+
+// identity is who the server says it is. Another one at the same address makes everything old.
+type identity struct {
+	mu   sync.Mutex
+	info string
+}
+
+// changed notes a serverInfo and reports whether it is another one than before.
+func (i *identity) changed(info []byte) bool {
+	if len(info) == 0 {
+		return false
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.info == string(info) {
+		return false
+	}
+	was := i.info
+	i.info = string(info)
+	return was != ""
+}
+
+// fetching are the keys for which a call goes on, or may, without anybody who waits for it.
+type fetching struct {
+	mu sync.Mutex
+	by map[Key]struct{}
+}
+
+// begin reports whether nobody was at it.
+func (f *fetching) begin(k Key) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.by[k]; ok {
+		return false
+	}
+	f.by[k] = struct{}{}
+	return true
+}
+
+func (f *fetching) end(k Key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.by, k)
+}
+
+// failed reports whether a call came back with what a stale answer may stand in for: the server or the way to it is in
+// trouble. A refusal of the agent's own is none.
+func failed(res *mcp.Result, err error) bool {
+	if err == nil {
+		return res.Status == http.StatusTooManyRequests || res.Status >= http.StatusInternalServerError
+	}
+	var f *mcp.Failure
+	if !errors.As(err, &f) {
+		return false
+	}
+	switch f.Code {
+	case mcp.CodeOverloaded, mcp.CodeBadGateway, mcp.CodeUnavailable, mcp.CodeDeadlinePassed:
+		return f.Reason != mcp.ReasonDraining
+	}
+	return false
+}
