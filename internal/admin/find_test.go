@@ -1,0 +1,43 @@
+package admin_test
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"fluentd-perf/internal/admin"
+)
+
+// TestFind holds that the first daemon that answers is taken, and what is said where none does.
+func TestFind(t *testing.T) {
+	dir := directory(t)
+	missing, dead := filepath.Join(dir, "none.sock"), filepath.Join(dir, "dead.sock")
+	stale(t, dead)
+	first, second := serving(t, admin.Options{}), serving(t, admin.Options{})
+	nowhere := []admin.Place{{Path: missing, From: "--socket"}, {Path: dead, From: "$X"}}
+	got, err := admin.Find(t.Context(), append(nowhere, admin.Place{Path: first}, admin.Place{Path: second}))
+	if err != nil || got != first {
+		t.Errorf("%s, %v; want %s", got, err, first)
+	}
+	_, err = admin.Find(t.Context(), nowhere)
+	want := "no running fluentd-perf was found; tried\n" +
+		"  " + missing + " (--socket): no such file or directory\n" +
+		"  " + dead + " ($X): connection refused: its daemon has died"
+	var none *admin.NotFoundError
+	if !errors.As(err, &none) || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+	if !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%v hides why", err)
+	}
+	_, err = admin.Find(t.Context(), []admin.Place{{Path: "/" + strings.Repeat("x", 200)}})
+	if !errors.Is(err, admin.ErrPathTooLong) {
+		t.Errorf("%v", err)
+	}
+	if _, err = admin.Find(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no place is known") {
+		t.Errorf("%v", err)
+	}
+}
