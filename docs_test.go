@@ -47,6 +47,8 @@ func TestExample(t *testing.T) {
 	same("streams", shown.Streams, plain.Streams)
 	same("pool", shown.Pool, plain.Pool)
 	same("timeouts", shown.Timeouts, plain.Timeouts)
+	same("cache", shown.Cache, plain.Cache)
+	same("coalesce", shown.Coalesce, plain.Coalesce)
 
 	defaults := config.Default()
 	same("listen", cfg.Listen[0], defaults.Listen[0])
@@ -55,6 +57,8 @@ func TestExample(t *testing.T) {
 	same("errors", cfg.Errors, defaults.Errors)
 	same("drain", cfg.Drain, defaults.Drain)
 	same("limits", cfg.Limits, defaults.Limits)
+	same("tiers", cfg.Cache, defaults.Cache)
+	same("admin", cfg.Admin, defaults.Admin)
 }
 
 // TestImageConfiguration loads the image's configuration as its command does.

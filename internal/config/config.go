@@ -26,6 +26,8 @@ type Config struct {
 	Errors    ErrorShape
 	Drain     time.Duration // how long SIGTERM waits for calls in flight, 0 for not at all; default 30 s
 	Limits    Limits
+	Cache     Cache
+	Admin     Admin
 }
 
 // Listen is one TCP address that the daemon listens on.
@@ -74,6 +76,8 @@ type Upstream struct {
 	Streams        Streams
 	Pool           Pool
 	Timeouts       Timeouts
+	Cache          UpstreamCache
+	Coalesce       Coalesce
 
 	shown string // the URL for people, without what `${...}` stands for and without its query
 }
@@ -125,6 +129,7 @@ func Default() *Config {
 		Errors: ErrorsJSONRPC,
 		Drain:  30 * time.Second,
 		Limits: Limits{Body: 16 << 20, CheckBody: 4 << 20, Event: 16 << 20, MaxStreams: 10_000},
+		Cache:  defaultCache(),
 	}
 }
 
@@ -137,5 +142,6 @@ func defaultUpstream(name string) Upstream {
 		Streams:   Streams{Reopen: 2 * time.Minute},
 		Pool:      Pool{MaxConnections: 256, MaxIdle: 64, IdleTimeout: 90 * time.Second, WaitTimeout: 5 * time.Second},
 		Timeouts:  Timeouts{Connect: 5 * time.Second, FirstByte: time.Minute, Call: 30 * time.Minute, Idle: 5 * time.Minute},
+		Cache:     defaultUpstreamCache(),
 	}
 }

@@ -59,6 +59,17 @@ upstreams:
     streams: {reopen: 2m}
     pool: {max_connections: 256, max_idle: 64, idle_timeout: 90s, wait_timeout: 5s}
     timeouts: {connect: 5s, first_byte: 60s, call: 30m, idle: 5m}
+    cache:
+      ttl: {}
+      tools: {}
+      min_ttl: 0s
+      max_ttl: 24h
+      stale_if_error: 1h
+      stale_after: 2s
+      stale_while_revalidate: 0s
+      flush_on_call: true
+      listen: on
+    coalesce: {tools: []}
 auth: {token: ""}
 hosts: []
 origins: []
@@ -66,6 +77,13 @@ metrics: {listen: ""}
 errors: jsonrpc
 drain: 30s
 limits: {body: 16MiB, check_body: 4MiB, event: 16MiB, max_streams: 10000}
+cache:
+  memory: {size: 128MiB, max_entry: 1MiB}
+  redis: {url: ""}
+  database: {url: sqlite:cache.db, timeout: 150ms, size: 1GiB, private_reads: false}
+  partition_key: ""
+  inert_headers: []
+admin: {group: ""}
 `
 
 func TestDefaultsAreTheDocumentedOnes(t *testing.T) {

@@ -18,7 +18,7 @@ func TestFaultsOfAnUpstream(t *testing.T) {
 	)
 	for _, c := range []struct{ text, want string }{
 		{`pol: {}`, docs + `pol: is not a known key; did you mean pool?`},
-		{`cache: {}`, docs + `cache: is not a known key; known here: forward_cookies, headers, oauth, pool, streams, timeouts, transport, url`},
+		{`storage: {}`, docs + `storage: is not a known key; known here: cache, coalesce, forward_cookies, headers, oauth, pool, streams, timeouts, transport, url`},
 		{`tiemouts: {}`, docs + `tiemouts: is not a known key; did you mean timeouts?`},
 		{`url: http://x`, docs + `url: is given twice, first on line 3`},
 		{`transport: tcp`, docs + `transport: must be http or sse, not "tcp"`},
@@ -123,15 +123,15 @@ func TestFaultsOfTheRest(t *testing.T) {
 	)
 	for _, c := range []struct{ text, want string }{
 		{`upstream: {}`, `upstream: is not a known key; did you mean upstreams?`},
-		{`cache: {}`, `cache: is not a known key; known here: auth, drain, errors, hosts, limits, listen, metrics, origins, upstreams`},
-		{`"a.b": 1`, `"a.b": is not a known key; known here: auth, drain, errors, hosts, limits, listen, metrics, origins, upstreams`},
+		{`storage: {}`, `storage: is not a known key; known here: admin, auth, cache, drain, errors, hosts, limits, listen, metrics, origins, upstreams`},
+		{`"a.b": 1`, `"a.b": is not a known key; known here: admin, auth, cache, drain, errors, hosts, limits, listen, metrics, origins, upstreams`},
 		{`listen: 7300`, `listen: must be a string (put it in quotes), not a number`},
 		{`listen: []`, `listen: must have an address`},
 		{`listen: localhost`, `listen: must be host:port, such as 127.0.0.1:7300, not "localhost"`},
 		{`listen: 127.0.0.1:http`, `listen: must have a port from 0 to 65535, not "http"`},
 		{`listen: 127.0.0.1:65536`, `listen: must have a port from 0 to 65535, not "65536"`},
 		{`listen: a/b:1`, `listen: must have an IP address or a host name, not "a/b"`},
-		{`listen: "${env:SECRET}:1"`, `listen: cannot hold ${...}: only url, headers and auth.token can`},
+		{`listen: "${env:SECRET}:1"`, `listen: cannot hold ${...}: only url, headers, auth.token and cache.partition_key can`},
 		{`listen: [127.0.0.1:1, 127.0.0.1:1]`, `listen[1]: 127.0.0.1:1 is listened on already`},
 		{`listen: 0.0.0.0:7300`, `listen: 0.0.0.0:7300 is not a loopback address: set auth.token (generate makes one)`},
 		{`listen: ":7300"`, `listen: :7300 is not a loopback address: set auth.token (generate makes one)`},
@@ -276,8 +276,8 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, faultsText)
 	}
 	var faults config.Faults
-	if !errors.As(err, &faults) || len(faults) != 17 {
-		t.Errorf("%d faults, want 17", len(faults))
+	if !errors.As(err, &faults) || len(faults) != 23 {
+		t.Errorf("%d faults, want 23", len(faults))
 	}
 	var first config.Fault
 	if !errors.As(err, &first) || first.Line != 2 || first.Key != "listen" || first.File != "testdata/faults.yaml" {

@@ -67,6 +67,9 @@ func FuzzLoad(f *testing.F) {
 	for _, text := range []string{
 		defaultsYAML, secretsYAML, faultsYAML, vscodeJSON, "a: &a [*a]", "{<<: {a: b}, <<: [x]}", "- - ? a\n  : b",
 		"upstreams: {a: {url: \"http://${env:S}\", headers: {X: \"${file:s}$$${env:S\"}}}", `{"servers":{"a":{"url":"http://${S:-b}"}}}`,
+		"upstreams: {a: {url: http://h, cache: {ttl: {tools/list: 5m, tools/call: 1s}, tools: {'a[': 1s, '*': 0}, max_ttl: 1m, listen: yes}}}",
+		"cache: {redis: {url: 'redis://:${env:S}@h/0'}, database: {url: 'postgres://u:${env:S}@h/${env:S}?sslmode=${env:S}'}}\nupstreams: {a: {url: http://h}}",
+		"cache: {redis: {url: '${env:S}'}, database: {url: 'sqlite:${env:S}'}, partition_key: '${env:S}${env:S}${env:S}'}\nupstreams: {a: {url: http://h}}",
 	} {
 		f.Add(text, false)
 		f.Add(text, true)
@@ -116,5 +119,7 @@ func checkPromises(t *testing.T, c *config.Config) {
 		if p.MaxIdle < 1 || p.MaxIdle > p.MaxConnections || to.Connect <= 0 || max(to.Connect, to.FirstByte, to.Idle) > to.Call {
 			t.Errorf("upstream %v", u)
 		}
+		checkCachePromises(t, u)
 	}
+	checkTierPromises(t, c.Cache)
 }

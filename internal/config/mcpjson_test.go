@@ -103,11 +103,15 @@ func TestFaultsOfAnEntry(t *testing.T) {
 		{`"a": {"url": "http://h", "headers": {"X": "${A"}}`, `.a.headers.X: has a ${ without a closing brace`},
 		{`"a": {"url": "http://h", "headers": {"X": ["a"]}}`, `.a.headers.X: must be a string, not a list`},
 		{`"a": {"url": "http://h", "headers": {"Host": "a"}}`, `.a.headers.Host: cannot be set: it follows from url`},
-		{`"a": {"url": "http://h", "fluentd-perf": {"headers": {}}}`, `.a.fluentd-perf.headers: is not a known key; known here: forward_cookies, oauth, pool, streams, timeouts, transport`},
+		{`"a": {"url": "http://h", "fluentd-perf": {"headers": {}}}`, `.a.fluentd-perf.headers: is not a known key; known here: cache, coalesce, forward_cookies, oauth, pool, streams, timeouts, transport`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"pol": {}}}`, `.a.fluentd-perf.pol: is not a known key; did you mean pool?`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"pool": {"max_idle": 300}}}`, `.a.fluentd-perf.pool.max_idle: must not be above max_connections (256)`},
 		{`"a": {"url": "http://h", "type": "sse", "fluentd-perf": {"transport": "sse"}}`, `.a.fluentd-perf.transport: type says that already`},
 		{`"a": {"url": "http://h", "type": "sse", "fluentd-perf": {"streams": {"reopen": "1m"}}}`, `.a.fluentd-perf.streams.reopen: means nothing with transport sse, whose sessions end with their stream`},
+		{`"a": {"url": "http://h", "type": "sse", "fluentd-perf": {"cache": {}}}`, `.a.fluentd-perf.cache: means nothing with transport sse, which is only relayed`},
+		{`"a": {"url": "http://h", "fluentd-perf": {"cache": {"ttl": {"tools/call": "1m"}}}}`, `.a.fluentd-perf.cache.ttl.tools/call: has no ttl of its own: name the tools in cache.tools`},
+		{`"a": {"url": "http://h", "fluentd-perf": {"cache": {"max_ttl": "1m", "min_ttl": "2m"}}}`, `.a.fluentd-perf.cache.min_ttl: must not be above max_ttl (1m)`},
+		{`"a": {"url": "http://h", "fluentd-perf": {"coalesce": {"tools": "x"}}}`, `.a.fluentd-perf.coalesce.tools: must be a list, not a string`},
 	} {
 		wantServersFault(t, "{\"mcpServers\": {\n"+c.entry+"}}", "m.json:2: mcpServers"+c.want)
 	}

@@ -11,11 +11,13 @@ import (
 	"time"
 )
 
+const notExpanded = "cannot hold ${...}: only url, headers, auth.token and cache.partition_key can"
+
 // text reads a string in which `${` stands for nothing.
 func (d *decoder) text(at key, n *node) (string, bool) {
 	s, ok := d.rawText(at, n)
 	if ok && strings.Contains(s, "${") {
-		d.fault(at, "cannot hold ${...}: only url, headers and auth.token can")
+		d.fault(at, "%s", notExpanded)
 		return "", false
 	}
 	return s, ok
@@ -29,6 +31,21 @@ func (d *decoder) rawText(at key, n *node) (string, bool) {
 		wanted = "a string (put it in quotes)"
 	}
 	return n.text, d.is(at, n, kindText, wanted)
+}
+
+// onOff reads on or off, which YAML 1.1 takes for a boolean and YAML 1.2 does not. A boolean says the same.
+func (d *decoder) onOff(into *bool) reader {
+	return func(at key, n *node) {
+		switch {
+		case n.kind == kindBoolean:
+			*into = strings.EqualFold(n.text, "true")
+		case !d.is(at, n, kindText, "on or off"):
+		case n.text != "on" && n.text != "off":
+			d.fault(at, "must be on or off, not %s", shown(n.text))
+		default:
+			*into = n.text == "on"
+		}
+	}
 }
 
 // boolean reads true or false.
@@ -71,16 +88,19 @@ func inRange[T cmp.Ordered](d *decoder, at key, v, least, most T, format func(T)
 
 const unitsOfTime = "with a unit, such as 500ms, 30s, 5m or 1h30m"
 
-// longest is the upper bound of every duration: more is a slip of the pen.
-const longest = 365 * 24 * time.Hour
+const (
+	longest   = 365 * 24 * time.Hour // the upper bound of every duration: more is a slip of the pen
+	aboveZero = time.Nanosecond      // the lower bound of a duration where 0 means nothing
+)
 
 // duration reads a time above 0.
-func (d *decoder) duration(into *time.Duration) reader { return d.span(into, false) }
+func (d *decoder) duration(into *time.Duration) reader { return d.durationIn(into, aboveZero, longest) }
 
 // durationOrZero reads a time or 0, where 0 means not at all.
-func (d *decoder) durationOrZero(into *time.Duration) reader { return d.span(into, true) }
+func (d *decoder) durationOrZero(into *time.Duration) reader { return d.durationIn(into, 0, longest) }
 
-func (d *decoder) span(into *time.Duration, zero bool) reader {
+// durationIn reads a time from least to most.
+func (d *decoder) durationIn(into *time.Duration, least, most time.Duration) reader {
 	return func(at key, n *node) {
 		if n.kind != kindNumber && !d.is(at, n, kindText, "a duration "+unitsOfTime) {
 			return
@@ -93,11 +113,9 @@ func (d *decoder) span(into *time.Duration, zero bool) reader {
 			d.fault(at, "must be a duration %s, not %s", unitsOfTime, shown(n.text))
 		case v < 0:
 			d.fault(at, "must not be negative")
-		case v == 0 && !zero:
+		case v == 0 && least > 0:
 			d.fault(at, "must be above 0")
-		case v > longest:
-			d.fault(at, "must not be more than %s", formatDuration(longest))
-		default:
+		case inRange(d, at, v, least, most, formatDuration):
 			*into = v
 		}
 	}

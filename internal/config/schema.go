@@ -15,6 +15,8 @@ func (l *loader) schema(d *decoder) keys {
 		"hosts":     d.list(d.host(&c.Hosts)),
 		"origins":   d.list(d.origin(&c.Origins)),
 		"metrics":   d.mapping(keys{"listen": d.metricsListen(&c.Metrics)}),
+		"cache":     d.cache(&c.Cache),
+		"admin":     d.mapping(keys{"group": d.group(&c.Admin.Group)}),
 		"errors":    oneOf(d, &c.Errors, ErrorsJSONRPC, ErrorsHTTP),
 		"drain":     d.durationOrZero(&c.Drain),
 		"limits": d.mapping(keys{
@@ -76,6 +78,8 @@ func (d *decoder) settings(u *Upstream) keys {
 			"call":       d.duration(&u.Timeouts.Call),
 			"idle":       d.duration(&u.Timeouts.Idle),
 		}),
+		"cache":    d.upstreamCache(&u.Cache),
+		"coalesce": d.mapping(keys{"tools": d.list(d.pattern(&u.Coalesce.Tools))}),
 	}
 }
 
@@ -83,9 +87,14 @@ func (d *decoder) settings(u *Upstream) keys {
 func (d *decoder) checkUpstream(at key, u *Upstream) {
 	d.checkPool(at, &u.Pool)
 	d.checkTimeouts(at, &u.Timeouts)
-	if u.Transport == TransportSSE && d.given(at, "streams", "reopen") {
+	d.checkUpstreamCache(d.at(at, "cache"), &u.Cache)
+	if u.Transport != TransportSSE {
+		return
+	}
+	if d.given(at, "streams", "reopen") {
 		d.fault(d.at(at, "streams", "reopen"), "means nothing with transport sse, whose sessions end with their stream")
 	}
+	d.refuse(at, "means nothing with transport sse, which is only relayed", "cache", "coalesce")
 }
 
 func (d *decoder) checkPool(at key, p *Pool) {

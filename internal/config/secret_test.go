@@ -22,6 +22,8 @@ upstreams:
     headers: {Authorization: "Bearer ${env:S}", X-Api-Key: s3cr3t-v4lue, X-File: "${file:/s}"}
     pool: {max_connections: 10}
     timeouts: {call: 1h}
+    cache: {ttl: {tools/list: 5m, resources/read: 0s}, tools: {"search_*": 10m, "a, b": 1s}, stale_after: 1s, flush_on_call: false, listen: off}
+    coalesce: {tools: ["search_*", get]}
   old:
     url: http://old.example/sse
     transport: sse
@@ -31,6 +33,13 @@ auth: {token: "${env:S}"}
 hosts: [proxy.example]
 origins: ["http://localhost:6274"]
 metrics: {listen: 127.0.0.1:9100}
+cache:
+  memory: {size: 8MiB}
+  redis: {url: "rediss://u:${env:S}@cache.example:6380/1?skip_verify=true"}
+  database: {url: "postgres://u:s3cr3t-v4lue@db.example/x?application_name=${env:S}", private_reads: true}
+  partition_key: "${env:S}-and-enough-of-it-for-a-key"
+  inert_headers: [x-trace, X-Team]
+admin: {group: mcp}
 `
 
 func loadSecrets(t *testing.T) *config.Config {
@@ -42,17 +51,23 @@ func TestSummary(t *testing.T) {
 	if err := loadSecrets(t).Summary(&b); err != nil {
 		t.Fatal(err)
 	}
-	want := `listen   10.0.0.1:7300
-token    set
-errors   jsonrpc
-drain    30s
-limits   body 16MiB, check_body 4MiB, event 16MiB, max_streams 10000
-metrics  127.0.0.1:9100
-hosts    proxy.example
-origins  http://localhost:6274
+	want := `listen               10.0.0.1:7300
+token                set
+errors               jsonrpc
+drain                30s
+limits               body 16MiB, check_body 4MiB, event 16MiB, max_streams 10000
+cache.memory         8MiB, entries up to 512KiB
+cache.redis          rediss://cache.example:6380/1?…, timeout 50ms, pool 16
+cache.database       postgres://db.example/x?…, timeout 150ms, pool.max 4, pool.lifetime 1h, resources/read
+cache.partition_key  set
+cache.inert_headers  X-Trace, X-Team
+metrics              127.0.0.1:9100
+hosts                proxy.example
+origins              http://localhost:6274
+admin.group          mcp
 
 UPSTREAM  TRANSPORT  URL                                      SET
-docs      http       https://docs.example.com/${env:S}/mcp?…  headers Authorization, X-Api-Key, X-File; pool.max_connections 10; pool.max_idle 10; timeouts.call 1h
+docs      http       https://docs.example.com/${env:S}/mcp?…  headers Authorization, X-Api-Key, X-File; pool.max_connections 10; pool.max_idle 10; timeouts.call 1h; cache.ttl resources/read never, tools/list 5m; cache.tools "a, b" 1s, search_* 10m; cache.stale_after 1s; cache.flush_on_call false; cache.listen off; coalesce.tools search_*, get
 old       sse        http://old.example/sse                   oauth passthrough; forward_cookies true
 `
 	if b.String() != want {
@@ -66,11 +81,15 @@ func TestSummaryOfDefaults(t *testing.T) {
 	if err := c.Summary(&b); err != nil {
 		t.Fatal(err)
 	}
-	want := `listen  127.0.0.1:7300, [::1]:7300 (where it exists)
-token   none
-errors  jsonrpc
-drain   30s
-limits  body 16MiB, check_body 4MiB, event 16MiB, max_streams 10000
+	want := `listen               127.0.0.1:7300, [::1]:7300 (where it exists)
+token                none
+errors               jsonrpc
+drain                30s
+limits               body 16MiB, check_body 4MiB, event 16MiB, max_streams 10000
+cache.memory         128MiB, entries up to 1MiB
+cache.redis          none
+cache.database       sqlite:cache.db, timeout 150ms, size 1GiB, resources/read if public
+cache.partition_key  of the state directory
 
 UPSTREAM  TRANSPORT  URL           SET
 a         http       http://h/mcp  -
@@ -89,7 +108,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	var out bytes.Buffer
 	text := slog.New(slog.NewTextHandler(&out, nil))
 	lines := slog.New(slog.NewJSONHandler(&out, nil))
-	for _, v := range []any{c, *c, c.Upstreams, c.Upstreams[0], &c.Upstreams[0], c.Auth, &c.Auth, struct{ C *config.Config }{c}} {
+	for _, v := range []any{c, *c, c.Upstreams, c.Upstreams[0], &c.Upstreams[0], c.Auth, &c.Auth, c.Cache, &c.Cache, c.Cache.Redis, &c.Cache.Redis, c.Cache.Database, &c.Cache.Database, struct{ C *config.Config }{c}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}
@@ -133,6 +152,35 @@ func TestSecretsAreInNoFault(t *testing.T) {
 		"upstreams: {a: {url: http://h, headers: {Host: \"${env:S}\"}}}",
 		"upstreams: {a: {url: http://h, headers: s3cr3t-v4lue}}",
 		"upstreams: {a: http://h/s3cr3t-v4lue}",
+		"cache: {partition_key: s3cr3t-v4lue}",
+		"cache: {partition_key: \"${env:S}\"}",
+		"cache: {redis: {url: s3cr3t-v4lue}}",
+		"cache: {redis: {url: \"${env:S}://h\"}}",
+		"cache: {redis: {url: \"redis://:${env:S}/@h/0\"}}",
+		"cache: {redis: {url: \"redis://:1/${env:S}@h\"}}",
+		"cache: {redis: {url: \"redis://:a?${env:S}@h\"}}",
+		"cache: {redis: {url: \"redis://h/${env:S}\"}}",
+		"cache: {redis: {url: \"redis://h/a/${env:S}\"}}",
+		"cache: {redis: {url: \"redis://h:${env:S}/0\"}}",
+		"cache: {redis: {url: \"redis://h?${env:S}=1\"}}",
+		"cache: {redis: {url: \"rediss://h?skip_verify=${env:S}\"}}",
+		"cache: {redis: {url: \"redis://h?db=${env:S}\"}}",
+		"cache: {redis: {url: \"redis://:%zz${env:S}@h\"}}",
+		"cache: {redis: {url: \"redis://:${env:LINES}@h\"}}",
+		"cache: {database: {url: s3cr3t-v4lue}}",
+		"cache: {database: {url: \"postgres://u:${env:S}@@h/x\"}}",
+		"cache: {database: {url: \"postgres://u:${env:S}#@h/x\"}}",
+		"cache: {database: {url: \"postgres://u:12#${env:S}@h/x\"}}",
+		"cache: {database: {url: \"postgres://h/x#${env:S}\"}}",
+		"cache: {database: {url: \"postgres://${env:LINES}@h/x\"}}",
+		"cache: {database: {url: \"postgres://u:${env:S}@/x\"}}",
+		"cache: {database: {url: \"postgres://u:${env:S}@h\"}}",
+		"cache: {database: {url: \"postgres://u:${env:S}@h,i/x\"}}",
+		"cache: {database: {url: \"postgres://h/x?${env:S}\"}}",
+		"cache: {database: {url: \"postgres://h/x?sslmode=${env:S}\"}}",
+		"cache: {database: {url: \"postgres://h/x?pool_${env:S}=1\"}}",
+		"cache: {database: {url: \"sqlite:../${env:S}\"}}",
+		"cache: {database: {url: \"sqlite://${env:S}\"}}",
 	} {
 		f["f.yaml"] = text
 		wantNoSecret(t, text, f, config.Sources{File: "f.yaml"})

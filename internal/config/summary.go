@@ -36,6 +36,7 @@ func (c *Config) lines() []line {
 		{"drain", formatDuration(c.Drain)},
 		{"limits", c.Limits.text()},
 	}
+	lines = append(lines, c.Cache.lines()...)
 	if c.Metrics.Listen != "" {
 		lines = append(lines, line{"metrics", c.Metrics.Listen})
 	}
@@ -44,6 +45,9 @@ func (c *Config) lines() []line {
 	}
 	if len(c.Origins) > 0 {
 		lines = append(lines, line{"origins", strings.Join(c.Origins, ", ")})
+	}
+	if c.Admin.Group != "" {
+		lines = append(lines, line{"admin.group", c.Admin.Group})
 	}
 	return lines
 }
@@ -101,6 +105,8 @@ func (u Upstream) set() string {
 	times("timeouts.first_byte", u.Timeouts.FirstByte, is.Timeouts.FirstByte)
 	times("timeouts.call", u.Timeouts.Call, is.Timeouts.Call)
 	times("timeouts.idle", u.Timeouts.Idle, is.Timeouts.Idle)
+	u.Cache.differs(is.Cache, differs)
+	differs("coalesce.tools", patternsText(u.Coalesce.Tools), patternsText(is.Coalesce.Tools))
 	if len(set) == 0 {
 		return "-"
 	}
