@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -74,6 +75,9 @@ func (x *exchange) accessLine(level slog.Level, took time.Duration) {
 			attrs = append(attrs, slog.Duration(part.name, part.d))
 		}
 	}
+	if did := cacheStatus(x.w.Header()["Cache-Status"]); did != "" {
+		attrs = append(attrs, slog.String("cache", did))
+	}
 	if c.Mismatch {
 		attrs = append(attrs, slog.Bool("mismatch", true))
 	}
@@ -86,17 +90,38 @@ func (x *exchange) accessLine(level slog.Level, took time.Duration) {
 	x.door.log.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
+// cacheStatus returns what this daemon's own cache did: its member of Cache-Status is the last one (RFC 9211, 2).
+func cacheStatus(fields []string) string {
+	if len(fields) == 0 {
+		return ""
+	}
+	did, own := strings.CutPrefix(fields[len(fields)-1], "fluentd-perf; ")
+	if !own {
+		return ""
+	}
+	return did
+}
+
 // serverTiming puts what is known of the time on the answer (W3C Server-Timing; milliseconds), beside the server's own.
 func (x *exchange) serverTiming(h http.Header, t mcp.Timing) {
 	var buf [160]byte
-	b := buf[:0]
+	addServerTiming(h, []string{string(x.appendTimings(buf[:0], t))})
+}
+
+func addServerTiming(h http.Header, value []string) {
+	const name = "Server-Timing"
+	if own := h[name]; len(own) > 0 {
+		value = append(own[:len(own):len(own)], value...)
+	}
+	h[name] = value
+}
+
+func (x *exchange) appendTimings(b []byte, t mcp.Timing) []byte {
 	b = appendTiming(b, "queue", t.Queue)
 	b = appendTiming(b, "connect", t.Connect)
 	b = appendTiming(b, "ttfb", t.FirstByte)
 	b = appendTiming(b, "upstream", t.Upstream)
-	b = appendTiming(b, "total", time.Since(x.call.Start))
-	const name = "Server-Timing"
-	h[name] = append(h[name][:len(h[name]):len(h[name])], string(b))
+	return appendTiming(b, "total", time.Since(x.call.Start))
 }
 
 func appendTiming(b []byte, name string, d time.Duration) []byte {

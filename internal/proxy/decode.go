@@ -15,8 +15,9 @@ import (
 var errSlowBody = errors.New("the request body did not arrive in time")
 
 // readBody reads a request body whole: streaming it to the server through net/http loses POSTs (golang/go #40747).
-// It returns a *mcp.Failure for a body over the limit, errSlowBody, or the error of an agent that left.
-func readBody(r *http.Request, limit int64) ([]byte, error) {
+// A body that fits lies in room. It returns a *mcp.Failure for a body over the limit, errSlowBody, or the error of an agent
+// that left.
+func readBody(r *http.Request, limit int64, room []byte) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge()
 	}
@@ -27,7 +28,10 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 		size = min(r.ContentLength, believed)
 	}
 	// One byte more than the body, so that the read that finds its end needs no growth.
-	body := make([]byte, 0, size+1)
+	body := room[:0]
+	if size >= int64(cap(room)) {
+		body = make([]byte, 0, size+1)
+	}
 	for {
 		n, err := r.Body.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
@@ -66,8 +70,10 @@ func (x *exchange) decode(body []byte) *mcp.Failure {
 	if err != nil {
 		return scanFailure(err)
 	}
-	if v, ok := mcp.Text(c.Message.ProtocolVersion.Of(body)); ok && mcp.EraOf(v) == mcp.EraModern {
-		c.Era, c.Version = mcp.EraModern, v
+	if own := c.Message.ProtocolVersion.Of(body); own != nil && !mcp.TextIs(own, c.Version) {
+		if v, ok := mcp.Text(own); ok && mcp.EraOf(v) == mcp.EraModern {
+			c.Era, c.Version = mcp.EraModern, v
+		}
 	}
 	c.Mismatch = c.Era == mcp.EraModern && x.differs(body)
 	if c.Message.Kind == mcp.KindBatch && !takesArrays(x.r.Header) {

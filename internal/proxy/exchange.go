@@ -32,6 +32,9 @@ type exchange struct {
 	outcome outcome
 	failure *mcp.Failure
 	timing  mcp.Timing
+
+	room   [1 << 10]byte // of the request's body, where it fits
+	values [2]string     // of the answer's Server-Timing and Content-Length
 }
 
 func (d *Door) begin(w http.ResponseWriter, r *http.Request, u *upstream) *exchange {
@@ -92,7 +95,7 @@ func (x *exchange) end() {
 
 // readBody reads the request's body, or answers why it cannot and reports false.
 func (x *exchange) readBody() ([]byte, bool) {
-	body, err := readBody(x.r, x.door.opts.BodyLimit)
+	body, err := readBody(x.r, x.door.opts.BodyLimit, x.room[:])
 	x.in = int64(len(body))
 	if err != nil {
 		x.failBody(err)
@@ -205,16 +208,13 @@ func (x *exchange) answer(res *mcp.Result) {
 		x.outcome = outcomeOfStatus(res.Status)
 		x.answerRaw(res)
 	default:
-		x.serverTiming(h, res.Timing)
 		x.outcome = outcomeOf(res)
 		x.answerBody(h, res)
 	}
 }
 
 func (x *exchange) answerBody(h http.Header, res *mcp.Result) {
-	if bodyAllowed(res.Status) {
-		h["Content-Length"] = []string{strconv.Itoa(len(res.Body))}
-	}
+	x.bodyHeader(h, res)
 	const fitsTheSocket = 32 << 10
 	if len(res.Body) > fitsTheSocket {
 		x.setWriteDeadline(time.Now().Add(writeTimeout))
@@ -223,6 +223,20 @@ func (x *exchange) answerBody(h http.Header, res *mcp.Result) {
 	x.w.WriteHeader(res.Status)
 	if len(res.Body) > 0 {
 		x.write(res.Body)
+	}
+}
+
+// bodyHeader says of a whole answer how long it is and where the time went. Both values are parts of one string.
+func (x *exchange) bodyHeader(h http.Header, res *mcp.Result) {
+	var buf [192]byte
+	b := x.appendTimings(buf[:0], res.Timing)
+	n := len(b)
+	b = strconv.AppendInt(b, int64(len(res.Body)), 10)
+	text := string(b)
+	x.values = [...]string{text[:n], text[n:]}
+	addServerTiming(h, x.values[0:1:1])
+	if bodyAllowed(res.Status) {
+		h["Content-Length"] = x.values[1:2:2]
 	}
 }
 

@@ -51,7 +51,7 @@ func (d *Door) guarded(next http.HandlerFunc) http.HandlerFunc {
 				d.refuse(w, r, refusedOrigin)
 				return
 			}
-			allowOrigin(w.Header(), origins[0])
+			allowOrigin(w.Header(), origins)
 			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 				preflight(w, r)
 				return
@@ -166,13 +166,17 @@ func (p *perSecond) allow(now time.Time) bool {
 	return second != last && p.last.CompareAndSwap(last, second)
 }
 
-const exposedHeaders = "Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID, WWW-Authenticate, Retry-After, Server-Timing, Cache-Status"
+// Values of the answers to web pages.
+var (
+	exposedHeaders = []string{"Mcp-Session-Id, MCP-Protocol-Version, Last-Event-ID, WWW-Authenticate, Retry-After, Server-Timing, Cache-Status"}
+	varyOrigin     = []string{"Origin"}
+)
 
-// allowOrigin sets the CORS headers that let a listed web page read the answer.
-func allowOrigin(h http.Header, origin string) {
-	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", exposedHeaders)
-	h.Add("Vary", "Origin")
+// allowOrigin sets the CORS headers that let a listed web page read the answer. origin is the one value of its own.
+func allowOrigin(h http.Header, origin []string) {
+	h["Access-Control-Allow-Origin"] = origin
+	h["Access-Control-Expose-Headers"] = exposedHeaders
+	h["Vary"] = varyOrigin
 }
 
 // preflight answers a listed origin's OPTIONS: any header may be sent, since `Mcp-Param-*` names are the server's.
