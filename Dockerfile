@@ -9,12 +9,17 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=devel
-RUN make build VERSION="$VERSION"
+RUN make build VERSION="$VERSION" && mkdir -m 0700 /state /run-dir
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/bin/fluentd-perf /fluentd-perf
 COPY deploy/docker/fluentd-perf.yaml /etc/fluentd-perf/fluentd-perf.yaml
+# A volume on /var/lib/fluentd-perf keeps what is cached over a restart. The verbs find the daemon by the other one:
+# docker exec CONTAINER /fluentd-perf cache-stats
+COPY --from=build --chown=65532:65532 /state /var/lib/fluentd-perf
+COPY --from=build --chown=65532:65532 /run-dir /run/fluentd-perf
+ENV STATE_DIRECTORY=/var/lib/fluentd-perf RUNTIME_DIRECTORY=/run/fluentd-perf
 USER 65532:65532
 EXPOSE 7300
 HEALTHCHECK --interval=10s --timeout=6s --start-period=5s CMD ["/fluentd-perf", "healthcheck"]

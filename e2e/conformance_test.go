@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -57,7 +58,13 @@ func conformanceRuns(t *testing.T) int {
 // compare runs the suite against a fresh server each way.
 func (c conformance) compare(t *testing.T) {
 	direct := c.run(t, c.start(t))
-	got := c.run(t, through(t, c.start(t)))
+	c.remember(direct)
+	c.judge(t, direct, c.run(t, through(t, c.start(t))))
+}
+
+// judge compares the counts.
+func (c conformance) judge(t *testing.T, direct, got scores) {
+	t.Helper()
 	t.Logf("%s\n%s", c.name, table(direct, got))
 	for name, counts := range map[string]scores{"directly": direct, "through the daemon": got} {
 		if passed, failed := counts.sum(success), counts.sum(failure); passed != c.passed || failed != c.failed {
@@ -69,6 +76,23 @@ func (c conformance) compare(t *testing.T) {
 			t.Errorf("%s: directly %v, through the daemon %v%s", scenario, direct[scenario].counts, got[scenario].counts, got[scenario].failures)
 		}
 	}
+}
+
+// directly holds what the suites have counted without a daemon, by name: the tests of the cache run them through other
+// daemons, and need not count again.
+var directly sync.Map
+
+func (c conformance) remember(direct scores) { directly.Store(c.name, direct) }
+
+// direct returns what the suite counts without a daemon.
+func (c conformance) direct(t *testing.T) scores {
+	t.Helper()
+	if known, ok := directly.Load(c.name); ok {
+		return known.(scores)
+	}
+	direct := c.run(t, c.start(t))
+	c.remember(direct)
+	return direct
 }
 
 // The statuses that the suite's own totals count.

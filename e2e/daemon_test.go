@@ -13,6 +13,7 @@ import (
 // daemon is fluentd-perf itself, as a process.
 type daemon struct {
 	*process
+	places
 	url string // its origin, without a slash at the end
 }
 
@@ -20,12 +21,17 @@ type daemon struct {
 // status 0. Arguments come after `serve`; the listen address is added.
 func startDaemon(t testing.TB, args ...string) *daemon {
 	t.Helper()
-	scratch := t.TempDir()
-	env := []string{"XDG_RUNTIME_DIR=" + scratch, "XDG_STATE_HOME=" + scratch, "XDG_CACHE_HOME=" + scratch}
-	p, port := startOnPort(t, env, func(port string) []string {
+	return startDaemonIn(t, newPlaces(t), args...)
+}
+
+// startDaemonIn is startDaemon in the places of an earlier daemon.
+func startDaemonIn(t testing.TB, at places, args ...string) *daemon {
+	t.Helper()
+	args = append(at.args(), args...)
+	p, port := startOnPort(t, at.env(), func(port string) []string {
 		return append([]string{daemonBinary, "serve", "--listen", "127.0.0.1:" + port, "--log-level", "warn"}, args...)
 	})
-	d := &daemon{process: p, url: "http://127.0.0.1:" + port}
+	d := &daemon{process: p, places: at, url: "http://127.0.0.1:" + port}
 	d.awaitReady(t)
 	t.Cleanup(func() { d.drain(t) })
 	return d

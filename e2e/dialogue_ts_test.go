@@ -4,28 +4,31 @@ import (
 	"bytes"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
 
 // TestTypeScriptClients plays every suite of scenarios with the official TypeScript clients: 1.32.2, 2.4.0 as it comes
-// (legacy) and 2.4.0 when it negotiates (modern where the server is).
+// (legacy) and 2.4.0 when it negotiates (modern where the server is). They play through daemons with and without a cache
+// that speaks.
 func TestTypeScriptClients(t *testing.T) {
 	suites := []struct {
 		name  string
 		suite string
 		start server
+		ways  []cacheWay
 	}{
-		{"everything", "everything", npmServer("streamableHttp")},
-		{"go stateful", "gosdk", goStateful},
-		{"go stateless", "gosdk", goStateless},
-		{"dual", "dual", dualServer},
+		{"everything", "everything", npmServer("streamableHttp"), cacheWays[:2]},
+		{"go stateful", "gosdk", goStateful, cacheWays[:2]},
+		{"go stateless", "gosdk", goStateless, cacheWays},
+		{"dual", "dual", dualServer, cacheWays[:2]},
 	}
 	for _, s := range suites {
 		for _, client := range []string{"ts1", "ts2", "ts2-auto"} {
 			t.Run(s.name+"/"+client, func(t *testing.T) {
 				t.Parallel()
-				dialogue(t, client, s.suite, s.start, through)
+				dialogues(t, client, s.suite, s.start, s.ways, unheard(s.name, client != "ts2-auto"))
 			})
 		}
 	}
@@ -36,6 +39,20 @@ func TestTypeScriptClients(t *testing.T) {
 func dialogue(t *testing.T, client, suite string, start server, way func(testing.TB, string) string, scenarios ...string) {
 	t.Helper()
 	playTypeScript(t, client, suite, start(t), way(t, start(t)), scenarios...)
+}
+
+// dialogues is dialogue through several daemons at once, each with a name and a server of its own. Where the operator says
+// how long answers live, the unheard scenario is left out.
+func dialogues(t *testing.T, client, suite string, start server, ways []cacheWay, unheard string) {
+	t.Helper()
+	urls := []string{start(t)}
+	for _, w := range ways {
+		urls = append(urls, w.through(t, w.server(start)(t)))
+	}
+	plays := parse(t, runNode(t, filepath.Join(nodeDir, "dialogue.mjs"), client, suite, strings.Join(urls, ",")), urls...)
+	for i, w := range ways {
+		t.Run(w.name, func(t *testing.T) { w.compare(t, plays[0], plays[i+1], unheard) })
+	}
 }
 
 // playTypeScript runs dialogue.mjs with both URLs and compares what it printed.

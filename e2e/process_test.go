@@ -30,12 +30,19 @@ type process struct {
 // start runs a program until the test ends, or until it is stopped.
 func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, cmd: exec.Command(name, args...), out: newOutput(), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = childAttributes()
+	return startCommand(t, cmd)
+}
+
+// startCommand is start for a command that the caller made. Its attributes are childAttributes, changed or not.
+func startCommand(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{name: cmd.Path, cmd: cmd, out: newOutput(), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	p.cmd.SysProcAttr = childAttributes()
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("starting %s: %v", name, err)
+		t.Fatalf("starting %s: %v", p.name, err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()

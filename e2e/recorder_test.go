@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -221,7 +222,13 @@ func describe(request *http.Request) string {
 	return request.Method + " response"
 }
 
-// seen is what an agent can see of an answer: status, type, the headers of the protocol and, of an error, the body.
+// atHand is the Cache-Status of an answer that the daemon had at hand, cachedMark what stands for it in an exchange.
+var atHand = regexp.MustCompile(`fluentd-perf; (hit|fwd=miss; collapsed)`)
+
+const cachedMark = "cached"
+
+// seen is what an agent can see of an answer: status, type, the headers of the protocol, whether the daemon had the answer
+// at hand and, of an error, the body.
 func seen(response *http.Response, body []byte) string {
 	parts := []string{fmt.Sprint(response.StatusCode)}
 	if contentType, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";"); contentType != "" {
@@ -229,6 +236,9 @@ func seen(response *http.Response, body []byte) string {
 	}
 	if response.Header.Get("Mcp-Session-Id") != "" {
 		parts = append(parts, "session")
+	}
+	if atHand.MatchString(response.Header.Get("Cache-Status")) {
+		parts = append(parts, cachedMark)
 	}
 	for _, name := range []string{"Allow", "WWW-Authenticate"} {
 		if value := response.Header.Get(name); value != "" {

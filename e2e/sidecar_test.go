@@ -59,7 +59,7 @@ func (c conf) yaml() string {
 // end with status 0.
 func runSidecar(t *testing.T, c conf) *sidecar {
 	t.Helper()
-	scratch := t.TempDir()
+	scratch, at := t.TempDir(), newPlaces(t)
 	file := filepath.Join(scratch, "fluentd-perf.yaml")
 	if err := os.WriteFile(file, []byte(c.yaml()), 0o600); err != nil {
 		t.Fatal(err)
@@ -69,10 +69,11 @@ func runSidecar(t *testing.T, c conf) *sidecar {
 		binary = plainBinary(t)
 	}
 	// The race detector would keep the daemon for a second after its end.
-	env := []string{"XDG_RUNTIME_DIR=" + scratch, "XDG_STATE_HOME=" + scratch, "XDG_CACHE_HOME=" + scratch, "GORACE=atexit_sleep_ms=0"}
+	env := append(at.env(), "GORACE=atexit_sleep_ms=0")
 	env = append(env, c.env...)
+	args := append(at.args(), c.args...) // those of a test that has places of its own come later, and count
 	p, port := startOnPort(t, env, func(port string) []string {
-		return append([]string{binary, "serve", "--listen", "127.0.0.1:" + port, "--config", file}, c.args...)
+		return append([]string{binary, "serve", "--listen", "127.0.0.1:" + port, "--config", file}, args...)
 	})
 	d := &sidecar{process: p, t: t, addr: "127.0.0.1:" + port}
 	d.eventually("ready", func() bool {

@@ -113,7 +113,7 @@ func serving(t *testing.T, yaml string, args ...string) string {
 	ctx, stop := context.WithCancel(context.Background())
 	addr, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- serve(ctx, cfg, slog.New(slog.DiscardHandler), io.Discard, func(a string) { addr <- a })
+		ended <- serve(ctx, cfg, directories{}, slog.New(slog.DiscardHandler), io.Discard, func(a string) { addr <- a })
 	}()
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
@@ -164,11 +164,12 @@ func registeredMetrics(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := assemble(t.Context(), cfg, slog.New(slog.DiscardHandler), io.Discard)
+	d, err := assemble(t.Context(), cfg, directories{}, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	closeAll(d.listeners)
+	defer d.closeCache(time.Second)
 	descs := make(chan *prometheus.Desc)
 	go func() { d.registry.Describe(descs); close(descs) }()
 	form := regexp.MustCompile(`fqName: "(fluentd_perf_[a-z_]+)".*constLabels: \{(.*?)\}, variableLabels: \{(.*?)\}`)
@@ -214,7 +215,7 @@ func TestSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, cfg, slog.New(slog.DiscardHandler), io.Discard, nil) }()
+	go func() { ended <- serve(ctx, cfg, directories{}, slog.New(slog.DiscardHandler), io.Discard, nil) }()
 	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"} {
 		if got := next(); got != want {
 			t.Errorf("told %q, want %q", got, want)

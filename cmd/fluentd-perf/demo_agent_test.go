@@ -40,8 +40,9 @@ func startDemo(t *testing.T) (d *demoServer, url string) {
 	return d, server.URL
 }
 
-// startDemoVerb runs the demo verb, the daemon included, until the test ends, and returns the URL that it printed.
-func startDemoVerb(t *testing.T) (url string) {
+// startDemoVerb runs the demo verb, the daemon included, until the test ends, and returns the URL that it printed and all of
+// its help.
+func startDemoVerb(t *testing.T) (url, help string) {
 	t.Helper()
 	t.Cleanup(func() { goleak.VerifyNone(t) })
 	ctx, stop := context.WithCancel(context.Background())
@@ -62,12 +63,17 @@ func startDemoVerb(t *testing.T) (url string) {
 			t.Errorf("demo: %v", err)
 		}
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
+	lines := bufio.NewReader(out)
+	for !strings.Contains(help, "Ctrl-C") {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		help += line
 	}
 	go io.Copy(io.Discard, out)
-	return strings.TrimSpace(line[strings.Index(line, "http://"):])
+	first, _, _ := strings.Cut(help, "\n")
+	return first[strings.Index(first, "http://"):], help
 }
 
 // connectDemo connects an agent that can be asked. The name it answers with is "Ada".
@@ -165,7 +171,8 @@ func eachEra(t *testing.T, f func(t *testing.T, c *demoClient)) {
 			f(t, connectDemo(t, url, version, nil))
 		})
 		t.Run(era+" through the daemon", func(t *testing.T) {
-			f(t, connectDemo(t, startDemoVerb(t), version, nil))
+			url, _ := startDemoVerb(t)
+			f(t, connectDemo(t, url, version, nil))
 		})
 	}
 }

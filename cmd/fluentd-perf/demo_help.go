@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// demoHelp is what the demo verb prints; every 127.0.0.1:7300 in it becomes the daemon's real address. The README shows
-// the same commands, and a test runs them.
+// demoHelp is what the demo verb prints; every 127.0.0.1:7300 in it becomes the daemon's real address, PROGRAM the name
+// by which it was started, and SOCKET its admin socket. The README shows the same curl commands, and a test runs them.
 const demoHelp = `The demo server is running behind fluentd-perf at http://127.0.0.1:7300/mcp/demo
 
 Try it with curl. The new way (protocol 2026-07-28) needs no session:
@@ -36,6 +36,22 @@ The old way (up to 2025-11-25, what most agents speak) opens a session first:
     -H "Mcp-Session-Id: $SESSION" \
     -d '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"add","arguments":{"a":40,"b":2}}}'
 
+Ask twice for something that the server lets be kept: the second answer has
+"Cache-Status: fluentd-perf; hit; ttl=...; detail=memory" among its headers, and never went to the server.
+
+  curl -s -i http://127.0.0.1:7300/mcp/demo \
+    -H 'Content-Type: application/json' \
+    -H 'Accept: application/json, text/event-stream' \
+    -H 'MCP-Protocol-Version: 2026-07-28' \
+    -H 'Mcp-Method: prompts/list' \
+    -d '{"jsonrpc":"2.0","id":3,"method":"prompts/list","params":{"_meta":{
+         "io.modelcontextprotocol/protocolVersion":"2026-07-28",
+         "io.modelcontextprotocol/clientCapabilities":{}}}}'
+
+What the cache has, and what it was good for:
+
+  PROGRAM cache-stats --socket SOCKET
+
 Point an agent at it.
 
   Claude Code:
@@ -54,7 +70,7 @@ What it is doing: http://127.0.0.1:7300/metrics    Stop it with Ctrl-C.
 `
 
 // printDemoHelp tells a newcomer what to do next with the daemon at addr (host:port), which has the demo server as the
-// upstream named demo.
-func printDemoHelp(w io.Writer, addr string) {
-	io.WriteString(w, strings.ReplaceAll(demoHelp, "127.0.0.1:7300", addr))
+// upstream named demo, and is called by the name of program.
+func printDemoHelp(w io.Writer, addr, program, socket string) {
+	strings.NewReplacer("127.0.0.1:7300", addr, "PROGRAM", program, "SOCKET", socket).WriteString(w, demoHelp)
 }

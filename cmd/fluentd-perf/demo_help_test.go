@@ -3,25 +3,29 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"fluentd-perf/internal/admin"
+	"fluentd-perf/internal/cache"
 )
 
-// TestDemoHelp runs the curl commands that the demo verb prints.
+// TestDemoHelp runs what the demo verb prints: the curl commands, and the verb that looks into the cache.
 func TestDemoHelp(t *testing.T) {
-	_, url := startDemo(t)
-	var help bytes.Buffer
-	printDemoHelp(&help, strings.TrimPrefix(url, "http://"))
-
+	url, help := startDemoVerb(t)
 	session := ""
-	var answers []string
-	for _, command := range curlCommands(help.String()) {
+	var answers, states []string
+	ask := func(command string) {
 		target, header, body := parseCurl(t, strings.ReplaceAll(command, "$SESSION", session))
-		if target != url+"/mcp/demo" {
-			t.Errorf("curl to %q, want %q", target, url+"/mcp/demo")
+		if target != url {
+			t.Errorf("curl to %q, want %q", target, url)
 		}
 		status, answerHeader, answer := doPost(t, target, header, body)
 		if status != http.StatusOK {
@@ -30,22 +34,87 @@ func TestDemoHelp(t *testing.T) {
 		if id := answerHeader.Get("Mcp-Session-Id"); id != "" && session == "" {
 			session = id
 		}
-		answers = append(answers, string(answer))
+		answers, states = append(answers, string(answer)), append(states, answerHeader.Get("Cache-Status"))
 	}
-	if len(answers) != 3 {
-		t.Fatalf("%d curl commands, want 3", len(answers))
+	commands := curlCommands(help)
+	if len(commands) != 4 {
+		t.Fatalf("%d curl commands, want 4", len(commands))
 	}
-	for i, want := range []string{`"name":"echo"`, `"protocolVersion":"2025-11-25"`, `{"sum":42}`} {
+	for _, command := range commands {
+		ask(command)
+	}
+	ask(commands[3]) // as the help says
+	for i, want := range []string{`"name":"echo"`, `"protocolVersion":"2025-11-25"`, `{"sum":42}`, `"ttlMs":300000`, `"prompts":[`} {
 		if !strings.Contains(answers[i], want) {
 			t.Errorf("answer %d is %s, want %s in it", i+1, answers[i], want)
 		}
+	}
+	if states[3] != "fluentd-perf; fwd=miss; stored" || !strings.HasPrefix(states[4], "fluentd-perf; hit; ttl=") || !strings.HasSuffix(states[4], "; detail=memory") {
+		t.Errorf("Cache-Status %q", states)
+	}
+	lookIntoDemoCache(t, help)
+}
+
+// lookIntoDemoCache runs the help's cache-stats. Its socket is the demo's own.
+func lookIntoDemoCache(t *testing.T, help string) {
+	t.Helper()
+	_, line, _ := strings.Cut(help, " cache-stats --socket ")
+	socket, _, _ := strings.Cut(line, "\n")
+	if !strings.HasPrefix(socket, os.TempDir()) {
+		t.Errorf("the socket is %q, want one in %s", socket, os.TempDir())
+	}
+	code, out, errs := command("cache-stats", "--socket", socket, "-o", "json")
+	var stats cache.Stats
+	if err := json.Unmarshal([]byte(out), &stats); code != 0 || err != nil {
+		t.Fatalf("exit %d, %v, %s", code, err, errs)
+	}
+	if len(stats.Upstreams) != 1 || stats.Upstreams[0].Upstream != "demo" || stats.Upstreams[0].Hits["memory"] != 1 {
+		t.Errorf("%+v", stats.Upstreams)
+	}
+}
+
+// TestDemoLeavesNothing holds that a demo uses nothing of another daemon's, whatever the surroundings say, and takes its
+// directory with it, also where the system's directory for temporary files has too long a path for a socket.
+func TestDemoLeavesNothing(t *testing.T) {
+	own := t.TempDir()
+	for _, name := range []string{"HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"} {
+		t.Setenv(name, own)
+	}
+	temp := filepath.Join(t.TempDir(), strings.Repeat("long", 25))
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", temp)
+	log := slog.New(slog.DiscardHandler)
+	dirs, remove, err := demoDirectories(directoryFlags{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dirs.runtime != filepath.Join(dirs.state, "run") || admin.CheckPath(filepath.Join(dirs.runtime, socketName)) != nil {
+		t.Errorf("%+v", dirs)
+	}
+	if err := remove(); err != nil {
+		t.Error(err)
+	}
+	for _, dir := range []string{own, temp, dirs.state} {
+		if entries, err := os.ReadDir(dir); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("in %s: %v, %v", dir, entries, err)
+		}
+	}
+	named := directoryFlags{state: filepath.Join(own, "s"), runtime: filepath.Join(own, "r")}
+	dirs, remove, err = demoDirectories(named, log)
+	if err != nil || dirs != directories(named) {
+		t.Fatalf("%+v, %v", dirs, err)
+	}
+	if _, err := os.Stat(named.state); errors.Join(remove(), err) != nil {
+		t.Errorf("what was named: %v", err)
 	}
 }
 
 // TestDemoHelpSnippets checks what the help says to paste into an agent's configuration.
 func TestDemoHelpSnippets(t *testing.T) {
 	var help bytes.Buffer
-	printDemoHelp(&help, "127.0.0.1:9")
+	printDemoHelp(&help, "127.0.0.1:9", "bin/fluentd-perf", "/tmp/x/run/admin.sock")
 	snippets := 0
 	for line := range strings.Lines(help.String()) {
 		line = strings.TrimSpace(line)
@@ -61,6 +130,9 @@ func TestDemoHelpSnippets(t *testing.T) {
 	}
 	if strings.Contains(help.String(), "7300") {
 		t.Error("the help names an address that was not given")
+	}
+	if !strings.Contains(help.String(), "\n  bin/fluentd-perf cache-stats --socket /tmp/x/run/admin.sock\n") {
+		t.Error("the help does not say how to look into the cache")
 	}
 }
 
@@ -102,7 +174,7 @@ func parseCurl(t *testing.T, command string) (target string, header http.Header,
 	header = http.Header{}
 	for i := 1; i < len(words); i++ {
 		switch word := words[i]; {
-		case word == "-s":
+		case word == "-s" || word == "-i":
 		case word == "-o" || word == "-D":
 			i++
 		case word == "-H":

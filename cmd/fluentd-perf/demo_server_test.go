@@ -183,7 +183,10 @@ func TestDemoListChange(t *testing.T) {
 		_, url := startDemo(t)
 		testDemoListChange(t, url)
 	})
-	t.Run("through the daemon", func(t *testing.T) { testDemoListChange(t, startDemoVerb(t)) })
+	t.Run("through the daemon", func(t *testing.T) {
+		url, _ := startDemoVerb(t)
+		testDemoListChange(t, url)
+	})
 }
 
 func testDemoListChange(t *testing.T, url string) {

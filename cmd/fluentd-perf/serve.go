@@ -19,6 +19,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 
+	"fluentd-perf/internal/admin"
+	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
@@ -32,6 +35,8 @@ const (
 	readTimeout    = 30 * time.Second // head and body of a request
 	idleTimeout    = 10 * time.Minute // longer than any client keeps a connection: it closes first, and loses no POST
 	lastWords      = 2 * time.Second  // after the drain's deadline, for the errors to leave
+	secondSignal   = time.Second      // what comes sooner after the first signal is the first again: timeout(1) sends it twice
+	lastWrites     = 5 * time.Second  // for what waits for the tiers
 )
 
 // sourceFlags say where the configuration comes from; serve and check share them.
@@ -61,6 +66,7 @@ func (f *sourceFlags) load() (*config.Config, []config.Warning, error) {
 
 func serveCommand() *cobra.Command {
 	var sources sourceFlags
+	var dirs directoryFlags
 	var logs logFlags
 	c := &cobra.Command{
 		Use: "serve", Short: "Run the daemon", Args: cobra.NoArgs,
@@ -79,17 +85,22 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, log, c.OutOrStdout(), nil)
+			own, err := dirs.resolveOrWarn(log)
+			if err != nil {
+				return err
+			}
+			return serve(c.Context(), cfg, own, log, c.OutOrStdout(), nil)
 		},
 	}
 	sources.register(c)
+	dirs.register(c)
 	logs.register(c)
 	return c
 }
 
 // serve runs the daemon until a signal or the end of ctx, and drains it. ready, if not nil, is told the address once the
 // daemon takes requests.
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Writer, ready func(addr string)) error {
+func serve(ctx context.Context, cfg *config.Config, dirs directories, log *slog.Logger, out io.Writer, ready func(addr string)) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
@@ -99,7 +110,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	slog.SetLogLoggerLevel(slog.LevelDebug)
 	slog.SetDefault(log)
 
-	d, err := assemble(ctx, cfg, log, out)
+	d, err := assemble(ctx, cfg, dirs, log, out)
 	if err != nil {
 		return err
 	}
@@ -116,7 +127,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 	case err = <-d.failed:
 		log.Error("a listener failed", "error", err)
 	}
-	stop()          // a second signal ends the process at once
+	deaf := time.AfterFunc(secondSignal, stop) // from then on a signal ends the process at once
+	defer deaf.Stop()
 	stopNotifying() // before the listener closes, or the watchdog's question is refused
 	return errors.Join(err, d.drain(cfg.Drain))
 }
@@ -125,6 +137,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Wri
 type daemon struct {
 	log       *slog.Logger
 	registry  *prometheus.Registry
+	state     *cache.State
+	store     *cache.Store
+	flights   []*batch.Flights
 	upstreams []*upstream.Upstream
 	door      *proxy.Door
 	base      context.Context // of every request
@@ -133,11 +148,12 @@ type daemon struct {
 	listeners []net.Listener
 	metrics   *http.Server // nil where /metrics is on the door
 	metricsOn net.Listener
+	admin     *admin.Server // nil where there is none
 	failed    chan error
 }
 
 // assemble builds the daemon from the inside out, and opens its listeners. Nothing runs yet.
-func assemble(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.Writer) (*daemon, error) {
+func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *slog.Logger, out io.Writer) (_ *daemon, err error) {
 	d := &daemon{log: log, failed: make(chan error, 4)}
 	d.base, d.abandon = context.WithCancelCause(context.Background())
 	reg := newRegistry()
@@ -145,6 +161,15 @@ func assemble(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.
 	buffers := new(mcp.BufferPool)
 	registerProcessMetrics(reg, buffers)
 
+	// What is undone where a later part cannot be had.
+	defer func() {
+		if err != nil {
+			d.closeCache(time.Second)
+		}
+	}()
+	if err := d.openCache(cfg, dirs.state, reg, buffers); err != nil {
+		return nil, err
+	}
 	doors, err := d.openUpstreams(cfg, reg, buffers)
 	if err != nil {
 		return nil, err
@@ -172,12 +197,13 @@ func assemble(ctx context.Context, cfg *config.Config, log *slog.Logger, out io.
 	if d.metricsOn != nil {
 		d.metrics = d.metricsServer()
 	}
+	d.openAdmin(dirs.runtime, cfg.Admin.Group)
 	return d, nil
 }
 
-// openUpstreams makes the stages of every upstream: the session stage over its connections.
+// openUpstreams makes the stages of every upstream: sessions, the cache around the flights, connections.
 func (d *daemon) openUpstreams(cfg *config.Config, reg prometheus.Registerer, buffers *mcp.BufferPool) ([]proxy.Upstream, error) {
-	pools, sessions := upstream.NewMetrics(reg), session.NewMetrics(reg)
+	pools, sessions, flights := upstream.NewMetrics(reg), session.NewMetrics(reg), batch.NewMetrics(reg)
 	var doors []proxy.Upstream
 	for _, c := range cfg.Upstreams {
 		u, err := upstream.New(upstream.Options{
@@ -197,7 +223,7 @@ func (d *daemon) openUpstreams(cfg *config.Config, reg prometheus.Registerer, bu
 		}
 		d.upstreams = append(d.upstreams, u)
 		doors = append(doors, proxy.Upstream{
-			Name: c.Name, URL: c.URL, Caller: sessionStage(c, u, sessions, d.log), Headers: c.Headers,
+			Name: c.Name, URL: c.URL, Caller: sessionStage(c, d.cached(c, u, flights, buffers), sessions, d.log), Headers: c.Headers,
 			ForwardCookies: c.ForwardCookies, RewriteOAuth: c.OAuth == config.OAuthRewrite,
 			OldTransport: c.Transport == config.TransportSSE,
 		})
@@ -310,6 +336,13 @@ func (d *daemon) start() {
 	if d.metrics != nil {
 		go d.serveOn(d.metrics, d.metricsOn)
 	}
+	if d.admin != nil {
+		go func() {
+			if err := d.admin.Serve(); err != nil {
+				d.log.Error("the admin socket failed", "error", err)
+			}
+		}()
+	}
 }
 
 func (d *daemon) serveOn(s *http.Server, l net.Listener) {
@@ -319,9 +352,10 @@ func (d *daemon) serveOn(s *http.Server, l net.Listener) {
 }
 
 // drain stops the daemon, the start order read backwards: listeners and idle connections close, streams end, calls in
-// flight finish; at the deadline those left get their error; then the upstreams close.
+// flight finish; at the deadline those left get their error; then the flights end, what waits for the tiers is written,
+// and the upstreams close.
 func (d *daemon) drain(patience time.Duration) error {
-	d.log.Info("draining", "for", patience)
+	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", patience)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := d.server.Shutdown(ctx)
@@ -337,6 +371,13 @@ func (d *daemon) drain(patience time.Duration) error {
 	if d.server.Shutdown(words) != nil {
 		err = errors.Join(err, d.server.Close())
 	}
+	if d.admin != nil {
+		err = errors.Join(err, d.admin.Close())
+	}
+	for _, f := range d.flights {
+		f.Wait()
+	}
+	d.closeCache(lastWrites)
 	for _, u := range d.upstreams {
 		u.Close()
 	}

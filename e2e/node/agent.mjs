@@ -198,12 +198,14 @@ function describe(init) {
   return `${method} ${body.method ?? 'response'}`;
 }
 
-// What an agent can see of a response: status, type, the headers of the protocol and, of an error, the body.
+// What an agent can see of a response: status, type, the headers of the protocol, whether the daemon had the answer at hand
+// and, of an error, the body.
 async function outcome(response) {
   const type = response.headers.get('content-type')?.split(';')[0];
   const seen = [response.status];
   if (type) seen.push(type);
   if (response.headers.has('mcp-session-id')) seen.push('session');
+  if (/fluentd-perf; (hit|fwd=miss; collapsed)/.test(response.headers.get('cache-status'))) seen.push('cached');
   for (const name of ['allow', 'www-authenticate']) {
     if (response.headers.has(name)) seen.push(`${name}: ${response.headers.get(name)}`);
   }

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// purgeCall is the name of cache-purge on the admin socket.
+const purgeCall = "cache-purge"
+
+// purgeQuestion says what is to go; "" is all.
+type purgeQuestion struct {
+	Upstream string `json:"upstream,omitempty"` // the configured name
+	Method   string `json:"method,omitempty"`   // tools/list
+}
+
+// purgeAnswer says what went.
+type purgeAnswer struct {
+	Purged  []purgedUpstream `json:"purged"`
+	Pending []string         `json:"pending"` // tiers that could not be told yet; they are not read until they have been
+}
+
+// purgedUpstream is what went of one upstream.
+type purgedUpstream struct {
+	Upstream string   `json:"upstream"`
+	Methods  []string `json:"methods"` // whose answers went: methods may share a generation, so more may than were named
+}
+
+func cachePurgeCommand() *cobra.Command {
+	var socket socketFlag
+	var question purgeQuestion
+	var output string
+	c := &cobra.Command{
+		Use: "cache-purge", Short: "Throw away what a running daemon has cached", Args: cobra.NoArgs,
+		Long: "Makes what the daemon has cached old, in every tier: all of it, or what --upstream and --method name. No answer from\n" +
+			"before is given after this returns; a tier that cannot be reached is not read until it could be told.\n" +
+			"Exit code 0: done; 1: no daemon answers, or it refuses.",
+		Example: "  fluentd-perf cache-purge\n" +
+			"  fluentd-perf cache-purge --upstream docs --method tools/list",
+		RunE: func(c *cobra.Command, _ []string) error {
+			var answer purgeAnswer
+			if err := socket.ask(c, purgeCall, question, &answer); err != nil {
+				return err
+			}
+			if output == "json" {
+				return writeJSON(c.OutOrStdout(), answer.listed())
+			}
+			return answer.table(c.OutOrStdout())
+		},
+	}
+	c.Flags().StringVar(&question.Upstream, "upstream", "", "only what this upstream answered, by its `name` in the configuration")
+	c.Flags().StringVar(&question.Method, "method", "", "only answers to this `method`, such as tools/list")
+	socket.register(c)
+	outputFlag(c, &output)
+	return c
+}
+
+// listed returns the answer with empty lists where there were none, for programs that go through them.
+func (a purgeAnswer) listed() purgeAnswer {
+	purged := make([]purgedUpstream, len(a.Purged))
+	for i, p := range a.Purged {
+		purged[i] = purgedUpstream{p.Upstream, append([]string{}, p.Methods...)}
+	}
+	return purgeAnswer{Purged: purged, Pending: append([]string{}, a.Pending...)}
+}
+
+func (a purgeAnswer) table(w io.Writer) error {
+	if len(a.Purged) == 0 {
+		fmt.Fprintln(w, "nothing was purged")
+	} else {
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(t, "UPSTREAM\tPURGED\n")
+		for _, p := range a.Purged {
+			fmt.Fprintf(t, "%s\t%s\n", printable(p.Upstream), printable(strings.Join(p.Methods, ", ")))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	for _, tier := range a.Pending {
+		fmt.Fprintf(w, "\n%s could not be told yet: it is not read until it has been\n", printable(tier))
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"fluentd-perf/internal/cache"
+)
+
+// statsCall is the name of cache-stats on the admin socket.
+const statsCall = "cache-stats"
+
+// statsQuestion says how much is wanted.
+type statsQuestion struct {
+	Detailed bool `json:"detailed"` // with the most used keys
+}
+
+func cacheStatsCommand() *cobra.Command {
+	var socket socketFlag
+	var question statsQuestion
+	var output string
+	c := &cobra.Command{
+		Use: "cache-stats", Short: "Show what a running daemon has cached, and what it was good for", Args: cobra.NoArgs,
+		Long: "Shows every tier and every upstream, counted since the daemon's start; \"-\" is what is not known.\n" +
+			"HIT% of a tier is of the questions it could answer. HIT% of an upstream is of the requests that are for the cache:\n" +
+			"hits, stale answers, collapsed ones (another caller's answer) and misses; BYPASS are the requests that are not.\n" +
+			"Exit code 0: done; 1: no daemon answers, or it refuses.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			var stats cache.Stats
+			if err := socket.ask(c, statsCall, question, &stats); err != nil {
+				return err
+			}
+			if output == "json" {
+				return writeJSON(c.OutOrStdout(), stats)
+			}
+			return statsTables(c.OutOrStdout(), stats, question.Detailed)
+		},
+	}
+	c.Flags().BoolVar(&question.Detailed, "detailed", false, "with each tier's hits by upstream, and the most used keys by method")
+	socket.register(c)
+	outputFlag(c, &output)
+	return c
+}
+
+// statsTables writes the statistics for people.
+func statsTables(w io.Writer, stats cache.Stats, detailed bool) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	tierTable(t, stats.Tiers)
+	upstreamTable(t, stats.Upstreams)
+	if detailed {
+		hitTable(t, stats)
+		keyTable(t, stats.Upstreams)
+	}
+	return t.Flush()
+}
+
+// row writes one line of cells.
+func row(w io.Writer, cells ...any) {
+	texts := make([]string, len(cells))
+	for i, c := range cells {
+		texts[i] = printable(fmt.Sprint(c))
+	}
+	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}
+
+func tierTable(w io.Writer, tiers []cache.TierReport) {
+	row(w, "TIER", "ENTRIES", "SIZE", "EVICTED", "HITS", "HIT%", "MISSES", "ERRORS", "SKIPPED", "WRITTEN", "QUEUE", "DROPPED", "OWED", "BREAKER")
+	for _, r := range tiers {
+		row(w, r.Tier, known(r.Entries), size(r.Bytes), known(r.Evictions), r.Hits, percent(r.Hits, r.Misses), r.Misses,
+			r.Errors, r.Skipped, r.Written, r.Queue, r.Dropped, r.Owed, cmp.Or(r.Breaker, "-"))
+	}
+	for _, r := range tiers {
+		if r.Error != "" {
+			fmt.Fprintf(w, "%s, last error: %s\n", printable(r.Tier), printable(r.Error))
+		}
+	}
+}
+
+func upstreamTable(w io.Writer, upstreams []cache.UpstreamReport) {
+	fmt.Fprintln(w)
+	row(w, "UPSTREAM", "HITS", "HIT%", "STALE", "COLLAPSED", "MISSES", "BYPASS", "STORED", "LISTENING")
+	for _, r := range upstreams {
+		hits := totalHits(r)
+		row(w, r.Upstream, hits, percent(hits, r.Stale+r.Collapsed+r.Misses), r.Stale, r.Collapsed, r.Misses, r.Bypass, r.Stored, r.Listening)
+	}
+}
+
+// hitTable writes what each tier answered for each upstream.
+func hitTable(w io.Writer, stats cache.Stats) {
+	fmt.Fprintln(w)
+	cells := []any{"HITS BY TIER"}
+	for _, r := range stats.Tiers {
+		cells = append(cells, strings.ToUpper(r.Tier))
+	}
+	row(w, cells...)
+	for _, u := range stats.Upstreams {
+		cells := []any{u.Upstream}
+		for _, r := range stats.Tiers {
+			cells = append(cells, u.Hits[r.Tier])
+		}
+		row(w, cells...)
+	}
+}
+
+// keyTable writes the most used keys, for each upstream the most used first, where there are any.
+func keyTable(w io.Writer, upstreams []cache.UpstreamReport) {
+	if !slices.ContainsFunc(upstreams, func(u cache.UpstreamReport) bool { return len(u.Keys) > 0 }) {
+		return
+	}
+	fmt.Fprintln(w)
+	row(w, "KEYS OF", "METHOD", "KEY", "HITS", "SIZE")
+	for _, u := range upstreams {
+		keys := slices.SortedStableFunc(slices.Values(u.Keys), func(a, b cache.KeyReport) int { return cmp.Compare(b.Hits, a.Hits) })
+		for _, k := range keys {
+			row(w, u.Upstream, k.Method, k.Key, k.Hits, size(int64(k.Bytes)))
+		}
+	}
+}
+
+func totalHits(r cache.UpstreamReport) (sum uint64) {
+	for _, n := range r.Hits {
+		sum += n
+	}
+	return sum
+}
+
+// known writes a number that may not be known.
+func known(n int64) string {
+	if n < 0 {
+		return "-"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// percent writes which part of all was hits, "-" of nothing. It rounds down: 100% means that there was no other.
+func percent(hits, others uint64) string {
+	switch all := hits + others; {
+	case all == 0:
+		return "-"
+	case others == 0:
+		return "100%"
+	default:
+		tenths := hits * 1000 / all
+		return fmt.Sprintf("%d.%d%%", tenths/10, tenths%10)
+	}
+}
+
+// size writes bytes in the largest unit of which there is one, "-" where it is not known.
+func size(bytes int64) string {
+	switch {
+	case bytes < 0:
+		return "-"
+	case bytes < 1<<10:
+		return fmt.Sprintf("%d B", bytes)
+	}
+	n, units := float64(bytes)/(1<<10), []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	for n >= 1023.95 && len(units) > 1 { // which would be written as 1024.0
+		n, units = n/(1<<10), units[1:]
+	}
+	return fmt.Sprintf("%.1f %s", n, units[0])
+}
+
+// printable replaces what could move a terminal's cursor: names and errors may be other programs' words.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fluentd-perf/internal/admin"
+	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/redis"
+	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/mcp"
+)
+
+// tierTimeout bounds what goes on behind the calls of agents; their reads have the configured timeout.
+const tierTimeout = 2 * time.Second
+
+// sealed is how much larger an entry is in a slow tier than the answer in it, at most.
+const sealed = 1 << 10
+
+// openCache makes the tiers, one behind the other. A tier that cannot be reached is a warning.
+func (d *daemon) openCache(cfg *config.Config, stateDir string, reg prometheus.Registerer, buffers *mcp.BufferPool) error {
+	d.state = openState(stateDir, cfg.Cache.PartitionKey, d.log)
+	for _, w := range d.state.Warnings() {
+		d.log.Warn(w)
+	}
+	if d.state.Unclean() {
+		d.log.Info("the last run did not end cleanly: what the embedded database kept is not used", "directory", stateDir)
+	}
+	store, err := cache.NewStore(cache.StoreOptions{
+		Memory: cache.MemoryOptions{Size: cfg.Cache.Memory.Size, MaxEntry: cfg.Cache.Memory.MaxEntry},
+		State:  d.state, Inert: cfg.Cache.InertHeaders, Base: d.base, Buffers: buffers, Metrics: cache.NewMetrics(reg), Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.store = store
+	start, cancel := context.WithTimeout(d.base, linkPatience)
+	defer cancel()
+	t := tiers{
+		daemon: d, breakers: breaker.NewMetrics(reg), reg: reg, prefix: d.state.Secret().ID(),
+		maxValue: int(cfg.Cache.Memory.MaxEntry) + sealed, start: start,
+	}
+	if err := t.addRedis(cfg.Cache.Redis); err != nil {
+		return err
+	}
+	switch db := cfg.Cache.Database; db.Kind {
+	case config.DatabasePostgres:
+		return t.addPostgres(db)
+	case config.DatabaseSQLite:
+		t.addSQLite(db)
+	}
+	return nil
+}
+
+// openState opens the state directory. Without one, or where another daemon has it, nothing outlives this process.
+func openState(dir, key string, log *slog.Logger) *cache.State {
+	if dir == "" {
+		return cache.MemoryState([]byte(key))
+	}
+	state, err := cache.OpenState(dir, []byte(key))
+	if err == nil {
+		return state
+	}
+	log.Warn("doing without a state directory: the embedded database is not used, and the next start knows nothing of this one",
+		"directory", dir, "error", err)
+	return cache.MemoryState([]byte(key))
+}
+
+// tiers adds what the configuration names to a daemon's store.
+type tiers struct {
+	*daemon
+	breakers *breaker.Metrics
+	reg      prometheus.Registerer
+	prefix   string // of stored names: the partition key's id
+	maxValue int
+	start    context.Context // ends when a start has waited long enough for links
+}
+
+func (t *tiers) add(tier cache.Tier, id string, timeout time.Duration, private, shared bool) {
+	t.store.Add(cache.SlowTier{
+		Tier: tier, ID: id, Timeout: timeout, Private: private, Shared: shared,
+		Breaker: breaker.NewTier(breaker.TierOptions{Name: tier.Name(), Timeout: timeout, Metrics: t.breakers, Log: t.log}),
+	})
+}
+
+// addressOf is a URL without the user and the password in it.
+func addressOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "" // the adapter says what is wrong with it
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
+func (t *tiers) addRedis(c config.Redis) error {
+	if c.URL == "" {
+		return nil
+	}
+	tier, err := redis.New(redis.Options{
+		URL: c.URL, Timeout: max(c.Timeout, tierTimeout), Pool: c.Pool, MaxValue: t.maxValue, Prefix: t.prefix,
+		Listener: t.store.Listener(), Log: t.log,
+	})
+	if err != nil {
+		return usageError{fmt.Errorf("cache.redis: %w", err)}
+	}
+	t.reg.MustRegister(tier.Collector())
+	t.add(tier, addressOf(c.URL), c.Timeout, true, true)
+	awaitLink(t.start, tier)
+	return nil
+}
+
+func (t *tiers) addPostgres(c config.Database) error {
+	tier, err := sqldb.OpenPostgres(sqldb.PostgresOptions{
+		URL: c.URL, Timeout: max(c.Timeout, tierTimeout), MaxValue: t.maxValue, Prefix: t.prefix,
+		Pool: sqldb.PostgresPool{Max: c.PoolMax, Lifetime: c.PoolLifetime}, Listener: t.store.Listener(), Log: t.log,
+	})
+	if err != nil {
+		return usageError{fmt.Errorf("cache.database: %w", err)}
+	}
+	t.reg.MustRegister(tier.Collector())
+	t.add(tier, addressOf(c.URL), c.Timeout, c.PrivateReads, true)
+	awaitLink(t.start, tier)
+	return nil
+}
+
+// linkPatience is how long a start waits for servers that other daemons share: the first answers after a restart come from
+// there, and memory does not forget them because the link stood up after them.
+const linkPatience = time.Second
+
+// awaitLink waits for a tier's link until ctx ends. One that is not there by then is used later.
+func awaitLink(ctx context.Context, tier interface{ Linked() bool }) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !tier.Linked() && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// addSQLite opens the embedded tier, where there is a directory for it.
+func (t *tiers) addSQLite(c config.Database) {
+	path := c.Path
+	if !filepath.IsAbs(path) {
+		if t.state.Dir() == "" {
+			t.log.Warn("there is no database tier: it needs a state directory of the daemon's own", "file", path)
+			return
+		}
+		path = filepath.Join(t.state.Dir(), path)
+	}
+	late := newLateTier(func() (embedded, error) {
+		return sqldb.OpenSQLite(sqldb.SQLiteOptions{
+			Path: path, Prefix: t.prefix, MaxBytes: c.Size, Timeout: max(c.Timeout, tierTimeout),
+			MaxValue: int(min(int64(t.maxValue), c.Size/8)), Log: t.log,
+		})
+	})
+	if err := late.open(); err != nil {
+		t.log.Warn("the database tier cannot be used for now", "file", path, "error", err)
+	}
+	t.reg.MustRegister(late)
+	t.add(late, "sqlite:"+path, c.Timeout, c.PrivateReads, false)
+}
+
+// cached puts the cache before and behind the flights of one upstream. The old transport's answers come on another stream
+// than their calls: they are relayed.
+func (d *daemon) cached(c config.Upstream, server mcp.Caller, metrics *batch.Metrics, buffers *mcp.BufferPool) mcp.Caller {
+	if c.Transport == config.TransportSSE {
+		return server
+	}
+	stage := d.store.Upstream(cache.UpstreamOptions{
+		Name: c.Name, Identity: identityOf(c), TTL: c.Cache.TTL, Tools: c.Cache.Tools, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL,
+		StaleIfError: c.Cache.StaleIfError, StaleAfter: c.Cache.StaleAfter, StaleWhileRevalidate: c.Cache.StaleWhileRevalidate,
+		CoalesceTools: c.Coalesce.Tools, FlushOnCall: c.Cache.FlushOnCall, Listen: c.Cache.Listen,
+	}, server)
+	flights := batch.New(batch.Options{
+		Upstream: c.Name, Next: stage.Back(server), Base: d.base, Buffers: buffers, Metrics: metrics, Log: d.log,
+	})
+	stage.Fence(flights.Fence)
+	d.flights = append(d.flights, flights)
+	return stage.Front(flights)
+}
+
+// identityOf is what makes an upstream another server: its endpoint and the headers that the configuration sets.
+func identityOf(c config.Upstream) string {
+	var b strings.Builder
+	part := func(s string) { fmt.Fprintf(&b, "%d:%s", len(s), s) }
+	part(c.URL.String())
+	names := make([]string, 0, len(c.Headers))
+	for name := range c.Headers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		part(http.CanonicalHeaderKey(name))
+		for _, v := range c.Headers[name] {
+			part(v)
+		}
+	}
+	return b.String()
+}
+
+// closeCache writes what waits for the tiers, and saves what is kept over a restart.
+func (d *daemon) closeCache(patience time.Duration) {
+	if d.store != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := d.store.Close(ctx); err != nil {
+			d.log.Warn("closing the cache", "error", err)
+		}
+	}
+	if d.state != nil {
+		if err := d.state.Close(); err != nil {
+			d.log.Warn("closing the state directory", "error", err)
+		}
+	}
+}
+
+// openAdmin opens the admin socket. Without one the daemon works, but no verb finds it.
+func (d *daemon) openAdmin(dir, group string) {
+	if dir == "" {
+		return
+	}
+	own, err := openAdmin(dir, group, d.calls(), d.log)
+	switch {
+	case errors.Is(err, admin.ErrInUse):
+		d.log.Warn("another daemon has the admin socket: verbs reach that one, name another --runtime-dir for this one", "directory", dir)
+	case err != nil:
+		d.log.Warn("there is no admin socket: verbs such as cache-stats do not reach this daemon", "error", err)
+	default:
+		d.admin = own
+		d.log.Info("the admin socket is open", "socket", own.Path())
+	}
+}
+
+func (d *daemon) calls() adminCalls {
+	return adminCalls{
+		cacheStats: func(ctx context.Context, detailed bool) (cache.Stats, error) {
+			return d.store.Stats(ctx, detailed), nil
+		},
+		cachePurge: d.purge,
+	}
+}
+
+// purgePatience is how long a purge waits for the tiers to be told.
+const purgePatience = 2 * time.Second
+
+func (d *daemon) purge(ctx context.Context, upstream, method string) (purgeAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, purgePatience)
+	defer cancel()
+	purged, pending, err := d.store.Purge(ctx, upstream, method)
+	if err != nil {
+		return purgeAnswer{}, err
+	}
+	answer := purgeAnswer{Pending: pending}
+	for _, p := range purged {
+		answer.Purged = append(answer.Purged, purgedUpstream{Upstream: p.Upstream, Methods: p.Methods})
+	}
+	return answer, nil
+}
