@@ -117,9 +117,6 @@ func (b *back) staleFor(q *query, e *entry, tier int, now time.Time) {
 }
 
 func (b *back) gather(q *query) {
-	if q.onTools {
-		b.asked.begin(q.asker)
-	}
 	t := b.store.memory.tokens
 	q.privateTokens = t.read(q.private.Generations, make([]Token, 0, MaxGuards))
 	q.publicTokens = t.read(q.public.Generations, make([]Token, 0, MaxGuards))

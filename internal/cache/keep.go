@@ -66,13 +66,13 @@ func (b *back) keepBehind(q *query, e *entry, i int) {
 	})
 }
 
-// outlivesWrites reports whether no tools/call has made the answer old on its way. A tier may have been told of one before
-// its tokens were read, so that they hold although the tool has gone on since. From now on the tiers are told of the next.
+// outlivesWrites reports whether no tools/call has made the answer old on its way: a tier may have been told of one before
+// its tokens were read, and need not have been told since. Of the next one it will be.
 func (b *back) outlivesWrites(q *query, public bool) bool {
 	if !q.onTools {
 		return true
 	}
-	b.asked.begin(q.asker)
+	b.kept.begin(q.asker)
 	return b.holds(q, public)
 }
 

@@ -173,6 +173,36 @@ func TestAgentsStreamIsTheOne(t *testing.T) {
 	})
 }
 
+// TestAgentsStreamFindsRoom: the daemon's own stream is closed by the time the server is asked for the agent's, which it
+// could refuse as a second one; and it comes back when the server wants none of the agent's.
+func TestAgentsStreamFindsRoom(t *testing.T) {
+	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) {
+		var ear *rulesEar
+		a := rulesLegacy("tools/list")
+		r.earful(&ear, "")
+		r.initialize("", "{}", rulesTells)
+		r.earful(&ear, "")
+		r.ask(a)
+		own, room := ear, false
+		r.gives(func(c *mcp.Call) *mcp.Result {
+			select {
+			case <-own.left:
+				room = true
+			default:
+			}
+			return rulesWhole(409, "")
+		})
+		if p := r.ask(rulesAsk{era: mcp.EraLegacy}.on(mcp.LaneStream)); p.code != 409 || !room {
+			t.Errorf("the server was asked for a second stream: %v, %d", !room, p.code)
+		}
+		r.earful(&ear, "")
+		r.ask(a)
+		if r.after(time.Second); ear == own || r.listening() != 1 {
+			t.Error("the daemon listens no more")
+		}
+	})
+}
+
 // TestOthersStreamsAreTheirs: an agent's stream within a session, or a modern listen, ends none of the daemon's own.
 func TestOthersStreamsAreTheirs(t *testing.T) {
 	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) {

@@ -63,7 +63,7 @@ func TestCoalescedToolsFence(t *testing.T) {
 }
 
 // TestWritesTellOnlyWhatIsKept: a tier that is this daemon's alone is told of a tools/call only where an answer that it
-// makes old was asked for since the last one; a tier that others share is told of each.
+// makes old was kept since the last one; a tier that others share is told of each.
 func TestWritesTellOnlyWhatIsKept(t *testing.T) {
 	alone, shared := newRigTier("database", newRigDisk()), newRigTier("redis", newRigDisk())
 	mendedTest(t, cache.StoreOptions{}, mendedWrites(), []cache.SlowTier{slow(rigFile{alone}), slow(shared)}, func(r *rulesRig) {

@@ -59,14 +59,15 @@ type slowTier struct {
 
 	everything func() []Generation // the families of all upstreams
 
-	mu      sync.Mutex // guards the following
-	queue   []Write
-	bytes   int
-	owed    map[Generation]debt // generations that the tier is to be told of
-	gone    map[Key]debt        // keys that are to be deleted
-	round   uint64
-	reset   uint64 // not 0: nothing of the tier is to be used until all its tokens have been replaced; likewise
-	refused error
+	mu       sync.Mutex // guards the following
+	queue    []Write
+	bytes    int
+	owed     map[Generation]debt // generations that the tier is to be told of
+	gone     map[Key]debt        // keys that are to be deleted
+	round    uint64
+	withdrew uint64 // times
+	reset    uint64 // not 0: nothing of the tier is to be used until all its tokens have been replaced; likewise
+	refused  error
 }
 
 // wholeBumper is a tier that can make all its entries old: the embedded one, where bumps may have been missed.
@@ -130,6 +131,7 @@ func (t *slowTier) linked() bool {
 
 // read asks the tier, unless its breaker is open or it owes one of the lookups' generations.
 func (t *slowTier) read(ctx context.Context, lookups []Lookup) ([]Found, outcome) {
+	before := t.withdrawals()
 	if t.owes(lookups) {
 		return nil, outcomeSkipped
 	}
@@ -153,10 +155,17 @@ func (t *slowTier) read(ctx context.Context, lookups []Lookup) ([]Found, outcome
 		t.rouse() // the worker finds out when it works again, should nobody else ask
 		return nil, outcomeError
 	}
-	if t.owes(lookups) { // bumped meanwhile: what was read is from before
+	if t.owes(lookups) || t.withdrawals() != before { // what was read may be from before that
 		return nil, outcomeSkipped
 	}
 	return found, outcomeMiss
+}
+
+// withdrawals is how often keys were withdrawn so far.
+func (t *slowTier) withdrawals() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.withdrew
 }
 
 // owes reports whether the tier has not been told yet of a change of what the lookups depend on.
@@ -213,6 +222,7 @@ func (t *slowTier) owe(generations, families []Generation) {
 func (t *slowTier) withdraw(families []Generation, keys ...Key) {
 	t.mu.Lock()
 	t.round++
+	t.withdrew++
 	t.makeRoomLocked(len(keys))
 	for _, k := range keys {
 		t.gone[k] = debt{t.round, families}

@@ -307,28 +307,73 @@ func TestHeardBumpReachesTheFile(t *testing.T) {
 
 // TestFileIsNewBehindASharedTier has the file full of what other daemons may have bumped while this one was away.
 func TestFileIsNewBehindASharedTier(t *testing.T) {
+	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		disk := newRigDisk()
-		r := newRig(t, rigOptions{tiers: []cache.SlowTier{slow(rigFile{newRigTier("database", disk)})}})
-		r.want("a", "tools/list", "v1", "fwd=miss stored")
-		r.close(time.Second)
+		disk, shared := newRigDisk(), newRigDisk()
+		run := func(f func(r *rig, file *rigTier, open func())) {
+			state, err := cache.OpenState(dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := newRigTier("database", disk)
+			open := file.gate("bumpall")
+			one, two := slow(newRigTier("redis", shared)), slow(rigFile{file})
+			one.Shared = true
+			r := newRig(t, rigOptions{state: state, tiers: []cache.SlowTier{one, two}})
+			f(r, file, open)
+			r.close(time.Second)
+			if err := state.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run(func(r *rig, _ *rigTier, open func()) {
+			open()
+			r.want("a", "tools/list", "v1", "fwd=miss stored")
+		})
+		shared.bumpAll() // by another daemon
+		run(func(r *rig, file *rigTier, open func()) {
+			r.own.set(func() { r.own.says = "v2" })
+			synctest.Wait()
+			r.want("a", "tools/list", "v2", "fwd=miss stored")
+			if n := len(file.did("read")); n != 0 {
+				t.Errorf("%d reads before it was new", n)
+			}
+			open()
+			r.want("a", "prompts/list", "v2", "fwd=miss stored")
+			if n := len(file.did("read")); n != 1 || len(file.did("bumpall")) != 1 {
+				t.Errorf("%d reads after it was new, %d times", n, len(file.did("bumpall")))
+			}
+		})
+	})
+}
 
-		file := newRigTier("database", disk)
+// TestRenewedAgain has bumps be missed once more while the file is being made new.
+func TestRenewedAgain(t *testing.T) {
+	twoTiers(t, func(r *rig, _, file *rigTier) {
+		before := len(file.did("bumpall"))
 		open := file.gate("bumpall")
-		one, two := slow(newRigTier("redis", newRigDisk())), slow(rigFile{file})
-		one.Shared = true
-		r = newRig(t, rigOptions{tiers: []cache.SlowTier{one, two}})
-		r.own.set(func() { r.own.says = "v2" })
+		r.store.Listener().Lost()
 		synctest.Wait()
-		r.want("a", "tools/list", "v2", "fwd=miss stored")
-		if n := len(file.did("read")); n != 0 {
-			t.Errorf("%d reads before it was new", n)
-		}
+		r.store.Listener().Lost()
+		r.store.Listener().Lost()
 		open()
-		r.want("a", "prompts/list", "v2", "fwd=miss stored")
-		if n := len(file.did("read")); n != 1 || len(file.did("bumpall")) != 1 {
-			t.Errorf("%d reads after it was new, %d times", n, len(file.did("bumpall")))
+		if n := len(file.did("bumpall")) - before; n != 2 {
+			t.Errorf("made new %d times, want twice", n)
 		}
-		r.close(time.Second)
+	})
+}
+
+// TestBumpGoesBeforeWrites has a bump come while entries wait: it does not wait for them.
+func TestBumpGoesBeforeWrites(t *testing.T) {
+	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+		open := tier.gate("write")
+		r.fills("first", 1)
+		synctest.Wait()
+		r.fills("more", 200)
+		r.hear(rigTools, "")
+		open()
+		if got := tier.order(); got != "write bump write write" {
+			t.Errorf("the tier had %s", got)
+		}
 	})
 }

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"bytes"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -101,6 +102,25 @@ func TestPromotionMeetsABump(t *testing.T) {
 		synctest.Wait()
 		r.forget()
 		r.want("a", "tools/list", "v2", "redis")
+	})
+}
+
+// TestNoPromotionIntoASharedTier has another daemon bump what this one's file still holds, since the message is on its way:
+// the shared tier is not given again what it was told is old.
+func TestNoPromotionIntoASharedTier(t *testing.T) {
+	twoTiers(t, func(r *rig, shared, file *rigTier) {
+		r.want("a", "tools/list", "v1", "fwd=miss stored")
+		synctest.Wait()
+		key := file.disk.keys()[0]
+		r.own.set(func() { r.own.says = pastFlood })
+		r.fills("flood", 30) // memory has forgotten it
+		shared.disk.bump(shared.did("read")[0].generations[:1])
+		shared.disk.delete([]cache.Key{key})
+		r.want("a", "tools/list", "v1", "database")
+		synctest.Wait()
+		if slices.Contains(shared.disk.keys(), key) {
+			t.Error("the shared tier has it again")
+		}
 	})
 }
 

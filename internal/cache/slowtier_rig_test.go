@@ -332,7 +332,10 @@ func (d *rigDisk) write(writes []cache.Write) {
 	defer d.mu.Unlock()
 	maps.DeleteFunc(d.entries, func(_ cache.Key, w cache.Write) bool { return time.Since(w.Expires) > time.Minute })
 	for _, w := range writes {
-		holds := len(w.Guard.Generations) == len(w.Guard.Tokens)
+		if n := len(w.Guard.Generations); n != len(w.Guard.Tokens) || n < 1 || n > cache.MaxGuards {
+			panic("a write that breaks the contract of tiers")
+		}
+		holds := true
 		for i, g := range w.Guard.Generations {
 			holds = holds && d.tokens[g] == w.Guard.Tokens[i]
 		}

@@ -281,3 +281,41 @@ func TestBusyWriters(t *testing.T) {
 		}
 	})
 }
+
+// TestWithdrawnMeetsAReadOnItsWay has the tier answer a read that began before the key was withdrawn, after the tier has
+// forgotten it.
+func TestWithdrawnMeetsAReadOnItsWay(t *testing.T) {
+	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+		r.own.set(func() { r.own.scope, r.own.ttl = "public", 4*time.Second })
+		r.want("a", "prompts/list", "v1", "fwd=miss stored")
+		r.want("b", "tools/list", "v1", "fwd=miss stored")
+		after(time.Second)
+		r.forget()
+		gate, first := make(chan struct{}), true
+		tier.set(func() {
+			tier.mangle = func(found []cache.Found) []cache.Found { // read before, answered after
+				if first {
+					first = false
+					tier.mu.Unlock()
+					<-gate
+					tier.mu.Lock()
+				}
+				return found
+			}
+		})
+		reading := r.begin("a", "tools/list")
+		r.own.set(func() { r.own.scope, r.own.says = "private", "b's" })
+		tier.set(func() { tier.fate = always(rigFails, "read") }) // b does not see what a sees
+		r.want("b", "tools/list", "b's", "fwd=miss stored")
+		tier.set(func() { tier.fate = nil })
+		after(0)
+		if tier.order() != "write write delete" && tier.order() != "write delete" {
+			t.Fatalf("the tier had %s", tier.order())
+		}
+		r.own.set(func() { r.own.says = "a's" })
+		close(gate)
+		if told := reading.end(); told.says != "a's" {
+			t.Errorf("told %+v", told)
+		}
+	})
+}

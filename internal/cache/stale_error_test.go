@@ -267,6 +267,7 @@ func TestTurnedPublic(t *testing.T) {
 		r.forget()
 		r.want("a", "tools/list", "v2", "redis")
 		after(8 * time.Second)
+		r.forget()
 		r.breaks(badGateway)
 		r.want("a", "tools/list", "v2", "stale-error")
 	})

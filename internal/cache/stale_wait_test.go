@@ -212,12 +212,15 @@ func TestNotificationUnread(t *testing.T) {
 	staleTest(t, staleHour, "private", func(r *rig) {
 		r.stale()
 		r.own.set(func() { r.own.ttl = time.Minute })
-		r.want("a", "prompts/list", "v1", "fwd=miss stored")
+		for _, what := range []string{"prompts/list", "resources/list"} {
+			r.want("a", what, "v1", "fwd=miss stored")
+		}
 		r.own.set(func() { r.own.says = "v2" })
 		goOn := r.stalls("tools/list", func(c *mcp.Call) (*mcp.Result, error) {
-			change := []byte(`{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`)
-			answer := r.own.plain(c)
-			events := []mcp.Event{{Data: change}, {Data: answer.Body, Answer: true}}
+			change := func(of string) []byte {
+				return fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/%s/list_changed"}`, of)
+			}
+			events := []mcp.Event{{Data: change("prompts")}, {Data: change("resources")}, {Data: r.own.plain(c).Body, Answer: true}}
 			for i := range events {
 				if err := mcp.Scan(events[i].Data, &events[i].Message); err != nil {
 					return nil, &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Cause: err}
@@ -229,7 +232,9 @@ func TestNotificationUnread(t *testing.T) {
 		r.want("a", "prompts/list", "v1", "memory")
 		goOn()
 		after(0)
-		r.want("a", "prompts/list", "v2", "fwd=miss stored")
+		for _, what := range []string{"prompts/list", "resources/list"} {
+			r.want("a", what, "v2", "fwd=miss stored")
+		}
 	})
 }
 

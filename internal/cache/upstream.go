@@ -23,7 +23,7 @@ type Upstream struct {
 	publics   publics
 	server    [2]identity // by era: they say it in different words
 	fetching  fetching
-	asked     writers
+	kept      writers
 	failing   atomic.Bool // expired answers stand in for the server
 	ears      *ears
 	fence     Fencing
@@ -91,27 +91,27 @@ func (u *Upstream) bump(why cause, generations ...Generation) {
 }
 
 // bumpWrites makes old what is kept by the operator's word and may be another after a tools/call of the asker. Tiers that
-// are this daemon's alone need not be told where nothing of that kind was asked for since they were last told.
+// are this daemon's alone need not be told where nothing of that kind went to one since they were last told.
 func (u *Upstream) bumpWrites(p Partition) {
 	u.metrics.bumped(causeCall)
 	g := []Generation{u.writes(p)}
 	u.store.memory.tokens.bump(g)
-	asked := u.asked.clear(p) // after that: whoever still finds the old token has said so by now, see outlivesWrites
+	wrote := u.kept.clear(p) // after that: whoever still found the old token has said so by now, see outlivesWrites
 	for _, t := range u.store.slow {
-		if asked || !t.alone() {
+		if wrote || !t.alone() {
 			t.owe(g, u.families[:])
 		}
 	}
 }
 
-// writers are the askers of whom no answer that a tools/call makes old was asked for since the tiers were told of the last
-// one: nothing of theirs is kept, or on its way to be.
+// writers are the askers of whom no answer that a tools/call makes old went to a tier since the tiers were told of the last
+// one: nothing of theirs is kept there.
 type writers struct {
 	mu    sync.Mutex
 	clean map[Partition]struct{}
 }
 
-// begin notes that such an answer is asked for, and its tokens have not been read yet; or that it is about to be kept.
+// begin notes that such an answer is about to go to a tier.
 func (w *writers) begin(p Partition) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
