@@ -107,8 +107,11 @@ type pastMessage struct {
 	serials     map[string]int64
 }
 
-// pastFlood fills memory, with a few like it.
-var pastFlood = strings.Repeat("x", 60_000)
+// pastFlood fills memory, with a few like it. pastFlooded is all of such an answer but its id.
+var (
+	pastFlood   = strings.Repeat("x", 60_000)
+	pastFlooded = `,"result":{"ttlMs":4000,"cacheScope":"private","contents":"` + pastFlood + `"}}`
+)
 
 const (
 	pastStale = 20 * time.Second
@@ -210,13 +213,13 @@ func newPastDaemon(n int) *pastDaemon {
 func (w *pastWorld) serve(ctx context.Context, d *pastDaemon, c *mcp.Call) (*mcp.Result, error) {
 	who, what := c.Header.Get("Authorization"), whatOf(c)
 	if who == "flood" {
-		return rigAnswer(c, 4000, "private", pastFlood), nil
+		return rigBody(200, `{"jsonrpc":"2.0","id":`+string(c.ID())+pastFlooded), nil
 	}
 	w.mu.Lock()
 	d.asking[who+what]++
 	takes := time.Duration(0)
 	switch {
-	case w.slow > 0 && w.chance(10):
+	case w.slow > 0 && w.chance(25):
 		takes = w.some(pastAfter/2, 3*pastAfter)
 	case w.slow > 0:
 		takes = w.some(0, w.slow)

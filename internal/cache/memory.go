@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/bits"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -95,41 +96,45 @@ func (m *Memory) get(key Key, generations []Generation, now time.Time) []byte {
 
 // look returns a copy of the value under the lookup's key, if its tokens hold and it has not expired.
 func (m *Memory) look(l *Lookup, now time.Time) []byte {
-	value, _ := m.find(l, now)
+	var room [MaxGuards]Token
+	value, tokens, _ := m.find(l, now, room[:0])
+	if value == nil || !m.tokens.hold(l.Generations, tokens) {
+		return nil
+	}
 	return value
 }
 
-// find is look, with the time at which the value expires, in milliseconds.
-func (m *Memory) find(l *Lookup, now time.Time) (value []byte, expires int64) {
+// find returns a copy of the value under the lookup's key, if it has not expired: with the tokens under which it was
+// written, in the room for them, and the time until which it lives, in milliseconds.
+func (m *Memory) find(l *Lookup, now time.Time, room []Token) (value []byte, tokens []Token, expires int64) {
 	// bigcache compares the name and does not keep it, so that it may share the key's memory.
 	stored, err := m.ring.Get(unsafe.String(&l.Key[0], len(l.Key)))
 	if err != nil || len(stored) < memoryHead {
-		return nil, 0
+		return nil, nil, 0
 	}
 	n := int(stored[8])
 	expires = int64(binary.BigEndian.Uint64(stored))
 	if n != len(l.Generations) || len(stored) < memoryHead+8*n || now.UnixMilli() >= expires {
-		return nil, 0
+		return nil, nil, 0
 	}
-	var room [MaxGuards]Token
-	have := room[:0]
+	tokens = room[:0]
 	for i := range n {
-		have = append(have, Token(binary.BigEndian.Uint64(stored[memoryHead+8*i:])))
+		tokens = append(tokens, Token(binary.BigEndian.Uint64(stored[memoryHead+8*i:])))
 	}
-	if !m.tokens.hold(l.Generations, have) {
-		return nil, 0
-	}
-	return stored[memoryHead+8*n:], expires
+	return stored[memoryHead+8*n:], tokens, expires
 }
 
-// Read answers lookups.
+// Read answers lookups. A value was written under the very tokens that it is answered with: a bump and a write may come in
+// between.
 func (m *Memory) Read(_ context.Context, lookups []Lookup) ([]Found, error) {
 	found := make([]Found, len(lookups))
 	now := time.Now()
-	for i, l := range lookups {
-		found[i].Tokens = m.tokens.read(l.Generations, make([]Token, 0, len(l.Generations)))
-		if v, expires := m.find(&l, now); v != nil {
-			found[i].Value, found[i].Expires = v, time.UnixMilli(expires)
+	for i := range lookups {
+		l, f := &lookups[i], &found[i]
+		f.Tokens = m.tokens.read(l.Generations, make([]Token, 0, len(l.Generations)))
+		var room [MaxGuards]Token
+		if value, tokens, expires := m.find(l, now, room[:0]); value != nil && slices.Equal(tokens, f.Tokens) {
+			f.Value, f.Expires = value, time.UnixMilli(expires)
 		}
 	}
 	return found, nil

@@ -45,6 +45,8 @@ func (b *back) orStale(ctx context.Context, q *query) (*mcp.Result, error) {
 		}
 		return b.fetch(ctx, q)
 	}
+	// Before the server is asked: what it says of the credential meanwhile is for the next one.
+	atOnce := time.Now().UnixMilli() < q.stale.freshUntil+b.opts.StaleWhileRevalidate.Milliseconds() && b.mayStandIn(q)
 	own := *q // this half goes on reading q
 	done, left := make(chan came), make(chan struct{})
 	defer close(left)
@@ -53,7 +55,7 @@ func (b *back) orStale(ctx context.Context, q *query) (*mcp.Result, error) {
 		res, err := b.fetch(ctx, q)
 		return b.staleOr(q, res, err)
 	}
-	if time.Now().UnixMilli() < q.stale.freshUntil+b.opts.StaleWhileRevalidate.Milliseconds() && b.mayStandIn(q) {
+	if atOnce {
 		return b.standIn(q, "stale-while-revalidate"), nil
 	}
 	return b.await(ctx, q, done)
