@@ -22,6 +22,7 @@ const (
 	LaneEnd                      // DELETE of a session
 	LaneMessage                  // POST of any message whose answer comes on another stream (HTTP+SSE, 2024-11-05)
 	LaneFetch                    // GET of a document beside the endpoint (OAuth metadata)
+	LaneArray                    // POST to /rpc/<name>: an array of requests, or one, each with a road of its own
 )
 
 // Long reports whether the lane carries streams that stay open for as long as the agent does: they have no timeouts and
@@ -53,6 +54,8 @@ type Call struct {
 	Target   *url.URL    // where to, if not to the upstream's endpoint; always of the endpoint's origin
 	Endpoint string      // LaneMessage: the id that the daemon minted for the stream on which answers come
 	Start    time.Time   // when the door had the head of the request
+	Conn     string      // the address of the agent's connection; "" for a call of the daemon's own
+	Request  string      // LaneArray: the request's id in log and error data
 
 	// The following are set by the caching stage, on the copy of the call that it hands on.
 	Flight FlightKey // calls with equal keys may be one; zero: this one goes by itself

@@ -40,6 +40,15 @@ const (
 	ReasonIdle           Reason = "idle_timeout"
 	ReasonCallTimeout    Reason = "call_timeout"
 	ReasonCanceled       Reason = "canceled" // the agent left: nobody reads this
+
+	ReasonBreakerOpen      Reason = "breaker_open"      // the server failed too often just now and is left alone
+	ReasonQueueFull        Reason = "queue_full"        // limits.queue
+	ReasonQueueWait        Reason = "queue_wait"        // limits.queue_wait
+	ReasonInFlight         Reason = "in_flight"         // limits.in_flight, over all servers
+	ReasonSessionRestarted Reason = "session_restarted" // the session was opened anew: its state on the server is gone
+	ReasonSessionLost      Reason = "session_lost"      // the answer was due on a session that the server has lost
+	ReasonRPCAnswers       Reason = "rpc_answers"       // rpc.answers: the answers of one array are too large together
+	ReasonRPCTimeout       Reason = "rpc_timeout"       // rpc.timeout
 )
 
 // Sent says whether the server may have seen the request.
@@ -60,6 +69,7 @@ type Failure struct {
 	Sent       Sent
 	Message    string        // one sentence for the agent, without addresses or secrets
 	RetryAfter time.Duration // 0 where the daemon has no opinion
+	Silent     bool          // of a timeout: no byte of any call came from the server while it ran
 	Cause      error         // for the log only
 }
 

@@ -13,16 +13,21 @@ const (
 // Era is one of the two families of protocol versions. Requests are relayed in their own era and never translated.
 type Era uint8
 
-// Legacy has initialize and sessions; modern is stateless, with per-request `_meta` and `Mcp-*` headers.
+// Legacy has initialize and sessions; modern is stateless, with per-request `_meta` and `Mcp-*` headers. Plain is no era of
+// MCP's but JSON-RPC 2.0 and nothing else: the Method of such a call is always MethodOther.
 const (
 	EraLegacy Era = iota
 	EraModern
+	EraPlain
 )
 
-// String returns "legacy" or "modern".
+// String returns "legacy", "modern" or "plain".
 func (e Era) String() string {
-	if e == EraModern {
+	switch e {
+	case EraModern:
 		return "modern"
+	case EraPlain:
+		return "plain"
 	}
 	return "legacy"
 }

@@ -40,7 +40,7 @@ type exchange struct {
 func (d *Door) begin(w http.ResponseWriter, r *http.Request, u *upstream) *exchange {
 	return &exchange{
 		door: d, up: u, w: w, r: r, seq: d.ids.next(),
-		call: mcp.Call{Upstream: u.Name, Start: time.Now()},
+		call: mcp.Call{Upstream: u.Name, Start: time.Now(), Conn: r.RemoteAddr},
 	}
 }
 

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
@@ -116,38 +115,7 @@ func setRetryAfter(h http.Header, d time.Duration) {
 	}
 }
 
-// errorData is the data member of the daemon's errors: what an agent, or the person behind it, can act on.
-type errorData struct {
-	Source       string `json:"source"`
-	Upstream     string `json:"upstream"`
-	Reason       string `json:"reason"`
-	Sent         string `json:"sent"`
-	RetryAfterMs int64  `json:"retryAfterMs,omitempty"`
-	RequestID    string `json:"requestId"`
-}
-
-// rpcError is the error member of the daemon's errors.
-type rpcError struct {
-	Code    int       `json:"code"`
-	Message string    `json:"message"`
-	Data    errorData `json:"data"`
-}
-
-// errorMessage makes a JSON-RPC error with the id's own bytes. A nil id leaves the member out (2025-11-25 and later: an
-// id that could not be read is omitted).
+// errorMessage makes a JSON-RPC error with the id's own bytes.
 func (x *exchange) errorMessage(f *mcp.Failure, id []byte) []byte {
-	body, err := json.Marshal(rpcError{f.Code, f.Message, errorData{
-		Source: "fluentd-perf", Upstream: x.up.Name, Reason: string(f.Reason), Sent: string(f.Sent),
-		RetryAfterMs: f.RetryAfter.Milliseconds(), RequestID: x.requestID(),
-	}})
-	if err != nil {
-		panic("proxy: an error could not be encoded (this is a bug): " + err.Error())
-	}
-	out := make([]byte, 0, len(body)+len(id)+40)
-	out = append(out, `{"jsonrpc":"2.0",`...)
-	if id != nil {
-		out = append(append(append(out, `"id":`...), id...), ',')
-	}
-	out = append(append(out, `"error":`...), body...)
-	return append(out, '}')
+	return mcp.AppendError(nil, f, id, x.up.Name, x.requestID())
 }

@@ -152,11 +152,12 @@ var failureOutcomes = []mcp.Reason{
 	mcp.ReasonParse, mcp.ReasonInvalidMessage, mcp.ReasonBodyTooLarge, mcp.ReasonPoolWait, mcp.ReasonTooManyStreams,
 	mcp.ReasonTooManyCalls, mcp.ReasonConnect, mcp.ReasonBrokeOff, mcp.ReasonBadAnswer, mcp.ReasonRedirect,
 	mcp.ReasonDraining, mcp.ReasonConnectTimeout, mcp.ReasonFirstByte, mcp.ReasonIdle, mcp.ReasonCallTimeout,
-	mcp.ReasonCanceled,
+	mcp.ReasonCanceled, mcp.ReasonBreakerOpen, mcp.ReasonQueueFull, mcp.ReasonQueueWait, mcp.ReasonInFlight,
+	mcp.ReasonSessionRestarted, mcp.ReasonSessionLost, mcp.ReasonRPCAnswers, mcp.ReasonRPCTimeout,
 }
 
 // outcomeCount has room for every reason; a test holds that none is missing.
-const outcomeCount = int(outcomeFailed) + 16
+const outcomeCount = int(outcomeFailed) + 24
 
 func (o outcome) String() string {
 	switch o {

@@ -1,0 +1,63 @@
+package mcp
+
+import "math"
+
+// Elements appends the spans of a JSON array's elements to dst and returns it. It checks all of doc as strictly as Scan: the
+// error, a *ScanError, says that doc is not JSON, or (Invalid) not an array of one to most elements.
+func Elements(dst []Span, doc []byte, most int) ([]Span, error) {
+	if len(doc) > math.MaxInt32 {
+		return dst, &ScanError{Invalid: true, What: "too long"}
+	}
+	s := scanner{lexer: lexer{b: doc}}
+	dst = s.elements(dst, most)
+	if s.err != nil {
+		return dst, s.err
+	}
+	return dst, nil
+}
+
+func (s *scanner) elements(dst []Span, most int) []Span {
+	i := s.space(0)
+	if s.at(i) != '[' {
+		s.refuse(i, "not an array")
+		s.rest(s.value(i, 0))
+		return dst
+	}
+	if i = s.space(i + 1); s.at(i) == ']' {
+		s.refuse(i, "an empty array")
+		s.rest(i + 1)
+		return dst
+	}
+	for n := 0; ; n++ {
+		end := s.value(i, 1)
+		if end < 0 {
+			return dst
+		}
+		if n < most {
+			dst = append(dst, Span{uint32(i), uint32(end)})
+		} else if n == most {
+			s.refuse(i, "too many elements")
+		}
+		i = s.space(end)
+		switch s.at(i) {
+		case ',':
+			i = s.space(i + 1)
+		case ']':
+			s.rest(i + 1)
+			return dst
+		default:
+			s.fail(i, "no comma or end of an array")
+			return dst
+		}
+	}
+}
+
+// rest checks that there is nothing but white space from i on.
+func (s *scanner) rest(i int) {
+	if i < 0 {
+		return
+	}
+	if i = s.space(i); i < len(s.b) {
+		s.fail(i, "something after the end")
+	}
+}
