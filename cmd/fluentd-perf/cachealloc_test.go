@@ -2,51 +2,108 @@
 
 package main
 
-import "testing"
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
 
 // maxHitAllocs is what a hit in memory may cost in allocations, from the request's bytes to the one write of the answer.
 const maxHitAllocs = 12
 
+// allocHeaders are what agents send, names and values.
+var allocHeaders = map[string][]string{
+	"Python's headers": nil, "fetch's headers": benchFetch,
+	"a browser's headers": {
+		"Origin", "http://127.0.0.1:7300", "Traceparent", "00-0-0-01", "X-Request-Id", "1", "X-Api-Key", "k", "Baggage", "b",
+		"Accept-Language", "*", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin",
+	},
+}
+
 // TestHitAllocations holds the price of a hit. It leaves the race detector out, which has sync.Pool forget at random.
 func TestHitAllocations(t *testing.T) {
 	for _, h := range benchHits {
-		for name, fields := range map[string][]string{
-			"Python's headers": nil, "fetch's headers": benchFetch,
-			"a browser's headers": {
-				"Origin", "http://127.0.0.1:7300", "Traceparent", "00-0-0-01", "X-Request-Id", "1", "X-Api-Key", "k", "Baggage", "b",
-				"Accept-Language", "*", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", "same-origin",
-			},
-		} {
+		for name, fields := range allocHeaders {
 			t.Run(h.name+", "+name, func(t *testing.T) {
-				a := h.warm(t, fields...)
-				got := testing.AllocsPerRun(1000, a.post)
-				a.wantHit(t)
-				t.Logf("%v allocations", got)
-				if got > maxHitAllocs {
-					t.Errorf("%v allocations per hit, at most %d", got, maxHitAllocs)
-				}
+				h.warm(t, fields...).wantAllocs(t)
 			})
 		}
 	}
 }
 
-// TestPageHitAllocations holds the price of a later page: two more, since the first one is read as well.
+// TestPageHitAllocations holds that a later page costs no more, though the first one has to be there.
 func TestPageHitAllocations(t *testing.T) {
 	for _, h := range benchHits {
-		if h.legacy {
-			continue
+		for name, fields := range allocHeaders {
+			t.Run(h.name+", "+name, func(t *testing.T) {
+				a := h.warm(t, fields...)
+				a.asks(h.with(`"cursor":"2"`))
+				a.wantAllocs(t)
+			})
 		}
-		t.Run(h.name, func(t *testing.T) {
-			a := h.warm(t, benchFetch...)
-			a.body = []byte(`{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{"cursor":"2",` + pipeMeta + `}}`)
-			a.req.ContentLength = int64(len(a.body))
-			a.post()
-			got := testing.AllocsPerRun(1000, a.post)
-			a.wantHit(t)
-			t.Logf("%v allocations", got)
-			if got > maxHitAllocs+2 {
-				t.Errorf("%v allocations per hit, at most %d", got, maxHitAllocs+2)
+	}
+}
+
+// TestLargeRequestAllocations holds that a hit may cost no more for a larger request either, first page or later one: up
+// to what may be cached at all.
+func TestLargeRequestAllocations(t *testing.T) {
+	for _, h := range benchHits {
+		for _, size := range []int{1 << 10, 4 << 10, 60 << 10} {
+			for _, params := range []string{`"x":`, `"cursor":"2","x":`, `"cursor":`} {
+				t.Run(fmt.Sprintf("%s, %d bytes of %s", h.name, size, params), func(t *testing.T) {
+					a := h.warm(t, allocHeaders["a browser's headers"]...)
+					if first, found := strings.CutPrefix(params, `"cursor":"2",`); found {
+						a.asks(h.with(first + allocText(size)))
+					}
+					a.asks(h.with(params + allocText(size)))
+					a.wantAllocs(t)
+				})
 			}
+		}
+	}
+}
+
+func allocText(size int) string { return `"` + strings.Repeat("x", size) + `"` }
+
+// with is the body of a request for the hit's list with more params.
+func (h benchHit) with(params string) string {
+	if !h.legacy {
+		params += "," + pipeMeta
+	}
+	return `{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{` + params + `}}`
+}
+
+// asks sends another request once, whose answer is kept.
+func (a *benchAgent) asks(body string) {
+	a.body = []byte(body)
+	a.req.ContentLength = int64(len(body))
+	a.post()
+}
+
+// wantAllocs checks what the agent's next requests cost, which are hits.
+func (a *benchAgent) wantAllocs(t *testing.T) {
+	t.Helper()
+	a.post()
+	a.wantHit(t)
+	got := testing.AllocsPerRun(1000, a.post)
+	a.wantHit(t)
+	t.Logf("%v allocations", got)
+	if got > maxHitAllocs {
+		t.Errorf("%v allocations per hit, at most %d", got, maxHitAllocs)
+	}
+}
+
+// BenchmarkPageHit is BenchmarkCacheHit for a later page, whose first one is looked for as well.
+func BenchmarkPageHit(b *testing.B) {
+	for _, h := range benchHits {
+		b.Run(h.name, func(b *testing.B) {
+			a := h.warm(b, benchFetch...)
+			a.asks(h.with(`"cursor":"2"`))
+			b.ReportAllocs()
+			for b.Loop() {
+				a.post()
+			}
+			a.wantHit(b)
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -48,12 +49,16 @@ func (f *front) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 // inMemory reads what memory has for a question: the asker's own, or else everybody's, where the asker is one whom the
 // server has accepted lately. Expired entries are found, too, where there is no fresh one.
 func (u *Upstream) inMemory(p *pair, q *question, e *entry, now time.Time) bool {
-	own := u.remembered(&p.private, q, false, e, now)
+	return u.remembers(p, q, wholeEntry, e, now)
+}
+
+func (u *Upstream) remembers(p *pair, q *question, what extent, e *entry, now time.Time) bool {
+	own := u.remembered(&p.private, q, false, what, e, now)
 	if own && e.fresh(now.UnixMilli()) || q.legacy || q.method == mcp.MethodToolsCall {
 		return own // those are never public
 	}
 	var all entry
-	if !u.remembered(&p.public, q, true, &all, now) || !u.seen.known(q.asker, now) || own && !all.fresh(now.UnixMilli()) {
+	if !u.remembered(&p.public, q, true, what, &all, now) || !u.seen.known(q.asker, now) || own && !all.fresh(now.UnixMilli()) {
 		return own
 	}
 	*e = all
@@ -62,9 +67,8 @@ func (u *Upstream) inMemory(p *pair, q *question, e *entry, now time.Time) bool 
 
 // remembered reads one entry of memory. One that came from a tier that others share is not there while the link to them is
 // down.
-func (u *Upstream) remembered(l *Lookup, q *question, public bool, e *entry, now time.Time) bool {
-	v := u.store.memory.look(l, now)
-	if v == nil || e.decode(v) != nil || e.public != public || e.shared && !u.store.linked() {
+func (u *Upstream) remembered(l *Lookup, q *question, public bool, what extent, e *entry, now time.Time) bool {
+	if !u.store.memory.entry(l, what, e, now) || e.public != public || e.shared && !u.store.linked() {
 		return false
 	}
 	u.limit(q, e)
@@ -76,13 +80,14 @@ func (u *Upstream) fresh(q *question, e *entry, now time.Time) bool {
 	return e.fresh(now.UnixMilli()) && (!q.legacy || q.override || u.hears(q))
 }
 
-// firstPage reports whether the page may be used: the first one always, a later one while the first is there and fresh.
+// firstPage reports whether the page may be used: the first one always, a later one while the first is there and fresh,
+// for which nothing is copied.
 func (u *Upstream) firstPage(q *question, now time.Time) bool {
 	if q.first == nil {
 		return true
 	}
 	var e entry
-	return u.inMemory(q.first, q, &e, now) && u.fresh(q, &e, now)
+	return u.remembers(q.first, q, headAlone, &e, now) && u.fresh(q, &e, now)
 }
 
 // hit is the answer from memory: JSON, with this caller's id and the time that is left.
@@ -91,7 +96,8 @@ func (f *front) hit(c *mcp.Call, q *question, e *entry, now time.Time) *mcp.Resu
 	q.hits.Add(1)
 	q.size.Store(int64(len(e.body)))
 	ttlMs := e.remaining(now.UnixMilli())
-	h := &hit{status: [1]string{hitStatus(e, now, tierNames[tierMemory])}}
+	h := new(hit)
+	h.says(appendHitStatus(h.text[:0], e, now, tierNames[tierMemory]))
 	res := &h.Result
 	if res.Body = e.answerInPlace(c.ID(), ttlMs); res.Body == nil {
 		f.answerInto(res, c, e, ttlMs)
@@ -106,7 +112,10 @@ func (f *front) hit(c *mcp.Call, q *question, e *entry, now time.Time) *mcp.Resu
 type hit struct {
 	mcp.Result
 	status [1]string // Cache-Status
+	text   [64]byte  // in which it lies, where it fits; not changed once it is there
 }
+
+func (h *hit) says(status []byte) { h.status[0] = unsafe.String(&status[0], len(status)) }
 
 // answerInPlace is appendAnswer into the entry's own body, which is a copy of memory's and dead after it. It is nil where
 // what comes in is longer than what goes out: flights' ids, which stand in most entries, are longer than agents'.
@@ -146,14 +155,17 @@ const statusHit = "fluentd-perf; hit"
 // hitStatus is the Cache-Status (RFC 9211) of an answer from a tier: ttl is what is left of its freshness in seconds,
 // below 0 for a stale one.
 func hitStatus(e *entry, now time.Time, detail string) string {
-	b := append(append(make([]byte, 0, 64), statusHit...), "; ttl="...)
+	return string(appendHitStatus(make([]byte, 0, 64), e, now, detail))
+}
+
+func appendHitStatus(b []byte, e *entry, now time.Time, detail string) []byte {
+	b = append(append(b, statusHit...), "; ttl="...)
 	left := e.freshUntil - now.UnixMilli()
 	if left < 0 {
 		left -= 999 // away from 0: -0 would not say that it is stale
 	}
 	b = strconv.AppendInt(b, left/1000, 10)
-	b = append(append(b, "; detail="...), detail...)
-	return string(b)
+	return append(append(b, "; detail="...), detail...)
 }
 
 var jsonType = []string{"application/json"}

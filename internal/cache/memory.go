@@ -25,6 +25,8 @@ type MemoryOptions struct {
 // all entries, and its Get hands out what has expired.
 type Memory struct {
 	ring     *bigcache.BigCache
+	hasher   hasher
+	heads    heads
 	tokens   *tokens
 	maxEntry int
 	evicted  atomic.Int64
@@ -49,8 +51,7 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 	if o.MaxEntry < 1 || o.MaxEntry > o.Size/8 {
 		return nil, errors.New("cache: an entry may take a byte at least, and an eighth of the memory at most")
 	}
-	m := &Memory{tokens: newTokens(), maxEntry: int(o.MaxEntry)}
-	seed := maphash.MakeSeed()
+	m := &Memory{hasher: hasher{maphash.MakeSeed()}, tokens: newTokens(), maxEntry: int(o.MaxEntry)}
 	ring, err := bigcache.New(context.Background(), bigcache.Config{
 		Shards:           shardsFor(o),
 		LifeWindow:       maxLife,
@@ -58,7 +59,7 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 		HardMaxCacheSize: int(o.Size >> 20),
 		// Only what is asked for: the defaults would take 300 MB at once.
 		MaxEntriesInWindow: 1024, MaxEntrySize: 256,
-		Hasher:             hasher{seed},
+		Hasher:             m.hasher,
 		OnRemoveWithReason: m.removed,
 	})
 	if err != nil {
@@ -80,11 +81,16 @@ type hasher struct{ seed maphash.Seed }
 
 func (h hasher) Sum64(s string) uint64 { return maphash.String(h.seed, s) }
 
-func (m *Memory) removed(_ string, _ []byte, why bigcache.RemoveReason) {
+// removed is called for every entry that leaves the ring, but for one in whose place another comes.
+func (m *Memory) removed(key string, _ []byte, why bigcache.RemoveReason) {
+	m.heads.forget(m.hasher.Sum64(key))
 	if why == bigcache.NoSpace {
 		m.evicted.Add(1)
 	}
 }
+
+// text is the key as bigcache wants it, which does not keep it: it shares the key's memory.
+func (k *Key) text() string { return unsafe.String(&k[0], len(k)) }
 
 // Name returns "memory".
 func (m *Memory) Name() string { return "memory" }
@@ -107,8 +113,7 @@ func (m *Memory) look(l *Lookup, now time.Time) []byte {
 // find returns a copy of the value under the lookup's key, if it has not expired: with the tokens under which it was
 // written, in the room for them, and the time until which it lives, in milliseconds.
 func (m *Memory) find(l *Lookup, now time.Time, room []Token) (value []byte, tokens []Token, expires int64) {
-	// bigcache compares the name and does not keep it, so that it may share the key's memory.
-	stored, err := m.ring.Get(unsafe.String(&l.Key[0], len(l.Key)))
+	stored, err := m.ring.Get(l.Key.text())
 	if err != nil || len(stored) < memoryHead {
 		return nil, nil, 0
 	}
@@ -168,7 +173,8 @@ func (m *Memory) put(w *Write) (bool, error) {
 	if !m.tokens.holdLocked(w.Guard.Generations, w.Guard.Tokens) {
 		return false, nil
 	}
-	err := m.ring.Set(string(w.Key[:]), buf)
+	err := m.ring.Set(w.Key.text(), buf)
+	m.heads.forget(m.hasher.Sum64(w.Key.text())) // of the entry before
 	return err == nil, err
 }
 

@@ -1,0 +1,131 @@
+package cache
+
+import (
+	"sync"
+	"time"
+)
+
+// maxHeads bounds the heads that memory keeps, which are less than a megabyte then. One that is forgotten is read anew.
+const maxHeads = 1 << 12
+
+// heads are what entries in the ring say besides their answers, for those that are asked for without the answer: the ring
+// gives nothing but copies of the whole. They go by the ring's hashes, of which an entry takes the place of another with
+// the same one. Whatever takes an entry out of the ring or its place forgets the head after it, so that there is no head
+// without its entry.
+type heads struct {
+	mu sync.RWMutex // guards by
+	by map[uint64]*head
+}
+
+// head is one of them. It is not changed after it was made.
+type head struct {
+	key     Key
+	entry   entry // without the body
+	tokens  []Token
+	expires int64 // in milliseconds
+	read    bool  // false: a mark of one who is about to read the entry
+}
+
+// get returns the head of the key's entry, nil where it is not known.
+func (h *heads) get(hash uint64, k *Key) *head {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if one := h.by[hash]; one != nil && one.read && one.key == *k {
+		return one
+	}
+	return nil
+}
+
+// mark stands for a head until it has been read.
+func (h *heads) mark(hash uint64) *head {
+	mark := new(head)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.by == nil {
+		h.by = make(map[uint64]*head)
+	}
+	for some := range h.by {
+		if len(h.by) < maxHeads {
+			break
+		}
+		delete(h.by, some)
+	}
+	h.by[hash] = mark
+	return mark
+}
+
+// put replaces the mark by what was read after it was made, nil for nothing, if it still stands. Without it an entry could
+// be read, replaced, its head forgotten, and the head of what is gone come after that, to stay.
+func (h *heads) put(hash uint64, mark, one *head) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.by[hash] != mark:
+	case one == nil:
+		delete(h.by, hash)
+	default:
+		h.by[hash] = one
+	}
+}
+
+// forget drops the head of an entry that is not in the ring any more. The ring holds the lock of the entry's shard at times.
+func (h *heads) forget(hash uint64) {
+	h.mu.RLock()
+	_, there := h.by[hash]
+	h.mu.RUnlock()
+	if !there {
+		return // most are never asked for; a mark from now on is before the reading of what came instead
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.by, hash)
+}
+
+// extent is how much of an entry is read.
+type extent uint8
+
+const (
+	wholeEntry extent = iota
+	headAlone         // all but the body, which is nil: most often without a copy
+)
+
+// entry reads the entry under the lookup's key, and reports whether it is one whose tokens hold and which has not expired.
+func (m *Memory) entry(l *Lookup, what extent, e *entry, now time.Time) bool {
+	if what == wholeEntry {
+		value := m.look(l, now)
+		return value != nil && e.decode(value) == nil
+	}
+	h := m.headOf(l, now)
+	if h == nil || now.UnixMilli() >= h.expires || !m.tokens.hold(l.Generations, h.tokens) {
+		return false
+	}
+	*e = h.entry
+	return true
+}
+
+// headOf returns the head of the entry under the lookup's key, nil where there is none.
+func (m *Memory) headOf(l *Lookup, now time.Time) *head {
+	hash := m.hasher.Sum64(l.Key.text())
+	if h := m.heads.get(hash, &l.Key); h != nil {
+		return h
+	}
+	if m.readHead(l, now) == nil {
+		return nil // as it is with one of the two entries that may answer a question: no mark is worth making
+	}
+	mark := m.heads.mark(hash)
+	h := m.readHead(l, now)
+	m.heads.put(hash, mark, h)
+	return h
+}
+
+// readHead makes the head of an entry in the ring, nil where there is none or it has expired.
+func (m *Memory) readHead(l *Lookup, now time.Time) *head {
+	var room [MaxGuards]Token
+	value, tokens, expires := m.find(l, now, room[:0])
+	var e entry
+	if value == nil || e.decode(value) != nil {
+		return nil
+	}
+	e.body = nil
+	return &head{key: l.Key, entry: e, tokens: append([]Token(nil), tokens...), expires: expires, read: true}
+}
