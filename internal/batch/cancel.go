@@ -4,24 +4,28 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 
 	"fluentd-perf/internal/mcp"
 )
 
-// waiters are the calls of legacy sessions that wait for flights, by session and id: their agents may cancel them by
-// `notifications/cancelled`, which names an id that the server never saw (2025-11-25, basic/utilities/cancellation).
+// waiters are the calls of legacy sessions that wait for flights, or for the rest of an answer that has begun, by session
+// and id: their agents may cancel them by `notifications/cancelled`, which names an id that the server never saw
+// (2025-11-25, basic/utilities/cancellation).
 type waiters struct {
 	mu sync.Mutex
 	by map[string]*waiter
 }
 
-// waiter is one call that waits. Its seats and over are guarded by waiters.mu.
+// waiter is one call that waits. Its seats, over and flight are guarded by waiters.mu.
 type waiter struct {
 	all      *waiters
 	name     string
 	seats    []seat
 	over     bool          // it has its answer, or has been released
+	flight   []byte        // over, and the answer has begun: the id of the flight, by which the server knows the call
 	released chan struct{} // closed when its agent has cancelled it; its seats have been left then
 }
 
@@ -38,10 +42,42 @@ func nameOf(c *mcp.Call, id []byte) string {
 	if ok {
 		return session[0] + "\n\"" + text
 	}
-	return session[0] + "\n" + string(id)
+	return session[0] + "\n" + number(string(id))
 }
 
-// begin notes a call that waits in a seat. It is nil for one that nobody can cancel, or whose id waits already.
+// number returns one spelling for all numbers of the same value, as mcp.SameID tells them: 1, 1.0 and 10e-1 are one id
+// (JSON-RPC 2.0, section 4). What is no number is the same byte for byte, as a power of more than 17 digits is.
+func number(id string) string {
+	text, power, _ := strings.Cut(strings.ToLower(id), "e")
+	exp, err := int64(0), error(nil)
+	if power != "" {
+		exp, err = strconv.ParseInt(power, 10, 64)
+	}
+	digits, negative := strings.CutPrefix(text, "-")
+	whole, fraction, _ := strings.Cut(digits, ".")
+	if digits = whole + fraction; err != nil || strings.Trim(digits, "0123456789") != "" || exp < -maxPower || exp > maxPower {
+		return "=" + id
+	}
+	exp -= int64(len(fraction))
+	short := strings.TrimRight(digits, "0")
+	exp += int64(len(digits) - len(short))
+	if short = strings.TrimLeft(short, "0"); short == "" {
+		return "0"
+	}
+	if negative {
+		short = "-" + short
+	}
+	if exp == 0 {
+		return short
+	}
+	return short + "e" + strconv.FormatInt(exp, 10)
+}
+
+// maxPower is the largest power of ten in a number that is compared by its value, as for mcp.SameID.
+const maxPower int64 = 99_999_999_999_999_999
+
+// begin notes a call that waits in a seat. It is nil for one that nobody can cancel, or whose id waits already. An id of
+// which the answer has begun is free again: its agent may have had the answer before the daemon knows.
 func (w *waiters) begin(c *mcp.Call, s seat) *waiter {
 	name := nameOf(c, c.ID())
 	if name == "" {
@@ -49,7 +85,7 @@ func (w *waiters) begin(c *mcp.Call, s seat) *waiter {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.by[name] != nil {
+	if first := w.by[name]; first != nil && !first.over {
 		return nil
 	}
 	own := &waiter{all: w, name: name, seats: []seat{s}, released: make(chan struct{})}
@@ -85,8 +121,43 @@ func (w *waiter) endLocked() bool {
 		return false
 	}
 	w.over = true
-	delete(w.all.by, w.name)
+	w.forgetLocked()
 	return true
+}
+
+// settle is end for a call that takes what its seat has. Where that is the flight's own answer, which may have only begun,
+// the call is known by the flight's id until closed.
+func (w *waiter) settle(s seat) bool {
+	if w == nil {
+		return true
+	}
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	if !w.endLocked() {
+		return false
+	}
+	if s.leads && s.f.goesOn() {
+		w.flight = s.f.call.ID()
+		w.all.by[w.name] = w
+	}
+	return true
+}
+
+// closed ends what settle began.
+func (w *waiter) closed() {
+	if w == nil {
+		return
+	}
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	w.forgetLocked()
+}
+
+// forgetLocked takes the call off, if another has not taken its place.
+func (w *waiter) forgetLocked() {
+	if w.all.by[w.name] == w {
+		delete(w.all.by, w.name)
+	}
 }
 
 // gone is closed when the call has been cancelled; nil for one that cannot be.
@@ -103,41 +174,64 @@ func isCancel(c *mcp.Call) bool {
 }
 
 // cancel releases the waiter that a cancellation names. The server is told, by the flight's id, only if it was the last
-// one. For any other id the notification goes on as it is.
+// one. A call of which the answer has begun is the server's to end: it is told by that id, and nothing else happens. For
+// any other id the notification goes on as it is.
 func (g *Flights) cancel(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	seats := g.waiters.take(nameOf(c, c.Message.RequestID.Of(c.Body)))
-	if seats == nil {
+	seats, flight := g.waiters.take(nameOf(c, c.Message.RequestID.Of(c.Body)))
+	switch {
+	case flight != nil:
+		return g.tell(ctx, c, flight)
+	case seats == nil:
 		return g.opts.Next.Call(ctx, c)
 	}
 	res, err := accepted(), error(nil)
 	for _, s := range seats {
-		if !s.leave(errCancelled) {
+		if !s.leave(errCancelled) && !s.wasted() {
 			continue
 		}
-		out := *c
-		at, id := c.Message.RequestID, s.f.call.ID()
-		out.Body = splice(make([]byte, 0, len(c.Body)+len(id)), c.Body, at, id)
-		if err := mcp.Scan(out.Body, &out.Message); err != nil {
-			continue // cannot be: a JSON value stands in another's place
+		if res != nil {
+			closeQuietly(res)
 		}
-		res, err = g.opts.Next.Call(ctx, &out)
+		res, err = g.tell(ctx, c, s.f.call.ID())
 	}
 	return res, err
 }
 
-// take releases a waiter and returns its seats, which are the caller's to leave.
-func (w *waiters) take(name string) []seat {
+// wasted reports, of a seat that has been left, whether the flight's answer was for it alone: it had landed, and nobody
+// had taken it yet.
+func (s seat) wasted() bool {
+	s.f.shard.mu.Lock()
+	defer s.f.shard.mu.Unlock()
+	return s.leads && s.f.landed && s.f.own != nil && s.f.shared == nil
+}
+
+// tell sends a cancellation on with the id that the server knows. All other bytes stay as they are.
+func (g *Flights) tell(ctx context.Context, c *mcp.Call, id []byte) (*mcp.Result, error) {
+	out := *c
+	at := c.Message.RequestID
+	out.Body = splice(make([]byte, 0, len(c.Body)+len(id)), c.Body, at, id)
+	move(&out.Message, at, len(id))
+	return g.opts.Next.Call(ctx, &out)
+}
+
+// take releases a waiter and returns its seats, which are the caller's to leave; or, of a call of which the answer has
+// begun, the flight's id.
+func (w *waiters) take(name string) (seats []seat, flight []byte) {
 	if name == "" {
-		return nil
+		return nil, nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	own := w.by[name]
-	if own == nil || !own.endLocked() {
-		return nil
+	switch {
+	case own == nil:
+		return nil, nil
+	case own.over:
+		return nil, own.flight
 	}
+	own.endLocked()
 	close(own.released)
-	return own.seats
+	return own.seats, nil
 }
 
 // accepted is what a request gets that its agent has cancelled, and a notification that had nowhere to go.

@@ -32,6 +32,9 @@ func newCancelRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Res
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.told = append(r.told, string(c.Body))
+		if want := cancelCall(string(c.Body)).Message; c.Message != want {
+			panic(fmt.Sprintf("the spans of %s are %+v, want %+v", c.Body, c.Message, want))
+		}
 		return &mcp.Result{Status: http.StatusAccepted, Header: http.Header{"X-From": {"server"}}}, nil
 	})
 	return r
@@ -165,9 +168,18 @@ func TestCancelNames(t *testing.T) {
 		{"1", "1", true}, {"-7", "-7", true}, {`"a"`, `"a"`, true}, {`"a"`, `"\u0061"`, true}, {`"\u0061\/b"`, `"a/b"`, true},
 		{`"\ud83d\ude00"`, "\"\U0001f600\"", true}, {`"a\"b\\c\n"`, `"\u0061\u0022b\u005cc\u000a"`, true}, {`""`, `""`, true},
 		{"1", `"1"`, false}, {`"1"`, "1", false}, {`"a"`, `"A"`, false}, {`"a"`, `"a "`, false}, {"1", "2", false}, {"1", "11", false},
+		{"1", "1.0", true}, {"1.0", "1", true}, {"10", "1e1", true}, {"10e-1", "1", true}, {"0.5E+1", "5", true}, {"100", "1E+2", true},
+		{"0", "-0", true}, {"0", "0.0e5", true}, {"0.010", "1e-2", true}, {"-1", "-1.0", true}, {"1e0000000000000000000000", "1", true},
+		{"-1", "1", false}, {"1", "10", false}, {"10", "1", false}, {"1.5", "15", false}, {"1e1", "1e-1", false},
+		{"9007199254740992", "9007199254740993", false}, {"9007199254740993", "9007199254740993.0", true},
+		{"1e99999999999999999", "10e99999999999999998", true}, {"1e999999999999999999999", "10e999999999999999999998", false},
+		{"1e100000000000000000", "1e100000000000000000", true}, {"1e100000000000000000", "10e99999999999999999", false},
 		{`"\n"`, `"n"`, false}, {`"a"`, `"s1\n\"a"`, false},
 	} {
 		t.Run(tt.id+" "+tt.other, func(t *testing.T) {
+			if mcp.SameID([]byte(tt.id), []byte(tt.other)) != tt.same {
+				t.Error("as ids of answers they are compared in another way")
+			}
 			synctest.Test(t, func(t *testing.T) {
 				r := newCancelRig(cancelSlowly(5 * time.Second))
 				leader, follower := r.waits(list("99")), r.waits(list(tt.id))

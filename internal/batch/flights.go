@@ -85,7 +85,7 @@ func New(o Options) *Flights {
 // unknown, or else as ReasonCanceled with code 0.
 //
 // A legacy `notifications/cancelled` releases the call of its session that it names and that waits here, which gets a 202
-// without a body.
+// without a body. For a call that has the flight's own answer, until that is closed, it goes on with the flight's id.
 //
 // Followers, whose Result is Collapsed, get the status, the body and of the header what is in sharedFields. Where
 // the call's own stream or its unshareable answer comes back it lives until ctx ends or it is closed.
@@ -164,18 +164,23 @@ func depart(ctx context.Context, w *waiter, seats ...seat) (*mcp.Result, error) 
 
 // landOn is land for one seat of two.
 func (g *Flights) landOn(ctx context.Context, c *mcp.Call, s, other seat, w *waiter) (*mcp.Result, error) {
-	if !w.end() {
+	if !w.settle(s) {
 		return accepted(), nil
 	}
 	other.leave(context.Cause(ctx))
-	return g.land(ctx, c, s, nil)
+	return g.take(ctx, c, s, w)
 }
 
-// land takes what a flight that has landed has for the seat.
+// land takes what a flight that has landed has for the seat, if the call still waits.
 func (g *Flights) land(ctx context.Context, c *mcp.Call, s seat, w *waiter) (*mcp.Result, error) {
-	if !w.end() {
+	if !w.settle(s) {
 		return accepted(), nil
 	}
+	return g.take(ctx, c, s, w)
+}
+
+// take is land for a call that is settled.
+func (g *Flights) take(ctx context.Context, c *mcp.Call, s seat, w *waiter) (*mcp.Result, error) {
 	f := s.f
 	switch {
 	case f.failure != nil:
@@ -183,11 +188,11 @@ func (g *Flights) land(ctx context.Context, c *mcp.Call, s seat, w *waiter) (*mc
 		return nil, &own
 	case s.leads && f.shared != nil:
 		if f.own.Events != nil {
-			f.bind(ctx, f.own)
+			f.bind(ctx, f.own, w)
 		}
 		return f.own, nil
 	case s.leads:
-		return f.handOver(ctx, c)
+		return f.handOver(ctx, c, w)
 	case f.shared != nil:
 		g.meters.coalesced.Inc()
 		return f.shared.result(c.ID(), g.opts.Buffers), nil

@@ -10,9 +10,10 @@ import (
 
 // handOver gives the leader an answer that is for it alone, under its own id. A stream keeps the flight's context alive
 // until it is closed, or the leader's ends.
-func (f *flight) handOver(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+func (f *flight) handOver(ctx context.Context, c *mcp.Call, w *waiter) (*mcp.Result, error) {
 	res := f.own
 	if isEncoded(res.Header) {
+		w.closed() // whatever goes to the server now has the leader's id
 		return f.unreadable(ctx, c)
 	}
 	switch {
@@ -24,16 +25,24 @@ func (f *flight) handOver(ctx context.Context, c *mcp.Call) (*mcp.Result, error)
 	default:
 		res.Body = f.ownBody(res, c)
 	}
-	f.bind(ctx, res)
+	f.bind(ctx, res, w)
 	return res, nil
 }
 
-// bind makes the flight's context end with the leader's, or when its answer is closed.
-func (f *flight) bind(ctx context.Context, res *mcp.Result) {
+// goesOn reports whether a flight that has landed has an answer for its leader that may have only begun. The server knows
+// the call by the flight's id.
+func (f *flight) goesOn() bool {
+	return f.own != nil && (f.shared == nil || f.own.Events != nil)
+}
+
+// bind makes the flight's context end with the leader's, or when its answer is closed. Until then the leader's agent may
+// cancel it.
+func (f *flight) bind(ctx context.Context, res *mcp.Result, w *waiter) {
 	stop := context.AfterFunc(ctx, func() { f.cancel(context.Cause(ctx)) })
 	release := res.Release
 	res.Release = func() {
 		stop()
+		w.closed()
 		f.cancel(nil)
 		if release != nil {
 			release()

@@ -1,0 +1,61 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"fluentd-perf/internal/mcptest"
+)
+
+// TestCancelBegunAnswer: a call that may share a flight is known to the server by the flight's id. Its agent's cancellation
+// reaches the server under that id while the streamed answer is open, and as it is once that has ended.
+func TestCancelBegunAnswer(t *testing.T) {
+	t.Parallel()
+	session := []string{"Mcp-Session-Id: s1", "MCP-Protocol-Version: 2025-11-25"}
+	done := mcptest.NewGate()
+	s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+		switch {
+		case x.Method() == "initialize":
+			x.Result(`{"protocolVersion":"2025-11-25","capabilities":{"prompts":{}},"serverInfo":{"name":"s","version":"1"}}`, "Mcp-Session-Id: s1")
+		case x.Method() == "prompts/get":
+			st := x.Stream()
+			st.Event(progress)
+			x.Wait(done.Opened())
+			st.Answer(`{"messages":[]}`)
+			st.End()
+		default:
+			mcptest.Minimal(x)
+		}
+	})
+	a := runSidecar(t, one(s.URL(), "")).agent(t)
+	a.post(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},` +
+		`"clientInfo":{"name":"a","version":"1"}}}`)
+	l := a.listen(http.MethodPost, "/mcp/s", request("7", "prompts/get"), session...)
+	if e := l.next(); e.data != progress {
+		t.Fatalf("the first event is %+v", e)
+	}
+	flight := s.AwaitRequest(2).ID()
+	if flight == "7" {
+		t.Fatal("the call went by itself, not in a flight")
+	}
+	cancelled := func(id string) string {
+		return fmt.Sprintf(`{"jsonrpc":"2.0", "method":"notifications/cancelled","params":{"requestId":%s,"reason":"7"} }`, id)
+	}
+	tells := func(n int, want string) {
+		t.Helper()
+		if r := a.post(cancelled("7"), session...); r.status != http.StatusAccepted {
+			t.Errorf("the cancellation got %d %s", r.status, r.body)
+		}
+		if got := string(s.AwaitRequest(n).Body); got != want {
+			t.Errorf("the server was told %s, want %s", got, want)
+		}
+	}
+	tells(3, cancelled(flight))
+	done.Open()
+	if e := l.next(); e.data != `{"jsonrpc":"2.0","id":7,"result":{"messages":[]}}` {
+		t.Errorf("the answer is %+v", e)
+	}
+	l.cleanEnd(soon)
+	tells(4, cancelled("7"))
+}
