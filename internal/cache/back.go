@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -62,7 +61,7 @@ func (b *back) relay(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result
 		return nil, err
 	}
 	b.metrics.count(tierNone, outcomeBypass)
-	res.Shareable = whole(res) && complete(&res.Message, res.Body) || refusal(res)
+	res.Shareable = whole(res) && q.complete(&res.Message, res.Body) || refusal(res)
 	addStatus(res, "fwd=bypass")
 	return res, nil
 }
@@ -198,36 +197,50 @@ func encoded(h http.Header) bool {
 // take looks at a whole answer: whether it may be shared, and kept. It reports whether it was kept.
 func (b *back) take(q *query, res *mcp.Result) bool {
 	m := &res.Message
-	if !complete(m, res.Body) {
+	if !q.complete(m, res.Body) {
 		return false // input_required and the like belong to this caller alone
 	}
-	if m.Kind == mcp.KindError || m.Ambiguous || mayBeError(m.IsError.Of(res.Body)) {
+	if m.Kind == mcp.KindError || m.Ambiguous || q.mayBeError(m, res.Body) {
 		res.Shareable = !q.open
 		return false
 	}
-	b.notice(res)
+	if !q.plain {
+		b.notice(res)
+	}
 	e := b.entryOf(q, res)
 	public := e != nil && e.public
 	res.Shareable = public || !q.open
-	if was := b.publics.set(q.public.Key, public); !public && (was || q.isThere || b.unseen(q)) {
+	switch was := b.publics.set(q.public.Key, public); {
+	case public:
+	case was || q.isThere:
 		b.store.withdraw(b.families[:], q.public.Key)
+	default:
+		b.doubt(q)
 	}
 	return e != nil && b.keep(q, e)
 }
 
-// unseen reports whether a slow tier that may hold a public entry could not be asked.
-func (b *back) unseen(q *query) bool {
-	return !q.legacy && q.method != mcp.MethodToolsCall && b.storable(q.question) &&
-		slices.ContainsFunc(q.slow, func(s slowTokens) bool { return s.public == nil })
+// doubt withdraws the public entry from the slow tiers that could not be asked whether they have one.
+func (b *back) doubt(q *query) {
+	if q.own || !b.storable(q.question) {
+		return
+	}
+	for i, t := range b.store.slow {
+		if q.slow[i].public == nil {
+			t.doubt(b.families[:], q.public.Key)
+		}
+	}
 }
 
-// complete reports whether a result is whole (2026-07-28: resultType, absent is complete). An error is.
-func complete(m *mcp.Message, body []byte) bool {
-	return !m.ResultType.Present() || mcp.TextIs(m.ResultType.Of(body), "complete")
+// complete reports whether a result is whole (2026-07-28: resultType, absent is complete). An error is, and what is not MCP's.
+func (q *question) complete(m *mcp.Message, body []byte) bool {
+	return q.plain || !m.ResultType.Present() || mcp.TextIs(m.ResultType.Of(body), "complete")
 }
 
-// mayBeError reports whether isError is there and anything but false.
-func mayBeError(token []byte) bool { return len(token) > 0 && string(token) != "false" }
+// mayBeError reports whether MCP's isError is there and anything but false.
+func (q *question) mayBeError(m *mcp.Message, body []byte) bool {
+	return !q.plain && m.IsError.Present() && string(m.IsError.Of(body)) != "false"
+}
 
 // pageGone reports whether the server refused a cursor: what is kept of the list's pages is of another list. The error may
 // come with a status of HTTP's own (2026-07-28, server/utilities/pagination; basic/transports/streamable-http).
@@ -259,20 +272,20 @@ func (b *back) entryOf(q *query, res *mcp.Result) *entry {
 	if len(res.Body)+entryHead > b.store.maxEntry || !m.ID.Present() {
 		return nil
 	}
-	serverTTL := int64(-1)
-	if m.TTL.Present() {
-		serverTTL = ttlOf(m.TTL.Of(res.Body))
+	serverTTL, at := int64(-1), mcp.Span{}
+	if m.TTL.Present() && !q.plain {
+		serverTTL, at = ttlOf(m.TTL.Of(res.Body)), m.TTL
 	}
 	ttl := b.lifetime(q.question, q.heard, serverTTL)
 	if ttl <= 0 {
 		return nil
 	}
-	public := !q.legacy && q.method != mcp.MethodToolsCall && serverTTL > 0 && mcp.TextIs(m.CacheScope.Of(res.Body), "public")
+	public := !q.own && serverTTL > 0 && mcp.TextIs(m.CacheScope.Of(res.Body), "public")
 	fresh := ttl - jitter(ttl)
 	return &entry{
 		public: public, storedAt: now.UnixMilli(), freshUntil: now.Add(fresh).UnixMilli(),
 		staleUntil: now.Add(fresh + b.opts.staleFor(ttl)).UnixMilli(),
-		serverTTL:  serverTTL, id: m.ID, ttl: m.TTL, body: res.Body,
+		serverTTL:  serverTTL, id: m.ID, ttl: at, body: res.Body,
 	}
 }
 

@@ -65,6 +65,9 @@ func (w *pastWorld) read(ctx context.Context, d *pastDaemon, who, what string) {
 		w.tb.Errorf("%s of %s: %v", what, who, err)
 		return
 	}
+	if w.plain {
+		w.checkUntouched(&a, &told)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen[told.from()]++
@@ -118,6 +121,15 @@ func (w *pastWorld) checkOldLocked(d *pastDaemon, b before, a pastAnswer, who st
 	}
 }
 
+// checkUntouched checks that an answer of a server without MCP is as it was, whatever it says of times and scopes, and leaves
+// what holds for answers that say nothing of them: they are the asker's alone.
+func (w *pastWorld) checkUntouched(a *pastAnswer, told *rigTold) {
+	if told.ttl != a.ttl.Milliseconds() {
+		w.tb.Errorf("ttlMs %d, and the server said %v", told.ttl, a.ttl)
+	}
+	a.ttl, a.public, told.ttl = 0, false, 0
+}
+
 // checkFresh checks that the answer's time was not over, and that no more is said to be left than was.
 func (w *pastWorld) checkFresh(b before, a pastAnswer, now time.Time, told rigTold, complain func(string, ...any)) {
 	ttl := w.life(a)
@@ -132,6 +144,10 @@ func (w *pastWorld) checkFresh(b before, a pastAnswer, now time.Time, told rigTo
 
 // life is how long an answer is fresh.
 func (w *pastWorld) life(a pastAnswer) time.Duration {
+	if w.plain {
+		method, _, _ := strings.Cut(a.thing, " ")
+		return pastNamed[method]
+	}
 	if familyOf(a.thing) == "family resources/read" {
 		return w.options().TTL["resources/read"]
 	}
@@ -174,7 +190,7 @@ func (w *pastWorld) askingLocked(d *pastDaemon, what string, at time.Time) bool 
 // step is one thing that somebody does.
 func (w *pastWorld) step(random *rand.Rand) {
 	d := w.daemons[random.IntN(len(w.daemons))]
-	who, what := pastAskers[random.IntN(len(pastAskers))], pastAsks[random.IntN(len(pastAsks))]
+	who, what := pastAskers[random.IntN(len(pastAskers))], w.asks[random.IntN(len(w.asks))]
 	ctx := context.Background()
 	if random.IntN(20) == 0 {
 		short, leave := context.WithTimeout(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
@@ -225,8 +241,12 @@ func (w *pastWorld) change(d *pastDaemon, what string, later time.Duration) {
 
 // flood has memory throw out what it holds.
 func (w *pastWorld) flood(d *pastDaemon, random *rand.Rand) {
+	method := "resources/read "
+	if w.plain {
+		method = "getBlock "
+	}
 	for range 16 {
-		res, err := d.front.Call(context.Background(), rigCall("flood", fmt.Sprint("resources/read ", random.Uint64()), 1))
+		res, err := d.front.Call(context.Background(), rigCall("flood", fmt.Sprint(method, random.Uint64()), 1))
 		if err != nil {
 			w.tb.Error(err)
 			continue
@@ -238,7 +258,8 @@ func (w *pastWorld) flood(d *pastDaemon, random *rand.Rand) {
 func (w *pastWorld) purge(d *pastDaemon, what string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	serial, method := w.now(), familyOf(what)[len("family "):]
+	serial := w.now()
+	_, method, _ := strings.Cut(familyOf(what), " ")
 	if _, _, err := d.store.Purge(ctx, "docs", method); err != nil {
 		w.tb.Error(err)
 	}
@@ -381,9 +402,14 @@ func pastSeed(t *testing.T) uint64 {
 
 // TestNothingOldIsGiven has one daemon over memory, a tier and a file, in all weathers, stopped and killed in between.
 func TestNothingOldIsGiven(t *testing.T) {
+	t.Run("MCP", func(t *testing.T) { nothingOldOfOne(t, false) })
+	t.Run("plain", func(t *testing.T) { nothingOldOfOne(t, true) })
+}
+
+func nothingOldOfOne(t *testing.T, plain bool) {
 	seed, dir := pastSeed(t), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := newPastWorld(t, seed)
+		w := newPastWorld(t, plain, seed)
 		d := newPastDaemon(0)
 		w.daemons = []*pastDaemon{d}
 		disks := []*rigDisk{newRigDisk(), newRigDisk()}
@@ -412,9 +438,14 @@ func TestNothingOldIsGiven(t *testing.T) {
 // at once, and for the other when the message is there, or was lost and that has been said. Links are cut and daemons are
 // stopped and started.
 func TestNothingOldIsGivenByTwo(t *testing.T) {
+	t.Run("MCP", func(t *testing.T) { nothingOldOfTwo(t, false) })
+	t.Run("plain", func(t *testing.T) { nothingOldOfTwo(t, true) })
+}
+
+func nothingOldOfTwo(t *testing.T, plain bool) {
 	seed, dirs := pastSeed(t), []string{t.TempDir(), t.TempDir()}
 	synctest.Test(t, func(t *testing.T) {
-		w := newPastWorld(t, seed)
+		w := newPastWorld(t, plain, seed)
 		w.daemons = []*pastDaemon{newPastDaemon(0), newPastDaemon(1)}
 		states := make([]*cache.State, len(dirs))
 		shared, files := newRigDisk(), []*rigDisk{newRigDisk(), newRigDisk()}

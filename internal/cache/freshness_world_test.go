@@ -2,10 +2,12 @@ package cache_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,6 +52,8 @@ func parsePast(says string) (a pastAnswer, err error) {
 // family, a uri, a credential, what a credential may have changed.
 type pastWorld struct {
 	tb      testing.TB
+	plain   bool // the server speaks no MCP: what it says of times and scopes is nobody's concern
+	asks    []string
 	daemons []*pastDaemon
 	names   map[cache.Generation]string
 
@@ -124,22 +128,43 @@ var (
 		"tools/list", "prompts/list", "resources/list", "resources/templates/list", "server/discover",
 		"resources/read x", "resources/read y", "resources/read z",
 	}
+	pastPlainAsks = []string{"getBlock 1", "getBlock 2", "head", "getLogs"}
 )
 
-func familyOf(what string) string {
-	switch method, _, _ := strings.Cut(what, " "); method {
-	case "resources/templates/list":
-		return "family resources/list"
-	default:
-		return "family " + method
+// pastNamed are the methods of a server without MCP, and how long their answers are kept.
+var pastNamed = map[string]time.Duration{"getBlock": 5 * time.Second, "head": time.Second, "getLogs": 9 * time.Second}
+
+// plainCall is a call to a server without MCP.
+func plainCall(who, method, param string, id int64) *mcp.Call {
+	c := &mcp.Call{
+		Upstream: "docs", Lane: mcp.LaneRequest, Era: mcp.EraPlain, Start: time.Now(),
+		Body:   fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":%q,"params":[%q]}`, id, method, param),
+		Header: http.Header{"Accept": {"application/json"}, "Authorization": {who}},
 	}
+	if err := mcp.Scan(c.Body, &c.Message); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func familyOf(what string) string {
+	method, _, _ := strings.Cut(what, " ")
+	if _, plain := pastNamed[method]; plain {
+		return "method " + method
+	}
+	if method == "resources/templates/list" {
+		return "family resources/list"
+	}
+	return "family " + method
 }
 
 // guards are the names that make the answer to a question old.
 func guards(what, who string, public bool) []string {
 	names := []string{familyOf(what)}
 	method, uri, isRead := strings.Cut(what, " ")
-	if isRead {
+	if _, plain := pastNamed[method]; plain {
+		names = append([]string{"family other"}, names...)
+	} else if isRead {
 		names = append(names, "uri "+uri)
 	}
 	if !public {
@@ -151,13 +176,16 @@ func guards(what, who string, public bool) []string {
 	return names
 }
 
-func newPastWorld(tb testing.TB, seed uint64) *pastWorld {
+func newPastWorld(tb testing.TB, plain bool, seed uint64) *pastWorld {
 	w := &pastWorld{
-		tb: tb, names: make(map[cache.Generation]string), random: rand.New(rand.NewPCG(seed, 0)),
+		tb: tb, plain: plain, asks: pastAsks, names: make(map[cache.Generation]string), random: rand.New(rand.NewPCG(seed, 0)),
 		things: make(map[string]*pastThing), denied: make(map[string]bool), tierOld: make(map[string]int64),
 		bumping: make(map[*rigTier]int64), seen: make(map[string]int),
 	}
-	for _, what := range pastAsks {
+	if plain {
+		w.asks = pastPlainAsks
+	}
+	for _, what := range w.asks {
 		w.things[what] = &pastThing{ttl: w.some(time.Second, 9*time.Second), public: w.random.IntN(2) == 0}
 	}
 	w.learn()
@@ -177,10 +205,10 @@ func (w *pastWorld) learn() {
 	r := newRig(w.tb, rigOptions{tiers: []cache.SlowTier{slow(tier)}, upstream: w.options()})
 	defer r.close(time.Second)
 	for _, who := range pastAskers {
-		for _, what := range pastAsks {
+		for _, what := range w.asks {
 			r.ask(who, what)
 			read := tier.did("read")
-			private, public := guards(what, who, false), guards(what, who, true)
+			private, public := guards(what, who, false), append(guards(what, who, true), "withdrawals "+what)
 			for i, g := range read[len(read)-1].generations {
 				if name := append(private, public...)[i]; w.names[g] != "" && w.names[g] != name {
 					w.tb.Fatalf("%s and %s have one generation", name, w.names[g])
@@ -193,6 +221,9 @@ func (w *pastWorld) learn() {
 }
 
 func (w *pastWorld) options() cache.UpstreamOptions {
+	if w.plain {
+		return cache.UpstreamOptions{Plain: true, StaleIfError: pastStale, StaleAfter: pastAfter, FlushOnCall: true, TTL: pastNamed}
+	}
 	return cache.UpstreamOptions{
 		StaleIfError: pastStale, StaleAfter: pastAfter, FlushOnCall: true,
 		TTL: map[string]time.Duration{"resources/read": 4 * time.Second},
@@ -253,6 +284,16 @@ func (w *pastWorld) serve(ctx context.Context, d *pastDaemon, c *mcp.Call) (*mcp
 }
 
 func whatOf(c *mcp.Call) string {
+	if c.Era == mcp.EraPlain {
+		var asked struct {
+			Method string
+			Params []string
+		}
+		if err := json.Unmarshal(c.Body, &asked); err != nil {
+			panic(err)
+		}
+		return strings.TrimSuffix(asked.Method+" "+asked.Params[0], " ")
+	}
 	what := c.Method().String()
 	if uri, ok := mcp.Text(c.Message.URI.Of(c.Body)); ok {
 		what += " " + uri
@@ -344,7 +385,7 @@ func (w *pastWorld) deliver(all bool) {
 		if !d.hears.Load() {
 			continue // it is lost
 		}
-		d.store.Listener().Bumped(m.generations)
+		d.store.Listener().Bumped("redis", unnamed(m.generations))
 		for name, serial := range m.serials {
 			w.isOld(d, name, serial)
 		}

@@ -54,7 +54,7 @@ func (u *Upstream) inMemory(p *pair, q *question, e *entry, now time.Time) bool 
 
 func (u *Upstream) remembers(p *pair, q *question, what extent, e *entry, now time.Time) bool {
 	own := u.remembered(&p.private, q, false, what, e, now)
-	if own && e.fresh(now.UnixMilli()) || q.legacy || q.method == mcp.MethodToolsCall {
+	if own && e.fresh(now.UnixMilli()) || q.own {
 		return own // those are never public
 	}
 	var all entry
@@ -191,7 +191,7 @@ func (u *Upstream) answerInto(res *mcp.Result, c *mcp.Call, e *entry, ttlMs int6
 // miss hands the call on to the flights.
 func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result, error) {
 	p := &plan{question: q}
-	p.open = q.keeps && !q.legacy && f.publics.has(q.public.Key) && f.seen.known(q.asker, time.Now())
+	p.open = q.keeps && !q.own && f.publics.has(q.public.Key) && f.seen.known(q.asker, time.Now())
 	out := *c
 	out.Notes = p
 	if q.shares {

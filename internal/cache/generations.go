@@ -17,7 +17,7 @@ const (
 	FamilyRead                    // resources/read
 	FamilyDiscover                // server/discover
 	FamilyCalls                   // tools/call
-	FamilyOther                   // whatever else may share a flight
+	FamilyOther                   // whatever else may share a flight, and all of a server without MCP
 	familyCount
 )
 
@@ -35,6 +35,10 @@ func generationOf(kind, upstream, detail string) Generation {
 	sum := sha256.Sum256(buf)
 	return Generation(sum[:16])
 }
+
+// withdrawals guards everybody's entry under a key in the tiers behind memory: a private answer to the key withdraws it.
+// Deleting it is not enough, because a write of before may come after that.
+func withdrawals(k Key) Generation { return generationOf("withdrawals", "", string(k[:])) }
 
 // maxGenerations bounds the tokens that memory keeps. Beyond it some token is forgotten, which makes its entries misses.
 const maxGenerations = 100_000

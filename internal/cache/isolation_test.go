@@ -30,10 +30,12 @@ type isoWho struct {
 	Params   any
 }
 
-// isoServer answers each request with who made it. One of a minting kind has legacy sessions, and gives ids out again.
+// isoServer answers each request with who made it. One of a minting kind has legacy sessions, and gives ids out again. A
+// plain one speaks no MCP: it takes whatever a request says of that for its own.
 type isoServer struct {
 	name     string
 	mints    bool
+	plain    bool
 	random   *rand.Rand
 	sessions map[string]isoSession
 	epochs   int
@@ -68,8 +70,8 @@ func isoCredential(c *mcp.Call) string { return fmt.Sprint(isoIdentity(c.Header)
 // who reads a request as the server does: nothing of this is the cache's code.
 func (s *isoServer) who(c *mcp.Call) isoWho {
 	var body struct {
-		Method string         `json:"method"`
-		Params map[string]any `json:"params"`
+		Method string `json:"method"`
+		Params any    `json:"params"`
 	}
 	d := json.NewDecoder(bytes.NewReader(c.Body))
 	d.UseNumber()
@@ -80,7 +82,12 @@ func (s *isoServer) who(c *mcp.Call) isoWho {
 	if versions := c.Header["Mcp-Protocol-Version"]; len(versions) > 0 {
 		w.Version = versions[len(versions)-1]
 	}
-	meta, _ := body.Params["_meta"].(map[string]any)
+	if s.plain {
+		w.Session, w.Params = strings.Join(c.Header["Mcp-Session-Id"], "|"), body.Params
+		return w
+	}
+	params, _ := body.Params.(map[string]any)
+	meta, _ := params["_meta"].(map[string]any)
 	if c.Era == mcp.EraModern {
 		w.Caps, w.Version = meta["io.modelcontextprotocol/clientCapabilities"], c.Version
 	} else if ids := c.Header["Mcp-Session-Id"]; s.mints && len(ids) > 0 {
@@ -92,10 +99,10 @@ func (s *isoServer) who(c *mcp.Call) isoWho {
 		delete(meta, inert)
 	}
 	if meta != nil && len(meta) == 0 {
-		delete(body.Params, "_meta")
+		delete(params, "_meta")
 	}
-	if len(body.Params) > 0 {
-		w.Params = body.Params
+	if len(params) > 0 {
+		w.Params = params
 	}
 	return w
 }
@@ -178,7 +185,7 @@ type isoWorld struct {
 	streams []*mcp.Result
 	now     int
 
-	hits, behind, shared, legacy, refused int
+	hits, behind, shared, legacy, plain, refused int
 }
 
 // TestIsolation makes thousands of random requests. No answer may come to anyone whom the server would have answered
@@ -200,25 +207,28 @@ func isoRun(t *testing.T, seed uint64, slow int) {
 	rig := newRulesRig(t, o, slow)
 	defer rig.close()
 	w := &isoWorld{T: t, rig: rig, seed: seed, random: rand.New(rand.NewPCG(seed, 0))}
-	for i, name := range []string{"one", "two"} {
+	for i, name := range []string{"one", "two", "plain"} {
 		s := &isoServer{
-			name: name, mints: i == 0, random: w.random, sessions: make(map[string]isoSession), revoked: make(map[string]bool),
+			name: name, mints: i == 0, plain: i == 2, random: w.random, sessions: make(map[string]isoSession), revoked: make(map[string]bool),
 			last2xx: make(map[string]time.Time),
 		}
 		own := o
 		own.Name, own.Identity = name, "https://"+name
+		if s.plain {
+			own.Plain, own.TTL = true, map[string]time.Duration{"getBlock": time.Minute, "head": 4 * time.Second, "never": 0}
+		}
 		up := rig.store.Upstream(own, s)
 		w.servers = append(w.servers, s)
 		w.doors = append(w.doors, up.Front(up.Back(s)))
 	}
-	const steps = 5000
+	const steps = 7500
 	for w.now = range steps {
 		w.step()
 	}
 	w.close()
-	t.Logf("seed %d, %d tiers: %d hits, %d from behind memory, %d of another's public answer, %d legacy ones; %d refusals",
-		seed, 1+slow, w.hits, w.behind, w.shared, w.legacy, w.refused)
-	if w.hits < 150 || w.shared < 30 || w.legacy < 5 || w.refused == 0 || w.behind < 5*slow {
+	t.Logf("seed %d, %d tiers: %d hits, %d from behind memory, %d of another's public answer, %d legacy ones, %d plain ones; %d refusals",
+		seed, 1+slow, w.hits, w.behind, w.shared, w.legacy, w.plain, w.refused)
+	if w.hits-w.plain < 150 || w.shared < 30 || w.legacy < 5 || w.plain < 50 || w.refused == 0 || w.behind < 5*slow {
 		t.Errorf("seed %d: too little has happened", seed)
 	}
 }
@@ -231,6 +241,8 @@ func (w *isoWorld) step() {
 		<-time.After(time.Duration(w.random.Int64N(int64(3 * time.Second))))
 	case n == 4 && w.random.IntN(10) == 0:
 		<-time.After(11 * time.Minute)
+	case w.servers[s].plain && n != 7 && n != 15:
+		w.ask(s, w.plainRequest(), true)
 	case n == 5 || n == 14:
 		w.ask(s, w.initialize(), false)
 	case n == 6 && w.random.IntN(3) == 0:
@@ -308,6 +320,18 @@ func (w *isoWorld) request() rulesAsk {
 	return a
 }
 
+// plainRequest asks a server that speaks no MCP, in words of its own and in some that mean something only to others.
+func (w *isoWorld) plainRequest() rulesAsk {
+	a := rulesPlain(w.one("getBlock", "getBlock", `get\u0042lock`, "head", "never", "getblock", "tools/call"))
+	a.params = w.one(``, `{}`, `[]`, `[1]`, `[1]`, `[1]`, ` [ 1 ]`, `[1.0]`, `["1"]`, `[1,2]`, `[2,1]`, `{"a":1,"b":[]}`, `{"b":[],"a":1}`,
+		`{"_meta":{"traceparent":"1"}}`, `{"_meta":{}}`, `[9007199254740993]`, `[9007199254740992]`, `{"cursor":1}`, `{"task":{}}`)
+	a.id = rulesIDs[w.random.IntN(len(rulesIDs))]
+	if w.random.IntN(8) == 0 {
+		a = a.in(w.one("s1", "s2"))
+	}
+	return w.who(a)
+}
+
 // ask makes a request and judges the answer.
 func (w *isoWorld) ask(i int, a rulesAsk, judged bool) {
 	c, s := a.call(w), w.servers[i]
@@ -355,8 +379,11 @@ func (w *isoWorld) judge(s *isoServer, c *mcp.Call, p *rulesReply) {
 		if strings.HasSuffix(p.status(), "database") {
 			w.behind++
 		}
-		if c.Era == mcp.EraLegacy {
+		switch c.Era {
+		case mcp.EraLegacy:
 			w.legacy++
+		case mcp.EraPlain:
+			w.plain++
 		}
 	}
 	if reflect.DeepEqual(*got, same) {

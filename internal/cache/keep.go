@@ -47,7 +47,8 @@ func (b *back) keepBehind(q *query, e *entry, i int) {
 	}
 	l, tokens := &q.private, q.slow[i].private
 	if e.public {
-		l, tokens = &q.public, q.slow[i].public
+		guarded := behind(&q.public)
+		l, tokens = &guarded, q.slow[i].public
 	}
 	if len(tokens) != len(l.Generations) || !t.takes(q.question, e.public) {
 		return // of a tier that was not read nobody knows what it takes for old
@@ -134,13 +135,20 @@ func (b *back) fromSlow(ctx context.Context, q *query) (*entry, int) {
 	return nil, 0
 }
 
-// lookupsOf are both entries of a question, and those of its list's first page.
+// lookupsOf are both entries of a question, and those of its list's first page, as tiers behind memory keep them.
 func lookupsOf(q *question) []Lookup {
-	l := append(make([]Lookup, 0, 4), q.private, q.public)
+	l := append(make([]Lookup, 0, 4), q.private, behind(&q.public))
 	if q.first != nil {
-		l = append(l, q.first.private, q.first.public)
+		l = append(l, q.first.private, behind(&q.first.public))
 	}
 	return l
+}
+
+// behind is the lookup of everybody's entry behind memory, where a write may come late: see withdrawals. It has a family and
+// a uri at most before that.
+func behind(public *Lookup) Lookup {
+	guards := append(make([]Generation, 0, MaxGuards), public.Generations...)
+	return Lookup{Key: public.Key, Generations: append(guards, withdrawals(public.Key))}
 }
 
 // pick takes of what a slow tier found what may be served now, and notes what may stand in for a failing server.
@@ -199,7 +207,7 @@ func (b *back) openPublic(q *query, i int, p *pair, public Found, now time.Time)
 		t.withdraw(b.families[:], p.public.Key)
 		return nil
 	}
-	if q.legacy || q.method == mcp.MethodToolsCall || !b.seen.known(q.asker, now) {
+	if q.own || !b.seen.known(q.asker, now) {
 		return nil
 	}
 	e.shared = t.Shared

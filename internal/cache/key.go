@@ -6,18 +6,20 @@ import (
 	"errors"
 
 	"github.com/go-json-experiment/json/jsontext"
-
-	"fluentd-perf/internal/mcp"
 )
 
 // keyFormat changes whenever what goes into a key does: entries of other formats are never found.
 const keyFormat = "fluentd-perf/1"
+
+// plainFormat is keyFormat for calls that are not MCP's.
+const plainFormat = keyFormat + " jsonrpc"
 
 // maxParams bounds the params of a call that may be cached, in bytes.
 const maxParams = 64 << 10
 
 // scope is what a key holds beside method and params: who asks whom, in which version, with which capabilities.
 type scope struct {
+	plain        bool   // of JSON-RPC without MCP
 	upstream     string // the identity of the server
 	version      string
 	partition    Partition
@@ -27,12 +29,16 @@ type scope struct {
 
 // keyOf returns the key of a call with the given params. The params are hashed as they are: effectiveParams and canonical
 // make them comparable.
-func keyOf(buf []byte, s *scope, m mcp.Method, params []byte) (Key, []byte) {
-	buf = appendPart(buf[:0], keyFormat)
+func keyOf(buf []byte, s *scope, method string, params []byte) (Key, []byte) {
+	format := keyFormat
+	if s.plain {
+		format = plainFormat
+	}
+	buf = appendPart(buf[:0], format)
 	buf = appendPart(buf, s.upstream)
 	buf = appendPart(buf, s.version)
 	buf = appendPart(buf, s.partition[:])
-	buf = appendPart(buf, m.String())
+	buf = appendPart(buf, method)
 	buf = appendPart(buf, params)
 	if s.capabilities == nil {
 		buf = append(buf, 0)
@@ -76,12 +82,29 @@ func canonical(params []byte) ([]byte, error) {
 	return v, nil
 }
 
+// canonicalPlain is canonical where MCP says nothing of params: all that is in them counts, and none, {} and [] are three
+// different ones.
+func canonicalPlain(params []byte) ([]byte, error) {
+	if len(params) == 0 {
+		return nil, nil
+	}
+	if len(params) > maxParams {
+		return nil, errNotKeyed
+	}
+	return canonicalValue(params)
+}
+
 // canonicalObject is canonical with nothing left out. It does not change object.
 func canonicalObject(object []byte) ([]byte, error) {
 	if len(object) == 0 || object[0] != '{' {
 		return nil, errNotKeyed
 	}
-	v := jsontext.Value(bytes.Clone(object))
+	return canonicalValue(object)
+}
+
+// canonicalValue is canonicalObject for any value.
+func canonicalValue(value []byte) ([]byte, error) {
+	v := jsontext.Value(bytes.Clone(value))
 	if err := v.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)); err != nil {
 		return nil, errNotKeyed
 	}

@@ -142,19 +142,19 @@ func TestKeysOfRandomParams(t *testing.T) {
 
 // keyParts are the parts of one key.
 type keyParts struct {
-	upstream, version, session string
-	partition                  Partition
-	method                     mcp.Method
-	caps, params               []byte // caps may be nil, which is no empty one
+	plain                              bool
+	upstream, version, session, method string
+	partition                          Partition
+	caps, params                       []byte // caps may be nil, which is no empty one
 }
 
 func (p *keyParts) key() Key {
-	k, _ := keyOf(nil, &scope{p.upstream, p.version, p.partition, p.caps, p.session}, p.method, p.params)
+	k, _ := keyOf(nil, &scope{p.plain, p.upstream, p.version, p.partition, p.caps, p.session}, p.method, p.params)
 	return k
 }
 
 func (p *keyParts) equal(o *keyParts) bool {
-	return p.upstream == o.upstream && p.version == o.version && p.session == o.session && p.partition == o.partition &&
+	return p.plain == o.plain && p.upstream == o.upstream && p.version == o.version && p.session == o.session && p.partition == o.partition &&
 		p.method == o.method && bytes.Equal(p.params, o.params) && bytes.Equal(p.caps, o.caps) && (p.caps == nil) == (o.caps == nil)
 }
 
@@ -173,7 +173,7 @@ func FuzzKeyParts(f *testing.F) {
 	})
 }
 
-// cutParts cuts a row: five lengths of a byte each, then some bits.
+// cutParts cuts a row: six lengths of a byte each, then some bits.
 func cutParts(row []byte, cuts uint64) keyParts {
 	next := func() []byte {
 		n := min(int(cuts&0xff), len(row))
@@ -182,10 +182,11 @@ func cutParts(row []byte, cuts uint64) keyParts {
 		return part
 	}
 	p := keyParts{upstream: string(next()), version: string(next()), session: string(next()), params: next(), caps: next()}
+	p.method = string(next())
 	if cuts&1 == 1 && len(p.caps) == 0 {
 		p.caps = nil
 	}
-	p.method = mcp.Method(cuts >> 1 % uint64(mcp.MethodCount))
+	p.plain = cuts&2 != 0
 	p.partition[31] = byte(cuts >> 8)
 	return p
 }
@@ -203,7 +204,7 @@ func TestKeyParts(t *testing.T) {
 		if random.IntN(2) == 0 {
 			p.caps = nil
 		}
-		p.partition[0], p.method = byte(random.IntN(2)), mcp.MethodToolsList+mcp.Method(random.IntN(2))
+		p.partition[0], p.method, p.plain = byte(random.IntN(2)), string(part()), random.IntN(2) == 0
 		k := p.key()
 		if other, there := seen[k]; there && !other.equal(&p) {
 			t.Fatalf("seed %d: %+v and %+v have one key", seed, other, p)

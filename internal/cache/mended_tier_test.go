@@ -216,7 +216,7 @@ func TestDebtsOfNobody(t *testing.T) {
 				some[i][0], some[i][1], some[i][2] = byte(rand.N(256)), byte(i), byte(rand.N(256))
 				some[i][3], some[i][4] = byte(rand.N(256)), byte(rand.N(256))
 			}
-			r.store.Listener().Bumped(some)
+			r.store.Listener().Bumped("redis", unnamed(some))
 		}
 		breaker.hold(false)
 		r.after(time.Second)

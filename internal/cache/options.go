@@ -14,6 +14,11 @@ type UpstreamOptions struct {
 	Name     string // the configured name: a label
 	Identity string // what makes it another server: endpoint and configured headers; nothing else, so that a changed timeout does not empty the cache
 
+	// Plain: the server speaks JSON-RPC 2.0 and no MCP. Of its methods those that TTL names, by exact name and with more
+	// than 0, are cached for that long and share flights; nothing else is. No answer is everybody's, and of what follows
+	// only MaxTTL and the Stale times mean anything.
+	Plain bool
+
 	TTL   map[string]time.Duration // `cache.ttl` by method: the operator's word, in place of the server's
 	Tools map[string]time.Duration // `cache.tools` by pattern of the tool's name (path.Match): only these tools/call are cached
 

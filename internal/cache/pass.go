@@ -52,6 +52,9 @@ func (f *front) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Re
 
 // mayChange reports whether the call is a tools/call outside the operator's list, or an array that may hold one.
 func (u *Upstream) mayChange(c *mcp.Call) bool {
+	if u.opts.Plain {
+		return false
+	}
 	if c.Lane != mcp.LaneRequest || c.Method() != mcp.MethodToolsCall {
 		return c.Lane == mcp.LaneBatch
 	}
@@ -190,10 +193,11 @@ func (w *watched) Close() error {
 
 // heardIn applies a message that is a notification, or an array that may hold some.
 func (u *Upstream) heardIn(m *mcp.Message, data []byte) {
-	switch m.Kind {
-	case mcp.KindNotification:
+	switch {
+	case u.opts.Plain: // it is none of MCP's
+	case m.Kind == mcp.KindNotification:
 		u.heard(m, data)
-	case mcp.KindBatch:
+	case m.Kind == mcp.KindBatch:
 		u.heardAll(data)
 	}
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"crypto/sha256"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,8 +20,11 @@ type pair struct {
 // asker are the same question. It is not changed after it was made, but for its counters.
 type question struct {
 	method  mcp.Method
+	name    string // of the method
 	family  Family
 	legacy  bool
+	plain   bool // not MCP's: the method is one that the operator names
+	own     bool // answers are the asker's alone, whatever the server says
 	asker   Partition
 	peer    *peer // of a legacy one: with another, it is another question
 	list    bool
@@ -105,15 +109,19 @@ func mayShare(m mcp.Method) bool {
 	return mayCache(m) || m == mcp.MethodPromptsGet || m == mcp.MethodCompletionComplete
 }
 
-// plain reports whether a request is a whole question by itself: nothing in it belongs to this one request alone
+// alone reports whether a request is a whole question by itself: nothing in it belongs to this one request alone
 // (2026-07-28, SEP-2322 and SEP-2549), and nothing in it reads in two ways. An id is not null (basic/index, "Requests").
-func plain(c *mcp.Call) bool {
+func alone(c *mcp.Call) bool {
 	m := &c.Message
 	return c.Lane == mcp.LaneRequest && m.Kind == mcp.KindRequest && !c.Mismatch && !m.Ambiguous &&
 		!m.InputResponses.Present() && !m.RequestState.Present() && !m.Task.Present() &&
-		!m.ProgressToken.Present() && !m.LogLevel.Present() && string(c.ID()) != "null" &&
-		len(c.Header["Mcp-Session-Id"]) <= 1 && len(c.Header["Mcp-Protocol-Version"]) <= 1 &&
-		takesJSON(c.Header["Accept"])
+		!m.ProgressToken.Present() && !m.LogLevel.Present() && string(c.ID()) != "null" && single(c.Header)
+}
+
+// single reports whether the headers of a request say once what the key has as parts of its own, and whether its answer may
+// be JSON.
+func single(h http.Header) bool {
+	return len(h["Mcp-Session-Id"]) <= 1 && len(h["Mcp-Protocol-Version"]) <= 1 && takesJSON(h["Accept"])
 }
 
 // takesJSON reports whether an answer may be JSON: clients of MCP must take it, but a hit is not to teach others.
@@ -128,8 +136,11 @@ func takesJSON(accept []string) bool {
 
 // ask returns what a call asks, nil for one that goes upstream untouched: past cache and flights.
 func (u *Upstream) ask(c *mcp.Call, asker Partition) *question {
+	if u.opts.Plain {
+		return u.askNamed(c, asker)
+	}
 	m := c.Method()
-	if !mayShare(m) && (m != mcp.MethodToolsCall || !u.opts.callsTools()) || !plain(c) {
+	if c.Era == mcp.EraPlain || !mayShare(m) && (m != mcp.MethodToolsCall || !u.opts.callsTools()) || !alone(c) {
 		return nil
 	}
 	if c.Message.Params.End-c.Message.Params.Start > maxParams {
@@ -163,12 +174,16 @@ func first(values []string) string {
 
 // rawKey is a hash over all that a question depends on, as it was sent.
 func (u *Upstream) rawKey(c *mcp.Call, asker Partition, session string) [32]byte {
-	params := c.Message.Params.Of(c.Body)
-	buf := u.store.buffers.Get(len(params) + len(session) + 128)
+	params, name := c.Message.Params.Of(c.Body), []byte(nil)
+	if c.Era == mcp.EraPlain {
+		name = c.Message.MethodName.Of(c.Body)
+	}
+	buf := u.store.buffers.Get(len(params) + len(session) + len(name) + 128)
 	buf = append(buf, byte(c.Era), byte(c.Message.Method))
 	buf = append(buf, asker[:]...)
 	buf = appendPart(buf, c.Version)
 	buf = appendPart(buf, session)
+	buf = appendPart(buf, name)
 	buf = append(buf, params...)
 	sum := sha256.Sum256(buf)
 	u.store.buffers.Put(buf)
@@ -182,9 +197,10 @@ func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own
 		return nil
 	}
 	q := &question{
-		method: c.Method(), family: familyOf(c.Method()), legacy: c.Era == mcp.EraLegacy, asker: asker, peer: own,
-		list: isList(c.Method()),
+		method: c.Method(), name: c.Method().String(), family: familyOf(c.Method()), legacy: c.Era == mcp.EraLegacy,
+		asker: asker, peer: own, list: isList(c.Method()),
 	}
+	q.own = q.legacy || q.method == mcp.MethodToolsCall
 	if !u.rules(q, c) {
 		return nil
 	}
@@ -205,7 +221,7 @@ func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own
 // returns false where they may do neither.
 func (u *Upstream) rules(q *question, c *mcp.Call) bool {
 	if q.method != mcp.MethodToolsCall {
-		q.ttl, q.override = u.opts.TTL[q.method.String()]
+		q.ttl, q.override = u.opts.TTL[q.name]
 		q.keeps, q.shares = mayCache(q.method), true
 		q.onTools = q.override && q.method == mcp.MethodResourcesRead
 		return true
@@ -272,21 +288,21 @@ func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
 	if q.legacy && q.list && !q.override {
 		private = append(private, u.streamOf(q.stream))
 	}
-	q.pair = pairOf(s, q.method, params, private, public)
+	q.pair = pairOf(s, q.name, params, private, public)
 	if q.list && c.Message.Cursor.Present() {
 		if params, err := withoutCursor(params); err == nil {
-			one := pairOf(s, q.method, params, private, public)
+			one := pairOf(s, q.name, params, private, public)
 			q.first = &one
 		}
 	}
 }
 
-func pairOf(s scope, m mcp.Method, params []byte, private, public []Generation) pair {
+func pairOf(s scope, method string, params []byte, private, public []Generation) pair {
 	var p pair
 	buf := make([]byte, 0, 512)
-	p.private.Key, buf = keyOf(buf, &s, m, params)
+	p.private.Key, buf = keyOf(buf, &s, method, params)
 	s.partition = Partition{}
-	p.public.Key, _ = keyOf(buf, &s, m, params)
+	p.public.Key, _ = keyOf(buf, &s, method, params)
 	p.private.Generations, p.public.Generations = private, public
 	return p
 }

@@ -18,7 +18,7 @@ type rulesAsk struct {
 	method  string // "" is tools/list
 	version string // "" is 2026-07-28, or 2025-06-18
 	id      string // raw JSON; "" is 1
-	params  string // members beside `_meta`
+	params  string // members beside `_meta`; of a plain one all of it, "" is none
 	meta    string // more members of `_meta`
 	caps    string // raw JSON; "" is {}
 	session string
@@ -49,6 +49,10 @@ func (a rulesAsk) field(name string, values ...string) rulesAsk {
 
 func rulesModern(method string) rulesAsk { return rulesAsk{era: mcp.EraModern, method: method} }
 func rulesLegacy(method string) rulesAsk { return rulesAsk{era: mcp.EraLegacy, method: method} }
+
+// rulesPlain is a request to a server that speaks no MCP. Its method may be written in any way.
+func rulesPlain(method string) rulesAsk { return rulesAsk{era: mcp.EraPlain, method: method} }
+
 func rulesRead(uri string) rulesAsk {
 	return rulesModern("resources/read").with(`"uri":` + strconv.Quote(uri))
 }
@@ -72,6 +76,10 @@ func (a rulesAsk) bytes() string {
 		return a.body
 	case a.lane == mcp.LaneStream || a.lane == mcp.LaneEnd:
 		return ""
+	case a.era == mcp.EraPlain && a.params == "":
+		return head + `}`
+	case a.era == mcp.EraPlain:
+		return head + `,"params":` + a.params + `}`
 	case a.era == mcp.EraLegacy && a.meta != "":
 		return head + `,"params":{` + rulesJoin(a.params, `"_meta":{`+a.meta+`}`) + `}}`
 	case a.era == mcp.EraLegacy && a.params == "":
@@ -103,6 +111,12 @@ func (a rulesAsk) call(tb testing.TB) *mcp.Call {
 		},
 		Start: time.Now(),
 	}
+	if a.era == mcp.EraPlain {
+		c.Version = a.version
+		if delete(c.Header, "Mcp-Protocol-Version"); a.version != "" {
+			c.Header["Mcp-Protocol-Version"] = []string{a.version}
+		}
+	}
 	if a.session != "" {
 		c.Header["Mcp-Session-Id"] = []string{a.session}
 	}
@@ -113,6 +127,9 @@ func (a rulesAsk) call(tb testing.TB) *mcp.Call {
 		if err := mcp.Scan(c.Body, &c.Message); err != nil {
 			tb.Fatalf("%s: %v", c.Body, err)
 		}
+	}
+	if a.era == mcp.EraPlain && c.Message.Method != mcp.MethodNone {
+		c.Message.Method = mcp.MethodOther
 	}
 	return c
 }

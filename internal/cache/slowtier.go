@@ -63,6 +63,8 @@ type slowTier struct {
 	queue    []Write
 	bytes    int
 	owed     map[Generation]debt // generations that the tier is to be told of
+	told     rumours             // news that it knows, or is owed
+	ending   bool                // nothing is put off any more
 	gone     map[Key]debt        // keys that are to be deleted
 	round    uint64
 	withdrew uint64 // times
@@ -76,14 +78,15 @@ type wholeBumper interface{ BumpAll(context.Context) error }
 // linker is a tier that hears what other daemons bump.
 type linker interface{ Linked() bool }
 
-func newSlowTier(o SlowTier, m *Metrics, owed []Generation, unclean bool, everything func() []Generation) *slowTier {
+// newSlowTier makes a tier that is owed generations since the last run, which began as one change.
+func newSlowTier(o SlowTier, m *Metrics, owed []Generation, since Change, unclean bool, everything func() []Generation) *slowTier {
 	t := &slowTier{
 		SlowTier: o, label: tierLabel(o.Tier.Name()), metrics: m.tier(o.Tier.Name()),
 		wake: make(chan struct{}, 1), begun: make(chan struct{}),
 		owed: make(map[Generation]debt), gone: make(map[Key]debt), everything: everything,
 	}
 	for _, g := range owed {
-		t.owed[g] = debt{}
+		t.owed[g] = debt{why: []reason{{change: since}}}
 	}
 	if unclean {
 		t.renew()
@@ -202,16 +205,22 @@ func (t *slowTier) note(err error) {
 type debt struct {
 	round    uint64       // in which it was last owed
 	families []Generation // of the upstream whose it is: telling the tier of them does as well; nil where it is not known
+	why      []reason     // of a generation: the changes that made it old. Not changed in place
+	due      time.Time    // not before; zero: now. Until then others may tell the tier
 }
 
-// owe notes generations that the tier is to be told of, of the upstream with these families. From now on it is not read for
-// them.
-func (t *slowTier) owe(generations, families []Generation) {
+// owe notes generations that the tier is to be told of for this reason, of the upstream with these families.
+// From now on it is not read for them.
+func (t *slowTier) owe(why reason, generations, families []Generation) {
 	t.mu.Lock()
 	t.round++
 	t.makeRoomLocked(len(generations))
+	tells := t.tells()
 	for _, g := range generations {
-		t.owed[g] = debt{t.round, families}
+		if tells {
+			t.told.add(g, why.change)
+		}
+		t.owed[g] = debt{round: t.round, families: families, why: because(t.owed[g].why, why)}
 	}
 	t.mu.Unlock()
 	t.rouse()
@@ -225,11 +234,20 @@ func (t *slowTier) withdraw(families []Generation, keys ...Key) {
 	t.withdrew++
 	t.makeRoomLocked(len(keys))
 	for _, k := range keys {
-		t.gone[k] = debt{t.round, families}
+		t.gone[k] = debt{round: t.round, families: families}
 		t.dropLocked(func(w *Write) bool { return w.Key == k })
 	}
 	t.mu.Unlock()
 	t.rouse()
+}
+
+// doubt withdraws everybody's entry under a key that the tier may have. The other tiers are another matter, of which whoever
+// hears of this one need not tell them.
+func (t *slowTier) doubt(families []Generation, k Key) {
+	t.mu.Lock()
+	t.withdrew++
+	t.mu.Unlock()
+	t.owe(reason{newChange(), true}, []Generation{withdrawals(k)}, families)
 }
 
 // makeRoomLocked makes a few debts of too many: of all those of the upstream that has the most.
@@ -242,7 +260,7 @@ func (t *slowTier) makeRoomLocked(more int) {
 	each := func(d debt) {
 		if at := nameOf(d.families); at != nil || d.families == nil {
 			if count[at]++; count[at] > count[nameOf(most.families)] || most.round == 0 {
-				most = debt{1, d.families}
+				most = debt{round: 1, families: d.families}
 			}
 		}
 	}
@@ -264,22 +282,23 @@ func nameOf(families []Generation) *Generation {
 }
 
 // collapseLocked puts the families of an upstream in the place of all its debts: each entry depends on one. Of debts that
-// are nobody's, a tier that is alone can be renewed, and others are told of every family there is.
+// are nobody's, a tier that is alone can be renewed, and others are told of every family there is. What waits to be written
+// may stay: it is written after that, and only what was asked for later has the tokens.
 func (t *slowTier) collapseLocked(families []Generation) {
 	whose := nameOf(families)
 	own := func(d debt) bool { return nameOf(d.families) == whose }
 	maps.DeleteFunc(t.owed, func(_ Generation, d debt) bool { return own(d) })
 	maps.DeleteFunc(t.gone, func(_ Key, d debt) bool { return own(d) })
-	t.dropLocked(func(*Write) bool { return true }) // some may be under a key that was to be deleted
 	if whose == nil && t.alone() {
 		t.reset = t.round
 		return
 	}
+	why := []reason{{change: newChange()}}
 	if whose == nil {
-		families = t.everything()
+		families, why[0].passed = t.everything(), true
 	}
 	for _, g := range families {
-		t.owed[g] = debt{t.round, families}
+		t.owed[g] = debt{round: t.round, families: families, why: why}
 	}
 }
 
@@ -338,7 +357,7 @@ func (t *slowTier) work(life, trips context.Context) {
 			t.measure(life)
 			stats = now
 		}
-		wait := statsEvery
+		wait := min(statsEvery, t.putOff())
 		if left || t.probe() {
 			wait = workPause
 		}
@@ -425,11 +444,11 @@ func (t *slowTier) travel(trips context.Context, j *job, done func(error)) bool 
 	return false
 }
 
-// busy reports whether there is anything to do.
+// busy reports whether there is anything to do now.
 func (t *slowTier) busy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.reset != 0 || len(t.owed) > 0 || len(t.gone) > 0 || len(t.queue) > 0
+	return t.reset != 0 || len(t.gone) > 0 || len(t.queue) > 0 || t.putOffLocked() <= 0
 }
 
 // job is one trip to the tier.
@@ -448,14 +467,16 @@ func (t *slowTier) next() *job {
 	case t.reset != 0:
 		round := t.reset
 		return &job{do: t.Tier.(wholeBumper).BumpAll, worked: func() { t.isReset(round) }, failed: keep}
-	case len(t.owed) > 0:
-		owed, some := takeSome(t.owed)
+	case t.putOffLocked() <= 0:
+		now := t.nowLocked()
+		owed, some := takeSome(t.owed, func(d *debt) bool { return !d.due.After(now) })
+		news := newsOf(t.owed, some)
 		return &job{
-			do:     func(ctx context.Context) error { return t.Tier.Bump(ctx, some) },
+			do:     func(ctx context.Context) error { return t.tell(ctx, some, news) },
 			worked: func() { settle(t, t.owed, owed) }, failed: keep,
 		}
 	case len(t.gone) > 0:
-		gone, some := takeSome(t.gone)
+		gone, some := takeSome(t.gone, func(*debt) bool { return true })
 		return &job{
 			do:     func(ctx context.Context) error { return t.Tier.Delete(ctx, some) },
 			worked: func() { settle(t, t.gone, gone) }, failed: keep,
@@ -476,11 +497,14 @@ func (t *slowTier) isReset(round uint64) {
 }
 
 // takeSome copies as much of a debt as one trip carries.
-func takeSome[K comparable](owed map[K]debt) (map[K]uint64, []K) {
+func takeSome[K comparable](owed map[K]debt, due func(*debt) bool) (map[K]uint64, []K) {
 	part, names := make(map[K]uint64), make([]K, 0, min(len(owed), maxBatch))
 	for k, d := range owed {
 		if len(names) == maxBatch {
 			break
+		}
+		if !due(&d) {
+			continue
 		}
 		part[k] = d.round
 		names = append(names, k)
@@ -532,6 +556,9 @@ func (t *slowTier) measure(ctx context.Context) {
 // finish writes and tells what is left, within ctx, after the worker has ended. It returns what the tier was not told: of an
 // upstream of which it was not told to forget a key, the families.
 func (t *slowTier) finish(ctx context.Context) []Generation {
+	t.mu.Lock()
+	t.ending = true
+	t.mu.Unlock()
 	t.settleUp(ctx, ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -550,9 +577,14 @@ func (t *slowTier) finish(ctx context.Context) []Generation {
 	return slices.Collect(maps.Keys(left))
 }
 
-// debts is how many generations the tier could not be told of yet.
-func (t *slowTier) debts() int {
+// debts is how many generations the tier could not be told of yet. Those that others made old are theirs.
+func (t *slowTier) debts() (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.owed)
+	for _, d := range t.owed {
+		if slices.ContainsFunc(d.why, func(r reason) bool { return !r.passed }) {
+			n++
+		}
+	}
+	return n
 }

@@ -15,6 +15,15 @@ import (
 	"fluentd-perf/internal/cache"
 )
 
+// unnamed are news of generations without a name.
+func unnamed(generations []cache.Generation) []cache.News {
+	news := make([]cache.News, len(generations))
+	for i, g := range generations {
+		news[i].Generation = g
+	}
+	return news
+}
+
 // rigDisk is what a tier keeps, over restarts and for several daemons: the contract in its simplest form.
 type rigDisk struct {
 	mu      sync.Mutex // guards the following
@@ -111,6 +120,7 @@ const (
 	rigMutes          // it does it, and the answer is lost
 	rigHangs          // it does nothing until the context ends
 	rigDelays         // it hangs, and does it when nobody waits any more
+	rigLate           // it hangs, and does it at the test's word
 )
 
 var errRig = errors.New("the tier is in trouble")
@@ -135,6 +145,7 @@ type rigTier struct {
 	wait   func(ctx context.Context, op rigOp) // before it is done; nil: at once
 	mangle func(found []cache.Found) []cache.Found
 	bumped func([]cache.Generation) // tells other daemons
+	late   []func()                 // what is to be done at the test's word
 	closed int
 }
 
@@ -177,6 +188,10 @@ func (t *rigTier) enter(ctx context.Context, op rigOp, do func()) error {
 	case rigDelays:
 		<-ctx.Done()
 		do()
+		return ctx.Err()
+	case rigLate:
+		<-ctx.Done()
+		t.set(func() { t.late = append(t.late, do) })
 		return ctx.Err()
 	}
 	do()

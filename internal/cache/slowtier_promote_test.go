@@ -191,7 +191,7 @@ func TestHeardBumpIsMemorysAlone(t *testing.T) {
 		synctest.Wait()
 		family := tier.did("read")[0].generations[:1]
 		tier.disk.bump(family)
-		r.store.Listener().Bumped(family)
+		r.store.Listener().Bumped("redis", unnamed(family))
 		r.own.set(func() { r.own.says = "v2" })
 		r.want("a", "prompts/list", "v1", "memory")
 		r.want("a", "tools/list", "v2", "fwd=miss stored")

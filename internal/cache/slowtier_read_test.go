@@ -198,10 +198,10 @@ func TestPlantedUnderAnotherScope(t *testing.T) {
 				read := tier.did("read")[0]
 				private, public := read.keys[0], read.keys[1]
 				from, to := private, public
-				generations := read.generations[len(read.generations)-1:]
+				generations := read.generations[2:] // family, withdrawals
 				if scope == "public" {
 					from, to = public, private
-					generations = read.generations[:len(read.generations)-1]
+					generations = read.generations[:2] // family, asker
 				}
 				var value []byte
 				tier.disk.change(func(k cache.Key, w *cache.Write) {

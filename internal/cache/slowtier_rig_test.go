@@ -154,6 +154,9 @@ func (r *rig) close(d time.Duration) {
 // rigCall is a modern call of an agent. For resources/read the rest of what is a uri, for a list a cursor.
 func rigCall(who, what string, id int64) *mcp.Call {
 	method, param, _ := strings.Cut(what, " ")
+	if _, plain := pastNamed[method]; plain {
+		return plainCall(who, method, param, id)
+	}
 	params := ""
 	switch {
 	case method == "resources/read":

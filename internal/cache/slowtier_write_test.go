@@ -191,7 +191,7 @@ func TestWithdrawnIsNotWritten(t *testing.T) {
 					t.Error("a withdrawn entry is there")
 				}
 				// The first write is of the public entry, or where that was still waiting of another one.
-				if got := tier.order(); got != "write delete write" {
+				if got := tier.order(); got != "write bump delete write" {
 					t.Errorf("the tier had %s", got)
 				}
 				// b asks for itself, and is not shown what was public.
@@ -309,7 +309,7 @@ func TestWithdrawnMeetsAReadOnItsWay(t *testing.T) {
 		r.want("b", "tools/list", "b's", "fwd=miss stored")
 		tier.set(func() { tier.fate = nil })
 		after(0)
-		if tier.order() != "write write delete" && tier.order() != "write delete" {
+		if tier.order() != "write write bump delete" && tier.order() != "write bump delete" {
 			t.Fatalf("the tier had %s", tier.order())
 		}
 		r.own.set(func() { r.own.says = "a's" })

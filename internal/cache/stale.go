@@ -115,7 +115,7 @@ func (b *back) fetchSafely(ctx context.Context, q *query) (res *mcp.Result, err 
 	defer func() {
 		if r := recover(); r != nil {
 			b.store.log.Error("a call ended in the middle (this is a bug)", slog.String("upstream", b.opts.Name),
-				slog.String("method", q.method.String()), slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
+				slog.String("method", q.name), slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
 			res, err = nil, &mcp.Failure{
 				Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown,
 				Message: "the call broke off inside the daemon", Cause: fmt.Errorf("panic: %v", r),

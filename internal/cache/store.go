@@ -48,9 +48,11 @@ type Store struct {
 	trip context.Context // of the trips that they make
 	halt context.CancelFunc
 
-	mu     sync.Mutex // guards closed and alone
+	since  Change     // what the tiers are owed since the last run counts as one change
+	mu     sync.Mutex // guards the following
 	closed bool
 	alone  []*slowTier // those of slow that only this daemon uses
+	common []*slowTier // those that tell daemons what has changed
 	wg     sync.WaitGroup
 	room   chan struct{} // bounds what runs in the background
 }
@@ -77,6 +79,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 		memory: memory, state: o.State, sealer: newSealer(o.State.Secret()), buffers: o.Buffers, metrics: o.Metrics,
 		log: logger(o.Log), maxEntry: memory.maxEntry,
 		partitions: newPartitioner(o.State.Secret(), o.Inert), room: make(chan struct{}, maxBackground),
+		since: newChange(),
 	}
 	s.life, s.end = context.WithCancelCause(o.Base)
 	s.work, s.stop = context.WithCancel(context.Background())
@@ -96,14 +99,17 @@ func (s *Store) Add(o SlowTier) {
 		o.ID = o.Tier.Name()
 	}
 	missed := s.state.Unclean() || !s.state.used(o.ID)
-	t := newSlowTier(o, s.metrics, s.state.owed(o.ID), missed, func() []Generation { return s.everything })
+	t := newSlowTier(o, s.metrics, s.state.owed(o.ID), s.since, missed, func() []Generation { return s.everything })
 	s.slow = append(s.slow, t)
 	s.shares = s.shares || o.Shared
+	s.mu.Lock()
 	if t.alone() {
-		s.mu.Lock()
 		s.alone = append(s.alone, t)
-		s.mu.Unlock()
 	}
+	if t.tells() {
+		s.common = append(s.common, t)
+	}
+	s.mu.Unlock()
 	if s.shares {
 		s.renew() // the other daemons went on while this one did not hear them
 	}
@@ -134,6 +140,11 @@ func (s *Store) partition(h http.Header) Partition {
 	return asker
 }
 
+// Partition names who asks with these headers, as they go upstream: an HMAC over all of them but the inert ones, the same
+// for equal headers as long as the partition key is. Callers without any are one. It is not to be stored or shown: it
+// guards what was cached.
+func (s *Store) Partition(h http.Header) [32]byte { return s.partition(h) }
+
 // linked reports whether every tier that other daemons share hears what they bump.
 func (s *Store) linked() bool {
 	if !s.shares {
@@ -151,12 +162,19 @@ func (s *Store) linked() bool {
 // for them.
 func (s *Store) bump(families []Generation, generations ...Generation) {
 	s.memory.tokens.bump(generations)
-	for _, t := range s.slow {
-		t.owe(generations, families)
+	s.owe(s.slow, families, generations...)
+}
+
+// owe notes one change for these tiers.
+func (s *Store) owe(tiers []*slowTier, families []Generation, generations ...Generation) {
+	why := reason{change: newChange()}
+	for _, t := range tiers {
+		t.owe(why, generations, families)
 	}
 }
 
-// withdraw makes every tier forget the key.
+// withdraw makes every tier forget the key, and take no entry of everybody's under it that was asked for before: a write
+// of which nothing was heard may still be on its way, this daemon's or another's.
 func (s *Store) withdraw(families []Generation, k Key) {
 	if err := s.memory.Delete(context.Background(), []Key{k}); err != nil {
 		s.log.Warn("memory does not forget an entry", "error", err)
@@ -164,24 +182,44 @@ func (s *Store) withdraw(families []Generation, k Key) {
 	for _, t := range s.slow {
 		t.withdraw(families, k)
 	}
+	s.owe(s.slow, families, withdrawals(k))
 }
 
-// Listener is what shared tiers are to be given: what other daemons bump is old here as well, in memory and in the tiers
-// that are this daemon's alone, and after a lost link everything there is.
+// Listener is what shared tiers are to be given: what other daemons bump is old here as well, in memory, in the tiers that
+// are this daemon's alone and in the other shared ones, and after a lost link everything that memory and the tiers of this
+// daemon alone hold.
 func (s *Store) Listener() Listener {
 	return Listener{
-		Bumped: func(generations []Generation) {
+		Bumped: func(tier string, news []News) {
+			generations := GenerationsOf(news)
 			s.memory.tokens.bump(generations)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			for _, t := range s.alone {
-				t.owe(generations, nil)
-			}
+			s.owe(s.alone, nil, generations...)
+			s.pass(tier, news)
 		},
 		Lost: func() {
 			s.memory.tokens.forget()
 			s.renew()
 		},
+	}
+}
+
+// pass holds what was heard from a tier against the other shared ones, until they know it too. With one there is nobody to
+// pass it to. The lock is held.
+func (s *Store) pass(from string, news []News) {
+	if len(s.common) < 2 {
+		return
+	}
+	for _, t := range s.common {
+		if t.Tier.Name() == from {
+			t.knows(news)
+		}
+	}
+	for _, t := range s.common {
+		if t.Tier.Name() != from {
+			t.hear(news)
+		}
 	}
 }
 
@@ -210,72 +248,6 @@ func (s *Store) discard(res *mcp.Result) {
 	if err := res.Close(); err != nil {
 		s.log.Debug("closing an answer", "error", err)
 	}
-}
-
-// Purged is what a purge made old of one upstream.
-type Purged struct {
-	Upstream string
-	Methods  []string // whose answers are old: those that share a family with the one that was named as well
-}
-
-// Purge makes answers old: of one upstream, or of all where the name is empty; of one method, or of all. It returns what
-// is old, and the tiers that could not be told within ctx: they are not read for what was purged until they have been.
-// The error says that there is no such upstream, or that answers of the method are never cached.
-func (s *Store) Purge(ctx context.Context, upstream, method string) (purged []Purged, pending []string, err error) {
-	families := []Family{FamilyTools, FamilyPrompts, FamilyResources, FamilyRead, FamilyDiscover, FamilyCalls}
-	if method != "" {
-		m := mcp.MethodOf([]byte(method))
-		if !mayCache(m) && m != mcp.MethodToolsCall {
-			return nil, nil, fmt.Errorf("answers of %q are never cached", method)
-		}
-		families = []Family{familyOf(m)}
-	}
-	for _, u := range s.upstreams {
-		if upstream != "" && u.opts.Name != upstream {
-			continue
-		}
-		one := Purged{Upstream: u.opts.Name}
-		var generations []Generation
-		for _, f := range families {
-			generations = append(generations, u.family(f))
-			one.Methods = append(one.Methods, methodsOf(f)...)
-		}
-		u.bump(causePurge, generations...)
-		s.log.Info("what was cached is old: the operator said so", "upstream", one.Upstream, "methods", one.Methods)
-		purged = append(purged, one)
-	}
-	if upstream != "" && len(purged) == 0 {
-		return nil, nil, fmt.Errorf("there is no upstream %q", upstream)
-	}
-	return purged, s.pending(ctx), nil
-}
-
-// methodsOf are the methods whose answers one family makes old.
-func methodsOf(f Family) (names []string) {
-	for m := range mcp.MethodCount {
-		if m := mcp.Method(m); (mayCache(m) || m == mcp.MethodToolsCall) && familyOf(m) == f {
-			names = append(names, m.String())
-		}
-	}
-	return names
-}
-
-// pending waits for the tiers to be told what is owed, as long as ctx lasts, and returns the names of those that were not.
-func (s *Store) pending(ctx context.Context) (names []string) {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for _, t := range s.slow {
-		for t.debts() > 0 && ctx.Err() == nil {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-			}
-		}
-		if t.debts() > 0 {
-			names = append(names, t.Tier.Name())
-		}
-	}
-	return names
 }
 
 // Close ends what goes on in the background, writes what waits for the tiers and tells them what is owed, closes them
@@ -409,7 +381,7 @@ func (u *Upstream) keys() []KeyReport {
 		}
 		r := byKey[q.private.Key]
 		if r == nil {
-			r = &KeyReport{Method: q.method.String(), Key: fmt.Sprintf("%x", q.private.Key[:8])}
+			r = &KeyReport{Method: q.name, Key: fmt.Sprintf("%x", q.private.Key[:8])}
 			byKey[q.private.Key] = r
 		}
 		r.Hits += q.hits.Load()

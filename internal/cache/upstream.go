@@ -53,7 +53,7 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	}
 	u.ears = newEars(earsOptions{
 		Upstream: o.Name, Next: server, Heard: u.heard, Lost: func(asker Partition) { u.streams.broke(streamName("", asker)) },
-		Off: !o.Listen, Life: s.life, Log: s.log,
+		Off: !o.Listen || o.Plain, Life: s.life, Log: s.log,
 	})
 	s.metrics.before(func() { u.metrics.ears.Set(float64(u.ears.listening())) })
 	s.upstreams = append(s.upstreams, u)
@@ -97,9 +97,10 @@ func (u *Upstream) bumpWrites(p Partition) {
 	g := []Generation{u.writes(p)}
 	u.store.memory.tokens.bump(g)
 	wrote := u.kept.clear(p) // after that: whoever still found the old token has said so by now, see outlivesWrites
+	why := reason{change: newChange()}
 	for _, t := range u.store.slow {
 		if wrote || !t.alone() {
-			t.owe(g, u.families[:])
+			t.owe(why, g, u.families[:])
 		}
 	}
 }

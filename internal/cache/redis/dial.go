@@ -130,7 +130,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string, maxBulk int) (n
 	}
 	secure := tls.Client(raw, d.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
+		_ = raw.Close() // it is of no more use either way
 		return nil, err
 	}
 	checked.Conn = secure

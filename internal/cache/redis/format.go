@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"strconv"
 	"time"
 
@@ -128,26 +127,4 @@ func parseTokens(parts []string) ([]cache.Token, error) {
 		tokens[i] = cache.Token(n)
 	}
 	return tokens, nil
-}
-
-const generationSize = len(cache.Generation{})
-
-// encodeBump makes the message that says what was bumped: the generations one after the other.
-func encodeBump(generations []cache.Generation) []byte {
-	b := make([]byte, 0, generationSize*len(generations))
-	for _, g := range generations {
-		b = append(b, g[:]...)
-	}
-	return b
-}
-
-// decodeBump reads such a message; it is not ok where it is none.
-func decodeBump(payload string) (generations []cache.Generation, ok bool) {
-	if payload == "" || len(payload)%generationSize != 0 || len(payload) > chunk*generationSize {
-		return nil, false
-	}
-	for g := range slices.Chunk([]byte(payload), generationSize) {
-		generations = append(generations, cache.Generation(g))
-	}
-	return generations, true
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"fluentd-perf/internal/cache"
 )
 
 const (
@@ -154,7 +156,7 @@ func (l *link) clientOptions(ctx context.Context) *goredis.Options {
 			return nil, errOneDial
 		}
 		dialed = true
-		conn, err := l.dialer.dial(dctx, network, addr, max(chunk*generationSize, maxLine))
+		conn, err := l.dialer.dial(dctx, network, addr, max(cache.NewsBytes(chunk), maxLine))
 		if err != nil {
 			return nil, err
 		}
@@ -185,13 +187,13 @@ func ping(ctx context.Context, cancel context.CancelCauseFunc, sub *goredis.PubS
 
 // message tells of what was bumped. One that cannot be read may be a newer daemon's: then anything may have been.
 func (l *link) message(m *goredis.Message) {
-	generations, ok := decodeBump(m.Payload)
-	if !ok {
+	news, ok := cache.ParseNews([]byte(m.Payload))
+	if !ok || len(news) > chunk {
 		l.lost()
 		return
 	}
 	if l.o.Listener.Bumped != nil {
-		l.o.Listener.Bumped(generations)
+		l.o.Listener.Bumped(name, news)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 
 	"fluentd-perf/internal/cache"
 )
+
+// name is the tier's label.
+const name = "redis"
 
 // errRubbish is a server that answered, but not as Redis does.
 var errRubbish = errors.New("the server's answer makes no sense")
@@ -37,7 +41,10 @@ type Tier struct {
 	missed atomic.Bool // something was read before the link stood for the first time
 }
 
-var _ cache.Tier = (*Tier)(nil)
+var (
+	_ cache.Tier   = (*Tier)(nil)
+	_ cache.Teller = (*Tier)(nil)
+)
 
 // New makes a Tier. It does not wait for the server, which may be dead; it returns an error where the options are unusable.
 func New(o Options) (*Tier, error) {
@@ -59,7 +66,7 @@ func New(o Options) (*Tier, error) {
 }
 
 // Name implements cache.Tier.
-func (t *Tier) Name() string { return "redis" }
+func (t *Tier) Name() string { return name }
 
 // Close ends the tier: its connections, and what listened. It waits for no server.
 func (t *Tier) Close() error {
@@ -221,22 +228,32 @@ func (t *Tier) writeCall(w *cache.Write, now time.Time) (call, error) {
 // chunk is how many keys one command of a longer list takes.
 const chunk = 1024
 
-// Bump implements cache.Tier. It takes the tokens away, and then tells the other daemons; who reads next makes new ones. A
-// full server allows both, as it would not were they one transaction. When it fails, either may have happened.
+// Bump implements cache.Tier.
 func (t *Tier) Bump(ctx context.Context, generations []cache.Generation) error {
-	if len(generations) == 0 {
+	news := make([]cache.News, len(generations))
+	for i, g := range generations {
+		news[i].Generation = g
+	}
+	return t.Tell(ctx, news)
+}
+
+// Tell implements cache.Teller. It takes the tokens away, and then tells the other daemons; who reads next makes new ones. A
+// full server allows both, as it would not were they one transaction. When it fails, either may have happened.
+func (t *Tier) Tell(ctx context.Context, news []cache.News) error {
+	if len(news) == 0 {
 		return nil
 	}
 	return t.do(ctx, "bumping", func(ctx context.Context) error {
 		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
-			for rest := generations; len(rest) > 0; rest = rest[min(chunk, len(rest)):] {
-				some := rest[:min(chunk, len(rest))]
+			for some := range slices.Chunk(cache.GenerationsOf(news), chunk) {
 				tokens := make([]string, len(some))
 				for i, g := range some {
 					tokens[i] = t.names.token(g)
 				}
 				p.Unlink(ctx, tokens...)
-				p.Publish(ctx, t.names.channel, encodeBump(some))
+			}
+			for some := range slices.Chunk(news, chunk) {
+				p.Publish(ctx, t.names.channel, cache.AppendNews(make([]byte, 0, cache.NewsBytes(len(some))), some))
 			}
 			return nil
 		})

@@ -91,11 +91,11 @@ func newEars() *ears { return &ears{heard: map[cache.Generation]int{}} }
 // listen is an option of newTier.
 func (e *ears) listen(o *redis.Options) {
 	o.Listener = cache.Listener{
-		Bumped: func(generations []cache.Generation) {
+		Bumped: func(_ string, news []cache.News) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
-			for _, g := range generations {
-				e.heard[g]++
+			for _, n := range news {
+				e.heard[n.Generation]++
 			}
 		},
 		Lost: func() {

@@ -158,22 +158,31 @@ func newTokens(n int) []int64 {
 	return tokens
 }
 
-// Bump implements cache.Tier. The new tokens and the news of them are one transaction.
+// Bump implements cache.Tier.
 func (p *Postgres) Bump(ctx context.Context, generations []cache.Generation) error {
-	if len(generations) == 0 {
+	news := make([]cache.News, len(generations))
+	for i, g := range generations {
+		news[i].Generation = g
+	}
+	return p.Tell(ctx, news)
+}
+
+// Tell implements cache.Teller. The new tokens and the news of them are one transaction.
+func (p *Postgres) Tell(ctx context.Context, news []cache.News) error {
+	if len(news) == 0 {
 		return nil
 	}
-	names := make([][]byte, len(generations))
-	for i := range generations {
-		names[i] = p.named(generations[i][:])
+	names := make([][]byte, len(news))
+	for i := range news {
+		names[i] = p.named(news[i].Generation[:])
 	}
 	names = sorted(names)
 	return p.call(ctx, "bump", func(ctx context.Context, conn *pgxpool.Conn) error {
 		batch := new(pgx.Batch)
 		batch.Queue(`INSERT INTO fluentd_perf_tokens (generation, token, used) SELECT *, $3::bigint FROM unnest($1::bytea[], $2::bigint[])
 			ON CONFLICT (generation) DO UPDATE SET token = excluded.token`, names, newTokens(len(names)), time.Now().Unix())
-		for chunk := range slices.Chunk(generations, newsChunk) {
-			batch.Queue("SELECT pg_notify($1, $2)", p.channel(), news(chunk))
+		for chunk := range slices.Chunk(news, newsChunk) {
+			batch.Queue("SELECT pg_notify($1, $2)", p.channel(), message(chunk))
 		}
 		return conn.SendBatch(ctx, batch).Close()
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,20 +22,16 @@ const (
 	linkMinPause   = 100 * time.Millisecond
 	linkMaxPause   = time.Second
 
-	newsVersion = "1"
-	newsChunk   = 300 // generations of a notification, whose text may have 8000 bytes
+	newsVersion = "2"
+	newsChunk   = 200 // pieces of news of a notification, whose text may have 8000 bytes
 )
 
 // channel is the name of the prefix's notifications.
 func (p *Postgres) channel() string { return "fluentd_perf_" + p.opt.Prefix }
 
-// news is the text of a notification: a version and the generations.
-func news(generations []cache.Generation) string {
-	raw := make([]byte, 0, len(generations)*len(cache.Generation{}))
-	for i := range generations {
-		raw = append(raw, generations[i][:]...)
-	}
-	return newsVersion + base64.RawStdEncoding.EncodeToString(raw)
+// message is the text of a notification: a version and the news.
+func message(news []cache.News) string {
+	return newsVersion + base64.RawStdEncoding.EncodeToString(cache.AppendNews(make([]byte, 0, cache.NewsBytes(len(news))), news))
 }
 
 // heard passes a notification on. One that makes no sense may be a newer daemon's: then everything may be old.
@@ -42,21 +39,14 @@ func (p *Postgres) heard(n *pgconn.Notification) {
 	if p.opt.Listener.Bumped == nil {
 		return
 	}
-	const size = len(cache.Generation{})
-	if len(n.Payload) < 2 || n.Payload[:1] != newsVersion {
+	text, ok := strings.CutPrefix(n.Payload, newsVersion)
+	raw, err := base64.RawStdEncoding.DecodeString(text)
+	news, sense := cache.ParseNews(raw)
+	if !ok || err != nil || !sense {
 		p.lost()
 		return
 	}
-	raw, err := base64.RawStdEncoding.DecodeString(n.Payload[1:])
-	if err != nil || len(raw)%size != 0 {
-		p.lost()
-		return
-	}
-	generations := make([]cache.Generation, len(raw)/size)
-	for i := range generations {
-		generations[i] = cache.Generation(raw[i*size:])
-	}
-	p.opt.Listener.Bumped(generations)
+	p.opt.Listener.Bumped(p.Name(), news)
 }
 
 func (p *Postgres) lost() {

@@ -46,7 +46,7 @@ func lockFile(path string) (*os.File, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
+		_ = f.Close() // nothing was written
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			err = ErrInUse
 		}
@@ -97,7 +97,7 @@ func (s *SQLite) setAside(suffix string, why error) error {
 	s.opt.Log.Warn("the cache's file is set aside and a new one begun", "path", s.opt.Path, "as", s.opt.Path+suffix, "error", why)
 	var errs []error
 	for _, part := range []string{"", "-wal"} {
-		_ = os.Remove(s.opt.Path + suffix + part)
+		_ = os.Remove(s.opt.Path + suffix + part) // if it stays, the rename says so, or replaces it
 		if err := os.Rename(s.opt.Path+part, s.opt.Path+suffix+part); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -218,7 +218,7 @@ func (s *SQLite) configure(c *sqliteConn, fresh bool) error {
 	}
 	var mode string
 	err := c.query("PRAGMA journal_mode=WAL", func(row []driver.Value) error {
-		mode, _ = row[0].(string)
+		mode, _ = row[0].(string) // anything else is no mode that we asked for
 		return nil
 	})
 	if err != nil {

@@ -69,14 +69,22 @@ func (v view) Write(ctx context.Context, writes []cache.Write) error {
 	return ctx.Err()
 }
 
-func (v view) Bump(_ context.Context, generations []cache.Generation) error {
+func (v view) Bump(ctx context.Context, generations []cache.Generation) error {
+	news := make([]cache.News, len(generations))
+	for i, g := range generations {
+		news[i].Generation = g
+	}
+	return v.Tell(ctx, news)
+}
+
+func (v view) Tell(_ context.Context, news []cache.News) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, g := range generations {
-		delete(v.tokens, g)
+	for _, n := range news {
+		delete(v.tokens, n.Generation)
 	}
 	for _, l := range v.listeners {
-		l.Bumped(generations)
+		l.Bumped(v.Name(), news)
 	}
 	return nil
 }
