@@ -5,51 +5,76 @@ import (
 	"time"
 )
 
-// permit is one call that was allowed. Its fields are guarded by the tier's lock.
-type permit struct {
-	tier   *Tier
-	report func(error) // gobreaker's, which must be called once at most
-	epoch  uint64
-	timer  *time.Timer // of a probe
-	ended  bool
+// Permit is a call that was allowed. Whoever has it reports what came of it by Done. It is a value, so that it costs
+// nothing; it must not be copied once Done may have been called. The zero Permit reports to nobody.
+type Permit struct {
+	machine *machine
+	epoch   uint64
+	probe   *probe // nil: an ordinary call
+	ended   bool   // guarded by the machine's lock
+}
+
+// Done reports what came of the call, and of a failure the cause, which may be nil. Only the first call counts; it is safe
+// for concurrent use. A report of a call that was allowed before the state last changed counts no more; but if it
+// succeeded, the next probe is due at once, see Circuit.Alive.
+func (p *Permit) Done(v Verdict, cause error) {
+	m := p.machine
+	if m == nil {
+		return
+	}
+	if m.settle(p, v, cause) {
+		m.tell()
+	}
+}
+
+// settle counts the first report of p, and reports whether there is something to tell.
+func (m *machine) settle(p *Permit, v Verdict, cause error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !p.ended {
+		p.ended = true
+		m.countLocked(p, v, cause)
+	}
+	return len(m.changes) > 0
+}
+
+// Probe reports whether the call tries an endpoint that was left alone.
+func (p *Permit) Probe() bool { return p.probe != nil }
+
+// probe is the one call of a half-open machine. Its fields are guarded by the machine's lock.
+type probe struct {
+	machine *machine
+	report  func(error) // gobreaker's, which must be called once at most
+	timer   *time.Timer
+	ended   bool
 }
 
 // errNoReport is the failure of a probe of which nothing was heard.
-var errNoReport = errors.New("the tier did not answer in twice its timeout")
+var errNoReport = errors.New("the call that tried whether it works again was not answered in time")
 
-// done is what Allow returns.
-func (p *permit) done(err error) {
-	p.end(err)
-	p.tier.tell()
+func newProbe(m *machine, report func(error), most time.Duration) *probe {
+	p := &probe{machine: m, report: report}
+	p.timer = time.AfterFunc(most, p.expire)
+	return p
 }
 
-// expire ends a probe that has not reported: gobreaker would wait for it for ever.
-func (p *permit) expire() { p.done(errNoReport) }
-
-func (p *permit) end(err error) {
-	t := p.tier
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// expire fails a probe that has not reported: gobreaker would wait for it for ever. Its call goes on, and its Permit may
+// still bring good news.
+func (p *probe) expire() {
+	m := p.machine
+	defer m.tell()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if p.ended {
 		return
 	}
-	p.ended = true
-	if p.timer != nil {
-		p.timer.Stop()
-	}
-	if p.epoch == t.epoch {
-		t.countLocked(err)
-	}
-	p.report(err)
+	m.last, m.lastAt = errNoReport, time.Now()
+	m.rowLocked(Failed)
+	p.endLocked(Failed)
 }
 
-// countLocked keeps the row.
-func (t *Tier) countLocked(err error) {
-	switch {
-	case err == nil:
-		t.row = 0
-	case !isIgnored(err):
-		t.row++
-		t.lastErr = err
-	}
+func (p *probe) endLocked(v Verdict) {
+	p.ended = true
+	p.timer.Stop()
+	p.report(errorOf(v))
 }

@@ -1,41 +1,30 @@
-// Package breaker decides whether something that has failed may be asked again. So far it holds the breaker of a cache
-// tier.
+// Package breaker decides who may ask a server or a cache tier now, and whether something that has failed may be asked
+// again.
 //
-// A Tier is a state machine without opinions: whoever uses the tier asks Allow before, and says after what came of it. It
-// promises:
-//   - a tier that fails costs a few calls, then nothing but a probe every two seconds;
-//   - one that works again is used again within those two seconds and a probe, as soon as somebody asks;
-//   - a caller that never reports holds nothing up, one that reports twice or late changes nothing;
-//   - no function of others is called under its locks.
+// A Circuit is the breaker of one endpoint of an upstream, a Tier that of one cache tier. Both are state machines without
+// opinions: whoever calls asks Allow before, and says after what came of it. They promise:
+//   - what fails costs a few calls, then nothing but a probe now and then: one call at a time;
+//   - what works again is used again after the next probe, as soon as somebody asks;
+//   - a caller that never reports holds nothing up, one that reports twice or late makes nothing look worse than it is;
+//   - no function of others is called under their locks.
 //
-// It leaves to others: the timeout of each call, and what to do without the tier.
+// They leave to others: what a failure is, the timeout of each call, and what to do instead of one that is not allowed.
 package breaker
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
 // What opens a tier's breaker, and when it is tried again (design: one per cache tier).
 const (
 	window       = 10 * time.Second // for the ratio
-	bucket       = time.Second      // by which the window moves
 	minReports   = 20               // in the window, for the ratio to count
 	failureRatio = 0.5
 	inARow       = 3 // failures, without a success between and however old
 	probeEvery   = 2 * time.Second
-)
-
-// The states of a breaker, as State returns them.
-const (
-	Closed   = "closed"    // the tier is used
-	HalfOpen = "half-open" // one call tries whether the tier works
-	Open     = "open"      // the tier is left alone
 )
 
 // TierOptions are those of a Tier. Name and Timeout are required.
@@ -52,23 +41,9 @@ type TierOptions struct {
 
 // Tier is the breaker of one cache tier. It is safe for concurrent use.
 type Tier struct {
-	opts  TierOptions
-	meter meter
-
-	mu      sync.Mutex // guards the following, and is held around every use of breaker, so that they agree
-	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
-	state   string
-	epoch   uint64 // changes of state so far: what was allowed in an older one counts no more
-	row     int    // failures since the last success
-	lastErr error  // of the last failure
-	changes []change
-	telling bool // somebody is handing out changes
-}
-
-// change is a change of state, and what caused it.
-type change struct {
-	from, to string
-	err      error
+	opts    TierOptions
+	machine *machine
+	meter   meter
 }
 
 // NewTier returns a closed breaker. It panics without a name or a timeout.
@@ -82,14 +57,11 @@ func NewTier(o TierOptions) *Tier {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Tier{opts: o, meter: o.Metrics.tier(o.Name), state: Closed}
-	t.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		Name: o.Name, MaxRequests: 1, Interval: window, BucketPeriod: bucket,
-		Timeout:       probeEvery - 1, // it waits for more than that
-		ReadyToTrip:   t.tripsLocked,
-		IsExcluded:    isIgnored,
-		OnStateChange: t.changedLocked,
-	})
+	t := &Tier{opts: o, meter: o.Metrics.tier(o.Name)}
+	t.machine = newMachine(rules{
+		name: o.Name, window: window, minReports: minReports, ratio: failureRatio, inARow: inARow,
+		first: probeEvery, most: probeEvery,
+	}, t.announce)
 	return t
 }
 
@@ -98,67 +70,30 @@ func NewTier(o TierOptions) *Tier {
 // which a mere miss is as well, context.Canceled or an error that wraps it if the caller left before the tier was heard,
 // which is ignored, any other error for failure. Only the first call of done counts.
 func (t *Tier) Allow(most time.Duration) (done func(error), ok bool) {
-	defer t.tell()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	report, err := t.breaker.Allow()
-	if err != nil {
+	if most <= 0 {
+		most = t.opts.Timeout
+	}
+	p, ok := t.machine.allow(2 * most)
+	if !ok {
 		return nil, false
 	}
-	p := &permit{tier: t, report: report, epoch: t.epoch}
-	if t.state == HalfOpen {
-		if most <= 0 {
-			most = t.opts.Timeout
-		}
-		p.timer = time.AfterFunc(2*most, p.expire)
+	return func(err error) { p.Done(verdictOfTier(err), err) }, true
+}
+
+// verdictOfTier judges a tier's error. A caller that left says nothing of the tier.
+func verdictOfTier(err error) Verdict {
+	switch {
+	case err == nil:
+		return Succeeded
+	case errors.Is(err, context.Canceled):
+		return Ignored
 	}
-	return p.done, true
+	return Failed
 }
 
 // State returns Closed, HalfOpen or Open. An open breaker becomes half-open by the first Allow or State that is two seconds
 // later.
-func (t *Tier) State() string {
-	defer t.tell()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.breaker.State()
-	return t.state
-}
-
-// tripsLocked reports whether a closed breaker opens. It counts the row itself: gobreaker forgets what has left the window,
-// and counts calls that have not reported as well.
-func (t *Tier) tripsLocked(c gobreaker.Counts) bool {
-	reports := c.TotalSuccesses + c.TotalFailures
-	return t.row >= inARow || reports >= minReports && float64(c.TotalFailures) >= failureRatio*float64(reports)
-}
-
-// changedLocked notes a change of state for tell: it is called under gobreaker's lock and ours.
-func (t *Tier) changedLocked(_ string, _, to gobreaker.State) {
-	c := change{from: t.state, to: nameOf(to), err: t.lastErr}
-	t.state = c.to
-	t.epoch++
-	t.changes = append(t.changes, c)
-}
-
-// tell hands out the changes so far, without a lock. If another goroutine is at it, that one does these as well.
-func (t *Tier) tell() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.telling {
-		return
-	}
-	t.telling = true
-	for len(t.changes) > 0 {
-		changes := t.changes
-		t.changes = nil
-		t.mu.Unlock()
-		for _, c := range changes {
-			t.announce(c)
-		}
-		t.mu.Lock()
-	}
-	t.telling = false
-}
+func (t *Tier) State() string { return t.machine.current() }
 
 // announce makes a change known. What happens to an open breaker every two seconds is no news.
 func (t *Tier) announce(c change) {
@@ -176,16 +111,3 @@ func (t *Tier) announce(c change) {
 		t.opts.OnChange(c.from, c.to)
 	}
 }
-
-func nameOf(s gobreaker.State) string {
-	switch s {
-	case gobreaker.StateClosed:
-		return Closed
-	case gobreaker.StateHalfOpen:
-		return HalfOpen
-	}
-	return Open
-}
-
-// isIgnored reports whether an error says nothing of the tier.
-func isIgnored(err error) bool { return errors.Is(err, context.Canceled) }

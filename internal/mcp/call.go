@@ -56,6 +56,7 @@ type Call struct {
 	Start    time.Time   // when the door had the head of the request
 	Conn     string      // the address of the agent's connection; "" for a call of the daemon's own
 	Request  string      // LaneArray: the request's id in log and error data
+	Again    bool        // LaneBatch of the daemon's own: every call in it may be sent again
 
 	// The following are set by the caching stage, on the copy of the call that it hands on.
 	Flight FlightKey // calls with equal keys may be one; zero: this one goes by itself

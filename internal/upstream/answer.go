@@ -65,7 +65,7 @@ func (x *exchange) answerChecked(res *mcp.Result, length int64) (*mcp.Result, *m
 // answerWhole reads a body whole, up to CheckBody. What is larger passes as it comes, unchecked.
 func (x *exchange) answerWhole(res *mcp.Result, length int64, check bool) (*mcp.Result, *mcp.Failure) {
 	x.clock = x.watch.now()
-	x.bound = x.clock + x.limits.whole
+	x.bindWhole(x.clock)
 	limit := x.u.opts.CheckBody
 	if length > limit {
 		x.answerRaw(res, nil)

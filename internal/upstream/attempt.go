@@ -38,6 +38,7 @@ type exchange struct {
 	kind     bodyKind
 	clock    time.Duration // the time, read a moment ago; 0: to be read
 	bound    time.Duration // when the body or event has to be whole; 0: no bound
+	since    uint64        // what Upstream.heard was when that bound was set
 	begun    bool          // bytes of an event have come, and bound is not set yet
 	answered bool          // the answer has come whole
 	done     bool          // finished
@@ -51,7 +52,7 @@ func newExchange(ctx context.Context, u *Upstream, c *mcp.Call) *exchange {
 	x := &exchange{u: u, call: c, rt: u.calls, limits: limitsOf(c, &u.opts.Timeouts)}
 	own, cancel := context.WithCancelCause(ctx)
 	x.cancel = cancel
-	x.watch.start, x.watch.cancel = time.Now(), cancel
+	x.watch.start, x.watch.cancel, x.watch.heard = time.Now(), cancel, &u.heard
 	x.trace = httptrace.ClientTrace{GetConn: x.getConn, GotConn: x.gotConn, GotFirstResponseByte: x.gotFirstByte}
 	if len(c.Body) > longWrite {
 		x.trace.WroteRequest = x.wroteRequest
@@ -112,7 +113,7 @@ func (x *exchange) queue(s *slots) *mcp.Failure {
 	return nil
 }
 
-// send sends the request to the target, again if surely nothing of it was sent, and returns the answer's head.
+// send sends the request to the target and returns the answer's head.
 func (x *exchange) send(target *url.URL) (*http.Response, error) {
 	r := &x.request
 	r.Request = x.newRequest(target)
@@ -125,6 +126,7 @@ func (x *exchange) send(target *url.URL) (*http.Response, error) {
 	x.status = 0
 	x.facts.again()
 	resp, err := x.u.client.Do(r)
+	x.watch.off()
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +134,6 @@ func (x *exchange) send(target *url.URL) (*http.Response, error) {
 		resp.StatusCode = x.status
 	}
 	x.facts.head = true
-	x.watch.off()
 	return resp, nil
 }
 

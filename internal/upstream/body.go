@@ -20,13 +20,23 @@ const (
 // of the server's.
 func (x *exchange) Read(p []byte) (int, error) {
 	if x.kind != wholeBody && x.call.Lane.Long() {
-		return x.body.Read(p)
+		return x.receive(p)
 	}
 	x.waitForBytes()
-	n, err := x.body.Read(p)
+	n, err := x.receive(p)
 	x.watch.off()
 	if n > 0 && x.kind == eventStream && x.bound == 0 {
 		x.begun = true
+	}
+	return n, err
+}
+
+// receive reads what has come. It counts bytes when they are read, not when they come: the connection itself does not tell
+// an answer's bytes from those of TLS, which something in front of a dead server still sends.
+func (x *exchange) receive(p []byte) (int, error) {
+	n, err := x.body.Read(p)
+	if n > 0 {
+		x.u.heard.Add(1)
 	}
 	return n, err
 }
@@ -39,14 +49,19 @@ func (x *exchange) waitForBytes() {
 	}
 	if x.begun {
 		x.begun = false
-		x.bound = now + x.limits.whole
+		x.bindWhole(now)
 	}
 	l := &x.limits
 	if left := x.bound - now; x.bound != 0 && left < l.idle {
-		x.watch.waitAt(now, left, expired{phase: waitingForWhole, after: l.whole})
+		x.watch.waitOn(now, left, expired{phase: waitingForWhole, after: l.whole, since: x.since})
 		return
 	}
-	x.watch.waitAt(now, l.idle, expired{waitingForBytes, l.idle, l.byCall})
+	x.watch.waitAt(now, l.idle, expired{phase: waitingForBytes, after: l.idle, byCall: l.byCall})
+}
+
+// bindWhole begins the bound of a whole body or event.
+func (x *exchange) bindWhole(now time.Duration) {
+	x.bound, x.since = now+x.limits.whole, x.u.heard.Load()
 }
 
 // nextEvent takes the bound off: no byte of the next event has been asked for.

@@ -86,7 +86,7 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 		x.u.pool.active.Add(1)
 	}
 	if l := &x.limits; l.head > 0 {
-		x.watch.waitAt(now, l.head, expired{waitingForHead, l.head, l.byCall})
+		x.watch.waitAt(now, l.head, expired{phase: waitingForHead, after: l.head, byCall: l.byCall})
 	} else {
 		x.watch.off()
 	}
@@ -96,7 +96,10 @@ func (x *exchange) wroteRequest(httptrace.WroteRequestInfo) {
 	x.facts.wrote.Store(int64(x.watch.now()))
 }
 
-func (x *exchange) gotFirstByte() { x.facts.first.Store(int64(x.watch.now())) }
+func (x *exchange) gotFirstByte() {
+	x.u.heard.Add(1)
+	x.facts.first.Store(int64(x.watch.now()))
+}
 
 // fail ends the exchange and says why: because its context ended, else because of err.
 func (x *exchange) fail(err error) *mcp.Failure {
@@ -163,7 +166,7 @@ func ended(cause error) *mcp.Failure {
 func (x *exchange) notConnected(err error) *mcp.Failure {
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
-		e := expired{phase: connecting, after: x.u.opts.Timeouts.Connect}
+		e := expired{phase: connecting, after: x.u.opts.Timeouts.Connect, silent: x.watch.silent()}
 		f := e.failure()
 		f.Cause = err
 		return f

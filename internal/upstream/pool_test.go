@@ -160,8 +160,8 @@ func TestPoolWait(t *testing.T) {
 		_, err := u.Call(t.Context(), request())
 		f := wantFailure(t, err, mcp.CodeOverloaded, mcp.ReasonPoolWait, mcp.SentNo)
 		took(t, start, 5*time.Second)
-		if f.RetryAfter != time.Second {
-			t.Errorf("retry after %v", f.RetryAfter)
+		if f.RetryAfter != time.Second || f.Silent {
+			t.Errorf("retry after %v, silent %v", f.RetryAfter, f.Silent)
 		}
 		if a, o, i := value("active_connections"), value("open_connections"), value("idle_connections"); a != 2 || o+i != 0 {
 			t.Errorf("%v active; %v open and %v idle, but pipes are not counted", a, o, i)

@@ -200,7 +200,7 @@ func TestConnectFailsAfterARedirect(t *testing.T) {
 	}))
 	_, err := u.Call(t.Context(), request())
 	wantFailure(t, err, mcp.CodeBadGateway, mcp.ReasonConnect, mcp.SentYes)
-	if s.Received() != 1 || dials.Load() != 4 {
+	if s.Received() != 1 || dials.Load() != 2 {
 		t.Errorf("received %d, %d dials", s.Received(), dials.Load())
 	}
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -23,15 +24,18 @@ const (
 type expired struct {
 	phase  phase
 	after  time.Duration
-	byCall bool // the bound is Timeouts.Call, which stands in for the tighter ones
+	byCall bool   // the bound is Timeouts.Call, which stands in for the tighter ones
+	since  uint64 // what Upstream.heard was when the wait began
+	silent bool   // it is the same still
 }
 
 // failure turns the timeout into what the caller gets. Sent is left to the caller.
 func (e *expired) failure() *mcp.Failure {
-	f := &mcp.Failure{Code: mcp.CodeDeadlinePassed, Cause: e}
+	f := &mcp.Failure{Code: mcp.CodeDeadlinePassed, Silent: e.silent, Cause: e}
 	switch {
 	case e.phase == waitingForSlot:
 		f.Code, f.Reason, f.RetryAfter = mcp.CodeOverloaded, mcp.ReasonPoolWait, time.Second
+		f.Silent = false // it is the daemon that waited for itself
 		f.Message = "no connection to the server came free in time"
 	case e.phase == connecting:
 		f.Reason, f.Message = mcp.ReasonConnectTimeout, "connecting to the server took too long"
@@ -77,7 +81,7 @@ type limits struct {
 func limitsOf(c *mcp.Call, t *Timeouts) limits {
 	l := limits{head: t.FirstByte, idle: t.Idle, whole: t.Call}
 	switch {
-	case c.Lane == mcp.LaneRequest && c.Message.Method.Unhurried(), c.Lane == mcp.LaneBatch: // which may hold one
+	case takesItsTime(c):
 		l.head, l.idle, l.byCall = t.Call, t.Call, true
 	case c.Lane.Long():
 		l.head = 0
@@ -85,11 +89,19 @@ func limitsOf(c *mcp.Call, t *Timeouts) limits {
 	return l
 }
 
+// takesItsTime reports whether a request may run for as long as the work takes. So may an array, unless whoever made it says
+// by its method that all in it are quick.
+func takesItsTime(c *mcp.Call) bool {
+	m := c.Message.Method
+	return c.Lane == mcp.LaneRequest && m.Unhurried() || c.Lane == mcp.LaneBatch && (m == mcp.MethodNone || m.Unhurried())
+}
+
 // watch cancels a call's context when the phase it is in takes too long. One timer serves the whole call: a later
 // deadline is only noted, and the timer sets itself anew when it finds one.
 type watch struct {
 	start  time.Time // all times here are counted from it
 	cancel context.CancelCauseFunc
+	heard  *atomic.Uint64 // the upstream's
 
 	mu       sync.Mutex // guards the following
 	timer    *time.Timer
@@ -102,11 +114,17 @@ func (w *watch) now() time.Duration { return time.Since(w.start) }
 
 // wait begins a phase that may last d. A d of 0 or less has passed already.
 func (w *watch) wait(p phase, d time.Duration, byCall bool) {
-	w.waitAt(w.now(), d, expired{p, d, byCall})
+	w.waitAt(w.now(), d, expired{phase: p, after: d, byCall: byCall})
 }
 
-// waitAt is wait at a time that is known already, for a bound that may have begun before.
+// waitAt is wait at a time that is known already.
 func (w *watch) waitAt(now, d time.Duration, e expired) {
+	e.since = w.heard.Load()
+	w.waitOn(now, d, e)
+}
+
+// waitOn is waitAt for a bound that began before, when heard was e.since.
+func (w *watch) waitOn(now, d time.Duration, e expired) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.deadline = max(now+d, 1)
@@ -127,6 +145,13 @@ func (w *watch) off() {
 	w.mu.Lock()
 	w.deadline = 0
 	w.mu.Unlock()
+}
+
+// silent reports whether no byte has come since the wait began that was begun last.
+func (w *watch) silent() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.heard.Load() == w.current.since
 }
 
 // stop ends the watch.
@@ -152,5 +177,6 @@ func (w *watch) fire() {
 		return
 	}
 	e := w.current // a copy: the cause outlives the watch
+	e.silent = w.heard.Load() == e.since
 	w.cancel(&e)
 }

@@ -7,12 +7,12 @@
 // It promises:
 //   - at most Pool.MaxConnections connections for calls; who has to wait for one waits in order, Pool.WaitTimeout at most;
 //   - streams without end (GET, subscriptions/listen) have connections of their own and take none that calls need;
-//   - a request is sent again only if surely nothing of it was sent, and every Failure says truthfully whether the server
-//     may have seen the request;
-//   - every wait is bounded by Timeouts, those of streams without end excepted, and a cancelled call closes the server's
-//     side at once.
+//   - a request is sent once, but that net/http takes another connection where one turns out dead before a byte was
+//     written, and that redirects are followed; every Failure says truthfully whether the server may have seen the request;
+//   - every wait is bounded by Timeouts, those of streams without end excepted, a timeout's Failure says whether the server
+//     was silent to everybody (Silent), and a cancelled call closes the server's side at once.
 //
-// It leaves to others: who may call and how often, retries after an unknown outcome, what a stream that ends without the
+// It leaves to others: who may call and how often, retries, what a stream that ends without the
 // answer means to the agent, and which header fields go on (Call.Header is sent as it is, see Call).
 package upstream
 
@@ -77,6 +77,7 @@ type Upstream struct {
 	long   http.RoundTripper
 	pool   *pool
 	meters meters
+	heard  atomic.Uint64 // how often bytes of an answer have come, of whichever call or stream
 
 	moved   atomic.Pointer[url.URL] // where redirects from the endpoint led, nil where there were none
 	cancels cancels

@@ -1,0 +1,200 @@
+package breaker
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Endpoint is one URL of an upstream.
+type Endpoint struct {
+	Caller  mcp.Caller // calls it
+	Circuit *Circuit   // its breaker; nil: it is never left alone
+}
+
+// mostEndpoints is what a set holds.
+const mostEndpoints = 64
+
+// anyEndpoint is where a call goes that no session binds.
+const anyEndpoint = -1
+
+// endpoint is an Endpoint and how much it has to do.
+type endpoint struct {
+	Endpoint
+	index    int
+	inFlight atomic.Int64
+	opened   uint64 // which opening in the row of all was its last; 0: it is closed. Guarded by endpoints.mu
+}
+
+// allow asks the breaker.
+func (e *endpoint) allow() (Permit, bool) {
+	if e.Circuit == nil {
+		return Permit{}, true
+	}
+	return e.Circuit.Allow()
+}
+
+// state is the breaker's; Closed where there is none.
+func (e *endpoint) state() string {
+	if e.Circuit == nil {
+		return Closed
+	}
+	return e.Circuit.State()
+}
+
+func (e *endpoint) retryAfter() time.Duration {
+	if e.Circuit == nil {
+		return 0
+	}
+	return e.Circuit.RetryAfter()
+}
+
+func (e *endpoint) alive() {
+	if e.Circuit != nil {
+		e.Circuit.Alive()
+	}
+}
+
+// set is a set of endpoints, by index.
+type set uint64
+
+func (s set) has(e *endpoint) bool  { return s&(1<<e.index) != 0 }
+func (s set) with(e *endpoint) set  { return s | 1<<e.index }
+func only(index int) set            { return 1 << index }
+func (s set) without(other set) set { return s &^ other }
+func (s *endpoints) of(bound int) set {
+	if bound != anyEndpoint {
+		return only(bound)
+	}
+	return s.all
+}
+
+// endpoints are those of one upstream.
+type endpoints struct {
+	list []*endpoint
+	all  set
+
+	mu       sync.Mutex // guards the following, and is held only while one is failing
+	openings uint64
+}
+
+func newEndpoints(list []Endpoint) *endpoints {
+	if len(list) == 0 || len(list) > mostEndpoints {
+		panic("breaker: no endpoint, or more than 64 (this is a bug)")
+	}
+	s := &endpoints{}
+	for i, e := range list {
+		own := &endpoint{Endpoint: e, index: i}
+		s.list = append(s.list, own)
+		s.all = s.all.with(own)
+	}
+	return s
+}
+
+// several reports whether there is more than one.
+func (s *endpoints) several() bool { return len(s.list) > 1 }
+
+// least returns the one among these with the least in flight, one of those at random if there are some; nil for none.
+func (s *endpoints) least(among set) *endpoint {
+	if !s.several() {
+		if among == 0 {
+			return nil
+		}
+		return s.list[0]
+	}
+	var best *endpoint
+	var load int64
+	from := rand.IntN(len(s.list))
+	for i := range s.list {
+		e := s.list[(from+i)%len(s.list)]
+		if !among.has(e) {
+			continue
+		}
+		if n := e.inFlight.Load(); best == nil || n < load {
+			best, load = e, n
+		}
+	}
+	return best
+}
+
+// take returns a try at the one with the least in flight among those of which the breaker allows one, and false if there
+// is none.
+func (s *endpoints) take(among set) (try, bool) {
+	refused := 0
+	for {
+		e := s.least(among)
+		if e == nil {
+			return try{}, false
+		}
+		if p, ok := e.allow(); ok {
+			e.inFlight.Add(1)
+			return try{at: e, permit: p}, true
+		}
+		if refused++; 2*refused > len(s.list) {
+			s.spread() // a probe that hung may have failed without anybody's notice
+		}
+		among = among.without(only(e.index))
+	}
+}
+
+// closed returns those of them that are not left alone.
+func (s *endpoints) closed(among set) set {
+	var closed set
+	for _, e := range s.list {
+		if among.has(e) && e.state() == Closed {
+			closed = closed.with(e)
+		}
+	}
+	return closed
+}
+
+// soonest returns how long it is until one of them may be called: 0 if one may be now.
+func (s *endpoints) soonest(among set) time.Duration {
+	least := time.Duration(-1)
+	for _, e := range s.list {
+		if !among.has(e) {
+			continue
+		}
+		after := time.Duration(0)
+		if e.state() != Closed {
+			after = e.retryAfter()
+		}
+		if least < 0 || after < least {
+			least = after
+		}
+	}
+	return max(least, 0)
+}
+
+// spread keeps more than half of several endpoints from backing off for longer than a second: those that opened last are
+// tried again within one. It is called when a failure was counted.
+func (s *endpoints) spread() {
+	if !s.several() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	down := make([]*endpoint, 0, len(s.list))
+	for _, e := range s.list {
+		switch {
+		case e.state() == Closed:
+			e.opened = 0
+			continue
+		case e.opened == 0:
+			s.openings++
+			e.opened = s.openings
+		}
+		down = append(down, e)
+	}
+	slices.SortFunc(down, func(a, b *endpoint) int { return cmp.Compare(a.opened, b.opened) })
+	for i, e := range down {
+		if i >= len(s.list)/2 {
+			e.Circuit.ProbeWithin(time.Second)
+		}
+	}
+}

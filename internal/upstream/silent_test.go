@@ -1,0 +1,147 @@
+package upstream_test
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// A timeout says whether any byte of any call came from the server while it ran: of another call's answer, of a stream
+// without end, of its own.
+func TestSilent(t *testing.T) {
+	// Each of these hangs on the second connection.
+	victims := map[string]struct {
+		call   *mcp.Call
+		reason mcp.Reason
+		after  time.Duration // of its start
+		serve  func(p *peer)
+	}{
+		"connect":    {request(), mcp.ReasonConnectTimeout, connectTime, nil},
+		"first byte": {modern(request()), mcp.ReasonFirstByte, headTime, func(*peer) {}},
+		"idle": {modern(request()), mcp.ReasonIdle, idleTime, func(p *peer) {
+			p.say("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n12345")
+		}},
+		"idle in an event": {modern(request()), mcp.ReasonIdle, idleTime, func(p *peer) { eventHead(p); chunk(p, "data: {") }},
+		"call":             {modern(requestOf("tools/call")), mcp.ReasonCallTimeout, callTime, func(*peer) {}},
+	}
+	// And this happens on the first meanwhile.
+	signs := map[string]struct {
+		other  *mcp.Call
+		serve  func(p *peer, nudge <-chan struct{})
+		silent bool
+	}{
+		"nothing":               {onLane(mcp.LaneStream, ""), func(p *peer, _ <-chan struct{}) { eventHead(p) }, true},
+		"a comment on a stream": {onLane(mcp.LaneStream, ""), func(p *peer, n <-chan struct{}) { eventHead(p); <-n; chunk(p, ":\n\n") }, false},
+		"an event on a stream":  {onLane(mcp.LaneListen, `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen"}`), func(p *peer, n <-chan struct{}) { eventHead(p); <-n; chunk(p, event(progress)) }, false},
+		"a stream's head":       {onLane(mcp.LaneStream, ""), func(p *peer, n <-chan struct{}) { <-n; eventHead(p) }, false},
+		"the end of a stream":   {onLane(mcp.LaneStream, ""), func(p *peer, n <-chan struct{}) { eventHead(p); <-n; _ = p.Close() }, true},
+		"an answer":             {requestOf("tools/call"), func(p *peer, n <-chan struct{}) { <-n; answerAndClose(p) }, false},
+		"a byte of an answer":   {requestOf("tools/call"), func(p *peer, n <-chan struct{}) { <-n; p.say("H") }, false},
+		"a byte of a body": {requestOf("tools/call"), func(p *peer, n <-chan struct{}) {
+			p.say("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n12345")
+			<-n
+			p.say("6")
+		}, false},
+	}
+	for victim, v := range victims {
+		for sign, s := range signs {
+			t.Run(victim+", "+sign, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					nudge := make(chan struct{})
+					u, shut := piped(t, nil, timed, dialsBy(dialTwo(func(p *peer) {
+						p.request()
+						s.serve(p, nudge)
+						p.gone()
+					}, v.serve)))
+					ctx, cancel := context.WithCancel(t.Context())
+					var wg sync.WaitGroup
+					wg.Go(func() {
+						if res, err := u.Call(ctx, s.other); err == nil {
+							_ = drainResult(res)
+							_ = res.Close()
+						}
+					})
+					synctest.Wait()
+					time.AfterFunc(v.after/2, func() { close(nudge) })
+					start := time.Now()
+					res, err := u.Call(ctx, v.call)
+					if err == nil {
+						err = drainResult(res)
+						closeResult(t, res)
+					}
+					took(t, start, v.after)
+					if f, ok := err.(*mcp.Failure); !ok || f.Reason != v.reason || f.Silent != s.silent {
+						t.Errorf("got %+v, want %s, silent %v", err, v.reason, s.silent)
+					}
+					cancel()
+					wg.Wait()
+					pass(2 * connectTime) // a dial that hangs
+					shut()
+				})
+			})
+		}
+	}
+}
+
+// answerAndClose answers on a connection that nobody else may have after it.
+func answerAndClose(p *peer) {
+	p.say("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(good), good)
+}
+
+// dialTwo makes two connections and no more: one that first serves, and one that takes a request, does what second does
+// and hangs. Where second is nil, connecting hangs.
+func dialTwo(first, second func(*peer)) func(context.Context) (net.Conn, error) {
+	var dials atomic.Int32
+	return func(ctx context.Context) (net.Conn, error) {
+		serve := first
+		if dials.Add(1) > 1 {
+			if second == nil {
+				pass(2 * connectTime)
+				return nil, context.DeadlineExceeded
+			}
+			serve = func(p *peer) {
+				p.request()
+				second(p)
+				p.gone()
+			}
+		}
+		client, server := net.Pipe()
+		go func() {
+			defer func() { _ = server.Close() }()
+			serve(&peer{Conn: server, br: bufio.NewReader(server)})
+		}()
+		return client, nil
+	}
+}
+
+// What came before the wait began, or from another server, is no sign of life.
+func TestSilentAfterAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hung, shut := piped(t, func(p *peer) {
+			p.request()
+			p.answerJSON(good)
+			p.request()
+			p.gone()
+		}, timed)
+		lively, shutLively := piped(t, func(p *peer) {
+			for p.request() != nil {
+				p.answerJSON(good)
+			}
+		}, timed)
+		works(t, hung)
+		time.AfterFunc(headTime/2, func() { works(t, lively) })
+		_, err := hung.Call(t.Context(), modern(request()))
+		if f := wantFailure(t, err, mcp.CodeDeadlinePassed, mcp.ReasonFirstByte, mcp.SentUnknown); !f.Silent {
+			t.Error("not silent")
+		}
+		shut()
+		shutLively()
+	})
+}
