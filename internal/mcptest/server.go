@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -154,8 +155,11 @@ func (s *Server) update(f func()) {
 
 // Down stops listening and resets every connection, as a server that was killed: connecting is refused until Up.
 func (s *Server) Down() {
+	// A process that is being started has a copy of the listening socket for a moment.
+	syscall.ForkLock.RLock()
 	s.stopListening()
 	hold, err := reserve(s.addr)
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		s.tb.Fatalf("mcptest: keeping %s while the server is down: %v", s.addr, err)
 	}

@@ -1,16 +1,19 @@
 // Package session is the stage that knows what belongs together over more than one request: an agent's session with a
 // server, its GET stream, and the two halves of the old HTTP+SSE transport.
 //
-// It promises that an agent's GET stream outlives a break on the server's side (Stage), and that an agent of the
-// 2024-11-05 transport gets an answer or an error for every message that was accepted (Old). Session ids of servers pass
-// through unchanged. Connections are the business of the stage behind it; the shape of errors that of the door.
+// It promises that an agent's GET stream outlives a break on the server's side, that a session which the server has lost
+// is opened anew where that is safe (Stage), and that an agent of the 2024-11-05 transport gets an answer or an error for
+// every message that was accepted (Old). An agent knows its session by the id that the server gave it first; the id of a
+// session that was opened anew never leaves this stage. Connections are the business of the stage behind it; the shape
+// of errors that of the door.
 package session
 
 import (
 	"context"
-	"crypto/sha256"
 	"log/slog"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -23,6 +26,11 @@ type Options struct {
 	Reopen   time.Duration // `streams.reopen`: how long a broken GET stream is re-opened before it is closed; 0 for not at all
 	Metrics  *Metrics      // nil means none
 	Log      *slog.Logger  // nil means silent
+
+	Heal       Heal                       // `sessions.heal`
+	Credential func(http.Header) [32]byte // who asks, by the headers that go to the server; nil switches healing off
+	Repeatable func(*mcp.Call) bool       // what may be sent again though nobody knows whether it ran; nil means Call.Repeatable
+	Base       context.Context            // the daemon's: a healing belongs to all who wait for it; nil means context.Background
 }
 
 func (o *Options) fill() {
@@ -32,68 +40,89 @@ func (o *Options) fill() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Credential == nil {
+		o.Heal = HealOff
+	}
+	if o.Repeatable == nil {
+		o.Repeatable = (*mcp.Call).Repeatable
+	}
+	if o.Base == nil {
+		o.Base = context.Background()
+	}
 }
 
 // Stage is the session stage of one upstream with the Streamable HTTP transport.
 type Stage struct {
-	opts  Options
-	table table
+	opts     Options
+	sessions table
+
+	base           context.Context // ends with Options.Base, or with Close
+	stop           context.CancelFunc
+	healed, gaveUp atomic.Int64
+
+	mu      sync.Mutex // guards the following
+	closed  bool
+	healing sync.WaitGroup // Add only under mu, while the stage is not closed
 }
 
-// New makes a Stage.
+// New makes a Stage. It is to be closed.
 func New(o Options) *Stage {
 	o.fill()
-	return &Stage{opts: o, table: table{seen: make(map[[sha256.Size]byte]struct{})}}
+	s := &Stage{opts: o, sessions: newTable()}
+	s.base, s.stop = context.WithCancel(o.Base)
+	return s
 }
 
-// Call answers one call. Only GET streams and the end of a session concern this stage; all else goes straight on.
+// Close gives up the healings that are going on and returns when they have ended. Calls may still come; none of them
+// sets off another healing.
+func (s *Stage) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.stop()
+	s.healing.Wait()
+}
+
+// Status is what a Stage knows and has done since the start, each number by itself exact.
+type Status struct {
+	Sessions int   `json:"sessions"` // remembered; no server says which of them it still has
+	Healed   int64 `json:"healed"`   // healings that succeeded
+	GaveUp   int64 `json:"gaveUp"`   // losses that were passed on, and healings that failed
+}
+
+// Status returns the stage's numbers.
+func (s *Stage) Status() Status {
+	return Status{Sessions: s.sessions.len(), Healed: s.healed.Load(), GaveUp: s.gaveUp.Load()}
+}
+
+// Call answers one call. What concerns this stage are GET streams, the beginning and the end of a session and, where
+// sessions are healed, every call within one; all else goes straight on.
 func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	switch c.Lane {
 	case mcp.LaneStream:
 		return s.open(ctx, c)
 	case mcp.LaneEnd:
-		s.table.forget(sessionID(c))
+		return s.end(ctx, c)
+	case mcp.LaneRequest, mcp.LaneNotification, mcp.LaneResponse, mcp.LaneBatch:
+		if s.opts.Heal == HealOff || c.Era != mcp.EraLegacy {
+			break
+		}
+		if id := sessionID(c.Header); id != "" && c.Method() != mcp.MethodInitialize {
+			return s.within(ctx, c, id)
+		} else if id == "" && c.Method() == mcp.MethodInitialize && c.Lane == mcp.LaneRequest {
+			return s.initialize(ctx, c)
+		}
 	}
 	return s.opts.Next.Call(ctx, c)
 }
 
-// sessionID returns the call's Mcp-Session-Id, or "".
-func sessionID(c *mcp.Call) string { return c.Header.Get("Mcp-Session-Id") }
+// sessionHeader is spelled as http.Header spells it.
+const sessionHeader = "Mcp-Session-Id"
 
-// maxSessions bounds the table; beyond it some session is forgotten, which costs it no more than one 503.
-const maxSessions = 10_000
-
-// table knows the sessions whose GET stream a server has accepted.
-type table struct {
-	mu   sync.Mutex
-	seen map[[sha256.Size]byte]struct{} // by a hash: a server may mint ids of any length
-}
-
-func (t *table) accepted(id string) {
-	if id == "" {
-		return
+// sessionID returns the first Mcp-Session-Id, or "".
+func sessionID(h http.Header) string {
+	if ids := h[sessionHeader]; len(ids) > 0 {
+		return ids[0]
 	}
-	key := sha256.Sum256([]byte(id))
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, ok := t.seen[key]; !ok && len(t.seen) >= maxSessions {
-		for some := range t.seen {
-			delete(t.seen, some)
-			break
-		}
-	}
-	t.seen[key] = struct{}{}
-}
-
-func (t *table) hasAccepted(id string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, ok := t.seen[sha256.Sum256([]byte(id))]
-	return ok
-}
-
-func (t *table) forget(id string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.seen, sha256.Sum256([]byte(id)))
+	return ""
 }

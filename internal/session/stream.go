@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -18,33 +20,32 @@ const (
 	lastRetry  = 10 * time.Second
 )
 
-// open relays a GET. A stream that the server accepts is re-opened when it breaks. Where an agent already had such a
-// stream, it gets one at once even if the server cannot be reached: an HTTP error on a re-opened GET ends a Go client's
-// whole session.
+// open relays a GET. A stream that the server accepts is re-opened when it breaks, and goes on in the session's new place
+// when it was healed. Where an agent already had such a stream, it gets one at once even if the server cannot be reached:
+// an HTTP error on a re-opened GET ends a Go client's whole session.
 func (s *Stage) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	res, err := s.opts.Next.Call(ctx, c)
+	id := sessionID(c.Header)
+	st := s.newStream(ctx, c, s.sessions.find(id))
+	if res := st.told(); res != nil {
+		return res, nil
+	}
+	res, err := st.first()
 	switch {
 	case err == nil && res.Events != nil:
-		s.table.accepted(sessionID(c))
-		res.Events = s.newStream(ctx, c, res.Events)
+		st.accepted(id)
+		st.cur, res.Events = res.Events, st
 		return res, nil
-	case ctx.Err() != nil || !s.mayWait(c):
-		return res, err
+	case err == nil && st.lost:
+		s.discard(res)
+		return st.quiet(), nil
+	case ctx.Err() != nil || !st.mayWait():
 	case err != nil && unreachable(err):
-		return s.waiting(ctx, c), nil
+		return st.quiet(), nil
 	case err == nil && res.Status >= http.StatusInternalServerError:
 		s.discard(res)
-		return s.waiting(ctx, c), nil
+		return st.quiet(), nil
 	}
-	return res, err
-}
-
-// mayWait reports whether the call re-opens a stream that was open before.
-func (s *Stage) mayWait(c *mcp.Call) bool {
-	if s.opts.Reopen <= 0 {
-		return false
-	}
-	return c.Header.Get("Last-Event-ID") != "" || s.table.hasAccepted(sessionID(c))
+	return st.refused(res, err)
 }
 
 // unreachable reports whether a failure says nothing of what the server thinks of the call.
@@ -54,22 +55,10 @@ func unreachable(err error) bool {
 		return false
 	}
 	switch f.Reason {
-	case mcp.ReasonConnect, mcp.ReasonConnectTimeout, mcp.ReasonBrokeOff:
+	case mcp.ReasonConnect, mcp.ReasonConnectTimeout, mcp.ReasonBrokeOff, mcp.ReasonBreakerOpen:
 		return true
 	}
 	return false
-}
-
-// waiting is the answer to a GET whose server cannot be reached just now: a stream that is quiet until it can.
-func (s *Stage) waiting(ctx context.Context, c *mcp.Call) *mcp.Result {
-	return &mcp.Result{
-		Status: http.StatusOK,
-		Header: http.Header{
-			"Content-Type":  {"text/event-stream"},
-			"Cache-Control": {"no-cache, no-transform"},
-		},
-		Events: s.newStream(ctx, c, nil),
-	}
 }
 
 func (s *Stage) discard(res *mcp.Result) {
@@ -84,7 +73,14 @@ type stream struct {
 	ctx   context.Context
 	call  *mcp.Call
 	cur   mcp.Events // nil while there is none
-	stop  func()     // ends cur's context, where it has one of its own
+	stop  func()     // ends the context of cur, or of the attempt to open it
+
+	e     *session // nil outside of any session that is known
+	at    place    // where cur, or the attempt, is
+	moved atomic.Bool
+	post  *post // whose answer is due on this stream; nil for none
+	lost  bool  // the post is of a session that the server has lost
+	over  bool  // nothing comes any more
 
 	lastID   string        // of the last event that passed, or the agent's own Last-Event-ID
 	retry    time.Duration // the server's `retry`; 0 where it gave none
@@ -93,23 +89,37 @@ type stream struct {
 	openedAt time.Time     // when it was re-opened last
 }
 
-func (s *Stage) newStream(ctx context.Context, c *mcp.Call, events mcp.Events) *stream {
-	return &stream{stage: s, ctx: ctx, call: c, cur: events, lastID: c.Header.Get("Last-Event-ID")}
+func (s *Stage) newStream(ctx context.Context, c *mcp.Call, e *session) *stream {
+	st := &stream{stage: s, ctx: ctx, call: c, e: e, lastID: c.Header.Get("Last-Event-ID")}
+	if e != nil {
+		st.at = e.place()
+	}
+	return st
 }
 
 // Next returns the next event, from whichever stream of the server's it comes.
 func (st *stream) Next() (mcp.Event, error) {
 	for {
+		if st.lost && !st.over {
+			return st.lostAnswer(), nil
+		}
+		if st.over {
+			return mcp.Event{}, io.EOF
+		}
 		if st.cur == nil && !st.reopen() {
+			if st.lost {
+				continue
+			}
 			return mcp.Event{}, st.ending()
 		}
 		ev, err := st.cur.Next()
 		if err == nil {
-			st.passed(ev)
+			st.passed(&ev)
 			return ev, nil
 		}
+		moved := st.moved.Load() && st.ctx.Err() == nil
 		st.drop()
-		if err == io.EOF || !unreachable(err) {
+		if err == io.EOF || !moved && !unreachable(err) {
 			return mcp.Event{}, err
 		}
 		st.stage.opts.Log.Info("GET stream broke off, re-opening", "upstream", st.stage.opts.Upstream, "cause", err)
@@ -128,8 +138,8 @@ func (st *stream) ending() error {
 	return &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes, Cause: st.ctx.Err()}
 }
 
-// passed notes what an event says about how to go on after a break.
-func (st *stream) passed(ev mcp.Event) {
+// passed notes what an event says about how to go on after a break, and about the session.
+func (st *stream) passed(ev *mcp.Event) {
 	if ev.HasID {
 		st.lastID = string(ev.ID)
 	}
@@ -139,16 +149,18 @@ func (st *stream) passed(ev mcp.Event) {
 		}
 	}
 	st.tries, st.giveUpAt = 0, time.Time{}
+	if st.e != nil && st.stage.opts.Heal != HealOff {
+		st.watch(ev)
+	}
 }
 
 func (st *stream) drop() {
-	if st.cur == nil {
-		return
+	if st.cur != nil {
+		if err := st.cur.Close(); err != nil {
+			st.stage.opts.Log.Debug("closing a stream", "upstream", st.stage.opts.Upstream, "error", err)
+		}
+		st.cur = nil
 	}
-	if err := st.cur.Close(); err != nil {
-		st.stage.opts.Log.Debug("closing a stream", "upstream", st.stage.opts.Upstream, "error", err)
-	}
-	st.cur = nil
 	if st.stop != nil {
 		st.stop()
 		st.stop = nil
@@ -180,7 +192,7 @@ func (st *stream) reopen() bool {
 			metrics.reopens.WithLabelValues(st.call.Upstream, "gave_up").Inc()
 			return false
 		}
-		if !sleep(st.ctx, wait) {
+		if !st.sleep(wait) {
 			return false
 		}
 		switch st.try() {
@@ -216,41 +228,65 @@ const (
 )
 
 // try opens the stream once more, with the id of the last event that passed. A server that takes the request and says
-// nothing has until the end of the term.
+// nothing has until the end of the term. A session that the server has lost is healed, and the stream goes on in it.
 func (st *stream) try() attempt {
-	c := *st.call
-	c.Header = st.call.Header.Clone()
-	c.Header.Del("Last-Event-ID")
-	if st.lastID != "" {
-		c.Header.Set("Last-Event-ID", st.lastID)
-	}
-	ctx, cancel := context.WithCancel(st.ctx)
-	patience := time.AfterFunc(time.Until(st.giveUpAt), cancel)
-	res, err := st.stage.opts.Next.Call(ctx, &c)
-	inTime := patience.Stop()
-	if err == nil && res.Events != nil && !inTime {
-		st.stage.discard(res) // its context has just ended
-		return again
-	}
-	if err == nil && res.Events != nil {
-		st.cur, st.stop = res.Events, cancel
-		return reopened
-	}
-	defer cancel()
-	switch {
-	case st.ctx.Err() != nil:
-		return refused
-	case err != nil && (unreachable(err) || ctx.Err() != nil):
-		return again
-	case err != nil:
-		return refused
-	}
-	status := res.Status
-	st.stage.discard(res)
-	if status >= http.StatusInternalServerError {
-		return again
+	for range healsPerMinute + 1 {
+		if st.locate() {
+			return refused
+		}
+		res, late, err := st.attempt(st.giveUpAt)
+		switch {
+		case err == nil && res.Events != nil && late:
+			st.stage.discard(res) // its context has just ended
+			st.drop()
+			return again
+		case err == nil && res.Events != nil:
+			st.cur = res.Events
+			return reopened
+		}
+		moved := st.moved.Load()
+		st.drop()
+		switch {
+		case st.ctx.Err() != nil:
+			return refused
+		case err != nil && (unreachable(err) || late || moved):
+			return again
+		case err != nil:
+			return refused
+		}
+		status, lost := res.Status, st.isLoss(res)
+		st.stage.discard(res)
+		switch {
+		case status >= http.StatusInternalServerError:
+			return again
+		case !lost:
+			return refused
+		}
+		if next := st.heal(); next != reopened {
+			return next
+		}
 	}
 	return refused
+}
+
+// sleep waits for d, or until the session has been healed, but no shorter than the server asked for. It reports whether
+// the agent is still there.
+func (st *stream) sleep(d time.Duration) bool {
+	if st.e == nil {
+		return sleep(st.ctx, d)
+	}
+	start, healed := time.Now(), make(chan struct{})
+	defer st.e.enter(st, sync.OnceFunc(func() { close(healed) }))()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-healed:
+		return sleep(st.ctx, st.retry-time.Since(start))
+	case <-st.ctx.Done():
+		return false
+	}
 }
 
 // sleep waits, and reports whether the context lasted as long.

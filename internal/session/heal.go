@@ -1,0 +1,218 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Heal says what becomes of a session that its server has lost.
+type Heal uint8
+
+// `sessions.heal`. HealReads opens the session anew and lets the agent know by one error; HealAll is the operator's word
+// that the server keeps no state, so that nobody has to know; HealOff passes on what the server says.
+const (
+	HealOff Heal = iota
+	HealReads
+	HealAll
+)
+
+// Under HealReads a healed session owes its agent one 1410, so that the model learns that the state is gone. What is owed
+// moves so, all of it under the session's lock:
+//
+//   - A debtor is a request without R. One that meets the loss joins the healing, or sets it off, and is counted there.
+//   - The healing succeeds: each of its debtors gets a 1410, and the session owes none; with no debtor there, it owes one.
+//   - A debtor that met the loss but comes when the healing is over gets a 1410, which pays.
+//   - The first debtor that comes to a session that owes gets the 1410 instead of being sent, which pays.
+//   - A debtor that leaves while it waits is none; if the healing is over by then and nobody reads its 1410, the session owes.
+//   - The healing fails: everybody gets the loss, and what the session owed before it still owes.
+//
+// Requests with R, notifications, answers and GETs never pay. A session that has paid lets all requests through, until
+// the next healing.
+
+// healing is one attempt to open a session anew. Its fields but done and credential are guarded by the session's lock
+// until done is closed, and never change after.
+type healing struct {
+	credential [32]byte
+	debtors    int
+	done       chan struct{}
+	at         place // if it succeeded
+	result     result
+	failure    *mcp.Failure // of a step that the server did not answer; nil otherwise
+}
+
+// owed reports whether the call has to get a 1410 once its session was healed: a request without R, or an array with a
+// request in it.
+func (s *Stage) owed(c *mcp.Call) bool {
+	if s.opts.Heal != HealReads {
+		return false
+	}
+	switch c.Lane {
+	case mcp.LaneRequest:
+		return !s.opts.Repeatable(c)
+	case mcp.LaneBatch:
+		return asks(c.Body)
+	}
+	return false
+}
+
+// asks reports whether there is a request in an array.
+func asks(array []byte) bool {
+	const most = 1_000
+	elements, _ := mcp.Elements(nil, array, most)
+	for _, span := range elements {
+		var m mcp.Message
+		if mcp.Scan(span.Of(array), &m) == nil && m.Kind == mcp.KindRequest {
+			return true
+		}
+	}
+	return len(elements) == most
+}
+
+func (e *session) mayOwe() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.owes
+}
+
+// pay reports whether the session owed a 1410, which the caller gets.
+func (e *session) pay() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	owed := e.owes
+	e.owes = false
+	return owed
+}
+
+// heal opens a session anew that its server has lost from the place at, or waits for the healing that is going on, and
+// returns the place where the session lives then. It returns false where it gives up: the loss is to be passed on. The
+// error is that of a caller who left, or of a server that could not be asked just now: the call has not run, and the session
+// may still be healed. owed says that the caller will get a 1410.
+func (s *Stage) heal(ctx context.Context, c *mcp.Call, e *session, at place, owed bool) (place, bool, error) {
+	credential := s.opts.Credential(c.Header)
+	for {
+		h, now, res := s.join(c, e, at, credential, owed)
+		switch {
+		case res == resultHealed:
+			return now, true, nil
+		case res != "":
+			s.gaveUpOn(res)
+			return place{}, false, nil
+		}
+		select {
+		case <-h.done:
+		case <-ctx.Done():
+			e.leave(h, owed)
+			return place{}, false, left(ctx)
+		}
+		if h.result == resultHealed {
+			return h.at, true, nil
+		}
+		if h.failure != nil {
+			return place{}, false, unasked(h.failure)
+		}
+		if h.credential == credential {
+			return place{}, false, nil
+		}
+		// Another credential's healing failed: it may have been the credential.
+	}
+}
+
+// join finds the healing to wait for, or sets one off; or says at once what comes of it.
+func (s *Stage) join(c *mcp.Call, e *session, at place, credential [32]byte, owed bool) (*healing, place, result) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.at.gen > at.gen:
+		if owed {
+			e.owes = false
+		}
+		return nil, e.at, resultHealed
+	case e.ended:
+		return nil, place{}, resultEnded
+	case e.opening == nil:
+		return nil, place{}, resultUnknown
+	case !e.trustsLocked(credential):
+		return nil, place{}, resultCredential
+	}
+	h := e.healing
+	if h == nil {
+		if !e.mayHealLocked(time.Now()) {
+			return nil, place{}, resultTooOften
+		}
+		h = &healing{credential: credential, done: make(chan struct{})}
+		if !s.begin(e, h, c) {
+			return nil, place{}, resultEnded
+		}
+		e.healing = h
+	}
+	if owed {
+		h.debtors++
+	}
+	return h, place{}, ""
+}
+
+func (e *session) trustsLocked(credential [32]byte) bool {
+	for _, t := range e.trusted {
+		if t == credential {
+			return true
+		}
+	}
+	return false
+}
+
+// mayHealLocked holds the bound of three healings in a minute, and counts one.
+func (e *session) mayHealLocked(now time.Time) bool {
+	for len(e.begun) > 0 && now.Sub(e.begun[0]) >= time.Minute {
+		e.begun = e.begun[1:]
+	}
+	if len(e.begun) >= healsPerMinute {
+		return false
+	}
+	e.begun = append(e.begun, now)
+	return true
+}
+
+// leave is for a caller that does not wait for its healing any longer.
+func (e *session) leave(h *healing, owed bool) {
+	if !owed {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.healing == h:
+		h.debtors--
+	case h.result == resultHealed && e.at.gen == h.at.gen:
+		e.owes = true
+	}
+}
+
+// settle ends a healing: with the session's new place where it succeeded.
+func (s *Stage) settle(e *session, h *healing, p *patient, res result) result {
+	id := p.id
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if res == resultUnreachable {
+		h.failure = p.failure.Load()
+		if h.failure.Sent == mcp.SentNo && p.id == "" && len(e.begun) > 0 {
+			e.begun = e.begun[:len(e.begun)-1] // nothing of it was tried
+		}
+	}
+	if res == resultHealed && e.ended {
+		res = resultEnded
+	}
+	if res == resultHealed {
+		e.at = place{id: id, header: []string{id}, gen: e.at.gen + 1}
+		e.owes = s.opts.Heal == HealReads && h.debtors == 0
+		e.fresh = new(recentIDs)
+		for _, move := range e.moves {
+			move()
+		}
+	}
+	e.healing, h.at, h.result = nil, e.at, res
+	s.count(res)
+	close(h.done)
+	return res
+}

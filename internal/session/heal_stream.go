@@ -1,0 +1,254 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"maps"
+	"net/http"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// told answers a GET that resumes a stream whose agent knows already that its call was lost: 405, so that it does not ask
+// again. Nil for all others.
+func (st *stream) told() *mcp.Result {
+	if !st.locate() {
+		return nil
+	}
+	if !st.e.isTold(st.post) {
+		return st.quiet()
+	}
+	res := textResult(http.StatusMethodNotAllowed, "the call of this stream was lost with its session")
+	res.Header.Set("Allow", "POST, DELETE")
+	return res
+}
+
+func (s *Stage) heals() bool { return s.opts.Heal != HealOff }
+
+// locate looks up where the session is now, what the stream's Last-Event-ID means there, and takes off one that means
+// nothing. It reports whether the stream is of a call that the server has lost.
+func (st *stream) locate() bool {
+	if st.e == nil {
+		return false
+	}
+	st.at = st.e.place()
+	if st.lastID == "" || !st.stage.heals() {
+		return false
+	}
+	p, before := st.e.resume(st.lastID)
+	if p != nil {
+		st.post = p
+	}
+	if !before {
+		return false
+	}
+	st.lastID, st.lost = "", p != nil
+	return st.lost
+}
+
+// first sends the agent's GET, again after each healing. The result is a loss only where the session could not be healed.
+func (st *stream) first() (*mcp.Result, error) {
+	s := st.stage
+	for range healsPerMinute + 1 {
+		if st.locate() {
+			return lostResult(), nil
+		}
+		res, _, err := st.attempt(time.Time{})
+		if err != nil || !st.isLoss(res) {
+			return res, err
+		}
+		if st.e == nil {
+			s.gaveUpOn(resultUnknown)
+			return res, nil
+		}
+		st.drop()
+		lost := s.pass(res)
+		_, ok, err := s.heal(st.ctx, st.call, st.e, st.at, false)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return lost, nil
+		}
+	}
+	s.gaveUpOn(resultTooOften)
+	return lostResult(), nil
+}
+
+// heal has the session healed for a stream that is re-opened, and says what the stream is to do then: reopened stands for
+// trying there at once.
+func (st *stream) heal() attempt {
+	if st.e == nil {
+		st.stage.gaveUpOn(resultUnknown)
+		return refused
+	}
+	switch _, ok, err := st.stage.heal(st.ctx, st.call, st.e, st.at, false); {
+	case err != nil:
+		return again // the server could not be asked; or the agent left, which is seen next
+	case ok:
+		return reopened
+	}
+	return refused
+}
+
+// attempt sends the GET to where the session was found. Its context ends with drop, when the session is healed, and at
+// the deadline, if there is one; late says that it has.
+func (st *stream) attempt(deadline time.Time) (res *mcp.Result, late bool, err error) {
+	ctx, cancel := context.WithCancel(st.ctx)
+	st.moved.Store(false)
+	st.stop = cancel
+	if st.e != nil {
+		leave := st.e.enter(st, cancel)
+		st.stop = func() { leave(); cancel() }
+	}
+	if deadline.IsZero() {
+		res, err = st.stage.opts.Next.Call(ctx, st.out())
+	} else {
+		patience := time.AfterFunc(time.Until(deadline), cancel)
+		res, err = st.stage.opts.Next.Call(ctx, st.out())
+		late = !patience.Stop()
+	}
+	if err == nil && st.e != nil {
+		st.at.down(st.e, res)
+	}
+	return res, late, err
+}
+
+// out returns the GET as it goes to where the session is.
+func (st *stream) out() *mcp.Call {
+	moved := st.e != nil && st.at.id != st.e.name
+	if !moved && st.call.Header.Get("Last-Event-ID") == st.lastID {
+		return st.call
+	}
+	c := *st.call
+	c.Header = maps.Clone(st.call.Header)
+	c.Header.Del("Last-Event-ID")
+	if st.lastID != "" {
+		c.Header.Set("Last-Event-ID", st.lastID)
+	}
+	if moved {
+		c.Header[sessionHeader] = st.at.header
+	}
+	return &c
+}
+
+// enter makes a healing end the context of an open GET stream of the session, so that the stream is opened again where
+// the session lives then; leave takes that back.
+func (e *session) enter(st *stream, cancel func()) (leave func()) {
+	e.streams.Add(1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	move := func() { st.moved.Store(true); cancel() }
+	if e.moves == nil {
+		e.moves = make(map[*stream]func())
+	}
+	e.moves[st] = move
+	if e.at.gen != st.at.gen {
+		move()
+	}
+	return func() {
+		e.streams.Add(-1)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.moves, st)
+	}
+}
+
+// accepted notes that the server has accepted the stream of the session with that id.
+func (st *stream) accepted(id string) {
+	if id == "" {
+		return
+	}
+	if st.e == nil {
+		st.e = st.stage.sessions.findOrAdd(id)
+		st.at = st.e.place()
+	}
+	st.e.accepted.Store(true)
+}
+
+// mayWait reports whether the call re-opens a stream that was open before.
+func (st *stream) mayWait() bool {
+	if st.stage.opts.Reopen <= 0 {
+		return false
+	}
+	return st.call.Header.Get("Last-Event-ID") != "" || st.e != nil && st.e.accepted.Load()
+}
+
+// quiet is the answer to a GET whose server cannot be reached just now, or need not be asked: a stream of the daemon's.
+func (st *stream) quiet() *mcp.Result {
+	st.drop()
+	return &mcp.Result{
+		Status: http.StatusOK,
+		Header: http.Header{
+			"Content-Type":  {"text/event-stream"},
+			"Cache-Control": {"no-cache, no-transform"},
+		},
+		Events: st,
+	}
+}
+
+// refused hands on what is no stream. A body that passes as it comes keeps the attempt's context until it is closed.
+func (st *stream) refused(res *mcp.Result, err error) (*mcp.Result, error) {
+	if err != nil || res.Raw == nil {
+		st.drop()
+		return res, err
+	}
+	release := res.Release
+	res.Release = func() {
+		st.drop()
+		if release != nil {
+			release()
+		}
+	}
+	return res, nil
+}
+
+// isLoss reports whether the server does not know the session of the GET. Many servers have no GET stream, and some say
+// 404 to that: unless the session had a stream before, or the GET resumes one, a ping in the session decides.
+func (st *stream) isLoss(res *mcp.Result) bool {
+	id := sessionID(st.call.Header)
+	if !st.stage.heals() || id == "" || st.call.Era != mcp.EraLegacy || !isLoss(res) {
+		return false
+	}
+	if st.e == nil || st.e.opening == nil || st.e.accepted.Load() || st.post != nil {
+		return true
+	}
+	ping := ownCall(st.call, mcp.LaneRequest, []byte(`{"jsonrpc":"2.0","id":"heal-`+rand.Text()+`","method":"ping"}`), st.at.id)
+	answer, err := st.stage.opts.Next.Call(st.ctx, ping)
+	if err != nil {
+		return false
+	}
+	defer st.stage.discard(answer)
+	return isLoss(answer)
+}
+
+// watch notes what an event says of the session: its id, what the server asks, the answer to a call that is resumed.
+func (st *stream) watch(ev *mcp.Event) {
+	if len(ev.ID) > 0 {
+		st.e.saw(st.at, st.post, ev.ID)
+	}
+	m := ev.Message
+	if m.Kind == mcp.KindInvalid && (len(ev.Data) == 0 || mcp.Scan(ev.Data, &m) != nil) {
+		return
+	}
+	if st.post != nil && (m.Kind == mcp.KindResult || m.Kind == mcp.KindError) && mcp.SameID(m.ID.Of(ev.Data), st.post.id) {
+		st.e.answered(st.post)
+		st.post = nil
+		return
+	}
+	st.e.note(st.at, ev.Data, &m)
+}
+
+// lostAnswer is the last event of the stream of a call whose session the server has lost.
+func (st *stream) lostAnswer() mcp.Event {
+	st.over = true
+	st.e.tell(st.post)
+	return mcp.Event{
+		FailedID: st.post.id,
+		Failure: &mcp.Failure{
+			Code: mcp.CodeBadGateway, Reason: mcp.ReasonSessionLost, Sent: mcp.SentUnknown,
+			Message: "the server lost the session before it answered this call",
+		},
+	}
+}
