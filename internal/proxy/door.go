@@ -49,10 +49,12 @@ type Upstream struct {
 	Name           string
 	URL            *url.URL
 	Caller         mcp.Caller
+	Array          mcp.Caller  // answers the arrays of /rpc/<name>; nil: there is no such path
 	Headers        http.Header // set on every request, in place of the agent's of the same name
 	ForwardCookies bool        // `forward_cookies`
 	RewriteOAuth   bool        // `oauth: rewrite`
 	OldTransport   bool        // `transport: sse`: POSTs go to /mcp/<name>/message/<id>
+	Plain          bool        // `protocol: jsonrpc`: nothing is at /mcp/<name>
 }
 
 // Door is the HTTP handler of the daemon. Make one with New.
@@ -147,6 +149,7 @@ func (d *Door) routes() http.Handler {
 	}
 	r.Handle(endpointPath, d.guarded(d.serveAlias))
 	r.Handle(endpointPath+"/{name}/message/{id}", d.guarded(d.serveMessage))
+	r.Handle(rpcPath+"/{name}", d.guarded(d.serveRPC))
 	r.Handle(metadataPath, d.guarded(d.serveAliasMetadata))
 	r.Handle(metadataPath+"/{name}", d.guarded(d.serveMetadata))
 	r.NotFound(d.guarded(d.notFound))
@@ -214,6 +217,11 @@ func (d *Door) serveMessage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Door) serve(w http.ResponseWriter, r *http.Request, u *upstream, alias bool) {
+	if u.Plain {
+		d.opts.Metrics.refused[refusedPath].Inc()
+		plain(w, http.StatusNotFound, fmt.Sprintf("upstream %q speaks plain JSON-RPC: use %s/%s", u.Name, rpcPath, u.Name))
+		return
+	}
 	switch r.Method {
 	case http.MethodPost, http.MethodGet, http.MethodDelete:
 	default:

@@ -68,7 +68,7 @@ func (x *exchange) post() {
 		x.fail(mcp.Draining())
 		return
 	}
-	x.relay(x.r.Context())
+	x.relay(x.r.Context(), x.up.Caller)
 }
 
 // get relays a GET: the session's stream, or what the server says instead.
@@ -89,7 +89,7 @@ func (x *exchange) end() {
 	}
 	defer x.finish()
 	if x.headOnly(mcp.LaneEnd) {
-		x.relay(x.r.Context())
+		x.relay(x.r.Context(), x.up.Caller)
 	}
 }
 
@@ -142,9 +142,9 @@ func (x *exchange) long() {
 	x.answer(res)
 }
 
-// relay hands the call on and writes what comes back.
-func (x *exchange) relay(ctx context.Context) {
-	res, err := x.up.Caller.Call(ctx, &x.call)
+// relay hands the call to next and writes what comes back.
+func (x *exchange) relay(ctx context.Context, next mcp.Caller) {
+	res, err := next.Call(ctx, &x.call)
 	if err != nil {
 		x.fail(failureOf(err))
 		return
@@ -215,14 +215,20 @@ func (x *exchange) answer(res *mcp.Result) {
 
 func (x *exchange) answerBody(h http.Header, res *mcp.Result) {
 	x.bodyHeader(h, res)
-	const fitsTheSocket = 32 << 10
+	x.w.WriteHeader(res.Status)
+	const fitsTheSocket, piece = 32 << 10, 1 << 20
 	if len(res.Body) > fitsTheSocket {
-		x.setWriteDeadline(time.Now().Add(writeTimeout))
 		defer x.setWriteDeadline(time.Time{})
 	}
-	x.w.WriteHeader(res.Status)
-	if len(res.Body) > 0 {
-		x.write(res.Body)
+	for b := res.Body; len(b) > 0; {
+		n := min(len(b), piece)
+		if len(res.Body) > fitsTheSocket {
+			x.setWriteDeadline(time.Now().Add(writeTimeout))
+		}
+		if x.write(b[:n]) != nil {
+			return
+		}
+		b = b[n:]
 	}
 }
 

@@ -79,6 +79,7 @@ func (x *exchange) fail(f *mcp.Failure) {
 	s := x.shapeOf(f)
 	h := x.w.Header()
 	h["Content-Type"] = jsonType
+	x.serverTiming(h, x.timing)
 	if s.status != http.StatusOK {
 		setRetryAfter(h, f.RetryAfter)
 	}

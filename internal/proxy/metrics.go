@@ -102,6 +102,7 @@ func (u *upstreamMetrics) duration(label int) prometheus.Observer {
 const (
 	labelResponse = mcp.MethodCount + iota
 	labelBatch
+	labelArray
 	labelGet
 	labelDelete
 	labelMetadata
@@ -112,7 +113,7 @@ var labelNames = func() (names [labelCount]string) {
 	for m := range mcp.MethodCount {
 		names[m] = mcp.Method(m).String()
 	}
-	names[labelResponse], names[labelBatch] = "response", "batch"
+	names[labelResponse], names[labelBatch], names[labelArray] = "response", "batch", "rpc"
 	names[labelGet], names[labelDelete], names[labelMetadata] = "GET", "DELETE", "metadata"
 	return names
 }()
@@ -124,6 +125,8 @@ func labelOf(c *mcp.Call) int {
 		return labelResponse
 	case mcp.LaneBatch:
 		return labelBatch
+	case mcp.LaneArray:
+		return labelArray
 	case mcp.LaneStream:
 		return labelGet
 	case mcp.LaneEnd:

@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// rpcPath is where clients send arrays of requests, for any upstream (design/resilience.md, "Batches").
+const rpcPath = "/rpc"
+
+// serveRPC takes a client's array. It is POST and nothing else: no stream is at this path, and no session.
+func (d *Door) serveRPC(w http.ResponseWriter, r *http.Request) {
+	name := chi.URLParam(r, "name")
+	u, ok := d.upstreams[name]
+	switch {
+	case !ok:
+		d.opts.Metrics.refused[refusedPath].Inc()
+		plain(w, http.StatusNotFound, fmt.Sprintf("no upstream named %q is configured", name))
+	case u.Array == nil:
+		d.opts.Metrics.refused[refusedPath].Inc()
+		plain(w, http.StatusNotFound, fmt.Sprintf("upstream %q takes no arrays: use %s/%s", name, endpointPath, name))
+	case r.Method != http.MethodPost:
+		d.opts.Metrics.refused[refusedVerb].Inc()
+		w.Header().Set("Allow", "POST")
+		plain(w, http.StatusMethodNotAllowed, "use POST")
+	default:
+		d.begin(w, r, u).array()
+	}
+}
+
+// array relays an array whole: it is taken apart by the stage behind. Of what era an element is, that stage finds out, so
+// the header goes on with the session that only legacy has.
+func (x *exchange) array() {
+	if !x.door.authorized(x.w, x.r, x.up) {
+		return
+	}
+	defer x.finish()
+	c := &x.call
+	c.Lane, c.Request = mcp.LaneArray, x.requestID()
+	body, ok := x.readBody()
+	if !ok {
+		return
+	}
+	c.Body = body
+	c.Version = header(x.r.Header, "Mcp-Protocol-Version")
+	c.Era = mcp.EraOf(c.Version)
+	c.Header = x.outHeader(x.r.Header, mcp.EraLegacy, false)
+	if x.door.draining.Load() {
+		x.fail(mcp.Draining())
+		return
+	}
+	x.relay(x.r.Context(), x.up.Array)
+}
