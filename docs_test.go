@@ -28,7 +28,7 @@ func TestExample(t *testing.T) {
 	if err != nil || len(warnings) > 0 {
 		t.Fatalf("%v, warnings %v", err, warnings)
 	}
-	shown, plain := cfg.Upstreams[0], cfg.Upstreams[1] // docs spells everything out, search leaves everything out
+	shown, plain := cfg.Upstreams[0], cfg.Upstreams[2] // docs spells everything out, search leaves everything out
 	if shown.Name != "docs" || plain.Name != "search" {
 		t.Fatalf("upstreams %q and %q", shown.Name, plain.Name)
 	}
@@ -49,6 +49,11 @@ func TestExample(t *testing.T) {
 	same("timeouts", shown.Timeouts, plain.Timeouts)
 	same("cache", shown.Cache, plain.Cache)
 	same("coalesce", shown.Coalesce, plain.Coalesce)
+	same("protocol", shown.Protocol, plain.Protocol)
+	same("limits of an upstream", shown.Limits, plain.Limits)
+	same("breaker", shown.Breaker, plain.Breaker)
+	same("retry", shown.Retry, plain.Retry)
+	same("sessions", shown.Sessions, plain.Sessions)
 
 	defaults := config.Default()
 	same("listen", cfg.Listen[0], defaults.Listen[0])
@@ -57,6 +62,7 @@ func TestExample(t *testing.T) {
 	same("errors", cfg.Errors, defaults.Errors)
 	same("drain", cfg.Drain, defaults.Drain)
 	same("limits", cfg.Limits, defaults.Limits)
+	same("rpc", cfg.RPC, defaults.RPC)
 	same("tiers", cfg.Cache, defaults.Cache)
 	same("admin", cfg.Admin, defaults.Admin)
 }

@@ -42,12 +42,11 @@ func newPipe(t testing.TB, change func(*config.Upstream), answer pipeAnswer) *pi
 	base, end := context.WithCancelCause(context.Background())
 	d := &daemon{log: slog.New(slog.DiscardHandler), base: base, abandon: end, store: store}
 	p := &pipe{t: t, d: d, server: &pipeServer{answer: answer}}
-	p.stage = d.cached(pipeConfig(t, change), p.server, batch.NewMetrics(nil), buffers)
+	var flights *batch.Flights
+	p.stage, flights = d.cached(pipeConfig(t, change), p.server, batch.NewMetrics(nil), buffers)
 	t.Cleanup(func() {
 		end(mcp.Draining())
-		for _, f := range d.flights {
-			f.Wait()
-		}
+		flights.Wait()
 		d.closeCache(time.Second)
 	})
 	return p
@@ -59,7 +58,7 @@ func pipeConfig(t testing.TB, change func(*config.Upstream)) config.Upstream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := config.Upstream{Name: "s", URL: u}
+	c := config.Upstream{Name: "s", URL: u, URLs: []*url.URL{u}, Protocol: config.ProtocolMCP}
 	c.Cache.FlushOnCall, c.Cache.MaxTTL = true, 24*time.Hour
 	if change != nil {
 		change(&c)

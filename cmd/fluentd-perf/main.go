@@ -56,7 +56,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), cacheStatsCommand(), cachePurgeCommand(), versionCommand(), healthcheckCommand())
+	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), statusCommand(), cacheStatsCommand(), cachePurgeCommand(), versionCommand(), healthcheckCommand())
 	root.Args = wrongUsage(cobra.NoArgs)
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	for _, verb := range root.Commands() {

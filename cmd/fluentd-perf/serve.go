@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,13 +21,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"fluentd-perf/internal/admin"
-	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
-	"fluentd-perf/internal/session"
-	"fluentd-perf/internal/upstream"
 )
 
 // Bounds of the HTTP server that no setting changes.
@@ -139,8 +138,10 @@ type daemon struct {
 	registry  *prometheus.Registry
 	state     *cache.State
 	store     *cache.Store
-	flights   []*batch.Flights
-	upstreams []*upstream.Upstream
+	roads     []*road // one for each upstream
+	total     *breaker.Total
+	started   time.Time
+	draining  atomic.Bool
 	door      *proxy.Door
 	base      context.Context // of every request
 	abandon   context.CancelCauseFunc
@@ -154,7 +155,7 @@ type daemon struct {
 
 // assemble builds the daemon from the inside out, and opens its listeners. Nothing runs yet.
 func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *slog.Logger, out io.Writer) (_ *daemon, err error) {
-	d := &daemon{log: log, failed: make(chan error, 4)}
+	d := &daemon{log: log, failed: make(chan error, 4), started: time.Now(), total: breaker.NewTotal(cfg.Limits.InFlight)}
 	d.base, d.abandon = context.WithCancelCause(context.Background())
 	reg := newRegistry()
 	d.registry = reg
@@ -167,10 +168,11 @@ func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *sl
 			d.closeCache(time.Second)
 		}
 	}()
-	if err := d.openCache(cfg, dirs.state, reg, buffers); err != nil {
+	breakers := breaker.NewMetrics(reg)
+	if err := d.openCache(cfg, dirs.state, breakers, reg, buffers); err != nil {
 		return nil, err
 	}
-	doors, err := d.openUpstreams(cfg, reg, buffers)
+	doors, err := d.openUpstreams(cfg, breakers, reg, buffers)
 	if err != nil {
 		return nil, err
 	}
@@ -194,51 +196,14 @@ func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *sl
 	d.server = d.httpServer(d.door)
 	d.server.BaseContext = func(net.Listener) context.Context { return d.base }
 	d.server.RegisterOnShutdown(d.door.Drain)
+	for _, r := range d.roads {
+		d.server.RegisterOnShutdown(r.drain)
+	}
 	if d.metricsOn != nil {
 		d.metrics = d.metricsServer()
 	}
 	d.openAdmin(dirs.runtime, cfg.Admin.Group)
 	return d, nil
-}
-
-// openUpstreams makes the stages of every upstream: sessions, the cache around the flights, connections.
-func (d *daemon) openUpstreams(cfg *config.Config, reg prometheus.Registerer, buffers *mcp.BufferPool) ([]proxy.Upstream, error) {
-	pools, sessions, flights := upstream.NewMetrics(reg), session.NewMetrics(reg), batch.NewMetrics(reg)
-	var doors []proxy.Upstream
-	for _, c := range cfg.Upstreams {
-		u, err := upstream.New(upstream.Options{
-			Name: c.Name, URL: c.URL,
-			Pool: upstream.PoolOptions{
-				MaxConnections: c.Pool.MaxConnections, MaxIdle: c.Pool.MaxIdle,
-				IdleTimeout: c.Pool.IdleTimeout, WaitTimeout: c.Pool.WaitTimeout,
-			},
-			Timeouts: upstream.Timeouts{
-				Connect: c.Timeouts.Connect, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call, Idle: c.Timeouts.Idle,
-			},
-			CheckBody: cfg.Limits.CheckBody, EventLimit: cfg.Limits.Event,
-			Buffers: buffers, Metrics: pools, Log: d.log,
-		})
-		if err != nil {
-			return nil, err
-		}
-		d.upstreams = append(d.upstreams, u)
-		doors = append(doors, proxy.Upstream{
-			Name: c.Name, URL: c.URL, Caller: sessionStage(c, d.cached(c, u, flights, buffers), sessions, d.log), Headers: c.Headers,
-			ForwardCookies: c.ForwardCookies, RewriteOAuth: c.OAuth == config.OAuthRewrite,
-			OldTransport: c.Transport == config.TransportSSE,
-		})
-	}
-	return doors, nil
-}
-
-func sessionStage(c config.Upstream, next mcp.Caller, metrics *session.Metrics, log *slog.Logger) mcp.Caller {
-	o := session.Options{Upstream: c.Name, Next: next, Reopen: c.Streams.Reopen, Metrics: metrics, Log: log}
-	if c.Transport == config.TransportSSE {
-		return session.NewOld(session.OldOptions{
-			Options: o, URL: c.URL, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call,
-		})
-	}
-	return session.New(o)
 }
 
 // daemonToken returns the token that agents must show, made now and printed where the configuration asks for that.
@@ -355,6 +320,7 @@ func (d *daemon) serveOn(s *http.Server, l net.Listener) {
 // flight finish; at the deadline those left get their error; then the flights end, what waits for the tiers is written,
 // and the upstreams close.
 func (d *daemon) drain(patience time.Duration) error {
+	d.draining.Store(true)
 	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", patience)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -374,12 +340,12 @@ func (d *daemon) drain(patience time.Duration) error {
 	if d.admin != nil {
 		err = errors.Join(err, d.admin.Close())
 	}
-	for _, f := range d.flights {
-		f.Wait()
+	for _, r := range d.roads {
+		r.close()
 	}
 	d.closeCache(lastWrites)
-	for _, u := range d.upstreams {
-		u.Close()
+	for _, r := range d.roads {
+		r.disconnect()
 	}
 	if d.metrics != nil {
 		err = errors.Join(err, d.metrics.Close())

@@ -31,7 +31,7 @@ const tierTimeout = 2 * time.Second
 const sealed = 1 << 10
 
 // openCache makes the tiers, one behind the other. A tier that cannot be reached is a warning.
-func (d *daemon) openCache(cfg *config.Config, stateDir string, reg prometheus.Registerer, buffers *mcp.BufferPool) error {
+func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) error {
 	d.state = openState(stateDir, cfg.Cache.PartitionKey, d.log)
 	for _, w := range d.state.Warnings() {
 		d.log.Warn(w)
@@ -50,7 +50,7 @@ func (d *daemon) openCache(cfg *config.Config, stateDir string, reg prometheus.R
 	start, cancel := context.WithTimeout(d.base, linkPatience)
 	defer cancel()
 	t := tiers{
-		daemon: d, breakers: breaker.NewMetrics(reg), reg: reg, prefix: d.state.Secret().ID(),
+		daemon: d, breakers: breakers, reg: reg, prefix: d.state.Secret().ID(),
 		maxValue: int(cfg.Cache.Memory.MaxEntry) + sealed, start: start,
 	}
 	if err := t.addRedis(cfg.Cache.Redis); err != nil {
@@ -175,14 +175,14 @@ func (t *tiers) addSQLite(c config.Database) {
 	t.add(late, "sqlite:"+path, c.Timeout, c.PrivateReads, false)
 }
 
-// cached puts the cache before and behind the flights of one upstream. The old transport's answers come on another stream
-// than their calls: they are relayed.
-func (d *daemon) cached(c config.Upstream, server mcp.Caller, metrics *batch.Metrics, buffers *mcp.BufferPool) mcp.Caller {
+// cached puts the cache before and behind the flights of one upstream, which it returns as well. The old transport's answers
+// come on another stream than their calls: they are relayed, and there are no flights.
+func (d *daemon) cached(c config.Upstream, server mcp.Caller, metrics *batch.Metrics, buffers *mcp.BufferPool) (mcp.Caller, *batch.Flights) {
 	if c.Transport == config.TransportSSE {
-		return server
+		return server, nil
 	}
 	stage := d.store.Upstream(cache.UpstreamOptions{
-		Name: c.Name, Identity: identityOf(c), TTL: c.Cache.TTL, Tools: c.Cache.Tools, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL,
+		Name: c.Name, Identity: identityOf(c), Plain: c.Protocol == config.ProtocolJSONRPC, TTL: c.Cache.TTL, Tools: c.Cache.Tools, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL,
 		StaleIfError: c.Cache.StaleIfError, StaleAfter: c.Cache.StaleAfter, StaleWhileRevalidate: c.Cache.StaleWhileRevalidate,
 		CoalesceTools: c.Coalesce.Tools, FlushOnCall: c.Cache.FlushOnCall, Listen: c.Cache.Listen,
 	}, server)
@@ -190,15 +190,18 @@ func (d *daemon) cached(c config.Upstream, server mcp.Caller, metrics *batch.Met
 		Upstream: c.Name, Next: stage.Back(server), Base: d.base, Buffers: buffers, Metrics: metrics, Log: d.log,
 	})
 	stage.Fence(flights.Fence)
-	d.flights = append(d.flights, flights)
-	return stage.Front(flights)
+	return stage.Front(flights), flights
 }
 
-// identityOf is what makes an upstream another server: its endpoint and the headers that the configuration sets.
+// identityOf is what makes an upstream another server: its endpoints, what it speaks and the headers that the configuration
+// sets.
 func identityOf(c config.Upstream) string {
 	var b strings.Builder
 	part := func(s string) { fmt.Fprintf(&b, "%d:%s", len(s), s) }
-	part(c.URL.String())
+	for _, u := range c.URLs {
+		part(u.String())
+	}
+	part(string(c.Protocol))
 	names := make([]string, 0, len(c.Headers))
 	for name := range c.Headers {
 		names = append(names, name)
@@ -252,6 +255,7 @@ func (d *daemon) calls() adminCalls {
 			return d.store.Stats(ctx, detailed), nil
 		},
 		cachePurge: d.purge,
+		status:     d.status,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 )
@@ -98,14 +99,14 @@ func newZipfRun(t *testing.T, c zipfCase, dir string) *zipfRun {
 	z.rank = rand.NewZipf(rand.New(rand.NewPCG(1, 2)), zipfExponent, 1, zipfKeys-1)
 	d := &daemon{log: slog.New(slog.DiscardHandler), base: t.Context()}
 	buffers := new(mcp.BufferPool)
-	if err := d.openCache(cfg, dir, z.reg, buffers); err != nil {
+	if err := d.openCache(cfg, dir, breaker.NewMetrics(z.reg), z.reg, buffers); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.closeCache(time.Minute) })
 	z.pipe = &pipe{t: t, d: d, server: &pipeServer{answer: zipfServer(c)}}
 	own := cfg.Upstreams[0]
 	own.Cache.Listen = false
-	z.stage = d.cached(own, z.server, batch.NewMetrics(nil), buffers)
+	z.stage, _ = d.cached(own, z.server, batch.NewMetrics(nil), buffers)
 	return z
 }
 

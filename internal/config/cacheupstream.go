@@ -35,21 +35,23 @@ func (d *decoder) upstreamCache(c *UpstreamCache) reader {
 	})
 }
 
-// ttls reads times by method.
+// ttls reads times by method. Which methods there are depends on the protocol, which may stand further down.
 func (d *decoder) ttls(into map[string]time.Duration) reader {
 	return func(at key, n *node) {
-		d.each(at, n, func(method string, at key, n *node) {
-			switch m := mcp.MethodOf([]byte(method)); {
-			case slices.Contains(cacheable, method):
-				d.ttl(into, method, 0)(at, n)
-			case m == mcp.MethodToolsCall:
-				d.fault(at, "has no ttl of its own: name the tools in cache.tools")
-			case m != mcp.MethodOther:
-				d.fault(at, "is a method whose answers are never cached; known here: %s", strings.Join(cacheable, ", "))
-			default:
-				d.fault(at, "is not a method whose answers are cached; %s", suggestion(method, cacheable))
-			}
-		})
+		d.each(at, n, func(method string, at key, n *node) { d.ttl(into, method, 0)(at, n) })
+	}
+}
+
+// checkMethod says so if the answers to a method of MCP's are not cached.
+func (d *decoder) checkMethod(at key, method string) {
+	switch m := mcp.MethodOf([]byte(method)); {
+	case slices.Contains(cacheable, method):
+	case m == mcp.MethodToolsCall:
+		d.fault(at, "has no ttl of its own: name the tools in cache.tools")
+	case m != mcp.MethodOther:
+		d.fault(at, "is a method whose answers are never cached; known here: %s", strings.Join(cacheable, ", "))
+	default:
+		d.fault(at, "is not a method whose answers are cached; %s", suggestion(method, cacheable))
 	}
 }
 
@@ -103,8 +105,17 @@ func (d *decoder) isPattern(at key, s string) bool {
 	return false
 }
 
-// checkUpstreamCache checks what the times below at say together.
-func (d *decoder) checkUpstreamCache(at key, c *UpstreamCache) {
+// checkUpstreamCache checks what is said below at together.
+func (d *decoder) checkUpstreamCache(at key, u *Upstream) {
+	c := &u.Cache
+	for _, method := range slices.Sorted(maps.Keys(c.TTL)) {
+		at := d.at(at, "ttl", method)
+		if u.Protocol == ProtocolMCP {
+			d.checkMethod(at, method)
+		} else if method == "" {
+			d.fault(at, "must be the name of a method")
+		}
+	}
 	if !d.sound(at, "max_ttl") {
 		return
 	}

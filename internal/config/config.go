@@ -26,6 +26,7 @@ type Config struct {
 	Errors    ErrorShape
 	Drain     time.Duration // how long SIGTERM waits for calls in flight, 0 for not at all; default 30 s
 	Limits    Limits
+	RPC       RPC
 	Cache     Cache
 	Admin     Admin
 }
@@ -62,13 +63,16 @@ type Limits struct {
 	Body       int64 // a request; default 16 MiB
 	CheckBody  int64 // a JSON answer that is read whole and checked before it is passed on; default 4 MiB
 	Event      int64 // one SSE event; default 16 MiB
+	InFlight   int   // calls under way over all upstreams, 1 to 1,000,000; default 4096
 	MaxStreams int   // open GET and listen streams, 1 to 1,000,000; default 10,000
 }
 
 // Upstream is one MCP server.
 type Upstream struct {
-	Name           string // 1 to 64 of letters, digits, '.', '_' and '-', not with '.' first
-	URL            *url.URL
+	Name           string     // 1 to 64 of letters, digits, '.', '_' and '-', not with '.' first
+	URL            *url.URL   // the first of URLs
+	URLs           []*url.URL // equal replicas, 1 to 64, none twice
+	Protocol       Protocol
 	Transport      Transport
 	Headers        http.Header // canonical names; replace the agent's of the same name. Secrets
 	OAuth          OAuth
@@ -76,10 +80,15 @@ type Upstream struct {
 	Streams        Streams
 	Pool           Pool
 	Timeouts       Timeouts
+	Limits         UpstreamLimits
+	Breaker        Breaker
+	Retry          Retry
+	Sessions       Sessions
+	Batch          Batch
 	Cache          UpstreamCache
 	Coalesce       Coalesce
 
-	shown string // the URL for people, without what `${...}` stands for and without its query
+	shown string // the URLs for people, without what `${...}` stands for and without its query
 }
 
 // Transport is how an upstream speaks MCP over HTTP.
@@ -128,7 +137,8 @@ func Default() *Config {
 		Listen: []Listen{{Address: "127.0.0.1:7300"}, {Address: "[::1]:7300", Optional: true}},
 		Errors: ErrorsJSONRPC,
 		Drain:  30 * time.Second,
-		Limits: Limits{Body: 16 << 20, CheckBody: 4 << 20, Event: 16 << 20, MaxStreams: 10_000},
+		Limits: Limits{Body: 16 << 20, CheckBody: 4 << 20, Event: 16 << 20, InFlight: 4096, MaxStreams: 10_000},
+		RPC:    RPC{Concurrency: 32, Timeout: 10 * time.Minute, Answers: 64 << 20},
 		Cache:  defaultCache(),
 	}
 }
@@ -136,12 +146,17 @@ func Default() *Config {
 func defaultUpstream(name string) Upstream {
 	return Upstream{
 		Name:      name,
+		Protocol:  ProtocolMCP,
 		Transport: TransportHTTP,
 		OAuth:     OAuthRewrite,
 		Headers:   http.Header{},
 		Streams:   Streams{Reopen: 2 * time.Minute},
 		Pool:      Pool{MaxConnections: 256, MaxIdle: 64, IdleTimeout: 90 * time.Second, WaitTimeout: 5 * time.Second},
 		Timeouts:  Timeouts{Connect: 5 * time.Second, FirstByte: time.Minute, Call: 30 * time.Minute, Idle: 5 * time.Minute},
+		Limits:    UpstreamLimits{MaxInFlight: 512, Queue: 1024, QueueWait: 2 * time.Second},
+		Breaker:   Breaker{Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: 3},
+		Retry:     Retry{Max: 2, Budget: 0.2},
+		Sessions:  Sessions{Heal: HealReads},
 		Cache:     defaultUpstreamCache(),
 	}
 }

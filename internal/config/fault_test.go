@@ -18,7 +18,7 @@ func TestFaultsOfAnUpstream(t *testing.T) {
 	)
 	for _, c := range []struct{ text, want string }{
 		{`pol: {}`, docs + `pol: is not a known key; did you mean pool?`},
-		{`storage: {}`, docs + `storage: is not a known key; known here: cache, coalesce, forward_cookies, headers, oauth, pool, streams, timeouts, transport, url`},
+		{`storage: {}`, docs + `storage: is not a known key; known here: batch, breaker, cache, coalesce, forward_cookies, headers, limits, oauth, pool, protocol, retry, sessions, streams, timeouts, transport, url, urls`},
 		{`tiemouts: {}`, docs + `tiemouts: is not a known key; did you mean timeouts?`},
 		{`url: http://x`, docs + `url: is given twice, first on line 3`},
 		{`transport: tcp`, docs + `transport: must be http or sse, not "tcp"`},
@@ -123,8 +123,8 @@ func TestFaultsOfTheRest(t *testing.T) {
 	)
 	for _, c := range []struct{ text, want string }{
 		{`upstream: {}`, `upstream: is not a known key; did you mean upstreams?`},
-		{`storage: {}`, `storage: is not a known key; known here: admin, auth, cache, drain, errors, hosts, limits, listen, metrics, origins, upstreams`},
-		{`"a.b": 1`, `"a.b": is not a known key; known here: admin, auth, cache, drain, errors, hosts, limits, listen, metrics, origins, upstreams`},
+		{`storage: {}`, `storage: is not a known key; known here: admin, auth, cache, drain, errors, hosts, limits, listen, metrics, origins, rpc, upstreams`},
+		{`"a.b": 1`, `"a.b": is not a known key; known here: admin, auth, cache, drain, errors, hosts, limits, listen, metrics, origins, rpc, upstreams`},
 		{`listen: 7300`, `listen: must be a string (put it in quotes), not a number`},
 		{`listen: []`, `listen: must have an address`},
 		{`listen: localhost`, `listen: must be host:port, such as 127.0.0.1:7300, not "localhost"`},

@@ -110,7 +110,7 @@ func (l *loader) readFlag(flag string) {
 	u := defaultUpstream(name)
 	l.flags.endpoint(at, address, &u)
 	u.shown = withoutQuery(address)
-	l.add(l.flags, at, u, before)
+	l.add(l.flags, []key{at}, u, before)
 }
 
 // claim takes the name of an upstream.
@@ -133,13 +133,15 @@ func (d *decoder) place(at key) string {
 	return d.file + ":" + strconv.Itoa(at.line)
 }
 
-// add takes an upstream whose URL stands at that key, if there were as many faults before it was read as there are now.
-func (l *loader) add(d *decoder, at key, u Upstream, before int) {
+// add takes an upstream whose URLs stand at those keys, if there were as many faults before it was read as there are now.
+func (l *loader) add(d *decoder, at []key, u Upstream, before int) {
 	if len(l.report.faults) > before {
 		return
 	}
 	l.config.Upstreams = append(l.config.Upstreams, u)
-	l.endpoints = append(l.endpoints, endpoint{d, at, u.URL})
+	for i, to := range u.URLs {
+		l.endpoints = append(l.endpoints, endpoint{d, at[i], to})
+	}
 }
 
 // finish checks what needs all sources.

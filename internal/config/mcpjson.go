@@ -118,7 +118,7 @@ func (s *servers) http(name string, at key, n *node) {
 		s.d.fault(s.d.at(own, "transport"), "type says that already")
 	}
 	s.d.checkUpstream(own, &u)
-	s.add(s.d, s.d.at(at, "url"), u, before)
+	s.add(s.d, []key{s.d.at(at, "url")}, u, before)
 }
 
 // transports are the values of type.

@@ -103,7 +103,7 @@ func TestFaultsOfAnEntry(t *testing.T) {
 		{`"a": {"url": "http://h", "headers": {"X": "${A"}}`, `.a.headers.X: has a ${ without a closing brace`},
 		{`"a": {"url": "http://h", "headers": {"X": ["a"]}}`, `.a.headers.X: must be a string, not a list`},
 		{`"a": {"url": "http://h", "headers": {"Host": "a"}}`, `.a.headers.Host: cannot be set: it follows from url`},
-		{`"a": {"url": "http://h", "fluentd-perf": {"headers": {}}}`, `.a.fluentd-perf.headers: is not a known key; known here: cache, coalesce, forward_cookies, oauth, pool, streams, timeouts, transport`},
+		{`"a": {"url": "http://h", "fluentd-perf": {"headers": {}}}`, `.a.fluentd-perf.headers: is not a known key; known here: batch, breaker, cache, coalesce, forward_cookies, limits, oauth, pool, protocol, retry, sessions, streams, timeouts, transport`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"pol": {}}}`, `.a.fluentd-perf.pol: is not a known key; did you mean pool?`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"pool": {"max_idle": 300}}}`, `.a.fluentd-perf.pool.max_idle: must not be above max_connections (256)`},
 		{`"a": {"url": "http://h", "type": "sse", "fluentd-perf": {"transport": "sse"}}`, `.a.fluentd-perf.transport: type says that already`},

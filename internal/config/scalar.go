@@ -73,6 +73,25 @@ func (d *decoder) count(into *int, least, most int) reader {
 	}
 }
 
+// share reads a number from 0 to 1; without orZero, one above 0.
+func (d *decoder) share(into *float64, orZero bool) reader {
+	wanted := "a number above 0, 1 at most"
+	if orZero {
+		wanted = "a number from 0 to 1"
+	}
+	return func(at key, n *node) {
+		if !d.is(at, n, kindNumber, wanted) {
+			return
+		}
+		v, err := strconv.ParseFloat(n.text, 64)
+		if err != nil || !(v >= 0 && v <= 1) || v == 0 && !orZero {
+			d.fault(at, "must be %s", wanted)
+			return
+		}
+		*into = v
+	}
+}
+
 // inRange says so if v is not in [least, most].
 func inRange[T cmp.Ordered](d *decoder, at key, v, least, most T, format func(T) string) bool {
 	if v < least {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"math"
 	"time"
 )
@@ -23,8 +24,10 @@ func (l *loader) schema(d *decoder) keys {
 			"body":        d.size(&c.Limits.Body, leastSize, mostSize),
 			"check_body":  d.size(&c.Limits.CheckBody, leastSize, mostSize),
 			"event":       d.size(&c.Limits.Event, leastSize, mostSize),
+			"in_flight":   d.count(&c.Limits.InFlight, 1, mostCalls),
 			"max_streams": d.count(&c.Limits.MaxStreams, 1, 1_000_000),
 		}),
+		"rpc": d.rpc(&c.RPC),
 	}
 }
 
@@ -43,7 +46,7 @@ func (l *loader) upstreams(d *decoder) reader {
 			l.claim(d, at, name)
 			u := defaultUpstream(name)
 			d.upstream(at, n, &u)
-			l.add(d, d.at(at, "url"), u, before)
+			l.add(d, d.addressKeys(at, &u), u, before)
 		})
 	}
 }
@@ -51,9 +54,13 @@ func (l *loader) upstreams(d *decoder) reader {
 func (d *decoder) upstream(at key, n *node, u *Upstream) {
 	known := d.settings(u)
 	known["url"] = d.url(u)
+	known["urls"] = d.urls(u)
 	known["headers"] = d.headers(u, d.expandYAML)
 	d.mapping(known)(at, n)
-	if n.kind == kindMapping && !d.given(at, "url") {
+	switch url, urls := d.given(at, "url"), d.given(at, "urls"); {
+	case url && urls:
+		d.fault(d.at(at, "urls"), "is given beside url: put all into urls")
+	case n.kind == kindMapping && !url && !urls:
 		d.fault(at, "url is missing")
 	}
 	d.checkUpstream(at, u)
@@ -61,7 +68,7 @@ func (d *decoder) upstream(at key, n *node, u *Upstream) {
 
 // settings are the keys of an upstream that an entry of a servers file may have too.
 func (d *decoder) settings(u *Upstream) keys {
-	return keys{
+	known := keys{
 		"transport":       oneOf(d, &u.Transport, TransportHTTP, TransportSSE),
 		"oauth":           oneOf(d, &u.OAuth, OAuthRewrite, OAuthPassthrough),
 		"forward_cookies": d.boolean(&u.ForwardCookies),
@@ -81,20 +88,25 @@ func (d *decoder) settings(u *Upstream) keys {
 		"cache":    d.upstreamCache(&u.Cache),
 		"coalesce": d.mapping(keys{"tools": d.list(d.pattern(&u.Coalesce.Tools))}),
 	}
+	maps.Copy(known, d.resilience(u))
+	return known
 }
 
 // checkUpstream checks what the settings below at say together. A default gives way to a limit that was set.
 func (d *decoder) checkUpstream(at key, u *Upstream) {
 	d.checkPool(at, &u.Pool)
 	d.checkTimeouts(at, &u.Timeouts)
-	d.checkUpstreamCache(d.at(at, "cache"), &u.Cache)
+	d.checkProtocol(at, u)
+	d.checkRetry(at, u)
+	d.checkUpstreamCache(d.at(at, "cache"), u)
 	if u.Transport != TransportSSE {
 		return
 	}
 	if d.given(at, "streams", "reopen") {
 		d.fault(d.at(at, "streams", "reopen"), "means nothing with transport sse, whose sessions end with their stream")
 	}
-	d.refuse(at, "means nothing with transport sse, which is only relayed", "cache", "coalesce")
+	d.refuse(at, "means nothing with transport sse, which is only relayed", "cache", "coalesce", "batch", "sessions", "urls")
+	d.refuse(d.at(at, "retry"), "means nothing with transport sse, which is only relayed", "tools", "hedge")
 }
 
 func (d *decoder) checkPool(at key, p *Pool) {

@@ -35,6 +35,8 @@ func (c *Config) lines() []line {
 		{"errors", string(c.Errors)},
 		{"drain", formatDuration(c.Drain)},
 		{"limits", c.Limits.text()},
+		{"rpc", fmt.Sprintf("concurrency %d, timeout %s, answers %s",
+			c.RPC.Concurrency, formatDuration(c.RPC.Timeout), formatSize(c.RPC.Answers))},
 	}
 	lines = append(lines, c.Cache.lines()...)
 	if c.Metrics.Listen != "" {
@@ -64,8 +66,8 @@ func (c *Config) listenText() string {
 }
 
 func (l Limits) text() string {
-	return fmt.Sprintf("body %s, check_body %s, event %s, max_streams %d",
-		formatSize(l.Body), formatSize(l.CheckBody), formatSize(l.Event), l.MaxStreams)
+	return fmt.Sprintf("body %s, check_body %s, event %s, in_flight %d, max_streams %d",
+		formatSize(l.Body), formatSize(l.CheckBody), formatSize(l.Event), l.InFlight, l.MaxStreams)
 }
 
 // address returns the URL for people.
@@ -105,6 +107,7 @@ func (u Upstream) set() string {
 	times("timeouts.first_byte", u.Timeouts.FirstByte, is.Timeouts.FirstByte)
 	times("timeouts.call", u.Timeouts.Call, is.Timeouts.Call)
 	times("timeouts.idle", u.Timeouts.Idle, is.Timeouts.Idle)
+	u.resilienceDiffers(is, differs)
 	u.Cache.differs(is.Cache, differs)
 	differs("coalesce.tools", patternsText(u.Coalesce.Tools), patternsText(is.Coalesce.Tools))
 	if len(set) == 0 {

@@ -28,7 +28,62 @@ func (d *decoder) url(u *Upstream) reader {
 	}
 }
 
-// endpoint parses an upstream's URL. It may hold secrets, so no fault shows it.
+// urls reads the endpoints of equal replicas.
+func (d *decoder) urls(u *Upstream) reader {
+	var shown []string
+	one := func(at key, n *node) {
+		s, ok := d.expandYAML(at, n)
+		switch before := len(u.URLs); {
+		case !ok:
+		case before == mostEndpoints:
+			d.fault(at, "there must not be more than %d", mostEndpoints)
+		default:
+			d.endpoint(at, s, u)
+			shown = append(shown, withoutQuery(n.text))
+			d.checkTwice(at, u.URLs, before)
+		}
+	}
+	read := d.list(one)
+	return func(at key, n *node) {
+		read(at, n)
+		if n.kind == kindList && len(n.items) == 0 {
+			d.fault(at, "must not be empty")
+		}
+		u.shown = strings.Join(shown, " ")
+	}
+}
+
+// checkTwice says so if the endpoint behind the first before ones is one of them.
+func (d *decoder) checkTwice(at key, urls []*url.URL, before int) {
+	if len(urls) == before {
+		return
+	}
+	for _, other := range urls[:before] {
+		if other.String() == urls[before].String() {
+			d.fault(at, "is given twice")
+			return
+		}
+	}
+}
+
+// addressKeys returns the keys of the upstream's endpoints, in their order.
+func (d *decoder) addressKeys(at key, u *Upstream) []key {
+	if !d.given(at, "urls") {
+		return []key{d.at(at, "url")}
+	}
+	list := d.at(at, "urls")
+	keys := make([]key, len(u.URLs))
+	for i := range keys {
+		item := list.item(i, list.line)
+		if line, ok := d.lines[item.path]; ok {
+			item.line = line
+		}
+		keys[i] = item
+	}
+	return keys
+}
+
+// endpoint parses a URL of an upstream. It may hold secrets, so no fault shows it.
 func (d *decoder) endpoint(at key, s string, u *Upstream) {
 	parsed, err := url.Parse(s)
 	port := ""
@@ -45,7 +100,8 @@ func (d *decoder) endpoint(at key, s string, u *Upstream) {
 	case port != "" && !isPort(port):
 		d.fault(at, "must have a port from 1 to 65535")
 	default:
-		u.URL = parsed
+		u.URLs = append(u.URLs, parsed)
+		u.URL = u.URLs[0]
 	}
 }
 

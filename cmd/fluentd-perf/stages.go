@@ -1,0 +1,239 @@
+package main
+
+import (
+	"path"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/proxy"
+	"fluentd-perf/internal/session"
+	"fluentd-perf/internal/upstream"
+)
+
+// builder makes the stages of upstreams, and what they share.
+type builder struct {
+	*daemon
+	cfg      *config.Config
+	buffers  *mcp.BufferPool
+	pools    *upstream.Metrics
+	breakers *breaker.Metrics
+	batches  *batch.Metrics
+	sessions *session.Metrics
+}
+
+// road is the stages of one upstream, the outermost first.
+type road struct {
+	upstream config.Upstream
+	array    *batch.Array
+	session  *session.Stage // nil where there are no sessions
+	flights  *batch.Flights // nil where nothing is cached
+	window   *batch.Window  // nil where no arrays go to the server
+	breaker  *breaker.Stage
+	entrance *breaker.Admission
+	servers  []*upstream.Upstream
+}
+
+// openUpstreams makes the stages of every upstream.
+func (d *daemon) openUpstreams(cfg *config.Config, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) ([]proxy.Upstream, error) {
+	b := builder{
+		daemon: d, cfg: cfg, buffers: buffers, breakers: breakers,
+		pools: upstream.NewMetrics(reg), batches: batch.NewMetrics(reg), sessions: session.NewMetrics(reg),
+	}
+	var doors []proxy.Upstream
+	for _, c := range cfg.Upstreams {
+		door, err := b.build(c)
+		if err != nil {
+			return nil, err
+		}
+		doors = append(doors, door)
+	}
+	return doors, nil
+}
+
+// build makes the stages of one upstream from the inside out: connections, breaker, arrays, the cache around the flights,
+// sessions.
+func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
+	r := &road{upstream: c}
+	endpoints, err := b.endpoints(c, r)
+	if err != nil {
+		return proxy.Upstream{}, err
+	}
+	again := mayRepeat(c)
+	r.entrance = breaker.NewAdmission(breaker.AdmissionOptions{
+		Upstream: c.Name, MaxInFlight: c.Limits.MaxInFlight, Queue: c.Limits.Queue, QueueWait: c.Limits.QueueWait,
+		Total: b.total, Partition: b.store.Partition, Metrics: b.breakers, Log: b.log,
+	})
+	r.breaker = breaker.New(breaker.Options{
+		Upstream: c.Name, Endpoints: endpoints, Admission: r.entrance, SlowCall: c.Breaker.SlowCall, Repeatable: again,
+		Retry:   breaker.RetryOptions{Max: c.Retry.Max, Budget: c.Retry.Budget, Hedge: c.Retry.Hedge},
+		Metrics: b.breakers,
+	})
+	var server mcp.Caller = r.breaker
+	if c.Batch.Max > 0 {
+		r.window = batch.NewWindow(batch.WindowOptions{
+			Upstream: c.Name, Next: server, Max: c.Batch.Max, Window: c.Batch.Window, Partition: b.store.Partition,
+			Repeatable: again, Base: b.base, Buffers: b.buffers, Metrics: b.batches, Log: b.log,
+		})
+		server = r.window
+	}
+	server, r.flights = b.cached(c, server, b.batches, b.buffers)
+	caller := b.withSessions(c, r, server, again)
+	b.roads = append(b.roads, r)
+	door := proxy.Upstream{
+		Name: c.Name, URL: c.URL, Caller: caller, Plain: c.Protocol == config.ProtocolJSONRPC, Headers: c.Headers,
+		ForwardCookies: c.ForwardCookies, RewriteOAuth: c.OAuth == config.OAuthRewrite,
+		OldTransport: c.Transport == config.TransportSSE,
+	}
+	if !door.OldTransport { // its answers come on another stream than its calls
+		r.array = b.arrays(c, caller)
+		door.Array = r.array
+	}
+	return door, nil
+}
+
+// endpoints makes a pool of connections and a breaker for each URL.
+func (b *builder) endpoints(c config.Upstream, r *road) ([]breaker.Endpoint, error) {
+	endpoints := make([]breaker.Endpoint, len(c.URLs))
+	for i, url := range c.URLs {
+		u, err := upstream.New(upstream.Options{
+			Name: c.Name, URL: url,
+			Pool: upstream.PoolOptions{
+				MaxConnections: c.Pool.MaxConnections, MaxIdle: c.Pool.MaxIdle,
+				IdleTimeout: c.Pool.IdleTimeout, WaitTimeout: c.Pool.WaitTimeout,
+			},
+			Timeouts: upstream.Timeouts{
+				Connect: c.Timeouts.Connect, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call, Idle: c.Timeouts.Idle,
+			},
+			CheckBody: b.cfg.Limits.CheckBody, EventLimit: b.cfg.Limits.Event,
+			Buffers: b.buffers, Metrics: b.pools, Log: b.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		r.servers = append(r.servers, u)
+		endpoints[i] = breaker.Endpoint{Caller: u, Circuit: b.circuit(c, i)}
+	}
+	return endpoints, nil
+}
+
+// circuit makes the breaker of an endpoint, nil where there is to be none.
+func (b *builder) circuit(c config.Upstream, endpoint int) *breaker.Circuit {
+	if c.Breaker.Off {
+		return nil
+	}
+	return breaker.NewCircuit(breaker.CircuitOptions{
+		Upstream: c.Name, Endpoint: strconv.Itoa(endpoint), Window: c.Breaker.Window, MinRequests: c.Breaker.MinRequests,
+		FailureRatio: c.Breaker.FailureRatio, InARow: c.Breaker.InARow, Metrics: b.breakers, Log: b.log,
+	})
+}
+
+// withSessions puts the session stage before the others, where the protocol has sessions.
+func (b *builder) withSessions(c config.Upstream, r *road, next mcp.Caller, again func(*mcp.Call) bool) mcp.Caller {
+	if c.Protocol == config.ProtocolJSONRPC {
+		return next
+	}
+	o := session.Options{
+		Upstream: c.Name, Next: next, Reopen: c.Streams.Reopen, Heal: heals[c.Sessions.Heal], Credential: b.store.Partition,
+		Repeatable: again, Base: b.base, Metrics: b.sessions, Log: b.log,
+	}
+	if c.Transport == config.TransportSSE {
+		return session.NewOld(session.OldOptions{
+			Options: o, URL: c.URL, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call,
+		})
+	}
+	r.session = session.New(o)
+	return r.session
+}
+
+var heals = map[config.Heal]session.Heal{
+	config.HealOff: session.HealOff, config.HealReads: session.HealReads, config.HealAll: session.HealAll,
+}
+
+// arrays makes what answers /rpc/<name>.
+func (b *builder) arrays(c config.Upstream, next mcp.Caller) *batch.Array {
+	rpc := b.cfg.RPC
+	return batch.NewArray(batch.ArrayOptions{
+		Upstream: c.Name, Version: buildVersion(), Next: next, Plain: c.Protocol == config.ProtocolJSONRPC,
+		Concurrency: rpc.Concurrency, Timeout: rpc.Timeout, Answers: rpc.Answers, MaxBatch: max(c.Batch.Max, 1),
+		Partition: b.store.Partition, Base: b.base, Buffers: b.buffers, Metrics: b.batches, Log: b.log,
+	})
+}
+
+// mayRepeat returns what may be sent again though nobody knows whether it ran: what the protocol says, and the operator's
+// tools and methods.
+func mayRepeat(c config.Upstream) func(*mcp.Call) bool {
+	if c.Protocol == config.ProtocolJSONRPC {
+		return func(call *mcp.Call) bool { return call.Again || call.Regular() && listed(call, c.Retry.Methods) }
+	}
+	return func(call *mcp.Call) bool {
+		return call.Again || call.Repeatable() ||
+			call.Method() == mcp.MethodToolsCall && call.Regular() && isAny(c.Retry.Tools, call.Message.Name.Of(call.Body))
+	}
+}
+
+// listed reports whether a call's method is one of the names.
+func listed(c *mcp.Call, names []string) bool {
+	token := c.Message.MethodName.Of(c.Body)
+	for _, name := range names {
+		if mcp.TextIs(token, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// isAny reports whether a JSON string matches one of the patterns.
+func isAny(patterns []string, token []byte) bool {
+	if len(patterns) == 0 {
+		return false
+	}
+	name, ok := mcp.Text(token)
+	if !ok {
+		return false
+	}
+	for _, p := range patterns {
+		if match, err := path.Match(p, name); match && err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// drain lets no array of an agent's begin and no call wait for company any more.
+func (r *road) drain() {
+	if r.array != nil {
+		r.array.Drain()
+	}
+	if r.window != nil {
+		r.window.Drain()
+	}
+}
+
+// close waits for what the stages have under way on their own, from the outside in, and closes the connections. The calls of
+// agents have ended, and so has the daemon's context.
+func (r *road) close() {
+	if r.array != nil {
+		r.array.Close()
+	}
+	if r.session != nil {
+		r.session.Close()
+	}
+	if r.flights != nil {
+		r.flights.Wait()
+	}
+	if r.window != nil {
+		r.window.Wait()
+	}
+}
+
+func (r *road) disconnect() {
+	for _, u := range r.servers {
+		u.Close()
+	}
+	r.entrance.Close()
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/session"
+)
+
+// TestStatusTables: what people read.
+func TestStatusTables(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	a := statusAnswer{
+		Version: "v1", Started: now.Add(-3 * time.Minute), Now: now, Addresses: []string{"127.0.0.1:7300", "[::1]:7300"}, InFlight: 3,
+		Upstreams: []upstreamStatus{
+			{
+				Upstream: "docs", Hosts: []string{"a.example", "b.example:8080"}, Sessions: &session.Status{Sessions: 5, Healed: 2, GaveUp: 1},
+				Status: breaker.Status{
+					Endpoints: []breaker.EndpointStatus{
+						{Breaker: breaker.Closed, InFlight: 2}, {Breaker: breaker.Open, RetryAfterMs: 1234},
+					},
+					InFlight: 2, Queued: 7, Retries: 4, LastError: &breaker.LastError{Reason: "broke_off", Endpoint: 1, At: now.Add(-90 * time.Second)},
+				},
+			},
+			{Upstream: "node", Hosts: []string{"127.0.0.1:8545"}, Status: breaker.Status{Endpoints: []breaker.EndpointStatus{{Breaker: breaker.BreakerOff, InFlight: 1}}}},
+		},
+		Tiers: []tierStatus{{Tier: "memory", Entries: 3, Bytes: 1 << 20}, {Tier: "redis", Entries: -1, Bytes: -1, Breaker: breaker.Open, Error: "dial \x1b[2J"}},
+	}
+	var b strings.Builder
+	if err := statusTables(&b, a); err != nil {
+		t.Fatal(err)
+	}
+	const want = `fluentd-perf v1, up 3m0s, on 127.0.0.1:7300, [::1]:7300, 3 calls in flight
+
+UPSTREAM  ENDPOINT        BREAKER                IN FLIGHT  QUEUE  RETRIES  HEDGES  SESSIONS  HEALED  LOST  LAST ERROR
+docs      a.example       closed                 2          7      4        0       5         2       1     -
+          b.example:8080  open, next try in 1.2s  0                                                         broke_off, 1m30s ago
+node      127.0.0.1:8545  off                    1          0      0        0       -         -       -     -
+
+TIER    ENTRIES  SIZE     QUEUE  OWED  BREAKER  LAST ERROR
+memory  3        1.0 MiB  0      0     -        -
+redis   -        -        0      0     open     dial ?[2J
+`
+	if got, want := squeezed(b.String()), squeezed(want); got != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// squeezed makes one blank of many.
+func squeezed(s string) string {
+	var lines []string
+	for line := range strings.Lines(s) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	return strings.Join(lines, "\n")
+}
