@@ -14,7 +14,7 @@ GOFILES = $(shell find . -name '*.go' -not -path './.cache/*' -not -path '*/node
 NORACE = Allocat|BufferPoolReuses|SpansCannotHold|Zipf
 
 .DEFAULT_GOAL := build
-.PHONY: run build setup test check format vet staticcheck arrows vulncheck cross modules units bench conformance docker clean
+.PHONY: run build setup test chaos check format vet staticcheck arrows vulncheck cross modules units bench conformance docker clean
 
 ## run: the daemon with a demo server behind it, on 127.0.0.1:7300
 run: build
@@ -33,6 +33,10 @@ setup:
 test: setup
 	go test -race -timeout 20m ./...
 	go test -timeout 10m -run '$(NORACE)' ./internal/mcp ./internal/upstream ./cmd/fluentd-perf
+
+## chaos: a minute of 50 agents working while servers and cache tiers are killed, hung, slowed and cut off (CHAOS_SECONDS, CHAOS_SEED)
+chaos: setup
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-60} go test -race -count=1 -timeout 20m -v -run '^TestChaos$$' ./e2e
 
 ## check: everything but the tests themselves
 check: format vet staticcheck arrows vulncheck cross modules units

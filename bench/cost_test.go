@@ -190,8 +190,18 @@ func buildDaemon(b *testing.B) string {
 	return binary
 }
 
-// startDaemon starts the daemon with an upstream for each kind. Its log goes to a file, as a service manager's would.
+// startDaemon starts the daemon with an upstream for each kind.
 func startDaemon(b *testing.B, name, binary, upstream, level string) target {
+	b.Helper()
+	args := []string{"--log-level", level}
+	for _, k := range kinds {
+		args = append(args, "--upstream", k.path+"=http://"+upstream+"/"+k.path)
+	}
+	return runDaemon(b, name, binary, args...)
+}
+
+// runDaemon starts the daemon with these arguments. Its log goes to a file, as a service manager's would.
+func runDaemon(b *testing.B, name, binary string, args ...string) target {
 	b.Helper()
 	scratch := b.TempDir()
 	log, err := os.Create(filepath.Join(scratch, "log"))
@@ -200,15 +210,21 @@ func startDaemon(b *testing.B, name, binary, upstream, level string) target {
 	}
 	b.Cleanup(func() { _ = log.Close() })
 	addr := freeAddr(b)
-	args := []string{"serve", "--listen", addr, "--log-level", level}
-	for _, k := range kinds {
-		args = append(args, "--upstream", k.path+"=http://"+upstream+"/"+k.path)
-	}
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(binary, append([]string{"serve", "--listen", addr}, args...)...)
 	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+scratch, "XDG_STATE_HOME="+scratch, "XDG_CACHE_HOME="+scratch)
 	t := target{name, start(b, cmd, log), addr, "/mcp/", "/metrics"}
 	t.awaitReady(b)
 	return t
+}
+
+// runConfigured is runDaemon with a configuration file, at log level warn.
+func runConfigured(b *testing.B, binary, yaml string) target {
+	b.Helper()
+	file := filepath.Join(b.TempDir(), "fluentd-perf.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return runDaemon(b, "daemon", binary, "--log-level", "warn", "--config", file)
 }
 
 func (t *target) awaitReady(b *testing.B) {

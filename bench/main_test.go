@@ -23,6 +23,8 @@ var roles = map[string]func(args []string) error{
 	"upstream": upstreamRole,
 	"goproxy":  goproxyRole,
 	"load":     loadRole,
+	"jsonrpc":  jsonrpcRole,
+	"hung":     hungRole,
 }
 
 func TestMain(m *testing.M) {

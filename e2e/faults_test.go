@@ -13,11 +13,14 @@ import (
 
 const faultLimits = "drain: 1s\nlimits: {event: 64KiB, check_body: 256KiB, body: 1MiB}\n"
 
+// bare leaves out what stands between an agent and a server's faults: here each is to be seen as it comes.
+const bare = "breaker: off, retry: {max: 0}"
+
 // faultConf is a daemon with short timeouts and a small limit of events. It has upstreams that cannot be reached, too.
 func faultConf(t *testing.T, s *mcptest.Server, top string) conf {
-	c := one(s.URL(), "timeouts: "+quick+", streams: {reopen: 2s}")
-	c.upstreams["refused"] = fmt.Sprintf("{url: %q, timeouts: %s}", "http://"+mcptest.Refused(t)+"/mcp", quick)
-	c.upstreams["unreachable"] = fmt.Sprintf("{url: %q, timeouts: %s}", "http://"+mcptest.Unreachable(t)+"/mcp", quick)
+	c := one(s.URL(), "timeouts: "+quick+", streams: {reopen: 2s}, "+bare)
+	c.upstreams["refused"] = fmt.Sprintf("{url: %q, timeouts: %s, %s}", "http://"+mcptest.Refused(t)+"/mcp", quick, bare)
+	c.upstreams["unreachable"] = fmt.Sprintf("{url: %q, timeouts: %s, %s}", "http://"+mcptest.Unreachable(t)+"/mcp", quick, bare)
 	c.top = faultLimits + top
 	return c
 }

@@ -168,7 +168,7 @@ var documented = []string{
 func TestMetricsMove(t *testing.T) {
 	t.Parallel()
 	s := mcptest.NewServer(t, mcptest.Minimal)
-	d := runSidecar(t, one(s.URL(), "pool: {max_connections: 1, max_idle: 1, wait_timeout: 100ms}, streams: {reopen: 10s}"))
+	d := runSidecar(t, one(s.URL(), "pool: {max_connections: 1, max_idle: 1, wait_timeout: 100ms}, streams: {reopen: 10s}, "+bare))
 	a := d.agent(t)
 	before := d.scrape()
 	for range 3 {

@@ -77,7 +77,7 @@ func TestFaultsOfWhatIsNoRequest(t *testing.T) {
 				f.hung, f.executions, f.upstream = hung, executions, fmt.Sprintf("s%d", len(all))
 				f.server = mcptest.NewServer(t, mcptest.Minimal)
 				f.server.Once(f.script())
-				c.upstreams[f.upstream] = fmt.Sprintf("{url: %q, timeouts: %s}", f.server.URL(), quick)
+				c.upstreams[f.upstream] = fmt.Sprintf("{url: %q, timeouts: %s, %s}", f.server.URL(), quick, bare)
 				all = append(all, &f)
 			}
 		}

@@ -8,6 +8,7 @@
 //	peer upstream                          the server; commands: send, open N
 //	peer post URL calls parallel size sse  calls, checked byte for byte
 //	peer listen URL streams                GET streams; commands: leave N, leave all
+//	peer faulty KIND PORT JOURNAL KEY      a server of the chaos run, which misbehaves as it is told to
 package main
 
 import (
@@ -27,7 +28,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("upstream, post or listen?")
+		return fmt.Errorf("upstream, post, listen or faulty?")
 	}
 	switch args[0] {
 	case "upstream":
@@ -36,6 +37,8 @@ func run(args []string) error {
 		return post(args[1:])
 	case "listen":
 		return listen(args[1:])
+	case "faulty":
+		return faultyServer(args[1:])
 	}
 	return fmt.Errorf("no such peer: %q", args[0])
 }

@@ -1,0 +1,245 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// everyPair runs a test with each server and each client.
+func everyPair(t *testing.T, run func(t *testing.T, cast mortalCast, connect func(*testing.T, string) client)) {
+	for _, cast := range mortals {
+		for name, connect := range clients {
+			t.Run(cast.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				run(t, cast, connect)
+			})
+		}
+	}
+}
+
+// fine fails the test if the client's user got an error.
+func fine(t *testing.T, what string, o outcome) {
+	t.Helper()
+	if o.Error != nil {
+		t.Errorf("%s: %v", what, o)
+	}
+}
+
+// toldByDaemon fails the test unless the client's user got that error of the daemon's, whole.
+func toldByDaemon(t *testing.T, what string, o outcome, code int, reason, sent string) {
+	t.Helper()
+	if o.code() != code || o.Error.Data == nil || o.Error.Data.Reason != reason || !oneOf(o.Error.Data.Sent, sent) {
+		t.Errorf("%s: got %v, want %d %s sent %s", what, o, code, reason, sent)
+	}
+}
+
+func (c call) params() map[string]any {
+	return map[string]any{"name": c.tool, "arguments": c.arguments}
+}
+
+// TestRealServerRestarts: npm's server-everything and the Go SDK's server are killed and started again under clients that
+// know nothing of it. Lists and reads go on, the first call is told, the next one works, what was subscribed to comes.
+func TestRealServerRestarts(t *testing.T) {
+	t.Parallel()
+	everyPair(t, func(t *testing.T, cast mortalCast, connect func(*testing.T, string) client) {
+		m := cast.start(t)
+		d := m.runBefore("")
+		c := connect(t, d.url("/mcp/s"))
+		fine(t, "the list", c.ask("tools/list", map[string]any{}))
+		fine(t, "the level", c.ask("logging/setLevel", map[string]any{"level": "error"}))
+		fine(t, "the subscription", c.ask("resources/subscribe", map[string]any{"uri": cast.watched}))
+		fine(t, "the call", c.ask("tools/call", cast.harmless.params()))
+		m.kill()
+		m.revive()
+
+		fine(t, "the list after the restart", c.ask("tools/list", map[string]any{}))
+		fine(t, "another list", c.ask("prompts/list", map[string]any{}))
+		fine(t, "a read", c.ask("resources/read", map[string]any{"uri": cast.read}))
+		toldByDaemon(t, "the first call", c.ask("tools/call", cast.harmless.params()), 1410, "session_restarted", "no")
+		fine(t, "the next call", c.ask("tools/call", cast.harmless.params()))
+		if cast.touch != nil {
+			fine(t, "touching", c.ask("tools/call", cast.touch.params()))
+		}
+		c.expect("notifications/resources/updated")
+		if n := initialized(c); n != 1 {
+			t.Errorf("the client has begun %d sessions", n)
+		}
+		if n := d.heals("healed"); n != 1 {
+			t.Errorf("%d healings are counted, want 1", n)
+		}
+	})
+}
+
+// TestRealCallFirst: the first thing after the restart is a call. It is told, or sent at once with heal: all.
+func TestRealCallFirst(t *testing.T) {
+	t.Parallel()
+	for _, heal := range []string{"reads", "all"} {
+		t.Run(heal, func(t *testing.T) {
+			t.Parallel()
+			everyPair(t, func(t *testing.T, cast mortalCast, connect func(*testing.T, string) client) {
+				m := cast.start(t)
+				d := m.runBefore(heal)
+				c := connect(t, d.url("/mcp/s"))
+				fine(t, "the call", c.ask("tools/call", cast.harmless.params()))
+				m.kill()
+				m.revive()
+				first := c.ask("tools/call", cast.harmless.params())
+				if heal == "reads" {
+					toldByDaemon(t, "the first call", first, 1410, "session_restarted", "no")
+				} else {
+					fine(t, "the first call", first)
+				}
+				fine(t, "the next call", c.ask("tools/call", cast.harmless.params()))
+				fine(t, "a list", c.ask("tools/list", map[string]any{}))
+			})
+		})
+	}
+}
+
+// TestRealStreamAlone: nobody asks anything after the restart; the client's GET stream and its subscription are back by
+// themselves.
+func TestRealStreamAlone(t *testing.T) {
+	t.Parallel()
+	cast := mortals[1]
+	for name, connect := range clients {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := cast.start(t)
+			d := m.runBefore("")
+			c := connect(t, d.url("/mcp/s"))
+			fine(t, "the subscription", c.ask("resources/subscribe", map[string]any{"uri": cast.watched}))
+			c.expect("notifications/resources/updated")
+			m.kill()
+			m.revive()
+			d.eventually("healed", func() bool { return d.heals("healed") == 1 })
+			c.expect("notifications/resources/updated")
+			fine(t, "a list", c.ask("tools/list", map[string]any{}))
+			toldByDaemon(t, "the first call", c.ask("tools/call", cast.harmless.params()), 1410, "session_restarted", "no")
+			fine(t, "the next call", c.ask("tools/call", cast.harmless.params()))
+			gets := 0
+			for _, exchange := range c.exchanges() {
+				if strings.HasPrefix(exchange, "GET") {
+					gets++
+				}
+			}
+			if gets != 1 {
+				t.Errorf("the client has opened %d streams, want the one that stayed: %q", gets, c.exchanges())
+			}
+		})
+	}
+}
+
+// TestRealCallInFlight: a call is under way when the server dies. The client's user gets one error in time, which does not
+// say that nothing was sent, and the session goes on.
+func TestRealCallInFlight(t *testing.T) {
+	t.Parallel()
+	everyPair(t, func(t *testing.T, cast mortalCast, connect func(*testing.T, string) client) {
+		m := cast.start(t)
+		d := m.runBefore("")
+		c := connect(t, d.url("/mcp/s"))
+		under, reason := cast.long, "session_lost"
+		if under == nil {
+			under, reason = cast.asksAgent, "broke_off"
+		}
+		var wg sync.WaitGroup
+		var got outcome
+		wg.Go(func() { got = c.ask("tools/call", under.params()) })
+		d.eventually("under way", func() bool {
+			for _, exchange := range c.exchanges() {
+				if strings.HasPrefix(exchange, "POST tools/call -> 200") {
+					return true
+				}
+			}
+			return false
+		})
+		if cast.asksAgent != nil {
+			c.expect("sampling/createMessage")
+		}
+		m.kill()
+		m.revive()
+		wg.Wait()
+		toldByDaemon(t, "the call in flight", got, 1502, reason, "unknown yes")
+		if cast.asksAgent != nil { // the user answers, after all
+			for _, exchange := range c.answer() {
+				if strings.HasPrefix(exchange, "POST response") && !strings.Contains(exchange, "202") {
+					t.Errorf("the answer to the server of before: %s", exchange)
+				}
+			}
+		}
+		fine(t, "a list", c.ask("tools/list", map[string]any{}))
+		toldByDaemon(t, "the first call", c.ask("tools/call", cast.harmless.params()), 1410, "session_restarted", "no")
+		fine(t, "the next call", c.ask("tools/call", cast.harmless.params()))
+	})
+}
+
+// TestRealLossPassedOn: with heal: off a client gets what it gets without the daemon.
+func TestRealLossPassedOn(t *testing.T) {
+	t.Parallel()
+	everyPair(t, func(t *testing.T, cast mortalCast, connect func(*testing.T, string) client) {
+		m := cast.start(t)
+		d := m.runBefore("off")
+		direct, through := connect(t, m.url()), connect(t, d.url("/mcp/s"))
+		m.kill()
+		m.revive()
+		for _, method := range []string{"prompts/list", "tools/list"} {
+			want, got := direct.ask(method, map[string]any{}), through.ask(method, map[string]any{})
+			if want.Error == nil || got.Error == nil {
+				t.Fatalf("%s: got %v, directly %v: both must be errors", method, got, want)
+			}
+			if g, w := gist(got), gist(want); g != w {
+				t.Errorf("%s: got %s, directly %s", method, g, w)
+			}
+		}
+		if n := initialized(through); n != 1 {
+			t.Errorf("the client has begun %d sessions", n)
+		}
+	})
+}
+
+// gist is an error without the session's id, which is another in each session.
+func gist(o outcome) string {
+	text := fmt.Sprintf("%s %d %s", o.Error.Name, o.code(), o.Error.Message)
+	if before, after, found := strings.Cut(text, "(session ID: "); found {
+		_, after, _ = strings.Cut(after, ")")
+		text = before + after
+	}
+	return text
+}
+
+// TestRealDaemonRestartedBetween: the daemon is stopped and started in between. A session that the server still has goes
+// on over that; of one that it has lost the daemon knows nothing, and the server's own words pass.
+func TestRealDaemonRestartedBetween(t *testing.T) {
+	t.Parallel()
+	everyPair(t, func(t *testing.T, cast mortalCast, connect func(*testing.T, string) client) {
+		m := cast.start(t)
+		at := newPlaces(t)
+		daemon := (&mortal{
+			t: t, env: func(string) []string { return at.env() },
+			command: func(port string) []string {
+				return append([]string{daemonBinary, "serve", "--listen", "127.0.0.1:" + port, "--upstream", "s=" + m.url()}, at.args()...)
+			},
+		}).born()
+		c := connect(t, daemon.url()+"/mcp/s")
+		fine(t, "the list", c.ask("tools/list", map[string]any{}))
+		daemon.now.stop(t, syscall.SIGTERM)
+		daemon.revive()
+		fine(t, "the list after the daemon's restart", c.ask("tools/list", map[string]any{}))
+		fine(t, "a call after the daemon's restart", c.ask("tools/call", cast.harmless.params()))
+
+		m.kill()
+		m.revive()
+		lost := c.ask("prompts/list", map[string]any{})
+		if lost.Error == nil {
+			t.Fatalf("got %v, want the loss", lost)
+		}
+		if !strings.Contains(strings.Join(c.exchanges(), "\n"), "POST prompts/list -> "+cast.lost) {
+			t.Errorf("got %v by %q, want what the server says, %s", lost, c.exchanges(), cast.lost)
+		}
+		if n := initialized(c); n != 1 {
+			t.Errorf("the client has begun %d sessions", n)
+		}
+	})
+}
