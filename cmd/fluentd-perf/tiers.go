@@ -198,8 +198,13 @@ func (d *daemon) cached(c config.Upstream, server mcp.Caller, metrics *batch.Met
 func identityOf(c config.Upstream) string {
 	var b strings.Builder
 	part := func(s string) { fmt.Fprintf(&b, "%d:%s", len(s), s) }
-	for _, u := range c.URLs {
-		part(u.String())
+	urls := make([]string, len(c.URLs)) // equal servers: their order is no matter
+	for i, u := range c.URLs {
+		urls[i] = u.String()
+	}
+	slices.Sort(urls)
+	for _, u := range urls {
+		part(u)
 	}
 	part(string(c.Protocol))
 	names := make([]string, 0, len(c.Headers))
