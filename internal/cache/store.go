@@ -179,10 +179,10 @@ func (s *Store) withdraw(families []Generation, k Key) {
 	if err := s.memory.Delete(context.Background(), []Key{k}); err != nil {
 		s.log.Warn("memory does not forget an entry", "error", err)
 	}
+	s.owe(s.slow, families, withdrawals(k)) // first: what is written from now on is guarded by the new token
 	for _, t := range s.slow {
 		t.withdraw(families, k)
 	}
-	s.owe(s.slow, families, withdrawals(k))
 }
 
 // Listener is what shared tiers are to be given: what other daemons bump is old here as well, in memory, in the tiers that
