@@ -35,7 +35,9 @@ const (
 	idleTimeout    = 10 * time.Minute // longer than any client keeps a connection: it closes first, and loses no POST
 	lastWords      = 2 * time.Second  // after the drain's deadline, for the errors to leave
 	secondSignal   = time.Second      // what comes sooner after the first signal is the first again: timeout(1) sends it twice
+	lastCalls      = 6 * time.Second  // for what the stages have under way on their own: ending sessions takes five
 	lastWrites     = 5 * time.Second  // for what waits for the tiers
+	lastNotices    = 6 * time.Second  // for servers to hear that calls were cancelled
 )
 
 // sourceFlags say where the configuration comes from; serve and check share them.
@@ -340,16 +342,34 @@ func (d *daemon) drain(patience time.Duration) error {
 	if d.admin != nil {
 		err = errors.Join(err, d.admin.Close())
 	}
-	for _, r := range d.roads {
-		r.close()
-	}
+	d.onEveryRoad((*road).close, lastCalls)
 	d.closeCache(lastWrites)
-	for _, r := range d.roads {
-		r.disconnect()
-	}
+	d.onEveryRoad((*road).disconnect, lastNotices)
 	if d.metrics != nil {
 		err = errors.Join(err, d.metrics.Close())
 	}
 	d.log.Info("fluentd-perf has stopped")
 	return err
+}
+
+// onEveryRoad does end with all roads at the same time, and leaves those behind that take longer than most: what waits for
+// the tiers has to be written before the service manager's patience ends, however many upstreams there are.
+func (d *daemon) onEveryRoad(end func(*road), most time.Duration) {
+	ended := make(chan struct{}, len(d.roads))
+	for _, r := range d.roads {
+		go func() {
+			end(r)
+			ended <- struct{}{}
+		}()
+	}
+	late := time.NewTimer(most)
+	defer late.Stop()
+	for n := range d.roads {
+		select {
+		case <-ended:
+		case <-late.C:
+			d.log.Warn("calls of the daemon's own have not ended and are left behind", "upstreams", len(d.roads)-n)
+			return
+		}
+	}
 }

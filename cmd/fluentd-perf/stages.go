@@ -77,7 +77,7 @@ func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 	if c.Batch.Max > 0 {
 		r.window = batch.NewWindow(batch.WindowOptions{
 			Upstream: c.Name, Next: server, Max: c.Batch.Max, Window: c.Batch.Window, Partition: b.store.Partition,
-			Repeatable: again, Base: b.base, Buffers: b.buffers, Metrics: b.batches, Log: b.log,
+			Repeatable: again, Refusal: r.breaker.Refusal, Base: b.base, Buffers: b.buffers, Metrics: b.batches, Log: b.log,
 		})
 		server = r.window
 	}
@@ -159,7 +159,7 @@ func (b *builder) arrays(c config.Upstream, next mcp.Caller) *batch.Array {
 	rpc := b.cfg.RPC
 	return batch.NewArray(batch.ArrayOptions{
 		Upstream: c.Name, Version: buildVersion(), Next: next, Plain: c.Protocol == config.ProtocolJSONRPC,
-		Concurrency: rpc.Concurrency, Timeout: rpc.Timeout, Answers: rpc.Answers, MaxBatch: max(c.Batch.Max, 1),
+		Concurrency: min(rpc.Concurrency, c.Limits.MaxInFlight), Timeout: rpc.Timeout, Answers: rpc.Answers, MaxBatch: max(c.Batch.Max, 1),
 		Partition: b.store.Partition, Base: b.base, Buffers: b.buffers, Metrics: b.batches, Log: b.log,
 	})
 }
@@ -168,23 +168,14 @@ func (b *builder) arrays(c config.Upstream, next mcp.Caller) *batch.Array {
 // tools and methods.
 func mayRepeat(c config.Upstream) func(*mcp.Call) bool {
 	if c.Protocol == config.ProtocolJSONRPC {
-		return func(call *mcp.Call) bool { return call.Again || call.Regular() && listed(call, c.Retry.Methods) }
+		return func(call *mcp.Call) bool {
+			return call.Again || call.Regular() && isAny(c.Retry.Methods, call.Message.MethodName.Of(call.Body))
+		}
 	}
 	return func(call *mcp.Call) bool {
 		return call.Again || call.Repeatable() ||
 			call.Method() == mcp.MethodToolsCall && call.Regular() && isAny(c.Retry.Tools, call.Message.Name.Of(call.Body))
 	}
-}
-
-// listed reports whether a call's method is one of the names.
-func listed(c *mcp.Call, names []string) bool {
-	token := c.Message.MethodName.Of(c.Body)
-	for _, name := range names {
-		if mcp.TextIs(token, name) {
-			return true
-		}
-	}
-	return false
 }
 
 // isAny reports whether a JSON string matches one of the patterns.

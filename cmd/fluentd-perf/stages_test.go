@@ -25,7 +25,7 @@ func TestMayRepeat(t *testing.T) {
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"write"}}`
 	again := config.Upstream{Protocol: config.ProtocolMCP, Retry: config.Retry{Tools: []string{"search_*"}}}
 	none := config.Upstream{Protocol: config.ProtocolMCP}
-	plain := config.Upstream{Protocol: config.ProtocolJSONRPC, Retry: config.Retry{Methods: []string{"getBlock", "tools/list"}}}
+	plain := config.Upstream{Protocol: config.ProtocolJSONRPC, Retry: config.Retry{Methods: []string{"get*", "tools/list"}}}
 	for name, x := range map[string]struct {
 		upstream config.Upstream
 		call     *mcp.Call

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/session"
 )
 
@@ -71,7 +72,7 @@ func (r *road) status() upstreamStatus {
 	for _, u := range r.upstream.URLs {
 		s.Hosts = append(s.Hosts, u.Host) // all else of a URL may be a secret
 	}
-	if r.session != nil {
+	if r.session != nil && r.upstream.Sessions.Heal != config.HealOff { // which knows of none
 		sessions := r.session.Status()
 		s.Sessions = &sessions
 	}
@@ -84,7 +85,7 @@ func statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "status", Short: "Show what a running daemon does: servers, breakers, queues, sessions, tiers", Args: cobra.NoArgs,
 		Long: "Shows every upstream with each of its endpoints, and every tier of the cache; \"-\" is what is not known or not there.\n" +
-			"BREAKER is closed (in use), open (left alone, with the time until the next try), half-open (one call tries) or off.\n" +
+			"BREAKER is closed (in use), open (left alone, with the time until the next try), half-open (one call tries, or the next one that comes) or off.\n" +
 			"HEALED are sessions that were opened again after the server had lost them, LOST those that could not be.\n" +
 			"Exit code 0: done; 1: no daemon answers, or it refuses.",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -144,8 +145,11 @@ func upstreamRows(w io.Writer, u upstreamStatus, now time.Time) {
 }
 
 func breakerText(e breaker.EndpointStatus) string {
-	if e.Breaker == breaker.Open && e.RetryAfterMs > 0 {
+	switch {
+	case e.Breaker == breaker.Open && e.RetryAfterMs > 0:
 		return fmt.Sprintf("%s, next try in %s", e.Breaker, rounded(time.Duration(e.RetryAfterMs)*time.Millisecond))
+	case e.Breaker == breaker.HalfOpen && e.InFlight == 0:
+		return e.Breaker + ", the next call tries"
 	}
 	return e.Breaker
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/batch"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -317,6 +318,35 @@ func TestEncoded(t *testing.T) {
 		tool := list("0")
 		tool.Message.Method, tool.Flight = mcp.MethodToolsCall, mcp.FlightKey{9}
 		wantFailure(t, r.call(context.Background(), tool).err, mcp.CodeBadGateway, mcp.ReasonBadAnswer)
+		wantCalls(t, r, 3)
+		plain := list("0")
+		plain.Era, plain.Message.Method, plain.Flight = mcp.EraPlain, mcp.MethodOther, mcp.FlightKey{8}
+		f := wantFailure(t, r.call(context.Background(), plain).err, mcp.CodeBadGateway, mcp.ReasonBadAnswer)
+		wantCalls(t, r, 4)
+		if f.Sent != mcp.SentYes {
+			t.Errorf("sent is %s, want yes", f.Sent)
+		}
+	})
+}
+
+// TestEncodedRepeatable: what the operator says may run twice is asked for again, and nothing else is.
+func TestEncodedRepeatable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{answer: func(context.Context, *mcp.Call, int) (*mcp.Result, error) {
+			return &mcp.Result{Status: 200, Body: []byte{0x1f, 0x8b}, Header: http.Header{"Content-Encoding": {"gzip"}}}, nil
+		}}
+		r := &rig{stage: s, Flights: batch.New(batch.Options{
+			Upstream: "test", Next: s, Repeatable: func(c *mcp.Call) bool { return c.Era == mcp.EraPlain },
+		})}
+		plain := list("0")
+		plain.Era, plain.Message.Method = mcp.EraPlain, mcp.MethodOther
+		if g := r.call(context.Background(), plain); g.err != nil || g.body != "\x1f\x8b" {
+			t.Errorf("got %q, %v", g.body, g.err)
+		}
+		wantCalls(t, r, 2)
+		other := list("0")
+		other.Flight = mcp.FlightKey{9}
+		wantFailure(t, r.call(context.Background(), other).err, mcp.CodeBadGateway, mcp.ReasonBadAnswer)
 		wantCalls(t, r, 3)
 	})
 }

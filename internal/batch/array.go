@@ -101,7 +101,7 @@ func NewArray(o ArrayOptions) *Array {
 // instead of an array is answered as one, and refused with a 400 where it is none.
 //
 // The call's Header is the caller's. Its Message is not looked at. The *mcp.Failure is of an array that begins while the
-// daemon stops, of a caller that left, or of a single notification that the server did not take.
+// daemon stops, of a caller that left, or of notifications of which the server took none.
 func (a *Array) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if !a.begin() {
 		return nil, mcp.Draining()

@@ -291,7 +291,7 @@ func TestArrayEraChanges(t *testing.T) {
 	r = newArrayRig(m.call, nil)
 	wantReplies(t, r.answers(t, t.Context(), resources), `1: "2026-07-28"`, `1: "2026-07-28"`)
 	m.mu.Lock()
-	m.modern, m.legacy, m.mints, m.modernRefusal = false, true, true, legacyRefusals["no session"]
+	m.modern, m.legacy, m.mints, m.modernRefusal = false, true, true, legacyRefusals["version"]
 	m.mu.Unlock()
 	for range 2 {
 		wantReplies(t, r.answers(t, t.Context(), resources), `1: "session-12025-06-18"`, `1: "session-12025-06-18"`)

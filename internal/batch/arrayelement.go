@@ -33,15 +33,21 @@ func (r *arrayRun) send(ctx context.Context, body []byte, m *mcp.Message) (array
 	}
 }
 
-// sendAs sends a request in an era that was found out, and reports whether that was wrong and has been corrected.
+// sendAs sends a request in an era that was found out, and reports whether that was wrong and the request is to be sent
+// again.
 func (r *arrayRun) sendAs(ctx context.Context, know *eraKnown, body []byte, m *mcp.Message) (arrayReply, bool, *mcp.Failure) {
 	if know.era == mcp.EraModern {
 		reply, f := r.modern(ctx, body, m, know.version)
-		wrong := f == nil && reply.foreign()
-		if wrong {
-			r.a.eras.replace(know, &eraKnown{era: mcp.EraLegacy})
+		if f != nil || !reply.foreign() {
+			return reply, false, f
 		}
-		return reply, wrong, f
+		again := reply.unread(know)
+		if again {
+			r.a.eras.replace(know, &eraKnown{era: mcp.EraLegacy})
+		} else {
+			r.a.eras.replace(know, nil) // the next will ask; this one has its answer
+		}
+		return reply, again, nil
 	}
 	reply, wrong, f := r.onOwnSession(ctx, body, m)
 	if wrong {
@@ -84,9 +90,9 @@ func (r *arrayRun) sendLegacy(ctx context.Context, body []byte, m *mcp.Message) 
 	return r.exchange(ctx, c, &r.room)
 }
 
-// onOwnSession sends a message on the caller's session of the daemon's own. A server that has lost it has not run the
-// message: it is sent again, once, on a new one. It reports whether the server turned out not to be legacy;
-// the message did not run then.
+// onOwnSession sends a message on the caller's session of the daemon's own. What a server did not run, because it has lost
+// that, is sent again, once, on a new one. It reports whether the server turned out not to be legacy; the message did not
+// run then.
 func (r *arrayRun) onOwnSession(ctx context.Context, body []byte, m *mcp.Message) (arrayReply, bool, *mcp.Failure) {
 	for tries := 0; ; tries++ {
 		s, f := r.ownSession(ctx)
@@ -95,13 +101,11 @@ func (r *arrayRun) onOwnSession(ctx context.Context, body []byte, m *mcp.Message
 		}
 		reply, f := r.exchange(ctx, r.legacyCall(body, m, s.version, r.legacyHeader(s)), &r.room)
 		again := false
-		switch {
-		case f != nil:
+		if f == nil {
+			again = r.a.heed(s, &reply)
+		} else {
 			// The session was opened anew under way, and the state that the caller is warned of is nobody's.
 			again = f.Code == mcp.CodeSessionRestart && f.Sent == mcp.SentNo
-		case reply.lost() && (s.id != "" || reply.status != http.StatusNotFound):
-			again = true
-			r.a.forget(s)
 		}
 		r.a.leave(s)
 		if !again || tries == 1 || ctx.Err() != nil {
@@ -109,6 +113,19 @@ func (r *arrayRun) onOwnSession(ctx context.Context, body []byte, m *mcp.Message
 		}
 		reply.free(r)
 	}
+}
+
+// heed notes what a reply says of its session, and reports whether the message is to be sent on another.
+func (a *Array) heed(s *ownSession, p *arrayReply) bool {
+	switch {
+	case !p.lost() || s.id == "" && p.status == http.StatusNotFound:
+		return false
+	case p.unheard():
+		a.forget(s)
+		return true
+	}
+	a.retire(s)
+	return p.repeats
 }
 
 // legacyCall is a message of the legacy era. A request gets an id of the daemon's own: on one session no two may be equal.

@@ -25,6 +25,7 @@ type arrayEras struct {
 type eraKnown struct {
 	era     mcp.Era
 	version string // modern
+	proved  bool   // by a DiscoverResult
 }
 
 // eraFlight is a question under way.
@@ -125,14 +126,14 @@ func (r *arrayRun) discover(ctx context.Context) (*eraKnown, *mcp.Failure) {
 		return nil, notAsked("the server could not be asked for its protocol version", f)
 	}
 	defer r.a.opts.Buffers.Put(reply.body)
-	modern := &eraKnown{mcp.EraModern, mcp.Version20260728}
+	modern := &eraKnown{era: mcp.EraModern, version: mcp.Version20260728, proved: reply.message.Kind == mcp.KindResult}
 	switch code := reply.errorCode(); {
 	case reply.message.Kind == mcp.KindResult:
 		if speaksModern(reply.message.Result.Of(reply.body), "supportedVersions") {
 			return modern, nil
 		}
 		return nil, nil
-	case code == -32022: // UnsupportedProtocolVersion
+	case code == unsupportedVersion:
 		if data, err := mcp.Member(reply.message.Error.Of(reply.body), "data"); err == nil && data.Present() {
 			if speaksModern(data.Of(reply.message.Error.Of(reply.body)), "supported") {
 				return modern, nil

@@ -17,11 +17,16 @@ func (r *arrayRun) modern(ctx context.Context, body []byte, m *mcp.Message, vers
 	for tries := 0; ; tries++ {
 		c, fields := r.modernCall(ctx, body, own, version)
 		reply, f := r.exchange(ctx, c, &r.room)
-		if f != nil || tries == 1 || fields == nil || reply.errorCode() != mcp.CodeHeaderMismatch || !r.a.tools.expire(r.whose(), fields) {
+		if f != nil || tries == 1 || fields == nil || !reply.mismatched() || !r.a.tools.expire(r.whose(), fields) {
 			return reply, f
 		}
 		reply.free(r)
 	}
+}
+
+// mismatched reports whether the server found the headers wrong, and so did not run the call.
+func (p *arrayReply) mismatched() bool {
+	return p.errorCode() == mcp.CodeHeaderMismatch && p.isRefused()
 }
 
 // modernCall makes the call, and returns which arguments of which tools have headers if it is a tools/call.

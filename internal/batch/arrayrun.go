@@ -35,6 +35,7 @@ type arrayRun struct {
 	mu      sync.Mutex // guards the following
 	legacy  http.Header
 	legacyS *ownSession // whose header legacy is
+	broken  mcp.FailedCalls
 }
 
 // arrayElement is one of its elements. It belongs to the one goroutine that has begun it.
@@ -85,8 +86,15 @@ func scanFailure(err error) *mcp.Failure {
 func (a *Array) refusal(c *mcp.Call, f *mcp.Failure) *mcp.Result {
 	return &mcp.Result{
 		Status: http.StatusBadRequest, Header: http.Header{"Content-Type": jsonType},
-		Body: mcp.AppendError(nil, f, nil, a.opts.Upstream, c.Request),
+		Body: mcp.AppendError(nil, f, nil, a.opts.Upstream, c.Request), Failed: &mcp.FailedCalls{First: f, Calls: 1},
 	}
+}
+
+// note counts a failure for the log and the metrics of the whole.
+func (r *arrayRun) note(f *mcp.Failure) {
+	r.mu.Lock()
+	r.broken.Add(f)
+	r.mu.Unlock()
 }
 
 // run sees every element through. It returns when none is under way.
@@ -131,7 +139,9 @@ func (r *arrayRun) see(ctx context.Context, e *arrayElement) {
 	}
 	if m.Kind == mcp.KindNotification {
 		r.a.meters.notified.Inc()
-		e.failure = r.notify(ctx, e, &m)
+		if e.failure = r.notify(ctx, e, &m); e.failure != nil {
+			r.note(e.failure)
+		}
 		return
 	}
 	r.ask(ctx, e, &m)
@@ -216,12 +226,20 @@ func ended(ctx context.Context, f *mcp.Failure) *mcp.Failure {
 // failed is fail for a call that has failed, and not by its own fault.
 func (r *arrayRun) failed(e *arrayElement, m *mcp.Message, f *mcp.Failure) {
 	r.a.meters.failed.Inc()
-	if f.Reason == mcp.ReasonCanceled { // not by the caller, or nobody reads this
-		own := *f
-		own.Code, own.Reason, own.Message = mcp.CodeBadGateway, mcp.ReasonBrokeOff, "the call was given up"
-		f = &own
-	}
+	f = givenUp(f)
+	r.note(f)
 	r.fail(e, m, f)
+}
+
+// givenUp makes a failure one for the caller where it says that the caller left: it was not the caller, or nobody reads
+// this.
+func givenUp(f *mcp.Failure) *mcp.Failure {
+	if f.Reason != mcp.ReasonCanceled {
+		return f
+	}
+	own := *f
+	own.Code, own.Reason, own.Message = mcp.CodeBadGateway, mcp.ReasonBrokeOff, "the call was given up"
+	return &own
 }
 
 // fail makes the failure the element's answer, under its id if that is readable.
@@ -242,7 +260,8 @@ func (r *arrayRun) panicked(e *arrayElement, m *mcp.Message, p any) {
 	}
 }
 
-// overall returns the failure of the array as a whole: its caller has left, or it is one notification that was not taken.
+// overall returns the failure of the array as a whole: its caller has left, or it is of notifications of which none was
+// taken.
 func (r *arrayRun) overall(ctx context.Context) *mcp.Failure {
 	if ctx.Err() != nil {
 		f := ended(ctx, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Cause: ctx.Err()})
@@ -250,10 +269,25 @@ func (r *arrayRun) overall(ctx context.Context) *mcp.Failure {
 			return f
 		}
 	}
-	if e := &r.elements[0]; r.single && e.answer == nil && e.failure != nil {
-		return e.failure
+	if f := r.nothingTaken(); f != nil {
+		return givenUp(f)
 	}
 	return nil
+}
+
+// nothingTaken returns, of notifications that all failed, the failure of one: of that which is the likeliest to have been
+// sent.
+func (r *arrayRun) nothingTaken() (likeliest *mcp.Failure) {
+	for i := range r.elements {
+		e := &r.elements[i]
+		if e.answer != nil || e.failure == nil {
+			return nil
+		}
+		if likeliest == nil || likelier(e.failure.Sent, likeliest.Sent) {
+			likeliest = e.failure
+		}
+	}
+	return likeliest
 }
 
 // result puts the answers together.
@@ -266,7 +300,11 @@ func (r *arrayRun) result() *mcp.Result {
 		}
 	}
 	if n == 0 {
-		return accepted()
+		res := accepted()
+		if r.broken.Calls > 0 {
+			res.Failed = &r.broken
+		}
+		return res
 	}
 	body := r.a.opts.Buffers.Get(size)
 	if !r.single {
@@ -288,6 +326,9 @@ func (r *arrayRun) result() *mcp.Result {
 	res := &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: body}
 	if r.single && r.elements[0].failure != nil {
 		res.Status = http.StatusBadRequest
+	}
+	if r.broken.Calls > 0 {
+		res.Failed = &r.broken
 	}
 	if r.a.opts.Buffers != nil {
 		res.Release = func() { r.a.opts.Buffers.Put(body) }

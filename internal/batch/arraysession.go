@@ -178,6 +178,13 @@ func (a *Array) forget(s *ownSession) {
 	a.sessions.mu.Unlock()
 }
 
+// retire takes a session out of the table that the server may have lost. It is ended when nobody uses it any more.
+func (a *Array) retire(s *ownSession) {
+	a.sessions.mu.Lock()
+	a.removeLocked(s)
+	a.sessions.mu.Unlock()
+}
+
 // endSoon ends a session that is out of the table and that nobody uses. The caller is within an array, which runs.
 func (a *Array) endSoon(s *ownSession) {
 	if s.lost {

@@ -1,5 +1,6 @@
-// Package batch lets calls share a way to the server. So far it holds the flights: equal calls that are under way at the
-// same time go to the server once.
+// Package batch lets calls share a way to the server: by Flights equal calls that are under way at the same time go once;
+// a Window sends calls of one kind in one JSON array; an Array takes a client's own array apart, of which each element goes
+// its own way.
 //
 // Flights is a mcp.Caller. It promises:
 //   - calls with the same Call.Flight share one call of the stage behind, and each gets the answer under its own id;
@@ -29,9 +30,11 @@ type Options struct {
 	Base     context.Context // the daemon's: its end ends all flights, with its cause; nil: no end
 	MaxAge   time.Duration   // how long a flight takes joiners, and how long those wait for it alone; 30 s
 	Hold     time.Duration   // how long nobody shares under a key after an answer that may not be shared; 30 s
-	Buffers  *mcp.BufferPool // for the bodies of answers; nil: none is used again
-	Metrics  *Metrics        // nil: not counted
-	Log      *slog.Logger    // nil: silent
+	// Repeatable says what may go again though it ran; nil: mcp's.
+	Repeatable func(*mcp.Call) bool
+	Buffers    *mcp.BufferPool // for the bodies of answers; nil: none is used again
+	Metrics    *Metrics        // nil: not counted
+	Log        *slog.Logger    // nil: silent
 }
 
 func (o *Options) complete() {
@@ -43,6 +46,9 @@ func (o *Options) complete() {
 	}
 	if o.Hold <= 0 {
 		o.Hold = 30 * time.Second
+	}
+	if o.Repeatable == nil {
+		o.Repeatable = (*mcp.Call).Repeatable
 	}
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
@@ -91,8 +97,9 @@ func New(o Options) *Flights {
 // the call's own stream or its unshareable answer comes back it lives until ctx ends or it is closed.
 //
 // A follower whose flight has passed MaxAge joins, once, the flight that has begun since, or begins it, and takes the
-// first answer of the two. So nobody waits in vain for one that is stalled, nobody loses the answer of one that is merely
-// slow, and there is at most one call more per key and MaxAge.
+// first answer of the two; if both fail, the failure that is the likelier to have been sent. So nobody waits in vain for one
+// that is stalled unless the server takes no other, nobody loses the answer of one that is merely slow, and there is at
+// most one call more per key and MaxAge.
 func (g *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	switch {
 	case isCancel(c):
@@ -134,21 +141,40 @@ func (g *Flights) callAgain(ctx context.Context, c *mcp.Call, first seat, w *wai
 		second.leave(errCancelled)
 		return accepted(), nil
 	}
-	for landed := first.f.done; ; {
+	return g.eitherOf(ctx, c, first, second, w)
+}
+
+// eitherOf waits for two flights until one has something for the caller, or neither will. A channel becomes nil when its
+// flight has landed with nothing.
+func (g *Flights) eitherOf(ctx context.Context, c *mcp.Call, first, second seat, w *waiter) (*mcp.Result, error) {
+	one, two := first.f.done, second.f.done
+	for one != nil || two != nil {
 		select {
-		case <-second.f.done:
-			return g.landOn(ctx, c, second, first, w)
 		case <-w.gone():
 			return accepted(), nil
 		case <-ctx.Done():
 			return depart(ctx, w, first, second)
-		case <-landed:
-			if first.f.failure == nil && (first.f.shared != nil || !second.leads) {
+		case <-one:
+			if first.f.shared != nil || first.f.failure == nil && !second.leads && two != nil {
 				return g.landOn(ctx, c, first, second, w)
 			}
-			landed = nil // nothing for this caller in it: the second will tell
+			one = nil
+		case <-two:
+			if second.f.failure == nil {
+				return g.landOn(ctx, c, second, first, w)
+			}
+			two = nil
 		}
 	}
+	if f := first.f.failure; f != nil && likelier(f.Sent, second.f.failure.Sent) {
+		return g.landOn(ctx, c, first, second, w)
+	}
+	return g.landOn(ctx, c, second, first, w)
+}
+
+// likelier reports whether what has failed as a is likelier to have been sent than what has failed as b.
+func likelier(a, b mcp.Sent) bool {
+	return a != b && (a == mcp.SentYes || b == mcp.SentNo)
 }
 
 // depart leaves the seats of a call whose ctx has ended.

@@ -88,11 +88,11 @@ func isEncoded(h http.Header) bool {
 }
 
 // unreadable is what becomes of an answer in which the id cannot be put back. The leader asks again by itself, as the
-// followers do; but a tool is not called twice for one call.
+// followers do; but what may not run twice is not sent twice for one call.
 func (f *flight) unreadable(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	closeQuietly(f.own)
 	f.cancel(nil)
-	if c.Method() != mcp.MethodToolsCall {
+	if f.group.opts.Repeatable(c) {
 		return f.group.opts.Next.Call(ctx, c)
 	}
 	return nil, badAnswer("the server's answer is encoded, though that was not asked for")

@@ -249,6 +249,64 @@ func TestSlowEnds(t *testing.T) {
 	}
 }
 
+// TestSlowRefused: a follower whose second flight fails waits on for the first. Where that fails too it gets the failure that
+// is the likelier to have been sent, in whatever order they come.
+func TestSlowRefused(t *testing.T) {
+	refused := &mcp.Failure{Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: mcp.SentNo}
+	broken := &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown}
+	yes := &mcp.Failure{Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonCallTimeout, Sent: mcp.SentYes}
+	shared := func(c *mcp.Call) (*mcp.Result, error) { return shareable(c, "slow"), nil }
+	mine := func(c *mcp.Call) (*mcp.Result, error) { return checked(c, "mine"), nil }
+	fails := func(f *mcp.Failure) func(*mcp.Call) (*mcp.Result, error) {
+		return func(*mcp.Call) (*mcp.Result, error) { return nil, f }
+	}
+	for name, end := range map[string]struct {
+		first  func(*mcp.Call) (*mcp.Result, error) // 3 s after MaxAge
+		second *mcp.Failure
+		after  time.Duration
+		want   *mcp.Failure // nil: the first's answer
+		took   time.Duration
+	}{
+		"slow":                 {shared, refused, 0, nil, maxAge + 3*time.Second},
+		"slow, second broke":   {shared, broken, time.Second, nil, maxAge + 3*time.Second},
+		"both, first likelier": {fails(broken), refused, 0, broken, maxAge + 3*time.Second},
+		"both, second so":      {fails(broken), yes, time.Second, yes, maxAge + 3*time.Second},
+		"first fails before":   {fails(broken), refused, 5 * time.Second, broken, maxAge + 5*time.Second},
+		"not for all":          {mine, broken, time.Second, broken, maxAge + 3*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+					d := end.after
+					if n == 1 {
+						d = maxAge + 3*time.Second
+					}
+					if err := after(ctx, d); err != nil {
+						return nil, err
+					}
+					if n == 1 {
+						return end.first(c)
+					}
+					return nil, end.second
+				})
+				_, leader := r.leader()
+				g := r.call(context.Background(), list("1"))
+				if end.want == nil {
+					wantAnswers(t, []got{g}, "slow")
+				} else if f := wantFailure(t, g.err, end.want.Code, end.want.Reason); f.Sent != end.want.Sent {
+					t.Errorf("sent is %s, want %s", f.Sent, end.want.Sent)
+				}
+				if g.took != end.took {
+					t.Errorf("took %v, want %v", g.took, end.took)
+				}
+				<-leader
+				r.Wait()
+				wantCalls(t, r, 2)
+			})
+		})
+	}
+}
+
 // TestFollowerLeavesBoth: a follower that waits for two flights leaves both, and is the last one out of each.
 func TestFollowerLeavesBoth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

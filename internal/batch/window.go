@@ -13,16 +13,17 @@ import (
 
 // WindowOptions are those of a Window. Next, Max, Window and Partition are required.
 type WindowOptions struct {
-	Upstream   string                     // the upstream's configured name: a label of metrics
-	Next       mcp.Caller                 // takes arrays, and the calls that go by themselves
-	Max        int                        // calls in one array, at least 2
-	Window     time.Duration              // how long the first call of an array waits for others
-	Partition  func(http.Header) [32]byte // whose a call is: calls of two never meet in one array
-	Repeatable func(*mcp.Call) bool       // what may be sent again though it may have run; nil: nothing
-	Base       context.Context            // the daemon's: its end ends all arrays, with its cause; nil: no end
-	Buffers    *mcp.BufferPool            // for the bodies of answers; nil: none is used again
-	Metrics    *Metrics                   // nil: not counted
-	Log        *slog.Logger               // nil: silent
+	Upstream   string                       // the upstream's configured name: a label of metrics
+	Next       mcp.Caller                   // takes arrays, and the calls that go by themselves
+	Max        int                          // calls in one array, at least 2
+	Window     time.Duration                // how long the first call of an array waits for others
+	Partition  func(http.Header) [32]byte   // whose a call is: calls of two never meet in one array
+	Repeatable func(*mcp.Call) bool         // what may be sent again though it may have run; nil: nothing
+	Refusal    func(*mcp.Call) *mcp.Failure // why Next would refuse such a call at once, nil if it would not; nil: it never would
+	Base       context.Context              // the daemon's: its end ends all arrays, with its cause; nil: no end
+	Buffers    *mcp.BufferPool              // for the bodies of answers; nil: none is used again
+	Metrics    *Metrics                     // nil: not counted
+	Log        *slog.Logger                 // nil: silent
 }
 
 func (o *WindowOptions) complete() {
@@ -31,6 +32,9 @@ func (o *WindowOptions) complete() {
 	}
 	if o.Repeatable == nil {
 		o.Repeatable = func(*mcp.Call) bool { return false }
+	}
+	if o.Refusal == nil {
+		o.Refusal = func(*mcp.Call) *mcp.Failure { return nil }
 	}
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
@@ -51,7 +55,8 @@ const (
 //   - calls of two partitions, sessions or versions never meet in one array, nor do such that may be sent again with others;
 //   - each call gets its own answer under its own id, and its own failure: nobody's deadline or leaving touches another;
 //   - a call runs twice only if that was allowed: an array that the server refused whole ran nothing, and what of a spoilt
-//     answer nobody knows goes again by itself only where Repeatable says so.
+//     answer nobody knows goes again by itself only where Repeatable says so;
+//   - a legacy `notifications/cancelled` reaches the server with the id by which the server knows the call.
 //
 // What is a stream in itself, a notification or a request of the server's on the way to an array's answers, has no reader
 // and is dropped and counted.
@@ -63,8 +68,9 @@ type Window struct {
 	draining atomic.Bool
 	wg       sync.WaitGroup // the arrays under way
 
-	mu   sync.Mutex // guards the following
-	open map[groupKey]*group
+	mu    sync.Mutex // guards the following
+	open  map[groupKey]*group
+	known map[string]*passenger // by nameOf
 }
 
 // groupKey is what the calls of one array have in common.
@@ -82,7 +88,7 @@ func NewWindow(o WindowOptions) *Window {
 		panic("batch: a Window without Next, Max, Window or Partition (this is a bug)")
 	}
 	o.complete()
-	w := &Window{opts: o, meters: o.Metrics.window(o.Upstream), open: map[groupKey]*group{}}
+	w := &Window{opts: o, meters: o.Metrics.window(o.Upstream), open: map[groupKey]*group{}, known: map[string]*passenger{}}
 	w.ids.init()
 	return w
 }
@@ -91,17 +97,29 @@ func NewWindow(o WindowOptions) *Window {
 //
 // An end of ctx fails the call at once, whatever becomes of the array: with the *mcp.Failure that is ctx's cause, or else as
 // ReasonCanceled with code 0. Sent is no for one that had not left.
+//
+// A legacy `notifications/cancelled` of a call that waits for its array to leave goes nowhere: the call gets a 202 without a
+// body and is not sent. While the array is under way it goes on with the call's id in the array; the call waits on, and gets
+// that 202 where it would have failed.
 func (w *Window) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	if isCancel(c) {
+		return w.cancel(ctx, c)
+	}
 	if !rides(c) || w.goesSingle() {
 		return w.opts.Next.Call(ctx, c)
+	}
+	if f := w.opts.Refusal(c); f != nil {
+		return nil, f // now, and not when the window has passed
 	}
 	g, r := w.board(c)
 	select {
 	case o := <-r.done:
+		w.forget(r.known)
 		return w.landed(ctx, c, o)
 	case <-ctx.Done():
 	}
-	sent := g.leave(r)
+	sent, id := g.leave(r)
+	w.gone(r.known, id)
 	f := departure(ctx)
 	f.Sent = sent
 	return nil, f
@@ -110,7 +128,8 @@ func (w *Window) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 func (w *Window) landed(ctx context.Context, c *mcp.Call, o outcome) (*mcp.Result, error) {
 	switch {
 	case o.alone:
-		return w.opts.Next.Call(ctx, c)
+		res, err := w.opts.Next.Call(ctx, c)
+		return res, sentBefore(err, o.sent)
 	case o.failure != nil:
 		return nil, o.failure
 	}
@@ -137,7 +156,7 @@ func rides(c *mcp.Call) bool {
 	return false
 }
 
-// goesSingle reports whether calls go by themselves: the server cannot take arrays, or none may wait any more.
+// goesSingle reports whether calls go by themselves: in the last hour (singleFor) the server could not take an array.
 func (w *Window) goesSingle() bool {
 	until := w.single.Load()
 	return until != 0 && time.Now().UnixMilli() < until
@@ -174,6 +193,7 @@ func (w *Window) Wait() { w.wg.Wait() }
 func (w *Window) board(c *mcp.Call) (*group, *rider) {
 	key := w.keyOf(c)
 	r := &rider{call: c, done: make(chan outcome, 1)}
+	name := nameOf(c, c.ID())
 	w.mu.Lock()
 	g := w.open[key]
 	var full *group
@@ -185,6 +205,7 @@ func (w *Window) board(c *mcp.Call) (*group, *rider) {
 		w.open[key] = g
 	}
 	g.riders = append(g.riders, r)
+	w.noteLocked(name, g, r)
 	g.size += len(c.Body)
 	leaves := len(g.riders) == w.opts.Max || w.draining.Load()
 	if leaves {

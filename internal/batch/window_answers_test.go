@@ -121,14 +121,26 @@ func sayings() []said {
 			return []string{"[" + ok(ids[1]) + "," + ok(ids[0]) + "]", ok(ids[2])}
 		}), allOwn, allOwn, false},
 		{"events that break off", true, streamed(broke, func(ids []string) []string { return []string{ok(ids[1])} }),
-			[3]string{"broke_off yes", "own", "broke_off yes"}, [3]string{"broke_off yes", "own", "broke_off yes"}, false},
+			[3]string{"single", "own", "single"}, [3]string{"broke_off yes", "own", "broke_off yes"}, false},
 		{"a large body", true, func(ids []string) (*mcp.Result, error) {
 			text := fmt.Sprintf("[%s,%s,%s]", ok(ids[0]), ok(ids[1]), ok(ids[2]))
 			return &mcp.Result{Status: 200, Raw: io.NopCloser(strings.NewReader(text))}, nil
 		}, allOwn, allOwn, false},
 		{"a large body that breaks off", true, func(ids []string) (*mcp.Result, error) {
 			return &mcp.Result{Status: 200, Raw: io.NopCloser(io.MultiReader(strings.NewReader("[{"), failing{broke}))}, nil
-		}, every("broke_off yes"), every("broke_off yes"), false},
+		}, allSingle, every("broke_off yes"), false},
+		{"a large body that stalls", true, func(ids []string) (*mcp.Result, error) {
+			stalled := &mcp.Failure{Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonIdle, Sent: mcp.SentYes}
+			return &mcp.Result{Status: 200, Raw: io.NopCloser(failing{stalled})}, nil
+		}, every("idle_timeout yes"), every("idle_timeout yes"), false},
+		{"an error for all under an id of the server's own", false,
+			say(`{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"no arrays"}}`), allSingle, allSingle, true},
+		{"many elements more than calls", true, func(ids []string) (*mcp.Result, error) {
+			return say("[%s%s,%s,%s]", strings.Repeat("1,", 1000), ok(ids[0]), ok(ids[1]), ok(ids[2]))(ids)
+		}, allOwn, allOwn, false},
+		{"too many elements", true, func(ids []string) (*mcp.Result, error) {
+			return say("[%s,%s,%s%s]", ok(ids[0]), ok(ids[1]), ok(ids[2]), strings.Repeat(",1", 1001))(ids)
+		}, allSingle, allBad, true},
 	}
 }
 
@@ -138,7 +150,7 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // TestWindowAnswers: whatever a server makes of an array, each call ends right, and what may have run runs once.
 func TestWindowAnswers(t *testing.T) {
-	for _, s := range sayings() {
+	for _, s := range append(sayings(), statuses()...) {
 		for method, want := range map[string][3]string{"getBlock": s.reads, "sendBlock": s.writes} {
 			t.Run(s.name+", "+method, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { s.try(t, method, want) })
@@ -208,21 +220,6 @@ func outcomeOf(c *mcp.Call, g ended) string {
 		return "single"
 	}
 	return string(g.res.Body)
-}
-
-// TestWindowStatusIsEverybodys: what HTTP says of the array each of its callers gets, to change as they like.
-func TestWindowStatusIsEverybodys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server := &arrays{reply: func(context.Context, *mcp.Call, []element) (*mcp.Result, error) { return status(401, "who")(nil) }}
-		r := newWindow(server, 2, time.Minute)
-		out := r.together(t.Context(), []*mcp.Call{plainCall("1", "getBlock", 1), plainCall("2", "getBlock", 2)})
-		out[0].res.Header.Set("Www-Authenticate", "changed")
-		out[0].res.Body[0] = 'X'
-		if got := out[1].res; got.Header.Get("Www-Authenticate") != "Bearer" || string(got.Body) != "who" {
-			t.Errorf("header %v, body %s", got.Header, got.Body)
-		}
-		r.Wait()
-	})
 }
 
 // FuzzWindowAnswer: whatever comes back, every call ends, with its own answer or with a failure.

@@ -1,10 +1,8 @@
 package batch
 
 import (
-	"bytes"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"strconv"
 
@@ -42,32 +40,24 @@ func (g *group) answered(riders []*rider, res *mcp.Result) {
 	for _, r := range riders {
 		t.by[string(r.id)] = r
 	}
-	switch {
-	case refusesArray(res.Status):
-		g.refused(riders, "HTTP status "+strconv.Itoa(res.Status))
-		return
-	case res.Status >= http.StatusMultipleChoices:
-		g.passOn(riders, res)
-		return
-	case res.Events != nil:
+	if res.Events != nil {
 		if err := t.events(res.Events); err != nil {
 			t.broken(riders, err)
 			return
 		}
-	default:
-		body, err := wholeBody(res)
-		if err != nil {
-			t.broken(riders, err)
-			return
-		}
-		t.body(body)
+		t.end(riders)
+		return
 	}
-	t.end(riders)
-}
-
-// refusesArray reports whether a status says that the server read nothing of an array (RFC 9110, 15.5).
-func refusesArray(status int) bool {
-	return status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge || status == http.StatusUnsupportedMediaType
+	body, err := wholeBody(res)
+	switch {
+	case err != nil:
+		t.broken(riders, err)
+	case res.Status >= http.StatusMultipleChoices:
+		t.status(riders, res, body)
+	default:
+		t.body(body)
+		t.end(riders)
+	}
 }
 
 // refused sends everybody by themselves: nothing has run.
@@ -81,9 +71,14 @@ func (g *group) refused(riders []*rider, why string) {
 // bad is what becomes of those of whom the server's answer says nothing: the call goes again by itself where it may.
 func (g *group) bad(riders []*rider, why string) {
 	g.window.spoilt(why)
+	g.unknown(riders)
+}
+
+// unknown is bad where that is no fault of the array's.
+func (g *group) unknown(riders []*rider) {
 	for _, r := range riders {
 		if g.again {
-			g.give(r, outcome{alone: true})
+			g.give(r, outcome{alone: true, sent: mcp.SentUnknown})
 			continue
 		}
 		f := badAnswer("the server could not take the call in an array, and may have run it")
@@ -92,17 +87,15 @@ func (g *group) bad(riders []*rider, why string) {
 	}
 }
 
-// passOn gives everybody the server's own answer to the array, as HTTP has it: a 401, a 503.
-func (g *group) passOn(riders []*rider, res *mcp.Result) {
-	body, err := wholeBody(res)
-	if err != nil {
-		g.failed(riders, err)
-		return
+// sentBefore is the failure of a call that has gone by itself after it went in an array: it may have run there.
+func sentBefore(err error, sent mcp.Sent) error {
+	var f *mcp.Failure
+	if sent == "" || sent == mcp.SentNo || !errors.As(err, &f) || f.Sent == mcp.SentYes || f.Sent == sent {
+		return err
 	}
-	for _, r := range riders {
-		own := &mcp.Result{Status: res.Status, Header: maps.Clone(res.Header), Body: bytes.Clone(body), Timing: res.Timing}
-		g.give(r, outcome{result: own})
-	}
+	own := *f
+	own.Sent = sent
+	return &own
 }
 
 // wholeBody reads an answer that may be too large to have been read already.
@@ -122,7 +115,8 @@ type sorting struct {
 	group   *group
 	by      map[string]*rider
 	matched int
-	refused bool // the whole answer is an error without an id: what was sent could not be read
+	refused bool // the whole answer is an error that names none of the calls: what was sent could not be read
+	ran     bool // there is a result that names none of the calls
 	spoilt  bool // the answer is no array, or one of nothing that was asked for
 }
 
@@ -165,7 +159,7 @@ func (t *sorting) body(b []byte) {
 
 // object is a single message in the place of an array.
 func (t *sorting) object(b []byte, m *mcp.Message) {
-	if m.Kind == mcp.KindError && !namesCall(m, b) {
+	if m.Kind == mcp.KindError && t.find(m.ID.Of(b)) == nil {
 		code := string(m.ErrorCode.Of(b))
 		t.refused = code == strconv.Itoa(mcp.CodeInvalidRequest) || code == strconv.Itoa(mcp.CodeParse)
 	}
@@ -175,10 +169,13 @@ func (t *sorting) object(b []byte, m *mcp.Message) {
 	}
 }
 
+// moreAnswers is how many elements an array of answers may have beside one for each call.
+const moreAnswers = 1000
+
 func (t *sorting) array(b []byte) {
-	spans, err := mcp.Elements(nil, b, len(b))
+	spans, err := mcp.Elements(nil, b, len(t.by)+moreAnswers)
 	if err != nil {
-		t.spoilt = true // an empty one, say
+		t.spoilt = true // an empty one, or one with too many elements
 		return
 	}
 	for _, s := range spans {
@@ -205,12 +202,13 @@ func (t *sorting) one(b []byte) {
 	switch {
 	case r == nil:
 		meters.unknown.Inc()
-	case r.id == nil:
+		t.ran = t.ran || m.Kind == mcp.KindResult
+	case r.found:
 		meters.duplicate.Inc()
 	default:
 		t.matched++
 		t.group.give(r, outcome{result: t.result(r, b, m)})
-		r.id = nil
+		r.found = true
 	}
 }
 
@@ -239,14 +237,25 @@ func (t *sorting) result(r *rider, b []byte, m mcp.Message) *mcp.Result {
 	return res
 }
 
-// broken is the end of an answer that broke off: those who have theirs keep it.
-func (t *sorting) broken(riders []*rider, err error) { t.group.failed(t.left(riders), err) }
+// broken is the end of an answer that broke off: those who have theirs keep it. The others go by themselves where they may,
+// as after a single answer that breaks off before anybody saw of it.
+func (t *sorting) broken(riders []*rider, err error) {
+	g, left := t.group, t.left(riders)
+	var f *mcp.Failure
+	if !g.again || !errors.As(err, &f) || f.Reason != mcp.ReasonBrokeOff || g.ctx.Err() != nil {
+		g.failed(left, err)
+		return
+	}
+	for _, r := range left {
+		g.give(r, outcome{alone: true, sent: f.Sent})
+	}
+}
 
 // left returns those without an answer.
 func (t *sorting) left(riders []*rider) []*rider {
 	left := riders[:0:0]
 	for _, r := range riders {
-		if r.id != nil {
+		if !r.found {
 			left = append(left, r)
 		}
 	}

@@ -31,26 +31,34 @@ type group struct {
 
 // rider is one call in an array.
 type rider struct {
-	call *mcp.Call
-	id   []byte       // under which the server knows it
-	done chan outcome // has room for one
+	call  *mcp.Call
+	known *passenger   // nil for one that nobody can cancel
+	done  chan outcome // has room for one
 
-	left     bool // its caller has left
-	answered bool // the outcome has been given
+	// Guarded by group.mu.
+	id        []byte // under which the server knows it; nil until it leaves with others, does not change after that
+	left      bool   // its caller has left
+	answered  bool   // the outcome has been given
+	cancelled bool   // its agent has cancelled it under way
+
+	found bool // its answer has been found; owned by travel
 }
 
 // outcome is what a rider gets: that it is to go by itself, a failure or a result.
 type outcome struct {
 	alone   bool
+	sent    mcp.Sent // with alone: whether it may have run in the array, "" where it did not
 	failure *mcp.Failure
 	result  *mcp.Result
 }
 
-// leave gives a rider's place up, and says whether the server may have seen its call. The last one out ends the array.
-func (g *group) leave(r *rider) mcp.Sent {
+// leave gives a rider's place up, and says whether the server may have seen its call, and by which id. The last one out
+// ends the array.
+func (g *group) leave(r *rider) (sent mcp.Sent, id []byte) {
 	g.mu.Lock()
 	r.left = true
 	away, answered := g.away, r.answered
+	id = r.id
 	if away && !answered {
 		g.live--
 	}
@@ -66,12 +74,13 @@ func (g *group) leave(r *rider) mcp.Sent {
 		g.cancel(errNobody)
 	}
 	if !away {
-		return mcp.SentNo
+		return mcp.SentNo, nil
 	}
-	return mcp.SentUnknown
+	return mcp.SentUnknown, id
 }
 
-// give hands a rider its outcome, if it still waits for one. It reports whether it did.
+// give hands a rider its outcome, if it still waits for one. It reports whether it did. One that was cancelled has no use
+// for a failure, and is not sent again.
 func (g *group) give(r *rider, o outcome) bool {
 	g.mu.Lock()
 	if r.answered || r.left {
@@ -83,6 +92,9 @@ func (g *group) give(r *rider, o outcome) bool {
 	}
 	r.answered = true
 	g.live--
+	if r.cancelled && o.result == nil {
+		o = outcome{result: accepted()}
+	}
 	g.mu.Unlock()
 	r.done <- o
 	return true
@@ -121,7 +133,7 @@ func (g *group) travel() {
 	g.answered(riders, res)
 }
 
-// present returns those who have not left, and closes the door.
+// present returns those who have not left, and closes the door. If they are more than one they get their ids.
 func (g *group) present() []*rider {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -133,6 +145,11 @@ func (g *group) present() []*rider {
 		}
 	}
 	g.live = len(riders)
+	if len(riders) > 1 {
+		for _, r := range riders {
+			r.id = g.window.ids.next()
+		}
+	}
 	return riders
 }
 
@@ -173,7 +190,6 @@ func (g *group) array(riders []*rider) *mcp.Call {
 func (g *group) encode(riders []*rider) []byte {
 	size := 2
 	for _, r := range riders {
-		r.id = g.window.ids.next()
 		size += len(r.call.Body) + len(r.id) + 1
 	}
 	body := append(make([]byte, 0, size), '[')

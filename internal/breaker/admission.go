@@ -42,8 +42,7 @@ type Admission struct {
 	inFlight int
 	queue    queue
 	pace     pace
-	refused  int       // since the log was told
-	told     time.Time // when it was
+	tallies  map[mcp.Reason]*tally // of the three reasons
 }
 
 // NewAdmission returns an Admission with all slots free. It panics if a required option is missing or one is below zero.
@@ -57,7 +56,7 @@ func NewAdmission(o AdmissionOptions) *Admission {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Admission{opts: o, queue: newQueue()}
+	a := &Admission{opts: o, queue: newQueue(), tallies: map[mcp.Reason]*tally{}}
 	a.meter = o.Metrics.admission.attach(o.Upstream, a)
 	return a
 }
@@ -82,6 +81,11 @@ func (a *Admission) Enter(ctx context.Context, c *mcp.Call) (Ticket, *mcp.Failur
 	if !takesSlot(c) {
 		return Ticket{}, nil
 	}
+	return a.enter(ctx, c)
+}
+
+// enter is Enter for a call that takes a slot.
+func (a *Admission) enter(ctx context.Context, c *mcp.Call) (Ticket, *mcp.Failure) {
 	a.mu.Lock()
 	v := a.tryLocked()
 	a.mu.Unlock()

@@ -24,12 +24,15 @@ func takesSlot(c *mcp.Call) bool {
 	return false
 }
 
+// mostElements is how many of an array are looked at: it is as many as /rpc takes.
+const mostElements = 1000
+
 // hasRequest reports whether there is a request in an array. An array of answers to the server must not wait: a call that
 // holds a slot may be waiting for them.
 func hasRequest(array []byte) bool {
-	elements, err := mcp.Elements(nil, array, len(array))
+	elements, err := mcp.Elements(nil, array, mostElements)
 	if err != nil {
-		return true // nobody knows
+		return true // nobody knows, or it is too long for answers
 	}
 	for _, e := range elements {
 		var m mcp.Message

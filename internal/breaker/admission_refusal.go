@@ -19,6 +19,28 @@ var refusals = map[mcp.Reason]refusal{
 	mcp.ReasonInFlight:  {"fluentd-perf has as many calls under way as it may have", "limits.in_flight"},
 }
 
+// tally is how many calls were refused for one reason since the log was told.
+type tally struct {
+	refused int
+	told    time.Time
+}
+
+// refusedLocked counts a refusal, and says whether and of how many the log is to be told. The caller holds the lock.
+func (a *Admission) refusedLocked(reason mcp.Reason, now time.Time) (refused int, tell bool) {
+	t := a.tallies[reason]
+	if t == nil {
+		t = new(tally)
+		a.tallies[reason] = t
+	}
+	t.refused++
+	if now.Sub(t.told) < tellEvery {
+		return 0, false
+	}
+	refused = t.refused
+	*t = tally{told: now}
+	return refused, true
+}
+
 // refuse makes the failure of a call that gets no slot, and tells the log now and then.
 func (a *Admission) refuse(reason mcp.Reason) *mcp.Failure {
 	now := time.Now()
@@ -27,12 +49,8 @@ func (a *Admission) refuse(reason mcp.Reason) *mcp.Failure {
 		a.pace.note(0, now)
 	}
 	after := a.pace.wait(a.queue.waiting+1, a.opts.MaxInFlight, a.opts.QueueWait)
-	a.refused++
-	refused, inFlight, queued := a.refused, a.inFlight, a.queue.waiting
-	tell := a.told.IsZero() || now.Sub(a.told) >= tellEvery
-	if tell {
-		a.told, a.refused = now, 0
-	}
+	refused, tell := a.refusedLocked(reason, now)
+	inFlight, queued := a.inFlight, a.queue.waiting
 	a.mu.Unlock()
 
 	r := refusals[reason]

@@ -151,6 +151,11 @@ func TestEnter(t *testing.T) {
 	})
 }
 
+// arrayOf is an array of n times the same.
+func arrayOf(n int, element string) []byte {
+	return []byte("[" + strings.TrimSuffix(strings.Repeat(element+",", n), ",") + "]")
+}
+
 // TestLanes: what is no request to a server takes no slot and never waits.
 func TestLanes(t *testing.T) {
 	cases := []struct {
@@ -174,6 +179,8 @@ func TestLanes(t *testing.T) {
 			`[{"jsonrpc":"2.0","id":1,"result":{}},{"jsonrpc":"2.0","id":2,"error":{"code":1,"message":"no"}}]`)}, false},
 		{"array of notifications", mcp.Call{Lane: mcp.LaneBatch, Body: []byte(`[{"jsonrpc":"2.0","method":"notifications/x"}]`)}, false},
 		{"array that nobody understands", mcp.Call{Lane: mcp.LaneBatch, Body: []byte(`[{"a":1}]`)}, true},
+		{"array of a thousand answers", mcp.Call{Lane: mcp.LaneBatch, Body: arrayOf(1000, responseBody)}, false},
+		{"array of more than anybody sends", mcp.Call{Lane: mcp.LaneBatch, Body: arrayOf(1001, responseBody)}, true},
 		{"message with an array of answers", mcp.Call{Lane: mcp.LaneMessage, Message: mcp.Message{Kind: mcp.KindBatch}, Body: []byte(
 			`[{"jsonrpc":"2.0","id":1,"result":{}}]`)}, false},
 	}

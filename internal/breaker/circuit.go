@@ -27,7 +27,7 @@ type CircuitOptions struct {
 	FailureRatio float64       // of the requests that ended within Window, from which on it opens, 0.5
 	InARow       int           // failures without a success between, however old, from which on it opens, 3
 
-	ProbeTimeout time.Duration // how long a probe may go without reporting before it counts as failed, 10 s
+	ProbeTimeout time.Duration // how long probes may go without a verdict before the Circuit waits again, 10 s
 	Metrics      *Metrics      // nil: not shown
 	Log          *slog.Logger  // nil: silent
 }
@@ -35,8 +35,8 @@ type CircuitOptions struct {
 // Circuit is the breaker of one endpoint of an upstream. It is safe for concurrent use, and waits for nobody.
 //
 // It opens on too large a part of failures, on too many in a row, and on two refused connections in a row. Open, it lets
-// one call at a time through, first after a second; each that fails doubles the wait for the next, up to 30 s. One that
-// succeeds closes it.
+// one call at a time through, first after a second; each that fails, or is not over within ProbeTimeout, doubles the wait for
+// the next, up to 30 s. One that succeeds closes it, however late, unless one that was let through after it has failed.
 type Circuit struct {
 	opts    CircuitOptions
 	machine *machine
@@ -49,7 +49,7 @@ func NewCircuit(o CircuitOptions) *Circuit {
 	c := &Circuit{opts: o, meter: o.Metrics.circuit(o.Upstream, o.Endpoint)}
 	c.machine = newMachine(rules{
 		name: o.Upstream, window: o.Window, minReports: o.MinRequests, ratio: o.FailureRatio, inARow: o.InARow,
-		refused: refusedInARow, first: firstProbe, most: longestWait,
+		refused: refusedInARow, first: firstProbe, most: longestWait, patient: true,
 	}, c.announce)
 	return c
 }

@@ -37,6 +37,7 @@ type rules struct {
 	refused    int           // the same of refused connections; 0: they count as failures only
 	first      time.Duration // from the opening to the first probe; no two probes are nearer than that
 	most       time.Duration // from one probe's failure to the next: first, doubled each time, up to this
+	patient    bool          // a probe that succeeds closes it though its time was over; probes whose callers leave share a time
 }
 
 // machine is what the breakers of this package have in common: gobreaker, with a row of failures, probes that end, and
@@ -49,9 +50,12 @@ type machine struct {
 	mu      sync.Mutex // guards the following, and is held around every use of breaker, so that they agree
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 	state   string
-	epoch   uint64 // changes of state so far: what was allowed in an older one counts no more
-	row     int    // failures since the last success
-	refused int    // refused connections since then
+	epoch   uint64        // changes of state so far: what was allowed in an older one counts no more
+	probe   *probe        // the one under way, nil: none
+	waited  time.Duration // by the probes of this epoch whose callers left
+	proves  uint64        // the epoch from which on a probe is proof, however late: none that began after it has failed
+	row     int           // failures since the last success
+	refused int           // refused connections since then
 	step    time.Duration
 	opened  time.Time // last: by a failure that was one too many, or by a failed probe
 	due     time.Time // the next probe, while open
@@ -75,15 +79,20 @@ var (
 
 func newMachine(r rules, announce func(change)) *machine {
 	m := &machine{rules: r, announce: announce, state: Closed}
-	m.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+	m.breaker = m.newBreaker()
+	m.noteLocked(Closed)
+	return m
+}
+
+func (m *machine) newBreaker() *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	r := &m.rules
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: r.name, MaxRequests: 1, Interval: r.window, BucketPeriod: r.window / 10,
 		Timeout:       r.first - 1, // it waits for more than that
 		ReadyToTrip:   m.tripsLocked,
 		IsExcluded:    func(err error) bool { return err == errIgnored },
-		OnStateChange: m.changedLocked,
+		OnStateChange: func(_ string, _, to gobreaker.State) { m.changedLocked(nameOf(to)) },
 	})
-	m.noteLocked(Closed)
-	return m
 }
 
 // noteLocked sets the state. The phase is the epoch, with its lowest bit set in closed ones, so that a call of a closed
@@ -104,7 +113,8 @@ func (m *machine) closed() (epoch uint64, yes bool) {
 	return phase >> 1, phase&1 != 0
 }
 
-// allow lets a call through. If it is a probe, it has failed if nothing is heard of it for most.
+// allow lets a call through. If it is a probe, its time is over when nothing is heard for most: of it, and in a patient
+// machine of those before it whose callers left. Or a server that hangs had a probe whenever an agent loses its patience.
 func (m *machine) allow(most time.Duration) (Permit, bool) {
 	if epoch, yes := m.closed(); yes {
 		return Permit{machine: m, epoch: epoch}, true
@@ -123,7 +133,8 @@ func (m *machine) allow(most time.Duration) (Permit, bool) {
 	if err != nil {
 		return Permit{}, false // there is a probe already
 	}
-	return Permit{machine: m, epoch: m.epoch, probe: newProbe(m, report, most)}, true
+	m.probe = newProbe(m, report, most-m.waited)
+	return Permit{machine: m, epoch: m.epoch, probe: m.probe}, true
 }
 
 // wakeLocked makes an open machine half-open when a probe is due.
@@ -151,15 +162,17 @@ func (m *machine) countLocked(p *Permit, v Verdict, cause error) {
 		m.last, m.lastAt = cause, time.Now()
 	}
 	if p.epoch != m.epoch { // a probe that was not answered in time, too
-		if v == Succeeded {
-			m.aliveLocked()
-		}
+		m.lateLocked(p, v)
 		return
 	}
 	m.rowLocked(v)
 	switch {
 	case p.probe != nil:
+		if m.rules.patient {
+			m.waited += time.Since(p.probe.begun)
+		}
 		p.probe.endLocked(v)
+		m.disproveLocked(p, v)
 	case v != Ignored:
 		// Here, and not in allow: what ends within the window counts in it, however long ago it began, and gobreaker's
 		// counts hold reports only.
@@ -167,6 +180,38 @@ func (m *machine) countLocked(p *Permit, v Verdict, cause error) {
 			report(errorOf(v))
 		}
 	}
+}
+
+// lateLocked counts the report of a call that was allowed before the state last changed. A probe that succeeds is what
+// everybody waits for, though it took longer than a probe may hold its place: a server all of whose calls take that long
+// would never be used again.
+func (m *machine) lateLocked(p *Permit, v Verdict) {
+	switch {
+	case v == Succeeded && m.rules.patient && p.probe != nil && p.epoch >= m.proves:
+		m.closeLocked()
+	case v == Succeeded:
+		m.aliveLocked()
+	default:
+		m.disproveLocked(p, v)
+	}
+}
+
+// disproveLocked takes note of a probe that failed: one that began before it is no proof any more.
+func (m *machine) disproveLocked(p *Permit, v Verdict) {
+	if p.probe != nil && (v == Failed || v == Refused) {
+		m.proves = max(m.proves, p.epoch+1)
+	}
+}
+
+// closeLocked closes the machine from whatever state. Gobreaker closes by a probe of its own only, and a second after it
+// opened, so it begins anew; the probe under way, if there is one, is an ordinary call of before from now on.
+func (m *machine) closeLocked() {
+	if m.probe != nil {
+		m.probe.dropLocked()
+	}
+	m.rowLocked(Succeeded)
+	m.breaker = m.newBreaker()
+	m.changedLocked(Closed)
 }
 
 func errorOf(v Verdict) error {
@@ -200,10 +245,11 @@ func (m *machine) tripsLocked(c gobreaker.Counts) bool {
 		reports >= r.minReports && float64(c.TotalFailures) >= r.ratio*float64(reports)
 }
 
-// changedLocked notes a change of state for tell: it is called under gobreaker's lock and ours.
-func (m *machine) changedLocked(_ string, _, to gobreaker.State) {
-	c := change{from: m.state, to: nameOf(to), err: m.last}
+// changedLocked notes a change of state for tell: it may be called under gobreaker's lock.
+func (m *machine) changedLocked(to string) {
+	c := change{from: m.state, to: to, err: m.last}
 	m.noteLocked(c.to)
+	m.waited = 0
 	m.changes = append(m.changes, c)
 	switch c.to {
 	case Open:
@@ -212,6 +258,7 @@ func (m *machine) changedLocked(_ string, _, to gobreaker.State) {
 		m.due = m.opened.Add(m.step)
 	case Closed:
 		m.step = 0
+		m.proves = m.epoch // another outage has probes of its own
 	}
 }
 

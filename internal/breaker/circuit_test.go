@@ -292,8 +292,7 @@ func TestCircuitRetryAfter(t *testing.T) {
 	})
 }
 
-// TestCircuitHungProbe: a probe that does not report in time has failed, and the waits grow; its late report is good news
-// or none.
+// TestCircuitHungProbe: a probe that does not report in time makes room for the next, and the waits grow.
 func TestCircuitHungProbe(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *circuit) {
 		c.trip()
@@ -316,8 +315,129 @@ func TestCircuitHungProbe(t *testing.T) {
 		pass(2 * time.Second)
 		c.refuses("two seconds after the second probe")
 		second.Done(breaker.Succeeded, nil) // it was slow, and it works
-		c.enter().Done(breaker.Succeeded, nil)
 		c.want(breaker.Closed)
+	})
+}
+
+// expire waits until the time of a probe is over.
+func (c *circuit) expire() {
+	c.tb.Helper()
+	pass(10 * time.Second)
+	synctest.Wait()
+	c.want(breaker.Open)
+}
+
+// TestCircuitHungServer: a server that hangs has one probe for each wait, and the waits grow to 30 s.
+func TestCircuitHungServer(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *circuit) {
+		c.trip()
+		for _, s := range []int{1, 2, 4, 8, 16, 30, 30} {
+			c.probeAfter(time.Duration(s) * time.Second)
+			c.expire()
+		}
+	})
+}
+
+// TestCircuitLateProbe: a probe that succeeds when its time is over closes the circuit, unless it is proof no more.
+func TestCircuitLateProbe(t *testing.T) {
+	const ok, bad = breaker.Succeeded, breaker.Failed
+	cases := []struct {
+		name string
+		do   func(c *circuit, first *breaker.Permit) // the first probe's time is over
+		want string
+	}{
+		{"at once", func(c *circuit, first *breaker.Permit) { first.Done(ok, nil) }, breaker.Closed},
+		{"it fails", func(c *circuit, first *breaker.Permit) { first.Done(bad, errDown) }, breaker.Open},
+		{"its caller leaves", func(c *circuit, first *breaker.Permit) { first.Done(breaker.Ignored, nil) }, breaker.Open},
+		{"after others whose time is over as well", func(c *circuit, first *breaker.Permit) {
+			c.probeAfter(2 * time.Second)
+			c.expire()
+			c.probeAfter(4 * time.Second)
+			c.expire()
+			first.Done(ok, nil)
+		}, breaker.Closed},
+		{"beside the next", func(c *circuit, first *breaker.Permit) {
+			next := c.probeAfter(2 * time.Second)
+			first.Done(ok, nil)
+			c.want(breaker.Closed)
+			next.Done(bad, errDown)
+			c.report(2, bad) // a new row
+		}, breaker.Closed},
+		{"beside the next, which hangs", func(c *circuit, first *breaker.Permit) {
+			c.probeAfter(2 * time.Second)
+			first.Done(ok, nil)
+			pass(time.Minute)
+		}, breaker.Closed},
+		{"the next has failed", func(c *circuit, first *breaker.Permit) {
+			c.probeAfter(2*time.Second).Done(bad, errDown)
+			first.Done(ok, nil)
+		}, breaker.Open},
+		{"the next has failed late", func(c *circuit, first *breaker.Permit) {
+			next := c.probeAfter(2 * time.Second)
+			c.expire()
+			next.Done(breaker.Refused, errDown)
+			first.Done(ok, nil)
+		}, breaker.Open},
+		{"one before the next has failed late", func(c *circuit, first *breaker.Permit) {
+			next := c.probeAfter(2 * time.Second)
+			c.expire()
+			first.Done(bad, errDown)
+			next.Done(ok, nil)
+		}, breaker.Closed},
+		{"of another outage", func(c *circuit, first *breaker.Permit) {
+			c.probeAfter(2*time.Second).Done(ok, nil)
+			c.trip()
+			first.Done(ok, nil)
+		}, breaker.Open},
+	}
+	for _, k := range cases {
+		t.Run(k.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *circuit) {
+				c.trip()
+				first := c.probeAfter(time.Second)
+				c.expire()
+				k.do(c, first)
+				c.want(k.want)
+				if shown := c.shown() == 0; shown != (k.want == breaker.Closed) {
+					t.Errorf("the metric is %v", c.shown())
+				}
+			})
+		})
+	}
+}
+
+// TestCircuitClosedLate: a circuit that a late probe closed opens as any other does, and counts from the beginning.
+func TestCircuitClosedLate(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *circuit) {
+		for range 3 {
+			c.trip()
+			probe := c.probeAfter(time.Second)
+			c.expire()
+			probe.Done(breaker.Succeeded, nil)
+			c.report(2, breaker.Failed)
+			c.want(breaker.Closed)
+			c.report(1, breaker.Succeeded)
+		}
+	})
+}
+
+// TestCircuitImpatient: agents that leave one after another wait for a probe's verdict no longer than one that stays.
+func TestCircuitImpatient(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *circuit) {
+		c.trip()
+		pass(time.Second)
+		for range 3 {
+			probe := c.enter()
+			pass(3 * time.Second)
+			probe.Done(breaker.Ignored, nil)
+			c.want(breaker.HalfOpen)
+		}
+		c.enter()
+		pass(time.Second)
+		synctest.Wait()
+		c.want(breaker.Open)
+		c.probeAfter(2 * time.Second)
+		c.expire() // the next wait has all of its time again
 	})
 }
 

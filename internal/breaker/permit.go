@@ -16,7 +16,7 @@ type Permit struct {
 
 // Done reports what came of the call, and of a failure the cause, which may be nil. Only the first call counts; it is safe
 // for concurrent use. A report of a call that was allowed before the state last changed counts no more; but if it
-// succeeded, the next probe is due at once, see Circuit.Alive.
+// succeeded, the next probe is due at once, see Circuit.Alive, and a Circuit's late probe may close it.
 func (p *Permit) Done(v Verdict, cause error) {
 	m := p.machine
 	if m == nil {
@@ -45,6 +45,7 @@ func (p *Permit) Probe() bool { return p.probe != nil }
 type probe struct {
 	machine *machine
 	report  func(error) // gobreaker's, which must be called once at most
+	begun   time.Time
 	timer   *time.Timer
 	ended   bool
 }
@@ -53,13 +54,13 @@ type probe struct {
 var errNoReport = errors.New("the call that tried whether it works again was not answered in time")
 
 func newProbe(m *machine, report func(error), most time.Duration) *probe {
-	p := &probe{machine: m, report: report}
+	p := &probe{machine: m, report: report, begun: time.Now()}
 	p.timer = time.AfterFunc(most, p.expire)
 	return p
 }
 
-// expire fails a probe that has not reported: gobreaker would wait for it for ever. Its call goes on, and its Permit may
-// still bring good news.
+// expire makes room for the next probe after one that has not reported: gobreaker would wait for it for ever. The call goes
+// on, and what its Permit says in the end is the verdict, see lateLocked.
 func (p *probe) expire() {
 	m := p.machine
 	defer m.tell()
@@ -73,8 +74,15 @@ func (p *probe) expire() {
 	p.endLocked(Failed)
 }
 
+// endLocked tells gobreaker how the probe ended.
 func (p *probe) endLocked(v Verdict) {
+	p.dropLocked()
+	p.report(errorOf(v))
+}
+
+// dropLocked makes the probe hold its place no longer.
+func (p *probe) dropLocked() {
 	p.ended = true
 	p.timer.Stop()
-	p.report(errorOf(v))
+	p.machine.probe = nil
 }

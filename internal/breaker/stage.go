@@ -127,7 +127,7 @@ func (r *run) enter(ctx context.Context) *mcp.Failure {
 		if s.endpoints.closed(r.among) == 0 && !r.begin() {
 			return r.refuse()
 		}
-		ticket, f := a.Enter(ctx, r.call)
+		ticket, f := a.enter(ctx, r.call)
 		if f != nil {
 			r.leave()
 			return f
@@ -176,6 +176,23 @@ func (r *run) refuse() *mcp.Failure {
 		f.Cause, _ = e.Circuit.Last()
 	}
 	return f
+}
+
+// Refusal returns the failure with which Call would refuse such a call now, without asking the server: every breaker is open and
+// not due for a probe. It takes nothing. nil: Call would not, as far as can be told.
+func (s *Stage) Refusal(c *mcp.Call) *mcp.Failure {
+	bound, c := s.where(c)
+	among := s.endpoints.of(bound)
+	if urgent(c) {
+		return nil
+	}
+	for _, e := range s.endpoints.list {
+		if among.has(e) && e.state() != Open {
+			return nil
+		}
+	}
+	r := run{stage: s, call: c, among: among}
+	return r.refuse()
 }
 
 // leave lets go of what the call holds still: it has ended, or left it to a stream.

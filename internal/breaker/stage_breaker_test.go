@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,6 +112,28 @@ func (s *stage) down() {
 		s.do(s.tb.Context(), post(callBody))
 	}
 	s.tb.Fatal("the breaker did not open")
+}
+
+// TestSlowServerIsUsedAgain: after an outage a server is used again though none of its calls is over within a probe's time.
+func TestSlowServerIsUsedAgain(t *testing.T) {
+	for _, takes := range []time.Duration{9 * time.Second, 12 * time.Second, 40 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			server := newServer(fails(refused), fails(refused), after(takes, answers))
+			s := newStage(t, setup{}, server)
+			s.down()
+			pass(time.Second)
+			var calls sync.WaitGroup
+			for ends := time.Now().Add(takes); time.Now().Before(ends); pass(time.Second) {
+				calls.Go(func() { s.do(t.Context(), post(callBody)) })
+			}
+			synctest.Wait()
+			if state := s.circuits[0].State(); state != breaker.Closed {
+				t.Errorf("calls of %v: after the first good answer the breaker is %s", takes, state)
+			}
+			calls.Wait()
+			s.idle()
+		})
+	}
 }
 
 // TestOpenBreaker: a dead server costs its callers nothing, though all slots are taken by calls that hang.

@@ -357,6 +357,38 @@ func TestHedge(t *testing.T) {
 	}
 }
 
+// TestHedgeIsNoProbe: a hedge goes to no endpoint that is left alone, though a probe of it is due.
+func TestHedgeIsNoProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newServer(answers), newServer(answers)
+		o := setup{}
+		o.Retry = breaker.RetryOptions{Max: 2, Budget: 1, Hedge: true}
+		s := newStage(t, o, a, b)
+		s.warm(40)
+		fall(s.circuits[1])
+		<-time.After(time.Second - 5*time.Millisecond) // the probe is due before the hedge
+		a.set(after(time.Second, answers))
+		before, _ := b.sent()
+		if status, f := s.do(t.Context(), post(readBody)); status != 200 {
+			t.Errorf("got %v", f)
+		}
+		if n, _ := b.sent(); n != before || s.Status().Hedges != 0 {
+			t.Errorf("%d calls went to an endpoint that is left alone, %d hedges", n-before, s.Status().Hedges)
+		}
+		if got := s.circuits[1].State(); got != breaker.HalfOpen {
+			t.Errorf("its breaker is %s: no probe was due", got)
+		}
+		b.set(answers)
+		for range 10 { // the place of the probe is free
+			s.do(t.Context(), post(listBody))
+		}
+		if got := s.circuits[1].State(); got != breaker.Closed {
+			t.Errorf("its breaker is %s", got)
+		}
+		s.idle()
+	})
+}
+
 // spend takes all of the budget.
 func spend(s *stage, at *server) {
 	bound := post(callBody, "Mcp-Session-Id", "x~0")

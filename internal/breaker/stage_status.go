@@ -32,6 +32,7 @@ type EndpointStatus struct {
 type LastError struct {
 	Reason   string    `json:"reason"` // a mcp.Reason, http_ and a status of 500 or above, or slow_call
 	Endpoint int       `json:"endpoint"`
+	Message  string    `json:"message,omitempty"` // without addresses or secrets
 	At       time.Time `json:"at"`
 }
 
@@ -65,7 +66,11 @@ func (s *Stage) note(e *endpoint, cause error) {
 	case "", mcp.ReasonCanceled, mcp.ReasonDraining, mcp.ReasonRPCTimeout:
 		return
 	}
-	s.last.Store(&LastError{Reason: reason, Endpoint: e.index, At: time.Now()})
+	last := &LastError{Reason: reason, Endpoint: e.index, At: time.Now()}
+	if f := new(mcp.Failure); errors.As(cause, &f) {
+		last.Message = f.Message
+	}
+	s.last.Store(last)
 }
 
 func reasonOf(cause error) string {

@@ -351,6 +351,25 @@ func TestProbeLeft(t *testing.T) {
 	})
 }
 
+// TestLongProbeLeft: a long probe whose caller leaves takes nothing from the time of the next, a short one.
+func TestLongProbeLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.trip()
+		pass(2 * time.Second)
+		done, _ := r.Allow(2 * time.Second)
+		pass(3 * time.Second)
+		done(context.Canceled)
+		done, ok := r.Allow(0)
+		if !ok {
+			t.Fatal("no probe after one whose caller left")
+		}
+		pass(2*timeout - 1)
+		done(nil)
+		r.want(breaker.Closed)
+	})
+}
+
 // TestProbeInTime: a probe that has reported is not failed later.
 func TestProbeInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -94,7 +94,7 @@ func (d *decoder) isPattern(at key, s string) bool {
 	_, err := path.Match(s, "")
 	switch {
 	case s == "":
-		d.fault(at, "must be the name of a tool or a pattern, such as search_*")
+		d.fault(at, "must be a name or a pattern, such as search_*")
 	case strings.Contains(s, "${"):
 		d.fault(at, "%s", notExpanded)
 	case err != nil:
@@ -112,8 +112,8 @@ func (d *decoder) checkUpstreamCache(at key, u *Upstream) {
 		at := d.at(at, "ttl", method)
 		if u.Protocol == ProtocolMCP {
 			d.checkMethod(at, method)
-		} else if method == "" {
-			d.fault(at, "must be the name of a method")
+		} else if method == "" || strings.ContainsAny(method, "*?[\\") {
+			d.fault(at, "must be the exact name of a method")
 		}
 	}
 	if !d.sound(at, "max_ttl") {

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // RPC bounds the arrays of calls on /rpc/<name>.
 type RPC struct {
@@ -44,7 +41,7 @@ type Retry struct {
 	Budget  float64  // the share of recent requests that may be sent again, hedges included, 0 to 1; default 0.2
 	Hedge   bool     // ask a second endpoint where the first takes long; default false
 	Tools   []string // patterns of path.Match: tools that may be called again though they may have run; default none
-	Methods []string // with ProtocolJSONRPC: methods for which that holds; default none
+	Methods []string // with ProtocolJSONRPC: patterns of path.Match, methods for which that holds; default none
 }
 
 // Sessions is about legacy sessions of one upstream.
@@ -91,7 +88,7 @@ func (d *decoder) resilience(u *Upstream) keys {
 			"budget":  d.share(&u.Retry.Budget, true),
 			"hedge":   d.boolean(&u.Retry.Hedge),
 			"tools":   d.list(d.pattern(&u.Retry.Tools)),
-			"methods": d.list(d.methodName(&u.Retry.Methods)),
+			"methods": d.list(d.pattern(&u.Retry.Methods)),
 		}),
 		"sessions": d.mapping(keys{"heal": oneOf(d, &u.Sessions.Heal, HealReads, HealAll, HealOff)}),
 		"batch":    d.batch(&u.Batch),
@@ -135,22 +132,6 @@ func (d *decoder) batch(b *Batch) reader {
 	return func(at key, n *node) {
 		*b = Batch{Max: 100, Window: 2 * time.Millisecond}
 		read(at, n)
-	}
-}
-
-// methodName reads the name of a method of a JSON-RPC server.
-func (d *decoder) methodName(into *[]string) reader {
-	return func(at key, n *node) {
-		s, ok := d.text(at, n)
-		switch {
-		case !ok:
-		case s == "":
-			d.fault(at, "must be the name of a method")
-		case slices.Contains(*into, s):
-			d.fault(at, "is given twice")
-		default:
-			*into = append(*into, s)
-		}
 	}
 }
 

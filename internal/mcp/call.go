@@ -99,10 +99,33 @@ type Result struct {
 	Raw     io.ReadCloser // bytes that pass as they come: too large to hold. An error in mid-body is a *Failure
 	Timing  Timing
 
+	Failed *FailedCalls // LaneArray: those of its calls that the daemon failed; nil where there are none
+
 	Shareable bool // Body may go to every caller of the flight; it is never changed again
 	Collapsed bool // another caller's flight brought it
 
 	Release func() // called once by Close, may be nil
+}
+
+// FailedCalls are calls of one array that got no answer of the server's.
+type FailedCalls struct {
+	First *Failure       // the first of them
+	Calls int            // how many there are, in all
+	Shed  map[Reason]int // how many because a limit was reached (1429), by reason; nil: none
+}
+
+// Add counts one more. The caller sees to it that nobody else does at the same time.
+func (c *FailedCalls) Add(f *Failure) {
+	if c.First == nil {
+		c.First = f
+	}
+	c.Calls++
+	if f.Code == CodeOverloaded {
+		if c.Shed == nil {
+			c.Shed = map[Reason]int{}
+		}
+		c.Shed[f.Reason]++
+	}
 }
 
 // Close ends the result and frees what it holds: it closes a stream that has not ended.

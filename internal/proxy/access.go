@@ -40,18 +40,27 @@ func (x *exchange) note(f *mcp.Failure) {
 func (x *exchange) finish() {
 	took := time.Since(x.call.Start)
 	x.up.metrics.count(&x.call, x.outcome, took)
-	if x.failure != nil {
-		if f := x.failure; f.Code == mcp.CodeOverloaded {
-			x.door.opts.Metrics.shedding(x.up.Name, f.Reason)
+	switch {
+	case x.failed != nil:
+		for reason, calls := range x.failed.Shed {
+			x.door.opts.Metrics.shedding(x.up.Name, reason, calls)
 		}
+	case x.failure != nil && x.failure.Code == mcp.CodeOverloaded:
+		x.door.opts.Metrics.shedding(x.up.Name, x.failure.Reason, 1)
 	}
 	level := slog.LevelInfo
-	if x.failure != nil && x.failure.Reason != mcp.ReasonCanceled && x.failure.Reason != mcp.ReasonDraining {
+	if x.status >= http.StatusInternalServerError || x.failure != nil && isNews(x.failure.Reason) {
 		level = slog.LevelWarn
 	}
 	if x.door.log.Enabled(context.Background(), level) {
 		x.accessLine(level, took)
 	}
+}
+
+// isNews reports whether a failure is for those who look at what goes wrong only. That a server is left alone is said once,
+// by its breaker.
+func isNews(r mcp.Reason) bool {
+	return r != mcp.ReasonCanceled && r != mcp.ReasonDraining && r != mcp.ReasonBreakerOpen
 }
 
 // accessLine says everything about one request that is no secret: no header values, no params, no session id.
@@ -61,9 +70,14 @@ func (x *exchange) accessLine(level slog.Level, took time.Duration) {
 	attrs = append(attrs,
 		slog.String("id", x.requestID()), slog.String("upstream", x.up.Name), slog.String("verb", x.r.Method),
 		slog.String("method", methodLabel(c)), slog.String("outcome", x.outcome.String()), slog.Int("status", x.status),
-		slog.String("era", c.Era.String()), slog.Int64("in", x.in), slog.Int64("out", x.out),
-		slog.Duration("took", took), slog.String("remote", x.r.RemoteAddr),
+		slog.Int64("in", x.in), slog.Int64("out", x.out), slog.Duration("took", took), slog.String("remote", x.r.RemoteAddr),
 	)
+	if c.Lane != mcp.LaneArray { // of which each call has its own
+		attrs = append(attrs, slog.String("era", c.Era.String()))
+	}
+	if x.failed != nil {
+		attrs = append(attrs, slog.Int("failed_calls", x.failed.Calls))
+	}
 	if c.Version != "" {
 		attrs = append(attrs, slog.String("version", clip(c.Version)))
 	}

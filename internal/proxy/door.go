@@ -244,7 +244,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, u *upstream, alias 
 
 func (d *Door) notFound(w http.ResponseWriter, r *http.Request) {
 	d.opts.Metrics.refused[refusedPath].Inc()
-	text := "nothing here: MCP servers are at /mcp/<name>"
+	text := "nothing here: MCP servers are at /mcp/<name>, arrays of calls go to /rpc/<name>"
 	if name, ok := strings.CutPrefix(r.URL.Path, endpointPath+"/"); ok && !strings.Contains(name, "/") {
 		text = fmt.Sprintf("no upstream named %q is configured", name)
 	} else if r.URL.Path == endpointPath && d.only == nil {

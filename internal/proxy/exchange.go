@@ -31,6 +31,7 @@ type exchange struct {
 	in, out int64
 	outcome outcome
 	failure *mcp.Failure
+	failed  *mcp.FailedCalls // of an array
 	timing  mcp.Timing
 
 	room   [1 << 10]byte // of the request's body, where it fits
@@ -209,6 +210,10 @@ func (x *exchange) answer(res *mcp.Result) {
 		x.answerRaw(res)
 	default:
 		x.outcome = outcomeOf(res)
+		if res.Failed != nil {
+			x.failed = res.Failed
+			x.note(res.Failed.First)
+		}
 		x.answerBody(h, res)
 	}
 }

@@ -47,8 +47,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) shedding(upstream string, reason mcp.Reason) {
-	m.shed.WithLabelValues(upstream, string(reason)).Inc()
+func (m *Metrics) shedding(upstream string, reason mcp.Reason, calls int) {
+	m.shed.WithLabelValues(upstream, string(reason)).Add(float64(calls))
 }
 
 // upstreamMetrics are one upstream's handles, each looked up once.

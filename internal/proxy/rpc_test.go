@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -159,5 +160,47 @@ func TestRPCLarge(t *testing.T) {
 	_, base := newDoor(t, answering("{}"), arrays(answering(large)))
 	if a := do(t, http.MethodPost, base+"/rpc/s", arrayBody); a.status != 200 || a.body != large {
 		t.Errorf("got %d and %d bytes, want %d", a.status, len(a.body), len(large))
+	}
+}
+
+// TestRPCFailedCalls: what the daemon failed in an array is no success of the request's: it is counted and logged as what it
+// was, and each call that a limit refused is counted.
+func TestRPCFailedCalls(t *testing.T) {
+	var text strings.Builder
+	reg := prometheus.NewRegistry()
+	failed := new(mcp.FailedCalls)
+	failed.Add(&mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo, Cause: errors.New("refused")})
+	for range 3 {
+		failed.Add(&mcp.Failure{Code: mcp.CodeOverloaded, Reason: mcp.ReasonQueueFull, Sent: mcp.SentNo})
+	}
+	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) {
+		o.Metrics, o.Log = proxy.NewMetrics(reg), slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		arrays(func(context.Context, *mcp.Call) (*mcp.Result, error) {
+			res := jsonResult(`[]`)
+			res.Failed = failed
+			return res, nil
+		})(o)
+	})
+	if a := do(t, http.MethodPost, base+"/rpc/s", arrayBody); a.status != 200 {
+		t.Errorf("got %d", a.status)
+	}
+	if n := requestsOf(t, reg, "rpc", "connect"); n != 1 {
+		t.Errorf("%v requests failed, want 1", n)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shed := 0.0
+	for _, f := range families {
+		if f.GetName() == "fluentd_perf_shed_total" {
+			shed = f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	if shed != 3 {
+		t.Errorf("%v calls were shed, want 3", shed)
+	}
+	if line := text.String(); !strings.Contains(line, "reason=connect") || !strings.Contains(line, "failed_calls=4") || !strings.Contains(line, "cause=refused") {
+		t.Errorf("the access line is %s", line)
 	}
 }

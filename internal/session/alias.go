@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"maps"
 	"net/http"
@@ -13,32 +14,15 @@ import (
 // if the server has lost it.
 func (s *Stage) within(ctx context.Context, c *mcp.Call, id string) (*mcp.Result, error) {
 	e := s.sessions.find(id)
-	if e == nil || e.opening == nil {
-		// Whether there ever was such a session only the server knows: its own words pass.
-		res, err := s.opts.Next.Call(ctx, c)
-		if err == nil && isLoss(res) {
-			s.gaveUpOn(resultUnknown)
-		}
-		return res, err
+	if e != nil && e.opening != nil {
+		return s.send(ctx, c, e)
 	}
-	if res, err := s.refuse(ctx, c, e); res != nil || err != nil {
-		return res, err
+	// Whether there ever was such a session only the server knows: its own words pass.
+	res, err := s.opts.Next.Call(ctx, c)
+	if err == nil && isLoss(res) {
+		s.gaveUpOn(resultUnknown)
 	}
-	return s.send(ctx, c, e)
-}
-
-// refuse answers what does not go to a session that was healed: an answer to a question of before, and the request that
-// gets the 1410 which the session owes.
-func (s *Stage) refuse(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result, error) {
-	switch {
-	case c.Lane == mcp.LaneResponse:
-		if e.stale(c.ID()) {
-			return taken(), nil
-		}
-	case ctx.Err() == nil && e.mayOwe() && s.owed(c) && e.pay():
-		return nil, restarted()
-	}
-	return nil, nil
+	return res, err
 }
 
 // send sends a call into its session, again after each healing. The bound on healings bounds it, and so does rounds.
@@ -46,7 +30,13 @@ func (s *Stage) send(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result,
 	const rounds = healsPerMinute + 1
 	at := e.place()
 	for range rounds {
-		res, err := s.opts.Next.Call(ctx, at.up(c, e))
+		if c = e.current(c, at); c == nil {
+			return taken(), nil
+		}
+		if s.pays(ctx, c, e, at) {
+			return nil, restarted()
+		}
+		res, err := s.reach(ctx, c, e, at)
 		if err != nil {
 			return nil, err
 		}
@@ -61,10 +51,11 @@ func (s *Stage) send(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result,
 			return nil, err
 		case !ok:
 			return lost, nil
-		case owed:
+		case owed && e.trusts(s.opts.Credential(c.Header)):
 			return nil, restarted()
-		case c.Lane == mcp.LaneResponse || c.Method() == mcp.MethodInitialized:
-			return taken(), nil // the question is gone; a healing has said notifications/initialized
+		}
+		if c = afterLoss(c); c == nil {
+			return taken(), nil
 		}
 		at = now
 	}
@@ -72,18 +63,56 @@ func (s *Stage) send(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result,
 	return lostResult(), nil
 }
 
+// reach sends a call to a place. Where another session lives by now, the call must not go: that is a loss.
+func (s *Stage) reach(ctx context.Context, c *mcp.Call, e *session, at place) (*mcp.Result, error) {
+	if at.gone {
+		return lostResult(), nil
+	}
+	return s.opts.Next.Call(ctx, at.up(c, e))
+}
+
+// pays reports whether the call gets the 1410 that the session owes.
+func (s *Stage) pays(ctx context.Context, c *mcp.Call, e *session, at place) bool {
+	return ctx.Err() == nil && !at.gone && e.mayOwe() && s.owed(c) && s.belongs(ctx, c, e, at) && e.pay()
+}
+
+// belongs reports whether the call's credential is one of the session's. Of one that had no 2xx in it yet, a stranger's or
+// one that was refreshed, the server judges: a ping asks.
+func (s *Stage) belongs(ctx context.Context, c *mcp.Call, e *session, at place) bool {
+	credential := s.opts.Credential(c.Header)
+	if e.trusts(credential) {
+		return true
+	}
+	res, err := s.ping(ctx, c, at)
+	if err != nil {
+		return false
+	}
+	defer s.discard(res)
+	if !isGood(res.Status) {
+		return false
+	}
+	e.trust(credential)
+	return true
+}
+
+// ping asks the server something in the place, with the call's headers.
+func (s *Stage) ping(ctx context.Context, c *mcp.Call, at place) (*mcp.Result, error) {
+	body := `{"jsonrpc":"2.0","id":"heal-` + rand.Text() + `","method":"ping"}`
+	return s.opts.Next.Call(ctx, ownCall(c, mcp.LaneRequest, []byte(body), at.id))
+}
+
 // answer takes in what an answer says of the session, and puts the agent's id back into its header.
 func (s *Stage) answer(c *mcp.Call, e *session, at place, res *mcp.Result) *mcp.Result {
 	if isGood(res.Status) {
 		e.trust(s.opts.Credential(c.Header))
+		e.settled(c)
 		switch {
 		case res.Events != nil:
 			res.Events = &eventsOf{Events: res.Events, stage: s, call: c, e: e, at: at}
 		case res.Checked:
-			s.accepted(c, e, res.Message.Kind)
-		case c.Lane == mcp.LaneResponse:
-			e.settle(c.ID())
+			e.result(c, res.Message.Kind)
 		}
+		s.sessions.weigh(e)
 	}
 	at.down(e, res)
 	return res
@@ -91,13 +120,10 @@ func (s *Stage) answer(c *mcp.Call, e *session, at place, res *mcp.Result) *mcp.
 
 func isGood(status int) bool { return status >= 200 && status < 300 }
 
-// accepted notes the result of a request.
-func (s *Stage) accepted(c *mcp.Call, e *session, kind mcp.Kind) {
-	if kind != mcp.KindResult {
-		return
-	}
-	if grown := e.accept(c); grown != 0 {
-		s.sessions.grow(e, grown)
+// result notes the result of a request.
+func (e *session) result(c *mcp.Call, kind mcp.Kind) {
+	if kind == mcp.KindResult {
+		e.accept(c)
 	}
 }
 
@@ -119,19 +145,20 @@ func (at place) down(e *session, res *mcp.Result) {
 	}
 }
 
-// end relays the end of a session, which ends the alias as well, unless the server could not be told.
+// end relays the end of a session. The alias ends with it once the server has no such session any more, and not where it
+// refuses to end it.
 func (s *Stage) end(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	e := s.sessions.find(sessionID(c.Header))
 	if e == nil {
 		return s.opts.Next.Call(ctx, c)
 	}
 	at := e.place()
-	res, err := s.opts.Next.Call(ctx, at.up(c, e))
+	res, err := s.reach(ctx, c, e, at)
 	if err != nil {
 		return nil, err
 	}
 	at.down(e, res)
-	if res.Status < http.StatusInternalServerError {
+	if isGood(res.Status) || res.Status == http.StatusNotFound || isLoss(res) {
 		e.end()
 		s.sessions.remove(e)
 	}

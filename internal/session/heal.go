@@ -25,6 +25,7 @@ const (
 //   - The healing succeeds: each of its debtors gets a 1410, and the session owes none; with no debtor there, it owes one.
 //   - A debtor that met the loss but comes when the healing is over gets a 1410, which pays.
 //   - The first debtor that comes to a session that owes gets the 1410 instead of being sent, which pays.
+//   - Only who belongs to the session gets a 1410 of it: a credential that had no 2xx in it is asked about first.
 //   - A debtor that leaves while it waits is none; if the healing is over by then and nobody reads its 1410, the session owes.
 //   - The healing fails: everybody gets the loss, and what the session owed before it still owes.
 //
@@ -59,15 +60,12 @@ func (s *Stage) owed(c *mcp.Call) bool {
 
 // asks reports whether there is a request in an array.
 func asks(array []byte) bool {
-	const most = 1_000
-	elements, _ := mcp.Elements(nil, array, most)
-	for _, span := range elements {
-		var m mcp.Message
-		if mcp.Scan(span.Of(array), &m) == nil && m.Kind == mcp.KindRequest {
-			return true
-		}
-	}
-	return len(elements) == most
+	asks := false
+	each(array, func(_ []byte, m *mcp.Message) bool {
+		asks = m.Kind == mcp.KindRequest
+		return !asks
+	})
+	return asks
 }
 
 func (e *session) mayOwe() bool {
@@ -125,7 +123,7 @@ func (s *Stage) join(c *mcp.Call, e *session, at place, credential [32]byte, owe
 	defer e.mu.Unlock()
 	switch {
 	case e.at.gen > at.gen:
-		if owed {
+		if owed && e.trustsLocked(credential) {
 			e.owes = false
 		}
 		return nil, e.at, resultHealed
@@ -151,6 +149,12 @@ func (s *Stage) join(c *mcp.Call, e *session, at place, credential [32]byte, owe
 		h.debtors++
 	}
 	return h, place{}, ""
+}
+
+func (e *session) trusts(credential [32]byte) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.trustsLocked(credential)
 }
 
 func (e *session) trustsLocked(credential [32]byte) bool {
@@ -204,9 +208,10 @@ func (s *Stage) settle(e *session, h *healing, p *patient, res result) result {
 		res = resultEnded
 	}
 	if res == resultHealed {
+		e.weigh(len(id) - len(e.at.id))
 		e.at = place{id: id, header: []string{id}, gen: e.at.gen + 1}
 		e.owes = s.opts.Heal == HealReads && h.debtors == 0
-		e.fresh = new(recentIDs)
+		e.ageLocked()
 		for _, move := range e.moves {
 			move()
 		}

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -118,5 +119,91 @@ func TestLostAnswer(t *testing.T) {
 		w.restart()
 		w.name = "other"
 		a.wantStatus(404, `{"jsonrpc":"2.0","id":0,"result":{}}`)
+	})
+}
+
+// TestRefusedEnd holds that a DELETE that the server refuses leaves the alias.
+func TestRefusedEnd(t *testing.T) {
+	for _, status := range []int{400, 401, 403, 405, 429} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a := newAgent(t, w, session.HealReads)
+				a.begin()
+				w.restart()
+				a.list()
+				w.before = func(c *mcp.Call) (*mcp.Result, error) {
+					if c.Lane == mcp.LaneEnd {
+						return text(status, "no"), nil
+					}
+					return nil, nil
+				}
+				res, err := a.stage.Call(t.Context(), a.call(mcp.LaneEnd, ""))
+				if err != nil || res.Status != status {
+					t.Fatalf("got %v, %v", res, err)
+				}
+				a.list()
+			})
+		})
+	}
+}
+
+// TestWhoPays holds that a stranger, whom the server refuses, does not get the 1410 that the session owes, and that the
+// agent gets it with a credential that was refreshed.
+func TestWhoPays(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.before = func(c *mcp.Call) (*mcp.Result, error) {
+			if c.Header.Get("Authorization") == "stranger" {
+				return text(401, "who are you"), nil
+			}
+			return nil, nil
+		}
+		a := newAgent(t, w, session.HealReads)
+		a.begin()
+		w.restart()
+		a.list()
+		stranger := *a
+		stranger.token = "stranger"
+		stranger.wantStatus(401, a.request("tools/call", `{"name":"t"}`))
+		refreshed := *a
+		refreshed.token = "two"
+		refreshed.restarted()
+		a.tool()
+		if n := w.count(mcp.LaneRequest, mcp.MethodToolsCall); n != 2 {
+			t.Errorf("%d calls came to the server, want the stranger's and the last", n)
+		}
+	})
+}
+
+// TestLateStranger holds the same for a stranger who met the loss, and comes when the session is healed.
+func TestLateStranger(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := newAgent(t, w, session.HealReads)
+		a.begin()
+		w.restart()
+		late := true
+		w.before = func(c *mcp.Call) (*mcp.Result, error) {
+			switch {
+			case c.Header.Get("Authorization") != "stranger":
+				return nil, nil
+			case !late:
+				return text(401, "who are you"), nil
+			}
+			late = false
+			w.mu.Unlock()
+			wait(5 * time.Second)
+			w.mu.Lock()
+			return text(404, "late"), nil
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			stranger := *a
+			stranger.token = "stranger"
+			stranger.wantStatus(401, stranger.request("tools/call", `{"name":"t"}`))
+		}()
+		wait(time.Second)
+		a.list()
+		<-done
+		a.restarted()
 	})
 }

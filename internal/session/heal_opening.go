@@ -100,6 +100,7 @@ func (s *Stage) opened(c *mcp.Call, id string, body []byte, m *mcp.Message) {
 	e := newSession(id, &opening{body: bytes.Clone(c.Body), version: c.Header.Get("Mcp-Protocol-Version"), server: server})
 	e.trust(s.opts.Credential(c.Header))
 	s.sessions.add(e)
+	s.sessions.take(e, id)
 }
 
 // openingEvents is an answer to initialize that comes as events.

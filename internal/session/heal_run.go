@@ -125,6 +125,7 @@ func (p *patient) initialize() result {
 	if server, ok := factsOf(body, m); !ok || server != o.server || p.id == "" {
 		return resultChanged
 	}
+	p.stage.sessions.take(p.e, p.id)
 	return resultHealed
 }
 

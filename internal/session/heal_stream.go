@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
 	"maps"
 	"net/http"
 	"time"
@@ -36,14 +35,15 @@ func (st *stream) locate() bool {
 	if st.lastID == "" || !st.stage.heals() {
 		return false
 	}
-	p, before := st.e.resume(st.lastID)
+	p, before := st.e.resume(st.lastID, st.idGen)
 	if p != nil {
 		st.post = p
 	}
 	if !before {
+		st.idGen = st.at.gen
 		return false
 	}
-	st.lastID, st.lost = "", p != nil
+	st.lastID, st.lost = "", st.post != nil
 	return st.lost
 }
 
@@ -95,8 +95,11 @@ func (st *stream) heal() attempt {
 // attempt sends the GET to where the session was found. Its context ends with drop, when the session is healed, and at
 // the deadline, if there is one; late says that it has.
 func (st *stream) attempt(deadline time.Time) (res *mcp.Result, late bool, err error) {
-	ctx, cancel := context.WithCancel(st.ctx)
 	st.moved.Store(false)
+	if st.at.gone {
+		return lostResult(), false, nil
+	}
+	ctx, cancel := context.WithCancel(st.ctx)
 	st.stop = cancel
 	if st.e != nil {
 		leave := st.e.enter(st, cancel)
@@ -144,7 +147,7 @@ func (e *session) enter(st *stream, cancel func()) (leave func()) {
 		e.moves = make(map[*stream]func())
 	}
 	e.moves[st] = move
-	if e.at.gen != st.at.gen {
+	if e.at.gen != st.at.gen || e.at.gone != st.at.gone {
 		move()
 	}
 	return func() {
@@ -211,11 +214,10 @@ func (st *stream) isLoss(res *mcp.Result) bool {
 	if !st.stage.heals() || id == "" || st.call.Era != mcp.EraLegacy || !isLoss(res) {
 		return false
 	}
-	if st.e == nil || st.e.opening == nil || st.e.accepted.Load() || st.post != nil {
+	if st.e == nil || st.e.opening == nil || st.e.accepted.Load() || st.post != nil || st.at.gone {
 		return true
 	}
-	ping := ownCall(st.call, mcp.LaneRequest, []byte(`{"jsonrpc":"2.0","id":"heal-`+rand.Text()+`","method":"ping"}`), st.at.id)
-	answer, err := st.stage.opts.Next.Call(st.ctx, ping)
+	answer, err := st.stage.ping(st.ctx, st.call, st.at)
 	if err != nil {
 		return false
 	}
@@ -225,6 +227,7 @@ func (st *stream) isLoss(res *mcp.Result) bool {
 
 // watch notes what an event says of the session: its id, what the server asks, the answer to a call that is resumed.
 func (st *stream) watch(ev *mcp.Event) {
+	defer st.stage.sessions.weigh(st.e)
 	if len(ev.ID) > 0 {
 		st.e.saw(st.at, st.post, ev.ID)
 	}
@@ -232,7 +235,7 @@ func (st *stream) watch(ev *mcp.Event) {
 	if m.Kind == mcp.KindInvalid && (len(ev.Data) == 0 || mcp.Scan(ev.Data, &m) != nil) {
 		return
 	}
-	if st.post != nil && (m.Kind == mcp.KindResult || m.Kind == mcp.KindError) && mcp.SameID(m.ID.Of(ev.Data), st.post.id) {
+	if st.post != nil && isAnswer(&m) && mcp.SameID(m.ID.Of(ev.Data), st.post.id) {
 		st.e.answered(st.post)
 		st.post = nil
 		return

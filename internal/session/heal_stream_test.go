@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
@@ -329,6 +330,120 @@ func TestResumed(t *testing.T) {
 			t.Errorf("resumed with %q", got)
 		}
 		closed(t, res)
+	})
+}
+
+// TestEventIDsCountAnew holds that an id which the new session has given is the new session's, though a lost call's stream of
+// before had the same, and whether its agent was told of that or not.
+func TestEventIDsCountAnew(t *testing.T) {
+	for name, told := range map[string]bool{"told": true, "not told": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a := newAgent(t, w, session.HealReads)
+				a.begin()
+				a.dropped("1", io.EOF)
+				w.restart()
+				a.list()
+				if told {
+					wantLost(t, a.get(t.Context(), "1"), "1")
+				}
+				res := a.get(t.Context(), "")
+				wantEvent(t, res, w.feed(t, 1), numbered("1"))
+				closed(t, res)
+				res = a.get(t.Context(), "1")
+				if got := w.lastGet(t).Get("Last-Event-ID"); res.Status != 200 || got != "1" {
+					t.Errorf("got %d, resumed with %q", res.Status, got)
+				}
+				wantEvent(t, res, w.feed(t, 2), numbered("2"))
+				closed(t, res)
+			})
+		})
+	}
+}
+
+// TestOpenStreamAndSameID holds that an open stream knows that its last id is of before, though the new session has given
+// the same on another stream.
+func TestOpenStreamAndSameID(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := newAgent(t, w, session.HealReads)
+		a.begin()
+		res := a.get(t.Context(), "")
+		wantEvent(t, res, w.feed(t, 1), numbered("1"))
+		w.restart()
+		a.list()
+		a.restarted()
+		a.dropped("1", io.EOF)
+		got := next(res)
+		w.feed(t, 1).events <- numbered("2")
+		if ev, err := (<-got)(); err != nil || string(ev.ID) != "2" {
+			t.Fatalf("got %+v, %v", ev, err)
+		}
+		if got := w.lastGet(t).Get("Last-Event-ID"); got != "" {
+			t.Errorf("the stream was opened anew with %q", got)
+		}
+		closed(t, res)
+	})
+}
+
+// TestToldIsForgotten holds that a GET that comes long after its agent was told of the lost call is any GET.
+func TestToldIsForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := newAgent(t, w, session.HealReads)
+		a.begin()
+		a.dropped("p-1", io.EOF)
+		w.restart()
+		wantLost(t, a.get(t.Context(), "p-1"), "1")
+		wait(2*time.Minute - time.Second)
+		if res := a.get(t.Context(), "p-1"); res.Status != 405 {
+			t.Errorf("soon: %d", res.Status)
+		}
+		wait(time.Second)
+		res := a.get(t.Context(), "p-1")
+		if got := w.lastGet(t).Get("Last-Event-ID"); res.Status != 200 || got != "" {
+			t.Errorf("late: %d, and %q went to the server", res.Status, got)
+		}
+		closed(t, res)
+	})
+}
+
+// TestManyEventIDs holds that an id of the new session is passed on however many others it gave since, and that one of
+// before is not.
+func TestManyEventIDs(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := newAgent(t, w, session.HealReads)
+		a.begin()
+		old := a.get(t.Context(), "")
+		f := w.feed(t, 1)
+		for i := range 300 {
+			wantEvent(t, old, f, numbered(fmt.Sprint("o", i)))
+		}
+		closed(t, old)
+		w.restart()
+		a.list()
+		res := a.get(t.Context(), "")
+		f = w.feed(t, 1)
+		wantEvent(t, res, f, numbered("g1"))
+		closed(t, res)
+		pass := func(id, want string) {
+			t.Helper()
+			closed(t, a.get(t.Context(), id))
+			if got := w.lastGet(t).Get("Last-Event-ID"); got != want {
+				t.Errorf("%s went up as %q, want %q", id, got, want)
+			}
+		}
+		pass("g1", "g1")
+		pass("o1", "") // forgotten, but none of the few of now
+		w.framed, w.ids = true, true
+		for range 260 {
+			a.list()
+		}
+		pass("g1", "g1")
+		pass("o299", "")
+		pass("o290", "")
+		w.restart()
+		a.list()
+		pass("g1", "")
+		pass("o299", "")
 	})
 }
 

@@ -19,13 +19,17 @@ const (
 
 // table is the sessions of one upstream by the id that their agents know, in the order of their last use.
 type table struct {
-	mu    sync.Mutex // guards the following, and element, used and size of each session
-	byKey map[string]*session
-	order list.List // of *session; in front what was used last
-	size  int
+	mu       sync.Mutex // guards the following, and element, used, living and weighed of each session
+	byKey    map[string]*session
+	living   map[string]*session // by the key of the id that a session has on its server, as far as it is the only one
+	constant bool                // the server gives the same id to all: it says nothing
+	order    list.List           // of *session; in front what was used last
+	size     int64
 }
 
-func newTable() table { return table{byKey: make(map[string]*session)} }
+func newTable() table {
+	return table{byKey: make(map[string]*session), living: make(map[string]*session)}
+}
 
 // keyOf returns what stands for an id in the table: a server may mint ids of any length.
 func keyOf(id string) string {
@@ -67,7 +71,7 @@ func (t *table) add(e *session) {
 	e.used = time.Now()
 	e.element = t.order.PushFront(e)
 	t.byKey[e.key] = e
-	t.size += e.size
+	t.weighLocked(e)
 	t.trimLocked()
 }
 
@@ -81,14 +85,69 @@ func (t *table) findOrAdd(id string) *session {
 	return e
 }
 
-// grow notes that more, or less, is remembered of a session.
-func (t *table) grow(e *session, bytes int) {
+// weigh takes in what a session weighs by now.
+func (t *table) weigh(e *session) {
+	if e.weight.Load() == e.weighed.Load() {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.size += bytes
 	if e.element != nil {
-		t.size += bytes
+		t.weighLocked(e)
 		t.trimLocked()
+	}
+}
+
+func (t *table) weighLocked(e *session) {
+	now := e.weight.Load()
+	t.size += now - e.weighed.Load()
+	e.weighed.Store(now)
+}
+
+// take notes that the server has given the session that id. Another session that lived under it is lost: the server has
+// been started anew and counts its ids from the start. The other's calls must not reach this one.
+func (t *table) take(e *session, id string) {
+	at := e.place()
+	if other := t.takeKey(e, keyOf(id), at.gone && at.id == id); other != nil {
+		other.leavePlace(id)
+	}
+}
+
+// takeKey returns the other session. A session that has to leave an id and is given the same again shows that the server
+// knows only one.
+func (t *table) takeKey(e *session, key string, same bool) (other *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.constant = t.constant || same
+	if other = t.living[key]; other == e || t.constant {
+		other = nil
+	}
+	t.leaveLocked(e)
+	if e.element != nil {
+		e.living = key
+		t.living[key] = e
+	}
+	return other
+}
+
+// leaveLocked takes a session out of living.
+func (t *table) leaveLocked(e *session) {
+	if t.living[e.living] == e {
+		delete(t.living, e.living)
+	}
+	e.living = ""
+}
+
+// leavePlace notes that the id is another session's by now, if this one still lives there.
+func (e *session) leavePlace(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.at.id != id || e.at.gone {
+		return
+	}
+	e.at.gone = true
+	for _, move := range e.moves {
+		move()
 	}
 }
 
@@ -106,7 +165,9 @@ func (t *table) removeLocked(e *session) {
 	t.order.Remove(e.element)
 	e.element = nil
 	delete(t.byKey, e.key)
-	t.size -= e.size
+	t.size -= e.weighed.Load()
+	e.weighed.Store(0)
+	t.leaveLocked(e)
 }
 
 // trimLocked holds the bounds, and drops what has been idle for too long.
@@ -135,12 +196,16 @@ func (e *session) idle(now time.Time) bool {
 // newSession makes a session by the id that its agent knows; opening is nil where that was not seen.
 func newSession(id string, o *opening) *session {
 	id = strings.Clone(id)
-	e := &session{name: id, key: keyOf(id), opening: o, at: place{id: id, header: []string{id}}, size: len(id) + sessionBytes}
+	e := &session{name: id, key: keyOf(id), opening: o, at: place{id: id, header: []string{id}}}
+	e.weigh(len(id) + sessionBytes)
 	if o != nil {
-		e.size += len(o.body)
+		e.weigh(len(o.body))
 	}
 	return e
 }
 
-// sessionBytes is about what a session takes besides what differs.
-const sessionBytes = 1 << 10
+const (
+	sessionBytes = 1 << 10 // about what a session takes besides what differs
+	entryBytes   = 64      // about what an entry of a list takes besides its text
+	postBytes    = 192     // about what a post takes besides its id
+)

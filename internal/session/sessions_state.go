@@ -20,7 +20,10 @@ const (
 	maxPosts       = 64      // streams with event ids that owe an answer
 	maxAsked       = 256     // requests of the server's without an answer
 	maxToken       = 1 << 10 // bytes of an id that is remembered
+	maxEventIDs    = 256
 	healsPerMinute = 3
+
+	keepTold = 2 * time.Minute // for a post that was told to be lost: an agent may ask once more
 )
 
 // place is where a session lives on its server: under which id, and after how many healings. A server may mint the same
@@ -29,6 +32,7 @@ type place struct {
 	id     string
 	header []string // the id as a header's value, shared by all calls
 	gen    int
+	gone   bool // the server has given the id to another session since, so this one is lost
 }
 
 // session is what is known of one session of an agent's.
@@ -40,7 +44,10 @@ type session struct {
 	// The table's.
 	element *list.Element
 	used    time.Time
-	size    int // bytes
+	living  string       // the key under which it stands in table.living; "" for none
+	weighed atomic.Int64 // of weight, what is in the table's sum
+
+	weight atomic.Int64 // bytes that the session takes, about; grows under mu
 
 	accepted atomic.Bool  // its GET stream was accepted once
 	streams  atomic.Int32 // GET streams that are open
@@ -55,7 +62,8 @@ type session struct {
 	level   string      // of the last logging/setLevel that was accepted, as raw JSON
 	uris    [][]byte    // resources that are subscribed to, as raw JSON, in order
 	posts   []*post
-	fresh   *recentIDs // of events since the last healing; nil before the first
+	fresh   recentIDs // of events in the place
+	old     recentIDs // of events in places of before
 	asked   []asked
 	moves   map[*stream]func() // what makes an open GET stream look for the session's new place
 }
@@ -71,65 +79,67 @@ func (e *session) place() place {
 func (e *session) trust(credential [32]byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if slices.Contains(e.trusted, credential) {
+	if e.trustsLocked(credential) {
 		return
 	}
 	if len(e.trusted) == maxCredentials {
 		e.trusted = slices.Delete(e.trusted, 0, 1)
+		e.weigh(-len(credential))
 	}
 	e.trusted = append(e.trusted, credential)
+	e.weigh(len(credential))
 }
 
-// accept notes a request that the server has accepted, if it says something that a healing has to say again. It returns
-// by how many bytes the session has grown.
-func (e *session) accept(c *mcp.Call) int {
+// weigh notes that the session takes more, or less. The table learns of it by table.weigh.
+func (e *session) weigh(bytes int) { e.weight.Add(int64(bytes)) }
+
+// accept notes a request that the server has accepted, if it says something that a healing has to say again.
+func (e *session) accept(c *mcp.Call) {
 	switch c.Method() {
 	case mcp.MethodLoggingSetLevel:
 		level, err := mcp.Member(c.Message.Params.Of(c.Body), "level")
 		if err == nil && level.Present() {
-			return e.setLevel(level.Of(c.Message.Params.Of(c.Body)))
+			e.setLevel(level.Of(c.Message.Params.Of(c.Body)))
 		}
 	case mcp.MethodResourcesSubscribe:
-		return e.subscribe(c.Message.URI.Of(c.Body))
+		e.subscribe(c.Message.URI.Of(c.Body))
 	case mcp.MethodResourcesUnsubscribe:
-		return e.unsubscribe(c.Message.URI.Of(c.Body))
+		e.unsubscribe(c.Message.URI.Of(c.Body))
 	}
-	return 0
 }
 
-func (e *session) setLevel(token []byte) int {
+func (e *session) setLevel(token []byte) {
 	if len(token) > maxToken {
-		return 0
+		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.weigh(len(token) - len(e.level))
 	e.level = string(token)
-	return 0
 }
 
-func (e *session) subscribe(token []byte) int {
+func (e *session) subscribe(token []byte) {
 	if len(token) == 0 || len(token) > maxURI {
-		return 0
+		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.uris) == maxURIs || e.indexLocked(token) >= 0 {
-		return 0
+		return
 	}
 	e.uris = append(e.uris, bytes.Clone(token))
-	return len(token)
+	e.weigh(entryBytes + len(token))
 }
 
-func (e *session) unsubscribe(token []byte) int {
+func (e *session) unsubscribe(token []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := e.indexLocked(token)
 	if i < 0 {
-		return 0
+		return
 	}
-	size := len(e.uris[i])
+	e.weigh(-entryBytes - len(e.uris[i]))
 	e.uris = slices.Delete(e.uris, i, i+1)
-	return -size
 }
 
 // indexLocked finds a uri, which may be spelled with other escapes.

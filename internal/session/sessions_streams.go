@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -15,27 +16,34 @@ func hashID(id []byte) uint64         { return maphash.Bytes(idSeed, id) }
 func hashIDString(id string) uint64   { return maphash.String(idSeed, id) }
 func has(ids []uint64, h uint64) bool { return slices.Contains(ids, h) }
 
-// recentIDs are the ids of the last events of a session, over all its streams.
+// recentIDs are the ids of the last events of a session, over all its streams: a ring once it is full.
 type recentIDs struct {
-	ids  [256]uint64
-	next int
-	n    int
+	ids  []uint64
+	next int // the oldest, of a full ring
 }
 
-func (r *recentIDs) add(h uint64) {
+// add returns by how many bytes the ring has grown.
+func (r *recentIDs) add(h uint64) int {
+	if !r.full() {
+		r.ids = append(r.ids, h)
+		return 8
+	}
 	r.ids[r.next] = h
 	r.next = (r.next + 1) % len(r.ids)
-	r.n = min(r.n+1, len(r.ids))
+	return 0
 }
+
+// full reports whether there may have been more ids than these.
+func (r *recentIDs) full() bool { return len(r.ids) == maxEventIDs }
 
 // post is a request whose answer is due on a stream with event ids, which its agent may resume by GET (2025-11-25,
 // basic/transports, "Resumability"). It is the session's.
 type post struct {
-	id   []byte // the request's
-	gen  int    // of the place where it runs
-	ids  [8]uint64
+	id   []byte    // the request's
+	gen  int       // of the place where it runs
+	ids  [8]uint64 // of its last events
 	n    int
-	told bool // that it is lost
+	told time.Time // when its agent learnt that it is lost; zero before
 }
 
 func (p *post) add(h uint64) {
@@ -59,9 +67,21 @@ func (e *session) saw(at place, p *post, id []byte) {
 	if p != nil {
 		p.add(h)
 	}
-	if e.fresh != nil && at.gen == e.at.gen {
-		e.fresh.add(h)
+	if at.gen == e.at.gen {
+		e.weigh(e.fresh.add(h))
+	} else {
+		e.weigh(e.old.add(h))
 	}
+}
+
+// ageLocked makes the ids of the place those of before.
+func (e *session) ageLocked() {
+	r := e.fresh
+	for _, h := range slices.Concat(r.ids[r.next:], r.ids[:r.next]) {
+		e.weigh(e.old.add(h))
+	}
+	e.weigh(-8 * len(r.ids))
+	e.fresh = recentIDs{}
 }
 
 // posted begins a post. It returns nil where the request's id is too long to be remembered.
@@ -73,9 +93,10 @@ func (e *session) posted(at place, id []byte) *post {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.posts) == maxPosts {
-		e.posts = slices.Delete(e.posts, 0, 1)
+		e.dropLocked(0)
 	}
 	e.posts = append(e.posts, p)
+	e.weigh(postBytes + len(id))
 	return p
 }
 
@@ -84,36 +105,69 @@ func (e *session) answered(p *post) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if i := slices.Index(e.posts, p); i >= 0 {
-		e.posts = slices.Delete(e.posts, i, i+1)
+		e.dropLocked(i)
 	}
 }
 
+// dropLocked forgets a post.
+func (e *session) dropLocked(i int) {
+	e.weigh(-postBytes - len(e.posts[i].id))
+	e.posts = slices.Delete(e.posts, i, i+1)
+}
+
+// anyGen stands for a place that is not known.
+const anyGen = -1
+
 // resume says what a GET with that Last-Event-ID is about: the post that it resumes, or nil; and whether the id is of
-// before the last healing, so that the server would not know it, or take it for another.
-func (e *session) resume(lastID string) (p *post, before bool) {
+// before the last healing, so that the server would not know it, or take it for another. gen is of the place that gave the
+// id. Where that is not known, an id that the place of now has given is its own: servers count from the start again. One
+// that no list holds is taken for one of before as long as all ids of the place of now are known, and for one of now when
+// they are too many: soon after a healing agents come with what they had before; later, an id that is taken off would lose
+// events.
+func (e *session) resume(lastID string, gen int) (p *post, before bool) {
 	h := hashIDString(lastID)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, p := range slices.Backward(e.posts) {
-		if p.holds(h) {
-			return p, p.gen < e.at.gen
-		}
+	e.forgetToldLocked()
+	now := e.at.gen
+	p = e.postLocked(h, func(of int) bool { return of == now })
+	if gen == now || gen == anyGen && (now == 0 || p != nil || has(e.fresh.ids, h)) {
+		return p, false
 	}
-	return nil, e.fresh != nil && !has(e.fresh.ids[:e.fresh.n], h)
+	p = e.postLocked(h, func(of int) bool { return of < now })
+	return p, p != nil || gen != anyGen || !e.fresh.full() || has(e.old.ids, h)
 }
 
-// tell reports whether the agent has been told before that the post is lost, and notes that it now is.
-func (e *session) tell(p *post) (before bool) {
+// postLocked finds the latest post of such a place with an event of that id.
+func (e *session) postLocked(h uint64, at func(gen int) bool) *post {
+	for _, p := range slices.Backward(e.posts) {
+		if at(p.gen) && p.holds(h) {
+			return p
+		}
+	}
+	return nil
+}
+
+// forgetToldLocked forgets the posts whose agents know for long that they are lost.
+func (e *session) forgetToldLocked() {
+	for i, p := range slices.Backward(e.posts) {
+		if !p.told.IsZero() && time.Since(p.told) >= keepTold {
+			e.dropLocked(i)
+		}
+	}
+}
+
+// tell notes that the agent learns that the post is lost.
+func (e *session) tell(p *post) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	before, p.told = p.told, true
-	return before
+	p.told = time.Now()
 }
 
 func (e *session) isTold(p *post) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return p.told
+	return !p.told.IsZero()
 }
 
 // ask notes a request that the server at the place has sent.
@@ -124,28 +178,41 @@ func (e *session) ask(at place, id []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.asked) == maxAsked {
-		e.asked = slices.Delete(e.asked, 0, 1)
+		e.answerLocked(0)
 	}
 	e.asked = append(e.asked, asked{bytes.Clone(id), at.gen})
+	e.weigh(entryBytes + len(id))
 }
 
-// stale reports whether an agent's answer is to a request of before the last healing. Servers begin to count anew, so of
-// two requests with the same id the first is taken to be answered first: an answer to it must never reach the second. In
-// a session that was healed, an answer to what is not known is one of before.
-func (e *session) stale(id []byte) bool {
+// answerLocked forgets a request of the server's.
+func (e *session) answerLocked(i int) {
+	e.weigh(-entryBytes - len(e.asked[i].id))
+	e.asked = slices.Delete(e.asked, i, i+1)
+}
+
+func (e *session) isAsked() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.at.gen == 0 {
+	return len(e.asked) > 0
+}
+
+// stale reports whether an agent's answer is to a request of before the place. Servers begin to count anew, so of two
+// requests with the same id the first is taken to be answered first: an answer to it must never reach the second. In a
+// session that was healed, an answer to what is not known is one of before.
+func (e *session) stale(at place, id []byte) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if at.gen == 0 {
 		return false
 	}
 	i := e.askedLocked(id)
 	if i < 0 {
 		return true
 	}
-	if e.asked[i].gen == e.at.gen {
+	if e.asked[i].gen >= at.gen {
 		return false
 	}
-	e.asked = slices.Delete(e.asked, i, i+1)
+	e.answerLocked(i)
 	return true
 }
 
@@ -154,7 +221,7 @@ func (e *session) settle(id []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if i := e.askedLocked(id); i >= 0 {
-		e.asked = slices.Delete(e.asked, i, i+1)
+		e.answerLocked(i)
 	}
 }
 
@@ -169,17 +236,12 @@ func (e *session) note(at place, data []byte, m *mcp.Message) {
 		e.ask(at, m.ID.Of(data))
 	case mcp.KindBatch:
 		// Servers of 2025-03-26 may batch what they send (basic/transports).
-		const most = 1_000
-		elements, err := mcp.Elements(nil, data, most)
-		if err != nil {
-			return
-		}
-		for _, span := range elements {
-			var one mcp.Message
-			if element := span.Of(data); mcp.Scan(element, &one) == nil && one.Kind == mcp.KindRequest {
+		each(data, func(element []byte, one *mcp.Message) bool {
+			if one.Kind == mcp.KindRequest {
 				e.ask(at, one.ID.Of(element))
 			}
-		}
+			return true
+		})
 	}
 }
 
@@ -199,6 +261,7 @@ func (w *eventsOf) Next() (mcp.Event, error) {
 	if err != nil {
 		return ev, err
 	}
+	defer w.stage.sessions.weigh(w.e)
 	if len(ev.ID) > 0 && !ev.Answer {
 		if w.post == nil && w.call.Lane == mcp.LaneRequest {
 			w.post = w.e.posted(w.at, w.call.ID())
@@ -206,7 +269,7 @@ func (w *eventsOf) Next() (mcp.Event, error) {
 		w.e.saw(w.at, w.post, ev.ID)
 	}
 	if ev.Answer {
-		w.stage.accepted(w.call, w.e, ev.Message.Kind)
+		w.e.result(w.call, ev.Message.Kind)
 		if w.post != nil {
 			w.e.answered(w.post)
 		}

@@ -83,6 +83,7 @@ type stream struct {
 	over  bool  // nothing comes any more
 
 	lastID   string        // of the last event that passed, or the agent's own Last-Event-ID
+	idGen    int           // of the place that gave lastID; anyGen while that is not known
 	retry    time.Duration // the server's `retry`; 0 where it gave none
 	tries    int           // in this term
 	giveUpAt time.Time     // when the term of re-opening ends; zero while the stream is whole
@@ -90,7 +91,7 @@ type stream struct {
 }
 
 func (s *Stage) newStream(ctx context.Context, c *mcp.Call, e *session) *stream {
-	st := &stream{stage: s, ctx: ctx, call: c, e: e, lastID: c.Header.Get("Last-Event-ID")}
+	st := &stream{stage: s, ctx: ctx, call: c, e: e, lastID: c.Header.Get("Last-Event-ID"), idGen: anyGen}
 	if e != nil {
 		st.at = e.place()
 	}
@@ -141,7 +142,7 @@ func (st *stream) ending() error {
 // passed notes what an event says about how to go on after a break, and about the session.
 func (st *stream) passed(ev *mcp.Event) {
 	if ev.HasID {
-		st.lastID = string(ev.ID)
+		st.lastID, st.idGen = string(ev.ID), st.at.gen
 	}
 	if ev.Retry != nil {
 		if ms, err := strconv.ParseUint(string(ev.Retry), 10, 31); err == nil {

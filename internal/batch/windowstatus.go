@@ -1,0 +1,127 @@
+package batch
+
+import (
+	"bytes"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// maxPassedOn bounds what an answer to a whole array may bring to its callers together, in bytes.
+const maxPassedOn = 4 << 20
+
+// status gives everybody what is theirs of an answer with a status of 300 or more. HTTP's word is for all of them, and a
+// refusal says that nothing ran, only where no call is named: else these are answers, whatever the status.
+func (t *sorting) status(riders []*rider, res *mcp.Result, body []byte) {
+	g, encoded := t.group, isEncoded(res.Header)
+	if at, ok := t.forAll(res, body); ok {
+		g.passOn(riders, res, body, at)
+		return
+	}
+	named := !encoded && t.names(body)
+	switch {
+	case named && !refusesArray(res.Status) && (t.spoilt || t.matched == 0):
+		g.unknown(t.left(riders))
+	case named:
+		t.end(riders)
+	case !refusesArray(res.Status):
+		g.passOn(riders, res, body, mcp.Span{})
+	case encoded: // nobody knows what it names
+		g.bad(riders, "an encoded answer with HTTP status "+strconv.Itoa(res.Status))
+	default:
+		g.refused(riders, "HTTP status "+strconv.Itoa(res.Status))
+	}
+}
+
+// names sorts what there is of answers, and reports whether a call is named in any way, or has run.
+func (t *sorting) names(body []byte) bool {
+	var m mcp.Message
+	switch {
+	case mcp.Scan(body, &m) != nil:
+	case m.Kind == mcp.KindBatch:
+		t.array(body)
+	case m.Kind == mcp.KindResult || t.find(m.ID.Of(body)) != nil:
+		t.one(body)
+		t.spoilt = true // it says nothing of the others
+	}
+	return t.matched > 0 || t.ran || t.group.window.names(body)
+}
+
+// names reports whether there is an id of the Window's own in b.
+func (w *Window) names(b []byte) bool { return bytes.Contains(b, []byte(w.ids.prefix[1:])) }
+
+// refusesArray reports whether a status says that the server read nothing of an array (RFC 9110, 15.5).
+func refusesArray(status int) bool {
+	return status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge || status == http.StatusUnsupportedMediaType
+}
+
+// forAll reports whether an answer is a JSON-RPC error that is about who sent the array: about its session, its credentials
+// or how often it asks. The server may write the id of any of the calls into it, which is at the span.
+func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
+	var m mcp.Message
+	if isEncoded(res.Header) || mcp.Scan(b, &m) != nil || m.Kind != mcp.KindError {
+		return at, false
+	}
+	switch res.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+	default:
+		if !losesSession(res.Status, &m, b) {
+			return at, false
+		}
+	}
+	w := t.group.window
+	if t.find(m.ID.Of(b)) == nil {
+		return at, !w.names(b)
+	}
+	return m.ID, !w.names(b[:m.ID.Start]) && !w.names(b[m.ID.End:])
+}
+
+// losesSession reports whether an error says that the server does not know the session: 404 (2025-11-25, basic/transports,
+// "Session Management"), or what servers say instead, 400 and an error that names the session.
+func losesSession(status int, m *mcp.Message, b []byte) bool {
+	code := string(m.ErrorCode.Of(b))
+	switch status {
+	case http.StatusNotFound:
+		return code == "-32001" || code == "-32600" && namesSession(m.Error.Of(b))
+	case http.StatusBadRequest:
+		return (code == "-32000" || code == "-32001") && namesSession(m.Error.Of(b))
+	}
+	return false
+}
+
+// namesSession reports whether the message of a JSON-RPC error is about a session. Its data may be about anything.
+func namesSession(rpcError []byte) bool {
+	message, err := mcp.Member(rpcError, "message")
+	if err != nil {
+		return false
+	}
+	text, _ := mcp.Text(message.Of(rpcError))
+	return strings.Contains(strings.ToLower(text), "session")
+}
+
+// passOn gives everybody the server's own answer to the array, as HTTP has it: a 401, a 503. The bytes are the same for all
+// but the id at the span, if there is one, which is each one's own. Nobody changes them.
+func (g *group) passOn(riders []*rider, res *mcp.Result, body []byte, at mcp.Span) {
+	size := len(body)
+	if at.Present() {
+		size *= len(riders)
+	}
+	if size > maxPassedOn {
+		g.unknown(riders)
+		return
+	}
+	if res.Raw == nil {
+		body = bytes.Clone(body) // what it shares with res ends with that
+	}
+	for _, r := range riders {
+		own := &mcp.Result{Status: res.Status, Header: maps.Clone(res.Header), Body: body, Timing: res.Timing}
+		if at.Present() {
+			own.Body = splice(make([]byte, 0, len(body)+len(r.call.ID())), body, at, r.call.ID())
+			delete(own.Header, "Content-Length")
+		}
+		g.give(r, outcome{result: own})
+	}
+}
