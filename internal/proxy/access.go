@@ -49,7 +49,7 @@ func (x *exchange) finish() {
 		x.door.opts.Metrics.shedding(x.up.Name, x.failure.Reason, 1)
 	}
 	level := slog.LevelInfo
-	if x.status >= http.StatusInternalServerError || x.failure != nil && isNews(x.failure.Reason) {
+	if x.failure != nil && isNews(x.failure.Reason) {
 		level = slog.LevelWarn
 	}
 	if x.door.log.Enabled(context.Background(), level) {
