@@ -174,7 +174,7 @@ func (g *Flights) eitherOf(ctx context.Context, c *mcp.Call, first, second seat,
 
 // likelier reports whether what has failed as a is likelier to have been sent than what has failed as b.
 func likelier(a, b mcp.Sent) bool {
-	return a != b && (a == mcp.SentYes || b == mcp.SentNo)
+	return a != b && a.Likelier(b) == a
 }
 
 // depart leaves the seats of a call whose ctx has ended.

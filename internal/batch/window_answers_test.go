@@ -193,7 +193,7 @@ func (s said) try(t *testing.T, method string, want [3]string) {
 	}
 	r.Wait()
 	if s.spoils {
-		time.Sleep(time.Hour + time.Second)
+		<-time.After(time.Hour + time.Second)
 		r.together(t.Context(), calls)
 		if len(server.sizes) == before {
 			t.Error("an hour later the server is still sent single calls")

@@ -254,13 +254,13 @@ func TestWindowCancelGone(t *testing.T) {
 		if f := failureIn(t, <-left); f.Sent != mcp.SentUnknown {
 			t.Errorf("%+v", f)
 		}
-		time.Sleep(9 * time.Second)
+		<-time.After(9 * time.Second)
 		x.cancel(x, "s", "1")
 		known := x.id("a")
 		again := x.start(x, x.request("1", "d"))
 		x.cancel(x, "s", "1") // has not left
 		wantAccepted(t, <-again[0])
-		time.Sleep(11 * time.Second)
+		<-time.After(11 * time.Second)
 		x.cancel(x, "s", "1")
 		x.wantTold(known, "1")
 		close(x.hold)

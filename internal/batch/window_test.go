@@ -54,7 +54,7 @@ func TestWindowCloses(t *testing.T) {
 			res, err := r.Call(t.Context(), calls[0])
 			first <- ended{res, err}
 		}()
-		time.Sleep(9 * time.Millisecond)
+		<-time.After(9 * time.Millisecond)
 		res, err := r.Call(t.Context(), calls[1])
 		wantOwn(t, calls[1], ended{res, err})
 		wantOwn(t, calls[0], <-first)

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -85,21 +84,11 @@ func losesSession(status int, m *mcp.Message, b []byte) bool {
 	code := string(m.ErrorCode.Of(b))
 	switch status {
 	case http.StatusNotFound:
-		return code == "-32001" || code == "-32600" && namesSession(m.Error.Of(b))
+		return code == "-32001" || code == "-32600" && mcp.NamesSession(m.Error.Of(b))
 	case http.StatusBadRequest:
-		return (code == "-32000" || code == "-32001") && namesSession(m.Error.Of(b))
+		return (code == "-32000" || code == "-32001") && mcp.NamesSession(m.Error.Of(b))
 	}
 	return false
-}
-
-// namesSession reports whether the message of a JSON-RPC error is about a session. Its data may be about anything.
-func namesSession(rpcError []byte) bool {
-	message, err := mcp.Member(rpcError, "message")
-	if err != nil {
-		return false
-	}
-	text, _ := mcp.Text(message.Of(rpcError))
-	return strings.Contains(strings.ToLower(text), "session")
 }
 
 // passOn gives everybody the server's own answer to the array, as HTTP has it: a 401, a 503. The bytes are the same for all

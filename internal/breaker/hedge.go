@@ -62,7 +62,7 @@ func (r *run) hedge(ctx context.Context, after time.Duration) outcome {
 		r.tried = r.tried.with(first).with(second.at)
 	}
 	got := c.settle()
-	r.seen = likelier(r.seen, c.run.seen)
+	r.seen = r.seen.Likelier(c.run.seen)
 	return got
 }
 

@@ -115,14 +115,3 @@ func failureOf(err error) *mcp.Failure {
 	}
 	panic("breaker: a caller returned an error that is no failure (this is a bug): " + err.Error())
 }
-
-// likelier returns which of two says rather that the server has seen a request.
-func likelier(a, b mcp.Sent) mcp.Sent {
-	switch {
-	case a == mcp.SentYes || b == mcp.SentYes:
-		return mcp.SentYes
-	case a == mcp.SentUnknown || b == mcp.SentUnknown:
-		return mcp.SentUnknown
-	}
-	return mcp.SentNo
-}

@@ -111,7 +111,7 @@ func (r *run) again(ctx context.Context, o *outcome) bool {
 	}
 	s.meter.count(p.why)
 	s.retries.Add(1)
-	r.seen = likelier(r.seen, o.sent())
+	r.seen = r.seen.Likelier(o.sent())
 	o.drop()
 	r.resent++
 	return true
@@ -190,7 +190,7 @@ func (r *run) left(ctx context.Context, o *outcome) {
 	}
 	sent := o.failure.Sent
 	o.failure = left(ctx)
-	o.failure.Sent = likelier(sent, r.seen)
+	o.failure.Sent = sent.Likelier(r.seen)
 }
 
 // backoff is full jitter: anything up to a bound that doubles.

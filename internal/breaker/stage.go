@@ -204,7 +204,7 @@ func (r *run) leave() {
 // finish returns an outcome as Call does.
 func (r *run) finish(o outcome) (*mcp.Result, error) {
 	if f := o.failure; f != nil {
-		if sent := likelier(f.Sent, r.seen); sent != f.Sent {
+		if sent := f.Sent.Likelier(r.seen); sent != f.Sent {
 			own := *f // it may be everybody's
 			own.Sent = sent
 			f = &own

@@ -34,7 +34,7 @@ func TestRefusal(t *testing.T) {
 		if f := s.Refusal(call); f == nil || f.Reason != mcp.ReasonBreakerOpen || f.Sent != mcp.SentNo || f.RetryAfter <= 0 {
 			t.Errorf("open: %+v", f)
 		}
-		time.Sleep(1100 * time.Millisecond) // the next call tries
+		<-time.After(1100 * time.Millisecond) // the next call tries
 		down = false
 		for range 3 {
 			if f := s.Refusal(call); f != nil {

@@ -193,7 +193,7 @@ func (u *Upstream) rawKey(c *mcp.Call, asker Partition, session string) [32]byte
 // newQuestion reads a call. It is nil where the params are not what the method asks for, as far as the key depends on
 // them.
 func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own *peer) *question {
-	if !wellFormed(c) {
+	if !c.WellFormed() {
 		return nil
 	}
 	q := &question{
@@ -255,23 +255,6 @@ func (u *Upstream) scopeOf(c *mcp.Call, asker Partition, session string, own *pe
 	s.capabilities, err = canonicalObject(c.Message.ClientCapabilities.Of(c.Body))
 	return s, err == nil
 }
-
-// wellFormed reports whether the params are what the method asks for, as far as the key depends on them.
-func wellFormed(c *mcp.Call) bool {
-	m, b := &c.Message, c.Body
-	if p := m.Params.Of(b); p != nil && p[0] != '{' {
-		return false
-	}
-	switch m.Method {
-	case mcp.MethodResourcesRead:
-		return isText(m.URI.Of(b))
-	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
-		return isText(m.Name.Of(b))
-	}
-	return !m.Cursor.Present() || isText(m.Cursor.Of(b))
-}
-
-func isText(token []byte) bool { return len(token) > 0 && token[0] == '"' }
 
 // name gives the question its keys, and what guards them.
 func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {

@@ -61,6 +61,17 @@ const (
 	SentYes     Sent = "yes"
 )
 
+// Likelier returns which of two says rather that the server has seen a request.
+func (s Sent) Likelier(other Sent) Sent {
+	switch {
+	case s == SentYes || other == SentYes:
+		return SentYes
+	case s == SentUnknown || other == SentUnknown:
+		return SentUnknown
+	}
+	return SentNo
+}
+
 // Failure is the error of every stage: a call that got no answer of the server's. The door turns it into the wire's
 // shape by Code and Reason alone.
 type Failure struct {

@@ -40,7 +40,7 @@ func (c *Call) Regular() bool {
 	if c.Era == EraPlain {
 		return true
 	}
-	return c.knownVersion() && c.wellFormed() && !m.InputResponses.Present() && !m.RequestState.Present() &&
+	return c.knownVersion() && c.WellFormed() && !m.InputResponses.Present() && !m.RequestState.Present() &&
 		!m.Task.Present() && !m.ProgressToken.Present() && !m.LogLevel.Present()
 }
 
@@ -48,8 +48,8 @@ func (c *Call) knownVersion() bool {
 	return KnownVersion(c.Version) || c.Version == "" && c.Era == EraLegacy
 }
 
-// wellFormed reports whether the params are what the method asks for, as far as Message has them.
-func (c *Call) wellFormed() bool {
+// WellFormed reports whether the params of a request are what its method asks for, as far as Message has them.
+func (c *Call) WellFormed() bool {
 	m, b := &c.Message, c.Body
 	if p := m.Params.Of(b); p != nil && p[0] != '{' {
 		return false

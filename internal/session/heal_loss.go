@@ -22,18 +22,9 @@ func isLoss(res *mcp.Result) bool {
 	isRPC := mcp.Scan(res.Body, &m) == nil && (m.Kind == mcp.KindError || m.Kind == mcp.KindBatch)
 	code := string(m.ErrorCode.Of(res.Body))
 	if res.Status == http.StatusNotFound {
-		return !isRPC || code == "-32001" || code == "-32600" && namesSession(m.Error.Of(res.Body)) // the Python SDK's
+		return !isRPC || code == "-32001" || code == "-32600" && mcp.NamesSession(m.Error.Of(res.Body)) // the Python SDK's
 	}
-	return isRPC && (code == "-32000" || code == "-32001") && namesSession(m.Error.Of(res.Body))
-}
-
-func namesSession(rpcError []byte) bool {
-	message, err := mcp.Member(rpcError, "message")
-	if err != nil {
-		return false
-	}
-	text, _ := mcp.Text(message.Of(rpcError))
-	return strings.Contains(strings.ToLower(text), "session")
+	return isRPC && (code == "-32000" || code == "-32001") && mcp.NamesSession(m.Error.Of(res.Body))
 }
 
 // maxLossText is how much of a server's own words about a lost session is passed on, in bytes.
