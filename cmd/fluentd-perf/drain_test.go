@@ -50,7 +50,7 @@ func roadOf(t *testing.T, d *daemon, name string, next mcp.Caller) *road {
 	t.Helper()
 	r := &road{
 		array: batch.NewArray(batch.ArrayOptions{
-			Upstream: name, Next: next, Base: d.base, Partition: func(http.Header) [32]byte { return [32]byte{} },
+			Upstream: name, Next: next, Base: d.base, Partition: func(*mcp.Call) [32]byte { return [32]byte{} },
 		}),
 		entrance: breaker.NewAdmission(breaker.AdmissionOptions{Upstream: name, MaxInFlight: 1}),
 	}

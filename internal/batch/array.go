@@ -3,7 +3,6 @@ package batch
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -13,19 +12,19 @@ import (
 // ArrayOptions are those of an Array. Next is required, Partition too unless Plain; another zero field stands for its
 // default.
 type ArrayOptions struct {
-	Upstream    string                     // the upstream's configured name: a label, and in error data
-	Version     string                     // the daemon's own, as a server gets it in clientInfo
-	Next        mcp.Caller                 // the whole road of one call
-	Plain       bool                       // `protocol: jsonrpc`: the elements have no MCP in them
-	Concurrency int                        // elements of one array under way, 32
-	MaxBatch    int                        // the upstream's `batch.max`, by which Concurrency is multiplied; 1
-	Timeout     time.Duration              // of one array, 10 min
-	Answers     int64                      // bytes of the answers of one array together, 64 MiB
-	Partition   func(http.Header) [32]byte // whose request that is: sessions of the daemon's own are not shared beyond it
-	Base        context.Context            // the daemon's: its end ends what is asked for all callers; nil: no end
-	Buffers     *mcp.BufferPool            // for answers; nil: none is used again
-	Metrics     *Metrics                   // nil: not counted
-	Log         *slog.Logger               // nil: silent
+	Upstream    string                   // the upstream's configured name: a label, and in error data
+	Version     string                   // the daemon's own, as a server gets it in clientInfo
+	Next        mcp.Caller               // the whole road of one call
+	Plain       bool                     // `protocol: jsonrpc`: the elements have no MCP in them
+	Concurrency int                      // elements of one array under way, 32
+	MaxBatch    int                      // the upstream's `batch.max`, by which Concurrency is multiplied; 1
+	Timeout     time.Duration            // of one array, 10 min
+	Answers     int64                    // bytes of the answers of one array together, 64 MiB
+	Partition   func(*mcp.Call) [32]byte // whose request that is: sessions of the daemon's own are not shared beyond it
+	Base        context.Context          // the daemon's: its end ends what is asked for all callers; nil: no end
+	Buffers     *mcp.BufferPool          // for answers; nil: none is used again
+	Metrics     *Metrics                 // nil: not counted
+	Log         *slog.Logger             // nil: silent
 }
 
 func (o *ArrayOptions) complete() {

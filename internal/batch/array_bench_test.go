@@ -3,7 +3,6 @@ package batch_test
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"testing"
 
 	"fluentd-perf/internal/batch"
@@ -50,7 +49,7 @@ func BenchmarkArray(b *testing.B) {
 
 const benchText = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
 
-func newPartition(http.Header) [32]byte { return [32]byte{1} }
+func newPartition(*mcp.Call) [32]byte { return [32]byte{1} }
 
 // benchAnswer answers with the call's id and a result of 100 bytes, at the cost of one allocation or two.
 func benchAnswer(_ context.Context, c *mcp.Call) (*mcp.Result, error) {

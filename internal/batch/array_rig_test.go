@@ -34,7 +34,7 @@ func newArrayRig(answer mcp.CallerFunc, change func(*batch.ArrayOptions)) *array
 	r := &arrayRig{reg: prometheus.NewRegistry()}
 	o := batch.ArrayOptions{
 		Upstream: "test", Version: "1.2.3", Metrics: batch.NewMetrics(r.reg), Buffers: new(mcp.BufferPool),
-		Partition: func(h http.Header) [32]byte { return sha256.Sum256([]byte(h.Get("Authorization"))) },
+		Partition: func(c *mcp.Call) [32]byte { return sha256.Sum256([]byte(c.Header.Get("Authorization") + c.Query)) },
 	}
 	o.Next = mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		for now := r.inside.Add(1); ; {

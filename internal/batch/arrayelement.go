@@ -150,7 +150,7 @@ func (r *arrayRun) ownID(body []byte, m *mcp.Message) (id []byte, replace bool) 
 func (r *arrayRun) newCall(era mcp.Era, version string, body []byte, m *mcp.Message, h http.Header) *mcp.Call {
 	c := &mcp.Call{
 		Upstream: r.call.Upstream, Lane: mcp.LaneRequest, Era: era, Version: version, Message: *m, Body: body, Header: h,
-		Start: time.Now(), Conn: r.call.Conn,
+		Query: r.call.Query, Whole: true, Start: time.Now(), Conn: r.call.Conn,
 	}
 	if m.Kind == mcp.KindNotification {
 		c.Lane = mcp.LaneNotification

@@ -3,6 +3,8 @@ package batch
 import (
 	"net/http"
 	"strings"
+
+	"fluentd-perf/internal/mcp"
 )
 
 // perCall reports whether a header field of the caller's is about one call, and so about none of an array's.
@@ -53,7 +55,7 @@ func (r *arrayRun) readHeader(h http.Header) {
 
 // whose returns the partition of the caller.
 func (r *arrayRun) whose() [32]byte {
-	r.once.Do(func() { r.partition = r.a.opts.Partition(r.header) })
+	r.once.Do(func() { r.partition = r.a.opts.Partition(&mcp.Call{Header: r.header, Query: r.call.Query}) })
 	return r.partition
 }
 

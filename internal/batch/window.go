@@ -3,7 +3,6 @@ package batch
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +16,7 @@ type WindowOptions struct {
 	Next       mcp.Caller                   // takes arrays, and the calls that go by themselves
 	Max        int                          // calls in one array, at least 2
 	Window     time.Duration                // how long the first call of an array waits for others
-	Partition  func(http.Header) [32]byte   // whose a call is: calls of two never meet in one array
+	Partition  func(*mcp.Call) [32]byte     // whose a call is: calls of two never meet in one array
 	Repeatable func(*mcp.Call) bool         // what may be sent again though it may have run; nil: nothing
 	Refusal    func(*mcp.Call) *mcp.Failure // why Next would refuse such a call at once, nil if it would not; nil: it never would
 	Base       context.Context              // the daemon's: its end ends all arrays, with its cause; nil: no end
@@ -223,7 +222,7 @@ func (w *Window) board(c *mcp.Call) (*group, *rider) {
 
 func (w *Window) keyOf(c *mcp.Call) groupKey {
 	key := groupKey{
-		version: c.Version, partition: w.opts.Partition(c.Header), again: w.opts.Repeatable(c), unhurried: c.Method().Unhurried(),
+		version: c.Version, partition: w.opts.Partition(c), again: w.opts.Repeatable(c), unhurried: c.Method().Unhurried(),
 	}
 	if id := c.Header["Mcp-Session-Id"]; len(id) > 0 {
 		key.session = id[0]

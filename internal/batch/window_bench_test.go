@@ -22,7 +22,7 @@ func BenchmarkWindow(b *testing.B) {
 	})
 	w := batch.NewWindow(batch.WindowOptions{
 		Upstream: "node", Next: server, Max: size, Window: time.Minute, Buffers: new(mcp.BufferPool),
-		Partition: func(http.Header) (p [32]byte) { return p },
+		Partition: func(*mcp.Call) (p [32]byte) { return p },
 	})
 	calls := make([]*mcp.Call, size)
 	for i := range calls {

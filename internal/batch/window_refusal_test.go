@@ -1,7 +1,6 @@
 package batch_test
 
 import (
-	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +17,7 @@ func TestWindowRefusal(t *testing.T) {
 		open := &mcp.Failure{Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: mcp.SentNo}
 		w := batch.NewWindow(batch.WindowOptions{
 			Upstream: "node", Next: server, Max: 10, Window: time.Minute,
-			Partition: func(http.Header) (p [32]byte) { return p },
+			Partition: func(*mcp.Call) (p [32]byte) { return p },
 			Refusal:   func(*mcp.Call) *mcp.Failure { return open },
 		})
 		start := time.Now()

@@ -112,7 +112,7 @@ func newWindow(server *arrays, most int, window time.Duration) *windowRig {
 	r.stop = stop
 	r.Window = batch.NewWindow(batch.WindowOptions{
 		Upstream: "node", Next: server, Max: most, Window: window, Base: base,
-		Partition:  func(h http.Header) (p [32]byte) { copy(p[:], h.Get("Authorization")); return p },
+		Partition:  func(c *mcp.Call) (p [32]byte) { copy(p[:], c.Header.Get("Authorization")); return p },
 		Repeatable: func(c *mcp.Call) bool { return strings.HasPrefix(string(c.Message.MethodName.Of(c.Body)), `"get`) },
 		Buffers:    new(mcp.BufferPool), Metrics: batch.NewMetrics(r.reg), Log: newLog(r.log),
 	})

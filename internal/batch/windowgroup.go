@@ -172,7 +172,7 @@ func (g *group) array(riders []*rider) *mcp.Call {
 	first := riders[0].call
 	out := *first
 	out.Body = g.encode(riders)
-	out.Lane, out.Again = mcp.LaneBatch, g.again
+	out.Lane, out.Again, out.Whole = mcp.LaneBatch, g.again, true
 	out.Flight, out.Scope, out.Notes = mcp.FlightKey{}, mcp.Scope{}, nil
 	// The method says how long the server may take: all riders of an array are of one mind there.
 	out.Message = mcp.Message{Kind: mcp.KindBatch, Method: first.Method(), Whole: mcp.Span{End: uint32(len(out.Body))}}

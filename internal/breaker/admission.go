@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync"
 	"time"
 
@@ -19,9 +18,9 @@ type AdmissionOptions struct {
 	QueueWait   time.Duration // how long one call waits
 	Total       *Total        // the bound over all upstreams; nil: none
 
-	// Partition names the credential of a request by its headers. It is called without a lock, and only for a call that has
+	// Partition names the credential of a request. It is called without a lock, and only for a call that has
 	// to wait and has no session. nil: an agent without a session is its connection.
-	Partition func(http.Header) [32]byte
+	Partition func(*mcp.Call) [32]byte
 
 	Metrics *Metrics     // nil: not shown
 	Log     *slog.Logger // nil: silent

@@ -1,10 +1,6 @@
 package breaker
 
-import (
-	"net/http"
-
-	"fluentd-perf/internal/mcp"
-)
+import "fluentd-perf/internal/mcp"
 
 // bytesPerCost is how much of a body costs as much as another call.
 const bytesPerCost = 16 << 10
@@ -17,7 +13,9 @@ func takesSlot(c *mcp.Call) bool {
 	case mcp.LaneRequest:
 		return true
 	case mcp.LaneBatch:
-		return hasRequest(c.Body)
+		return true
+	case mcp.LaneOpaque: // taken for the most that it could be
+		return c.Message.Kind != mcp.KindBatch || hasRequest(c.Body)
 	case mcp.LaneMessage:
 		return c.Message.Kind == mcp.KindRequest || c.Message.Kind == mcp.KindBatch && hasRequest(c.Body)
 	}
@@ -45,7 +43,7 @@ func hasRequest(array []byte) bool {
 
 // agentOf names the agent of a call that has to wait: by its session, else by its credential and the name that it gives
 // itself, else by its connection. No name is empty.
-func agentOf(c *mcp.Call, partition func(http.Header) [32]byte) string {
+func agentOf(c *mcp.Call, partition func(*mcp.Call) [32]byte) string {
 	if c.Endpoint != "" { // HTTP+SSE: the stream is the session
 		return "e" + c.Endpoint
 	}
@@ -53,7 +51,7 @@ func agentOf(c *mcp.Call, partition func(http.Header) [32]byte) string {
 		return "s" + ids[0]
 	}
 	if name, ok := clientName(c); ok && partition != nil {
-		p := partition(c.Header)
+		p := partition(c)
 		return "p" + string(p[:]) + name
 	}
 	return "c" + c.Conn

@@ -2,7 +2,6 @@ package breaker_test
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,8 +59,8 @@ func TestWhoIsAnAgent(t *testing.T) {
 		{"streams of HTTP+SSE", endpoint("e", "1"), endpoint("f", "1"), false},
 		{"a stream of HTTP+SSE", endpoint("e", "1"), endpoint("e", "2"), true},
 	}
-	partition := func(h http.Header) (p [32]byte) {
-		copy(p[:], h.Get("Authorization"))
+	partition := func(c *mcp.Call) (p [32]byte) {
+		copy(p[:], c.Header.Get("Authorization"))
 		return p
 	}
 	for _, c := range cases {
@@ -83,7 +82,7 @@ func TestWhoIsAnAgent(t *testing.T) {
 func TestOnlyWhoWaitsIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked int
-		g := newGate(t, breaker.AdmissionOptions{MaxInFlight: 5, Partition: func(http.Header) [32]byte { asked++; return [32]byte{} }})
+		g := newGate(t, breaker.AdmissionOptions{MaxInFlight: 5, Partition: func(*mcp.Call) [32]byte { asked++; return [32]byte{} }})
 		var all []*asker
 		for range 5 {
 			all = append(all, g.ask("it", modern("n")))

@@ -3,7 +3,6 @@ package breaker_test
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,7 +93,7 @@ type hang struct {
 	release chan struct{}
 }
 
-func (h *hang) partition(http.Header) [32]byte {
+func (h *hang) partition(*mcp.Call) [32]byte {
 	<-h.release
 	return [32]byte{}
 }

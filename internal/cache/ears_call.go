@@ -22,15 +22,16 @@ type earVoice struct {
 	upstream     string
 	version      string
 	header       http.Header // but what is said anew in each call
-	capabilities []byte      // raw JSON
-	info         []byte      // raw JSON, nil where the agent gave none
+	query        string
+	capabilities []byte // raw JSON
+	info         []byte // raw JSON, nil where the agent gave none
 }
 
 // newEarVoice copies what it needs of a call; nil if that is more than may be kept, or less than a server needs.
 func newEarVoice(c *mcp.Call) *earVoice {
 	m := &c.Message
 	v := &earVoice{
-		upstream: c.Upstream, version: c.Version,
+		upstream: c.Upstream, version: c.Version, query: strings.Clone(c.Query),
 		capabilities: bytes.Clone(m.ClientCapabilities.Of(c.Body)), info: bytes.Clone(m.ClientInfo.Of(c.Body)),
 	}
 	if len(v.capabilities)+len(v.info) > maxEarMeta || c.Era == mcp.EraModern && v.capabilities == nil {
@@ -70,7 +71,7 @@ func ofOneCall(canonical string) bool {
 // get returns a GET of a stream.
 func (v *earVoice) get() *mcp.Call {
 	c := &mcp.Call{
-		Upstream: v.upstream, Lane: mcp.LaneStream, Era: mcp.EraLegacy, Version: v.version, Header: v.clone(),
+		Upstream: v.upstream, Lane: mcp.LaneStream, Era: mcp.EraLegacy, Version: v.version, Header: v.clone(), Query: v.query,
 		Start: time.Now(),
 	}
 	c.Header["Accept"] = []string{"text/event-stream"}
@@ -81,7 +82,7 @@ func (v *earVoice) get() *mcp.Call {
 // Params are the members of its params beside `_meta`, as raw JSON: nothing, or one or more and a comma behind each.
 func (v *earVoice) request(lane mcp.Lane, m mcp.Method, params string) *mcp.Call {
 	c := &mcp.Call{
-		Upstream: v.upstream, Lane: lane, Era: mcp.EraModern, Version: v.version, Header: v.clone(), Start: time.Now(),
+		Upstream: v.upstream, Lane: lane, Era: mcp.EraModern, Version: v.version, Header: v.clone(), Query: v.query, Whole: true, Start: time.Now(),
 		Body: v.body(m, params),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {

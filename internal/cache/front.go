@@ -30,7 +30,7 @@ type plan struct {
 
 // Call answers one call.
 func (f *front) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	asker := f.store.partition(c.Header)
+	asker := f.store.partition(c)
 	f.ears.touched(asker)
 	q := f.ask(c, asker)
 	if q == nil {

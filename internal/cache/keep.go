@@ -106,7 +106,7 @@ func (b *back) credentialOf(q *query) (*credential, error) {
 	if q.credential != nil {
 		return q.credential, nil
 	}
-	c, err := b.store.partitions.credential(q.header)
+	c, err := b.store.partitions.credential(q.call.Header, q.call.Query)
 	q.credential = c
 	return c, err
 }

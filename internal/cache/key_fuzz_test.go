@@ -224,8 +224,8 @@ func FuzzPartition(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string) {
 		headerA, identityA := cutHeader(a)
 		headerB, identityB := cutHeader(b)
-		partA, _ := p.of(headerA, nil)
-		partB, _ := p.of(headerB, nil)
+		partA, _ := p.of(headerA, "", nil)
+		partB, _ := p.of(headerB, "", nil)
 		if (partA == partB) != reflect.DeepEqual(identityA, identityB) || partA == (Partition{}) {
 			t.Fatalf("%q and %q are one credential: %v", headerA, headerB, partA == partB)
 		}
@@ -266,7 +266,7 @@ func BenchmarkAsk(b *testing.B) {
 		b.ReportAllocs()
 		c := call(0)
 		for b.Loop() {
-			if u.ask(c, u.store.partition(c.Header)) == nil {
+			if u.ask(c, u.store.partition(c)) == nil {
 				b.Fatal("no question")
 			}
 		}
@@ -279,7 +279,7 @@ func BenchmarkAsk(b *testing.B) {
 		}
 		for i := 0; b.Loop(); i++ {
 			c := calls[i%len(calls)]
-			if u.ask(c, u.store.partition(c.Header)) == nil {
+			if u.ask(c, u.store.partition(c)) == nil {
 				b.Fatal("no question")
 			}
 		}

@@ -71,15 +71,16 @@ type partitioner struct {
 	list   []byte          // the same as a part of what a partition is made of
 }
 
-// of returns the partition of a request with these headers, as they go upstream. An unknown header counts as identity.
-func (p *partitioner) of(h http.Header, buf []byte) (Partition, []byte) {
-	buf = p.appendIdentity(append(buf[:0], p.secret.inner[:]...), h)
+// of returns the partition of a request with these headers and this query, as they go upstream. An unknown header counts
+// as identity, and so does the query.
+func (p *partitioner) of(h http.Header, query string, buf []byte) (Partition, []byte) {
+	buf = p.appendIdentity(append(buf[:0], p.secret.inner[:]...), h, query)
 	return p.secret.mac(buf), buf
 }
 
 // appendIdentity appends the headers that say who asks, and which ones the operator says do not: what was kept under
 // another list was kept for others.
-func (p *partitioner) appendIdentity(buf []byte, h http.Header) []byte {
+func (p *partitioner) appendIdentity(buf []byte, h http.Header, query string) []byte {
 	var room [24]string
 	names := room[:0]
 	for name := range h {
@@ -89,6 +90,9 @@ func (p *partitioner) appendIdentity(buf []byte, h http.Header) []byte {
 	}
 	slices.Sort(names)
 	buf = append(buf, p.list...)
+	if query != "" {
+		buf = appendPart(buf, "?"+query) // no header has such a name
+	}
 	for _, name := range names {
 		buf = appendPart(buf, name)
 		buf = binary.AppendUvarint(buf, uint64(len(h[name])))

@@ -50,13 +50,13 @@ func (f *front) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Re
 	return res, nil
 }
 
-// mayChange reports whether the call is a tools/call outside the operator's list, or an array that may hold one.
+// mayChange reports whether the call is a tools/call outside the operator's list, or a body that nobody understands and that may hold one.
 func (u *Upstream) mayChange(c *mcp.Call) bool {
 	if u.opts.Plain {
 		return false
 	}
 	if c.Lane != mcp.LaneRequest || c.Method() != mcp.MethodToolsCall {
-		return c.Lane == mcp.LaneBatch
+		return c.Lane == mcp.LaneOpaque
 	}
 	tool, ok := mcp.Text(c.Message.Name.Of(c.Body))
 	ttl, listed := u.opts.toolTTL(tool)

@@ -198,16 +198,17 @@ func TestPlainStats(t *testing.T) {
 // TestPartitionOfHeaders holds that a partition is of all headers but the inert ones.
 func TestPartitionOfHeaders(t *testing.T) {
 	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
-		a := r.store.Partition(http.Header{"Authorization": {"a"}})
+		a := r.store.Partition(&mcp.Call{Header: http.Header{"Authorization": {"a"}}})
 		seen := map[[32]byte]bool{{}: true}
 		for _, h := range []http.Header{{"Authorization": {"a"}}, {"Authorization": {"b"}}, {}, {"Authorization": {"a"}, "X-Tenant": {"1"}}} {
-			p := r.store.Partition(h)
+			p := r.store.Partition(&mcp.Call{Header: h})
 			if seen[p] {
 				t.Errorf("%v is another's", h)
 			}
 			seen[p] = true
 		}
-		if a != r.store.Partition(http.Header{"Authorization": {"a"}, "User-Agent": {"x"}, "X-Window": {"1"}}) || r.store.Partition(nil) != r.store.Partition(http.Header{}) {
+		if a != r.store.Partition(&mcp.Call{Header: http.Header{"Authorization": {"a"}, "User-Agent": {"x"}, "X-Window": {"1"}}}) ||
+			r.store.Partition(&mcp.Call{}) != r.store.Partition(&mcp.Call{Header: http.Header{}}) {
 			t.Error("inert headers count")
 		}
 	})

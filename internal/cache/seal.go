@@ -48,11 +48,11 @@ const (
 // the asker is known, and cannot be made from the Partition. It is safe for concurrent use.
 type credential struct{ aead cipher.AEAD }
 
-// credential derives the credential of a request with these headers, as they go upstream. Requests of one Partition have
+// credential derives the credential of a request with these headers and this query, as they go upstream. Requests of one Partition have
 // one credential.
-func (p *partitioner) credential(h http.Header) (*credential, error) {
+func (p *partitioner) credential(h http.Header, query string) (*credential, error) {
 	known := appendPart(make([]byte, 0, 512), labelCredential)
-	key, err := hkdf.Key(sha256.New, p.appendIdentity(known, h), p.secret.raw, labelPrivate, 32)
+	key, err := hkdf.Key(sha256.New, p.appendIdentity(known, h, query), p.secret.raw, labelPrivate, 32)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func bearerAsker(token string) http.Header { return http.Header{"Authorization":
 
 func mustCredential(tb testing.TB, p *partitioner, h http.Header) *credential {
 	tb.Helper()
-	c, err := p.credential(h)
+	c, err := p.credential(h, "")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -152,8 +152,8 @@ func TestCredentialIsThePartitions(t *testing.T) {
 				if opened := err == nil; opened != (i == j) {
 					t.Errorf("what %v sealed opens for %v: %v", group[0], h, opened)
 				}
-				a, _ := p.of(group[0], nil)
-				if b, _ := p.of(h, nil); (a == b) != (i == j) {
+				a, _ := p.of(group[0], "", nil)
+				if b, _ := p.of(h, "", nil); (a == b) != (i == j) {
 					t.Errorf("%v and %v have one partition: %v", group[0], h, a == b)
 				}
 			}
@@ -167,9 +167,9 @@ func TestPartitionOpensNothing(t *testing.T) {
 	s, p := sealing(somePartitionKey)
 	h := bearerAsker("a")
 	stored := s.sealPrivate(nil, sealKey, mustCredential(t, p, h), []byte("entry"))
-	partition, _ := p.of(h, nil)
+	partition, _ := p.of(h, "", nil)
 	mac := hmac.New(sha256.New, p.secret.raw)
-	mac.Write(p.appendIdentity(nil, h))
+	mac.Write(p.appendIdentity(nil, h, ""))
 	if !bytes.Equal(mac.Sum(nil), partition[:]) {
 		t.Fatal("appendIdentity and of disagree")
 	}
@@ -259,7 +259,7 @@ func BenchmarkCredential(b *testing.B) {
 	h := http.Header{"Authorization": {"Bearer " + strings.Repeat("t", 200)}, "Accept": {"application/json"}, "User-Agent": {"agent"}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := p.credential(h); err != nil {
+		if _, err := p.credential(h, ""); err != nil {
 			b.Fatal(err)
 		}
 	}

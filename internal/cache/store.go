@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -133,17 +132,17 @@ func (s *Store) renew() {
 }
 
 // partition returns whose call it is.
-func (s *Store) partition(h http.Header) Partition {
+func (s *Store) partition(c *mcp.Call) Partition {
 	buf := s.buffers.Get(512)
-	asker, buf := s.partitions.of(h, buf)
+	asker, buf := s.partitions.of(c.Header, c.Query, buf)
 	s.buffers.Put(buf)
 	return asker
 }
 
-// Partition names who asks with these headers, as they go upstream: an HMAC over all of them but the inert ones, the same
-// for equal headers as long as the partition key is. Callers without any are one. It is not to be stored or shown: it
+// Partition names who makes the call: an HMAC over the query and all headers, as they go upstream, but the inert ones, the
+// same for equal ones as long as the partition key is. Callers without any are one. It is not to be stored or shown: it
 // guards what was cached.
-func (s *Store) Partition(h http.Header) [32]byte { return s.partition(h) }
+func (s *Store) Partition(c *mcp.Call) [32]byte { return s.partition(c) }
 
 // linked reports whether every tier that other daemons share hears what they bump.
 func (s *Store) linked() bool {

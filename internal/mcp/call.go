@@ -16,7 +16,8 @@ const (
 	LaneRequest      Lane = iota // POST of one request: one answer, as JSON or at the end of a stream
 	LaneNotification             // POST of one notification
 	LaneResponse                 // POST of an answer to a request of the server's
-	LaneBatch                    // POST of an array (2025-03-26)
+	LaneOpaque                   // POST of a body that the daemon does not understand, an array included: relayed as bytes
+	LaneBatch                    // POST of an array that a window has made of calls (2025-03-26, or plain JSON-RPC)
 	LaneListen                   // POST of subscriptions/listen: a stream without end
 	LaneStream                   // GET: a stream without end
 	LaneEnd                      // DELETE of a session
@@ -51,12 +52,14 @@ type Call struct {
 	Message  Message
 	Body     []byte      // the request body, whole; nil for GET and DELETE. Never changed after the call is made
 	Header   http.Header // all that goes to the server but Host, Content-Length and Accept-Encoding. Never changed
+	Query    string      // the agent's query, without what the configured URL sets itself: goes behind that URL's own. Part of the credential, never logged
 	Target   *url.URL    // where to, if not to the upstream's endpoint; always of the endpoint's origin
 	Endpoint string      // LaneMessage: the id that the daemon minted for the stream on which answers come
 	Start    time.Time   // when the door had the head of the request
 	Conn     string      // the address of the agent's connection; "" for a call of the daemon's own
 	Request  string      // LaneArray: the request's id in log and error data
 	Again    bool        // LaneBatch of the daemon's own: every call in it may be sent again
+	Whole    bool        // whoever made the call takes its answer apart, or keeps it: it is held whole
 
 	// The following are set by the caching stage, on the copy of the call that it hands on.
 	Flight FlightKey // calls with equal keys may be one; zero: this one goes by itself
@@ -84,6 +87,20 @@ type Timing struct {
 	Upstream  time.Duration // the whole of it, as far as it had gone when the Result was handed on
 }
 
+// Answers reports whether b, of which m is the scan, is an answer to the call: it has the call's id, or is an error without
+// one, which is how a server answers what it could not read (JSON-RPC 2.0, section 5).
+func (c *Call) Answers(b []byte, m *Message) bool {
+	switch m.Kind {
+	case KindResult, KindError:
+		id := m.ID.Of(b)
+		return m.Kind == KindError && isNullID(id) || SameID(c.ID(), id)
+	}
+	return false
+}
+
+// AnsweredBy reports whether a Result carries an answer in JSON-RPC to this call, at whatever status: the server is alive.
+func (c *Call) AnsweredBy(r *Result) bool { return c.Answers(r.Said(), &r.Message) }
+
 // Result is an answer. Exactly one of Body, Events and Raw carries it: Events and Raw if they are not nil, else Body. A
 // stream that carries one answer and nothing else may come with that answer in Body too, for those who share it.
 //
@@ -93,8 +110,9 @@ type Result struct {
 	Status  int
 	Header  http.Header   // the server's, hop-by-hop fields taken off; may be changed by the owner
 	Body    []byte        // a whole answer
-	Message Message       // what the scan of Body found, if Checked
-	Checked bool          // Body is one valid JSON-RPC answer to this call
+	Data    []byte        // of a whole answer that is SSE with an error's status: the data of its one message
+	Message Message       // what the scan of Said found; of KindInvalid where that is no JSON-RPC or was not scanned
+	Checked bool          // Body is one valid JSON-RPC answer to this call, and not a loose one
 	Events  Events        // an SSE stream
 	Raw     io.ReadCloser // bytes that pass as they come: too large to hold. An error in mid-body is a *Failure
 	Timing  Timing
@@ -105,6 +123,14 @@ type Result struct {
 	Collapsed bool // another caller's flight brought it
 
 	Release func() // called once by Close, may be nil
+}
+
+// Said returns what Message is the scan of: Data, else Body.
+func (r *Result) Said() []byte {
+	if r.Data != nil {
+		return r.Data
+	}
+	return r.Body
 }
 
 // FailedCalls are calls of one array that got no answer of the server's.
@@ -165,7 +191,9 @@ type Event struct {
 	Retry   []byte  // the retry field; nil where there is none
 	More    bool    // another whole event has been read already: Next will not block
 	Message Message // what a scan of Data found, on POST streams
-	Answer  bool    // Message is the answer to this call: the stream is about to end
+	Answer  bool    // this is the answer to this call, readable or not: the stream is about to end
+	Exact   bool    // an Answer that is one valid JSON-RPC answer with this call's id, or an error without one, and not loose
+	Partial bool    // Raw is a piece of an event that is too large to hold, and not its last; all but Raw is empty
 
 	// Failure, if not nil, makes this an event of the daemon's own with nothing else in it: the call FailedID, whose
 	// answer was due on this stream, gets this failure instead.

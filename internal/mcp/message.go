@@ -23,7 +23,7 @@ const (
 	KindInvalid      Kind = iota
 	KindRequest           // a method and an id (which may be null: the server's to refuse)
 	KindNotification      // a method and no id
-	KindResult            // a result and an id
+	KindResult            // a result and an id; a loose one may have no result
 	KindError             // an error, with an id, a null id or none
 	KindBatch             // an array of messages (2025-03-26 only)
 )
@@ -38,6 +38,7 @@ type Message struct {
 	Kind       Kind
 	Method     Method // MethodOther where the name is not a known one, MethodNone where there is none
 	Ambiguous  bool   // a name counts twice, or nobody knows what it means: relay it, share nothing
+	Loose      bool   // it is clear what it is, but not all of it is as it should be: see Scan. Relay it, byte for byte; never share, keep, send again or take apart
 	Whole      Span   // the message without the white space around it
 	ID         Span   // the id exactly as sent: a string with quotes, a number as written, or null
 	MethodName Span   // the method with its quotes

@@ -34,7 +34,7 @@ func (c *Call) Hedgeable() bool {
 // matter.
 func (c *Call) Regular() bool {
 	m := &c.Message
-	if c.Lane != LaneRequest || m.Kind != KindRequest || m.Ambiguous || c.Mismatch || isNullID(c.ID()) {
+	if c.Lane != LaneRequest || m.Kind != KindRequest || m.Ambiguous || m.Loose || c.Mismatch || isNullID(c.ID()) {
 		return false
 	}
 	if c.Era == EraPlain {

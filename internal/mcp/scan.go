@@ -27,9 +27,8 @@ func (e *ScanError) Error() string {
 // Scan reads one JSON-RPC 2.0 message and fills m, which it empties first. It goes over the bytes once, checks all of
 // them, copies none and does not allocate unless it fails. The spans in m are offsets into b.
 //
-// JSON is taken strictly (RFC 8259): valid UTF-8, no byte order mark, no lone surrogate escape, no raw control character
-// in a string, nothing but white space after the end, at most MaxDepth levels. At most math.MaxInt32 bytes; a tighter
-// limit is the caller's.
+// JSON is taken strictly (RFC 8259): no raw control character in a string, nothing but white space after the end, at most
+// MaxDepth levels. At most math.MaxInt32 bytes; a tighter limit is the caller's.
 //
 // The envelope is an object with "jsonrpc":"2.0" and one of: a method (a string; with an id, null included, a request,
 // else a notification), a result and an id, or an error (an object; its id may be null or missing). An id is a string, a
@@ -37,6 +36,10 @@ func (e *ScanError) Error() string {
 // params, result or error is refused. Members that JSON-RPC does not name are allowed, twice as well, and set Ambiguous:
 // nobody here knows what they mean. So do params beside a result or an error, and a name of Message that appears twice
 // inside params, params._meta, result or error; the first of the two counts.
+//
+// What the field sends beside that sets Loose: a byte order mark; a string that is no Unicode (a byte that is not UTF-8,
+// half of a surrogate pair); params that are null; an error that is null beside a result, or a result that is null beside
+// an error (the null one is left out); an id with nothing else, which is a KindResult without a Result.
 //
 // An array that is not empty is a KindBatch: valid JSON, with nothing but Whole filled. Its elements are not looked at.
 //
@@ -60,7 +63,7 @@ func (s *scanner) message() {
 		s.refuse(0, "too long")
 		return
 	}
-	start := s.space(0)
+	start := s.space(s.mark())
 	var end int
 	switch s.at(start) {
 	case '{':
@@ -83,6 +86,7 @@ func (s *scanner) message() {
 		return
 	}
 	s.m.Whole = Span{uint32(start), uint32(end)}
+	s.m.Loose = s.m.Loose || s.loose
 	if s.m.Kind != KindBatch && s.err == nil {
 		s.envelope()
 	}
@@ -97,7 +101,11 @@ func (s *scanner) envelope() {
 	if m.ID.Present() && !s.readableID().Present() {
 		s.refuse(int(m.ID.Start), "an id that is no string, number or null")
 	}
-	if m.Params.Present() && s.b[m.Params.Start] != '{' && s.b[m.Params.Start] != '[' {
+	switch {
+	case !m.Params.Present() || s.b[m.Params.Start] == '{' || s.b[m.Params.Start] == '[':
+	case s.isNull(m.Params):
+		m.Loose = true
+	default:
 		s.refuse(int(m.Params.Start), "params that are no object or array")
 	}
 	switch {
@@ -105,10 +113,23 @@ func (s *scanner) envelope() {
 		s.called()
 	case m.Result.Present() || m.Error.Present():
 		s.answered()
+	case m.ID.Present() && !m.Params.Present():
+		m.Kind, m.Loose = KindResult, true
 	default:
 		s.refuse(0, "no method, result or error")
 	}
 }
+
+// mark returns the offset behind a byte order mark, which makes the message loose (RFC 8259, 8.1).
+func (s *scanner) mark() int {
+	if !bytes.HasPrefix(s.b, []byte(byteOrderMark)) {
+		return 0
+	}
+	s.m.Loose = true
+	return len(byteOrderMark)
+}
+
+func (s *scanner) isNull(at Span) bool { return s.b[at.Start] == 'n' }
 
 func (s *scanner) called() {
 	m := &s.m
@@ -129,6 +150,14 @@ func (s *scanner) called() {
 
 func (s *scanner) answered() {
 	m := &s.m
+	if m.Result.Present() && m.Error.Present() {
+		switch {
+		case s.isNull(m.Error):
+			m.Error, m.ErrorCode, m.Loose = Span{}, Span{}, true
+		case s.isNull(m.Result):
+			m.Result, m.Loose = Span{}, true
+		}
+	}
 	switch {
 	case m.Result.Present() && m.Error.Present():
 		s.refuse(int(m.Error.Start), "a result beside an error")

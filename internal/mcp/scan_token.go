@@ -9,8 +9,9 @@ import (
 // lexer reads the tokens of JSON. Its methods take the offset at which something must start and return the offset behind
 // it, or -1 after a fault in the JSON, which is then in err.
 type lexer struct {
-	b   []byte
-	err *ScanError
+	b     []byte
+	err   *ScanError
+	loose bool // a string was read that is no Unicode: a byte that is not UTF-8, half of a surrogate pair
 }
 
 // fail notes a fault in the JSON, which counts for more than any other.
@@ -116,6 +117,7 @@ func special(x uint64) uint64 {
 
 // text reads the string at i, which must be there, eight bytes at a time. Whether its bytes are UTF-8 is asked at its
 // end, and only if there may be some that are not ASCII: escapes are, so the string is UTF-8 if what is between them is.
+// A string that is no Unicode makes the whole loose and is read on: where it ends is as clear as of any other.
 func (s *lexer) text(i int) (end int, escaped bool) {
 	b, start := s.b, i+1
 	var all uint64 // of the bytes, one over the other; and perhaps of some behind the string
@@ -140,8 +142,8 @@ func (s *lexer) text(i int) (end int, escaped bool) {
 		}
 		switch {
 		case c == '"':
-			if all&0x8080808080808080 != 0 && !utf8.Valid(b[start:i]) {
-				return s.fail(start, "a string that is not UTF-8"), escaped
+			if all&0x8080808080808080 != 0 && !s.loose {
+				s.loose = !utf8.Valid(b[start:i])
 			}
 			return i + 1, escaped
 		case c == '\\':
@@ -157,7 +159,8 @@ func (s *lexer) text(i int) (end int, escaped bool) {
 	}
 }
 
-// escape reads the escape at i, a pair of surrogates as one.
+// escape reads the escape at i, a pair of surrogates as one. Half of a pair is read by itself and makes the whole loose
+// (RFC 8259, 8.2: the grammar allows it, what it means is not said).
 func (s *lexer) escape(i int) int {
 	switch s.at(i + 1) {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
@@ -177,7 +180,8 @@ func (s *lexer) escape(i int) int {
 			return i + 12
 		}
 	}
-	return s.fail(i, "half of a surrogate pair")
+	s.loose = true
+	return i + 6
 }
 
 // hex4 returns the value of the four hexadecimal digits at i, or -1.

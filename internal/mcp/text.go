@@ -3,7 +3,7 @@ package mcp
 import "unicode/utf8"
 
 // Text returns the text of a JSON string, given as the token that a Span covers, quotes included. It returns false if
-// the token is not one valid JSON string.
+// the token is not one valid JSON string, or is one that is no Unicode.
 func Text(token []byte) (string, bool) {
 	escaped, ok := isText(token)
 	if !ok {
@@ -52,10 +52,11 @@ func isText(token []byte) (escaped, ok bool) {
 	}
 	s := lexer{b: token}
 	end, escaped := s.text(0)
-	return escaped, end == len(token)
+	return escaped, end == len(token) && !s.loose
 }
 
-// unescaper hands out the text of a valid JSON string, given without its quotes, byte by byte.
+// unescaper hands out the text of a JSON string, given without its quotes, byte by byte. Half of a surrogate pair becomes
+// U+FFFD, as with most parsers; other bytes that are no Unicode stay as they are.
 type unescaper struct {
 	src  []byte
 	i    int
@@ -104,7 +105,13 @@ func (u *unescaper) rune() rune {
 	if r < 0xd800 || r > 0xdfff {
 		return r
 	}
+	if r >= 0xdc00 || u.i+6 > len(u.src) || u.src[u.i] != '\\' || u.src[u.i+1] != 'u' {
+		return utf8.RuneError
+	}
 	low := hex4(u.src, u.i+2)
+	if low < 0xdc00 || low > 0xdfff {
+		return utf8.RuneError
+	}
 	u.i += 6
 	return (r-0xd800)<<10 + (low - 0xdc00) + 0x10000
 }

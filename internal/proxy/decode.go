@@ -60,15 +60,21 @@ func tooLarge() *mcp.Failure {
 	}
 }
 
-// decode scans the body and settles what the call is. The call is complete after it, and nobody changes it again.
-func (x *exchange) decode(body []byte) *mcp.Failure {
+// decode scans the body and settles what the call is. The call is complete after it, and nobody changes it again. A body
+// that the daemon does not understand is the server's to judge: the call is opaque, its era and version those of its
+// headers.
+func (x *exchange) decode(body []byte) {
 	c := &x.call
 	c.Body = body
-	err := mcp.Scan(body, &c.Message)
 	c.Version = header(x.r.Header, "Mcp-Protocol-Version")
 	c.Era = mcp.EraOf(c.Version)
-	if err != nil {
-		return scanFailure(err)
+	if isEncoded(x.r.Header) || mcp.Scan(body, &c.Message) != nil || c.Message.Kind == mcp.KindBatch {
+		// Of an array the kind stays; an id cannot be told whose it is.
+		c.Message = mcp.Message{Kind: c.Message.Kind, Method: mcp.MethodOther}
+		if c.Lane = mcp.LaneOpaque; x.up.OldTransport {
+			c.Lane = mcp.LaneMessage
+		}
+		return
 	}
 	if own := c.Message.ProtocolVersion.Of(body); own != nil && !mcp.TextIs(own, c.Version) {
 		if v, ok := mcp.Text(own); ok && mcp.EraOf(v) == mcp.EraModern {
@@ -76,32 +82,26 @@ func (x *exchange) decode(body []byte) *mcp.Failure {
 		}
 	}
 	c.Mismatch = c.Era == mcp.EraModern && x.differs(body)
-	if c.Message.Kind == mcp.KindBatch && !takesArrays(x.r.Header) {
-		return &mcp.Failure{
-			Code: mcp.CodeInvalidRequest, Reason: mcp.ReasonInvalidMessage, Sent: mcp.SentNo,
-			Message: "an array of messages is allowed in protocol version " + mcp.Version20250326 + " only",
-		}
-	}
 	c.Lane = laneOf(&c.Message)
 	if x.up.OldTransport {
 		c.Lane = mcp.LaneMessage
 	}
-	return nil
 }
 
-func scanFailure(err error) *mcp.Failure {
-	f := &mcp.Failure{Code: mcp.CodeParse, Reason: mcp.ReasonParse, Sent: mcp.SentNo, Message: "Parse error: " + err.Error()}
-	var scan *mcp.ScanError
-	if errors.As(err, &scan) && scan.Invalid {
-		f.Code, f.Reason, f.Message = mcp.CodeInvalidRequest, mcp.ReasonInvalidMessage, "Invalid Request: "+err.Error()
+// isEncoded reports whether a request's body is anything but its plain bytes.
+func isEncoded(h http.Header) bool {
+	for _, line := range h["Content-Encoding"] {
+		for coding := range strings.SplitSeq(line, ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+				return true
+			}
+		}
 	}
-	return f
+	return false
 }
 
 func laneOf(m *mcp.Message) mcp.Lane {
 	switch m.Kind {
-	case mcp.KindBatch:
-		return mcp.LaneBatch
 	case mcp.KindNotification:
 		return mcp.LaneNotification
 	case mcp.KindResult, mcp.KindError:
@@ -111,13 +111,6 @@ func laneOf(m *mcp.Message) mcp.Lane {
 		return mcp.LaneListen
 	}
 	return mcp.LaneRequest
-}
-
-// takesArrays reports whether the agent speaks the one version with JSON-RPC batches (2025-03-26, basic/transports); no
-// version header counts as that version (2025-06-18, basic/transports, "Protocol Version Header").
-func takesArrays(h http.Header) bool {
-	v := header(h, "Mcp-Protocol-Version")
-	return v == "" || v == mcp.Version20250326
 }
 
 // differs reports whether the headers of a modern request say something else than its body, or say it twice.

@@ -55,16 +55,13 @@ func (x *exchange) post() {
 	if !ok {
 		return
 	}
-	if f := x.decode(body); f != nil {
-		x.fail(f)
-		return
-	}
+	x.decode(body)
 	x.call.Header = x.outHeader(x.r.Header, x.call.Era, x.call.Mismatch)
 	if x.call.Lane.Long() {
 		x.long()
 		return
 	}
-	if x.door.draining.Load() && (x.call.Lane == mcp.LaneRequest || x.call.Lane == mcp.LaneBatch) {
+	if x.door.draining.Load() && (x.call.Lane == mcp.LaneRequest || x.call.Lane == mcp.LaneOpaque) {
 		// Answers to the server, and notifications, belong to calls that are to finish.
 		x.fail(mcp.Draining())
 		return

@@ -101,7 +101,6 @@ func (u *upstreamMetrics) duration(label int) prometheus.Observer {
 // Labels for what has no method, after those of the methods.
 const (
 	labelResponse = mcp.MethodCount + iota
-	labelBatch
 	labelArray
 	labelGet
 	labelDelete
@@ -113,7 +112,7 @@ var labelNames = func() (names [labelCount]string) {
 	for m := range mcp.MethodCount {
 		names[m] = mcp.Method(m).String()
 	}
-	names[labelResponse], names[labelBatch], names[labelArray] = "response", "batch", "rpc"
+	names[labelResponse], names[labelArray] = "response", "rpc"
 	names[labelGet], names[labelDelete], names[labelMetadata] = "GET", "DELETE", "metadata"
 	return names
 }()
@@ -123,8 +122,8 @@ func labelOf(c *mcp.Call) int {
 	switch c.Lane {
 	case mcp.LaneResponse:
 		return labelResponse
-	case mcp.LaneBatch:
-		return labelBatch
+	case mcp.LaneOpaque:
+		return int(mcp.MethodOther)
 	case mcp.LaneArray:
 		return labelArray
 	case mcp.LaneStream:
@@ -146,6 +145,7 @@ const (
 	outcomeOK outcome = iota
 	outcomeRPCError
 	outcomeHTTPError
+	outcomeOpaque    // an answer that the daemon did not understand, relayed as bytes
 	outcomeResumable // a legacy stream ended early; its client resumes by Last-Event-ID
 	outcomeSlowBody
 	outcomeFailed // the first of those that are a failure's reason
@@ -170,6 +170,8 @@ func (o outcome) String() string {
 		return "rpc_error"
 	case outcomeHTTPError:
 		return "http_error"
+	case outcomeOpaque:
+		return "opaque"
 	case outcomeResumable:
 		return "resumable"
 	case outcomeSlowBody:
@@ -195,10 +197,15 @@ func outcomeOfStatus(status int) outcome {
 }
 
 func outcomeOf(res *mcp.Result) outcome {
-	if res.Checked {
+	switch {
+	case res.Message.Kind == mcp.KindResult || res.Message.Kind == mcp.KindError:
 		return outcomeOfMessage(res.Message.Kind)
+	case res.Status >= http.StatusBadRequest:
+		return outcomeHTTPError
+	case len(res.Body) > 0:
+		return outcomeOpaque
 	}
-	return outcomeOfStatus(res.Status)
+	return outcomeOK
 }
 
 func outcomeOfMessage(k mcp.Kind) outcome {

@@ -51,7 +51,7 @@ func (s *Stage) send(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result,
 			return nil, err
 		case !ok:
 			return lost, nil
-		case owed && e.trusts(s.opts.Credential(c.Header)):
+		case owed && e.trusts(s.opts.Credential(c)):
 			return nil, restarted()
 		}
 		if c = afterLoss(c); c == nil {
@@ -79,7 +79,7 @@ func (s *Stage) pays(ctx context.Context, c *mcp.Call, e *session, at place) boo
 // belongs reports whether the call's credential is one of the session's. Of one that had no 2xx in it yet, a stranger's or
 // one that was refreshed, the server judges: a ping asks.
 func (s *Stage) belongs(ctx context.Context, c *mcp.Call, e *session, at place) bool {
-	credential := s.opts.Credential(c.Header)
+	credential := s.opts.Credential(c)
 	if e.trusts(credential) {
 		return true
 	}
@@ -104,7 +104,7 @@ func (s *Stage) ping(ctx context.Context, c *mcp.Call, at place) (*mcp.Result, e
 // answer takes in what an answer says of the session, and puts the agent's id back into its header.
 func (s *Stage) answer(c *mcp.Call, e *session, at place, res *mcp.Result) *mcp.Result {
 	if isGood(res.Status) {
-		e.trust(s.opts.Credential(c.Header))
+		e.trust(s.opts.Credential(c))
 		e.settled(c)
 		switch {
 		case res.Events != nil:

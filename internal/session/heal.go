@@ -52,8 +52,8 @@ func (s *Stage) owed(c *mcp.Call) bool {
 	switch c.Lane {
 	case mcp.LaneRequest:
 		return !s.opts.Repeatable(c)
-	case mcp.LaneBatch:
-		return asks(c.Body)
+	case mcp.LaneOpaque:
+		return true
 	}
 	return false
 }
@@ -88,7 +88,7 @@ func (e *session) pay() bool {
 // error is that of a caller who left, or of a server that could not be asked just now: the call has not run, and the session
 // may still be healed. owed says that the caller will get a 1410.
 func (s *Stage) heal(ctx context.Context, c *mcp.Call, e *session, at place, owed bool) (place, bool, error) {
-	credential := s.opts.Credential(c.Header)
+	credential := s.opts.Credential(c)
 	for {
 		h, now, res := s.join(c, e, at, credential, owed)
 		switch {

@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"context"
-	"net/http"
 	"testing"
 
 	"fluentd-perf/internal/mcp"
@@ -33,7 +32,7 @@ func BenchmarkCall(b *testing.B) {
 				return w.Call(ctx, call)
 			})
 			a := &agent{w: w, token: "one", stage: session.New(session.Options{
-				Upstream: "s", Next: next, Heal: c.heal, Credential: func(http.Header) [32]byte { return [32]byte{} },
+				Upstream: "s", Next: next, Heal: c.heal, Credential: func(*mcp.Call) [32]byte { return [32]byte{} },
 			})}
 			defer a.stage.Close()
 			ask := func(text string) {

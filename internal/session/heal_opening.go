@@ -98,7 +98,7 @@ func (s *Stage) opened(c *mcp.Call, id string, body []byte, m *mcp.Message) {
 		return
 	}
 	e := newSession(id, &opening{body: bytes.Clone(c.Body), version: c.Header.Get("Mcp-Protocol-Version"), server: server})
-	e.trust(s.opts.Credential(c.Header))
+	e.trust(s.opts.Credential(c))
 	s.sessions.add(e)
 	s.sessions.take(e, id)
 }

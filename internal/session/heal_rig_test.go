@@ -260,7 +260,9 @@ type agent struct {
 // secrets are session ids, credentials and uris, which are in no log.
 var secrets = regexp.MustCompile(`\bs\d+\b|\b(one|two)\b|test:`)
 
-func credential(h http.Header) [32]byte { return sha256.Sum256([]byte(h.Get("Authorization"))) }
+func credential(c *mcp.Call) [32]byte {
+	return sha256.Sum256([]byte(c.Header.Get("Authorization") + c.Query))
+}
 
 func newAgent(t *testing.T, w *world, heal session.Heal) *agent {
 	t.Helper()

@@ -221,7 +221,8 @@ func (p *patient) call(lane mcp.Lane, body []byte) *mcp.Call {
 // what belongs to that alone.
 func ownCall(t *mcp.Call, lane mcp.Lane, body []byte, id string) *mcp.Call {
 	c := &mcp.Call{
-		Upstream: t.Upstream, Lane: lane, Era: mcp.EraLegacy, Version: t.Version, Body: body, Start: time.Now(), Conn: t.Conn,
+		Upstream: t.Upstream, Lane: lane, Era: mcp.EraLegacy, Version: t.Version, Body: body, Query: t.Query, Whole: true,
+		Start: time.Now(), Conn: t.Conn,
 		Header: make(http.Header, len(t.Header)+2),
 	}
 	for name, values := range t.Header {

@@ -27,10 +27,10 @@ type Options struct {
 	Metrics  *Metrics      // nil means none
 	Log      *slog.Logger  // nil means silent
 
-	Heal       Heal                       // `sessions.heal`
-	Credential func(http.Header) [32]byte // who asks, by the headers that go to the server; nil switches healing off
-	Repeatable func(*mcp.Call) bool       // what may be sent again though nobody knows whether it ran; nil means Call.Repeatable
-	Base       context.Context            // the daemon's: a healing belongs to all who wait for it; nil means context.Background
+	Heal       Heal                     // `sessions.heal`
+	Credential func(*mcp.Call) [32]byte // who asks, by the headers that go to the server; nil switches healing off
+	Repeatable func(*mcp.Call) bool     // what may be sent again though nobody knows whether it ran; nil means Call.Repeatable
+	Base       context.Context          // the daemon's: a healing belongs to all who wait for it; nil means context.Background
 }
 
 func (o *Options) fill() {
@@ -103,7 +103,7 @@ func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return s.open(ctx, c)
 	case mcp.LaneEnd:
 		return s.end(ctx, c)
-	case mcp.LaneRequest, mcp.LaneNotification, mcp.LaneResponse, mcp.LaneBatch:
+	case mcp.LaneRequest, mcp.LaneNotification, mcp.LaneResponse, mcp.LaneOpaque:
 		if s.opts.Heal == HealOff || c.Era != mcp.EraLegacy {
 			break
 		}

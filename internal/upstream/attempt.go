@@ -34,6 +34,8 @@ type exchange struct {
 	request retryablehttp.Request
 	status  int // of a redirect, which http.Client must not see
 
+	temporary bool // a redirect on the way was a 307
+
 	body     io.ReadCloser // of the answer that counts
 	kind     bodyKind
 	clock    time.Duration // the time, read a moment ago; 0: to be read

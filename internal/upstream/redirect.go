@@ -26,6 +26,7 @@ func (x *exchange) follow() (*http.Response, *mcp.Failure) {
 		}
 		x.body = resp.Body
 		location := redirection(resp)
+		x.temporary = x.temporary || location != "" && resp.StatusCode == http.StatusTemporaryRedirect
 		if location == "" {
 			x.arrived(target, hops, resp.StatusCode)
 			return resp, nil
@@ -44,15 +45,30 @@ func (x *exchange) target() (*url.URL, *mcp.Failure) {
 		}
 		return t, nil
 	}
-	if t := u.moved.Load(); t != nil {
-		return t, nil
+	t := u.opts.URL
+	if moved := u.moved.Load(); moved != nil {
+		t = moved
 	}
-	return u.opts.URL, nil
+	return withQuery(t, x.call.Query), nil
 }
 
-// arrived remembers where the endpoint's redirects led, until what lies there is gone.
+// withQuery returns the URL with the agent's query behind its own.
+func withQuery(u *url.URL, query string) *url.URL {
+	if query == "" {
+		return u
+	}
+	out := *u
+	if out.RawQuery != "" {
+		out.RawQuery += "&"
+	}
+	out.RawQuery += query
+	return &out
+}
+
+// arrived remembers where the endpoint's permanent redirects led, until what lies there is gone. A temporary one may be for
+// this caller alone (RFC 9110, 15.4.8), and so may one in which the caller's query stands.
 func (x *exchange) arrived(target *url.URL, hops, status int) {
-	if x.call.Target != nil {
+	if x.call.Target != nil || x.temporary || x.call.Query != "" {
 		return
 	}
 	if status == http.StatusNotFound || status == http.StatusGone {
