@@ -118,7 +118,7 @@ type Streams struct {
 // Pool is the pool of connections to one upstream. Long streams are not in it.
 type Pool struct {
 	MaxConnections int           // 1 to 65,535; default 256
-	MaxIdle        int           // 1 to MaxConnections; default 64, or MaxConnections where that is less
+	MaxIdle        int           // 1 to MaxConnections; default MaxConnections
 	IdleTimeout    time.Duration // above 0; default 90 s
 	WaitTimeout    time.Duration // how long a call waits for a connection, above 0; default 5 s
 }
@@ -151,7 +151,7 @@ func defaultUpstream(name string) Upstream {
 		OAuth:     OAuthRewrite,
 		Headers:   http.Header{},
 		Streams:   Streams{Reopen: 2 * time.Minute},
-		Pool:      Pool{MaxConnections: 256, MaxIdle: 64, IdleTimeout: 90 * time.Second, WaitTimeout: 5 * time.Second},
+		Pool:      Pool{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, WaitTimeout: 5 * time.Second},
 		Timeouts:  Timeouts{Connect: 5 * time.Second, FirstByte: time.Minute, Call: 30 * time.Minute, Idle: 5 * time.Minute},
 		Limits:    UpstreamLimits{MaxInFlight: 512, Queue: 1024, QueueWait: 2 * time.Second},
 		Breaker:   Breaker{Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: 3},

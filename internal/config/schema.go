@@ -111,7 +111,7 @@ func (d *decoder) checkUpstream(at key, u *Upstream) {
 
 func (d *decoder) checkPool(at key, p *Pool) {
 	if !d.given(at, "pool", "max_idle") {
-		p.MaxIdle = min(p.MaxIdle, p.MaxConnections)
+		p.MaxIdle = p.MaxConnections
 		return
 	}
 	sound := d.sound(at, "pool", "max_idle") && d.sound(at, "pool", "max_connections")

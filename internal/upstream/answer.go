@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,8 @@ import (
 // firstRead is how much room a body of unknown length gets at first, in bytes.
 const firstRead = 8 << 10
 
-// answer makes a Result of an answer: events, a whole body that was checked if it has to be, or bytes as they come.
+// answer makes a Result of an answer: events, a whole body, or bytes as they come. Nothing that comes whole by its framing
+// is refused: what is no JSON-RPC is the agent's to judge, as it would be without the daemon.
 func (x *exchange) answer(resp *http.Response) (*mcp.Result, *mcp.Failure) {
 	if resp.StatusCode < http.StatusOK {
 		// 101 was not asked for, other 1xx do not come this far, and below 100 is no status at all.
@@ -23,47 +23,65 @@ func (x *exchange) answer(resp *http.Response) (*mcp.Result, *mcp.Failure) {
 	if x.call.Lane != mcp.LaneFetch {
 		x.u.pool.hint(resp.Header)
 	}
-	h := resp.Header
-	dropHopByHop(h)
-	res := &mcp.Result{Status: resp.StatusCode, Header: h}
-	good := resp.StatusCode >= 200 && resp.StatusCode < 300
-	switch {
-	case isEvents(h) && good && !isEncoded(h):
+	dropHopByHop(resp.Header)
+	res := &mcp.Result{Status: resp.StatusCode, Header: resp.Header}
+	switch x.manner(res, resp.ContentLength) {
+	case asEvents:
 		x.answerEvents(res)
-	case isEvents(h):
-		x.kind = opaqueStream
-		x.answerRaw(res, nil)
-	case good && x.answersRequest() && !isEncoded(h):
-		return x.answerChecked(res, resp.ContentLength)
+	case held:
+		return x.answerHeld(res, resp.ContentLength)
+	case whole:
+		return x.answerWhole(res, resp.ContentLength)
 	default:
-		return x.answerWhole(res, resp.ContentLength, false)
+		if isEvents(res.Header) {
+			x.kind = opaqueStream
+		}
+		x.answerRaw(res, nil)
 	}
 	return res, nil
 }
 
-// answersRequest reports whether a 2xx answer on this lane has to be JSON-RPC.
-func (x *exchange) answersRequest() bool {
-	switch x.call.Lane {
-	case mcp.LaneRequest, mcp.LaneBatch, mcp.LaneListen:
-		return true
+// manner is how an answer is read.
+type manner uint8
+
+const (
+	asItComes manner = iota // no byte is held
+	held                    // up to heldSize and heldTime
+	whole                   // up to CheckBody
+	asEvents
+)
+
+// manner says how an answer is read. Whoever shares, keeps or sends again, or takes apart, needs it whole; a status that is
+// an error may be one in JSON-RPC whatever its type; of other answers only JSON is looked into.
+func (x *exchange) manner(res *mcp.Result, length int64) manner {
+	h, lane := res.Header, x.call.Lane
+	switch {
+	case lane == mcp.LaneFetch, length == 0 && !isEvents(h):
+		return whole
+	case res.Status >= http.StatusMultipleChoices:
+		return held
+	case isEncoded(h):
+		return asItComes
+	case isEvents(h):
+		return asEvents
+	case lane != mcp.LaneStream && !x.answersRequest():
+		return held // what is said to a notification, an answer or the end of a session: next to nothing
+	case !isJSON(h) && x.call.Era != mcp.EraPlain:
+		return asItComes
+	case x.holds():
+		return whole
 	}
-	return false
+	return held
 }
 
-// answerChecked holds and checks an answer to a request or a batch.
-func (x *exchange) answerChecked(res *mcp.Result, length int64) (*mcp.Result, *mcp.Failure) {
-	if x.call.Lane == mcp.LaneBatch && res.Status == http.StatusAccepted {
-		// A batch of notifications and responses has no answer (2025-03-26, basic/transports).
-		return x.answerWhole(res, length, false)
-	}
-	if !isJSON(res.Header) {
-		return nil, x.refuse(mcp.ReasonBadAnswer, "the server's answer is neither JSON nor an event stream", nil)
-	}
-	return x.answerWhole(res, length, true)
+// holds reports whether an answer to the call may be shared, kept or sent again, or is taken apart.
+func (x *exchange) holds() bool {
+	c := x.call
+	return c.Whole || c.Repeatable() || c.Lane == mcp.LaneRequest && c.Method() == mcp.MethodInitialize
 }
 
-// answerWhole reads a body whole, up to CheckBody. What is larger passes as it comes, unchecked.
-func (x *exchange) answerWhole(res *mcp.Result, length int64, check bool) (*mcp.Result, *mcp.Failure) {
+// answerWhole reads a body whole, up to CheckBody. What is larger passes as it comes, unread.
+func (x *exchange) answerWhole(res *mcp.Result, length int64) (*mcp.Result, *mcp.Failure) {
 	x.clock = x.watch.now()
 	x.bindWhole(x.clock)
 	limit := x.u.opts.CheckBody
@@ -72,43 +90,36 @@ func (x *exchange) answerWhole(res *mcp.Result, length int64, check bool) (*mcp.
 		return res, nil
 	}
 	body, err := x.readWhole(length, limit)
-	if err == errTooLarge {
+	switch err {
+	case nil:
+		return x.came(res, body), nil
+	case errTooLarge:
 		x.answerRaw(res, body)
 		return res, nil
 	}
-	if err == nil && check {
-		err = x.check(body, &res.Message)
-		res.Checked = err == nil
-	}
-	if err != nil {
-		f := x.fault(err)
-		x.free(body)
-		return nil, f
-	}
+	f := x.fail(err)
+	x.free(body)
+	return nil, f
+}
+
+// came makes the result of a body that came whole, in pooled memory.
+func (x *exchange) came(res *mcp.Result, body []byte) *mcp.Result {
+	res.Body = body
+	x.scan(res)
 	now := x.watch.now()
 	x.whole(now)
 	res.Timing = x.timing(now)
 	x.finish()
-	res.Body = body
 	if body != nil {
 		res.Release = func() { x.u.buffers.Put(body) }
 	}
-	return res, nil
+	return res
 }
 
 func (x *exchange) free(buf []byte) {
 	if buf != nil {
 		x.u.buffers.Put(buf)
 	}
-}
-
-// fault ends the exchange after an answer that broke off or is not one.
-func (x *exchange) fault(err error) *mcp.Failure {
-	var bad *badAnswer
-	if errors.As(err, &bad) {
-		return x.refuse(mcp.ReasonBadAnswer, bad.message, bad.cause)
-	}
-	return x.fail(err)
 }
 
 var errTooLarge = errors.New("larger than may be held")
@@ -147,71 +158,56 @@ func (x *exchange) grow(buf []byte) []byte {
 	return larger
 }
 
-// badAnswer is what is wrong with an answer that came whole.
-type badAnswer struct {
-	message string
-	cause   error
+// scan looks at a body that came whole, once. An answer under another id than the call's is loose.
+func (x *exchange) scan(res *mcp.Result) {
+	if len(res.Body) == 0 || isEncoded(res.Header) {
+		return
+	}
+	if isEvents(res.Header) {
+		res.Data = onlyMessage(res.Body)
+	}
+	m := &res.Message
+	if mcp.Scan(res.Said(), m) != nil {
+		*m = mcp.Message{}
+		return
+	}
+	good := res.Status < http.StatusMultipleChoices
+	if x.call.Lane == mcp.LaneBatch { // whoever made the array takes its answer apart
+		res.Checked = good && !m.Loose
+		return
+	}
+	exact := x.answers(res.Said(), m)
+	res.Checked = exact && good && res.Data == nil
 }
 
-func (b *badAnswer) Error() string { return b.message }
-
-// check scans a body and fills m. A batch may be answered by any message or array of them, a request by its own answer.
-func (x *exchange) check(body []byte, m *mcp.Message) error {
-	if len(bytes.TrimSpace(body)) == 0 {
-		return &badAnswer{message: "the server's answer is empty"}
-	}
-	if err := mcp.Scan(body, m); err != nil {
-		return &badAnswer{"the server's answer is not JSON-RPC", err}
-	}
-	if x.call.Lane == mcp.LaneBatch {
-		return nil
-	}
-	if x.batchedAnswer(body, m) {
-		return nil
-	}
+// answers reports whether b is strictly one valid answer to the call, and notes on one that is not that it is loose.
+func (x *exchange) answers(b []byte, m *mcp.Message) bool {
 	if m.Kind != mcp.KindResult && m.Kind != mcp.KindError {
-		return &badAnswer{message: "the server answered with something else than a response"}
-	}
-	if !x.isAnswer(body, m) {
-		return &badAnswer{message: "the server answered another request"}
-	}
-	return nil
-}
-
-// isAnswer reports whether a result or error answers this call: it has the call's id, or is an error without one, which
-// is how a server answers what it could not read (JSON-RPC 2.0, section 5).
-func (x *exchange) isAnswer(b []byte, m *mcp.Message) bool {
-	id := m.ID.Of(b)
-	if m.Kind == mcp.KindError && (id == nil || isNull(id)) {
-		return true
-	}
-	return mcp.SameID(x.call.ID(), id)
-}
-
-// batchedAnswer reports whether a server of the one version that has arrays put the answer into one, with no other answer
-// (2025-03-26, basic/transports: responses MAY be batched). No version counts as that one.
-func (x *exchange) batchedAnswer(b []byte, m *mcp.Message) bool {
-	if m.Kind != mcp.KindBatch || x.call.Version != "" && x.call.Version != mcp.Version20250326 {
 		return false
 	}
-	var elements []json.RawMessage
-	if json.Unmarshal(b, &elements) != nil {
-		return false
+	switch x.call.Lane {
+	case mcp.LaneRequest, mcp.LaneListen:
+		m.Loose = m.Loose || !x.call.Answers(b, m)
+		return !m.Loose
 	}
-	answers := 0
-	for _, e := range elements {
-		var one mcp.Message
-		if mcp.Scan(e, &one) != nil {
-			return false
-		}
-		if one.Kind == mcp.KindResult || one.Kind == mcp.KindError {
-			if !x.isAnswer(e, &one) {
-				return false
-			}
-			answers++
-		}
-	}
-	return answers == 1
+	return false
 }
 
-func isNull(id []byte) bool { return string(id) == "null" }
+// onlyMessage returns the data of the one message in a body of events, nil where there is none or another one.
+func onlyMessage(body []byte) []byte {
+	r := mcp.NewEventReader(bytes.NewReader(body), nil, len(body))
+	defer r.Close()
+	var only []byte
+	for {
+		ev, err := r.Next()
+		switch {
+		case err != nil:
+			return only
+		case !isMessage(&ev):
+		case only != nil:
+			return nil
+		default:
+			only = bytes.Clone(ev.Data)
+		}
+	}
+}

@@ -34,10 +34,11 @@ type exchange struct {
 	request retryablehttp.Request
 	status  int // of a redirect, which http.Client must not see
 
-	temporary bool // a redirect on the way was a 307
+	lasting *url.URL // where the permanent redirects at the start led; nil: nowhere
 
 	body     io.ReadCloser // of the answer that counts
 	kind     bodyKind
+	hold     hold
 	clock    time.Duration // the time, read a moment ago; 0: to be read
 	bound    time.Duration // when the body or event has to be whole; 0: no bound
 	since    uint64        // what Upstream.heard was when that bound was set

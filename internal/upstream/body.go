@@ -79,6 +79,7 @@ type raw struct {
 	x    *exchange
 	head []byte        // read already, not yet passed on
 	buf  []byte        // the pooled memory that head lies in
+	hold *hold         // what still reads the start of the body, to be passed on first; nil where nothing does
 	left time.Duration // when the last read ended
 	err  error
 }
@@ -93,6 +94,9 @@ func (r *raw) Read(p []byte) (int, error) {
 		r.head = r.head[n:]
 		return n, nil
 	}
+	if n, err := r.readHold(p); n > 0 || err != nil {
+		return n, err
+	}
 	r.resume()
 	n, err := r.x.Read(p)
 	r.left = r.x.watch.now()
@@ -100,6 +104,25 @@ func (r *raw) Read(p []byte) (int, error) {
 		r.err = r.ended(err)
 	}
 	return n, r.err
+}
+
+// readHold passes on what was held. It returns nothing where the rest is still to be read.
+func (r *raw) readHold(p []byte) (int, error) {
+	if r.hold == nil {
+		return 0, nil
+	}
+	n, err := r.hold.read(p)
+	if n > 0 || err == nil {
+		return n, nil
+	}
+	r.hold.close()
+	r.left = r.hold.end // the time since was the reader's
+	r.hold = nil
+	if err == errTooLarge {
+		return 0, nil
+	}
+	r.err = r.ended(err)
+	return 0, r.err
 }
 
 // resume takes the time that the reader took out of the bound of the whole.
@@ -126,6 +149,10 @@ func (r *raw) Close() error {
 		r.err = io.ErrClosedPipe
 	}
 	r.x.finish()
+	if r.hold != nil {
+		r.hold.close()
+		r.hold = nil
+	}
 	if r.buf != nil {
 		r.x.u.buffers.Put(r.buf)
 		r.buf, r.head = nil, nil

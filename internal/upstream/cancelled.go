@@ -55,7 +55,7 @@ func (k *cancels) stop() {
 func (u *Upstream) tellCancelled(c *mcp.Call) {
 	id := c.ID()
 	if c.Lane != mcp.LaneRequest || c.Era != mcp.EraLegacy || c.Message.Method == mcp.MethodInitialize ||
-		c.Message.Task.Present() || len(id) == 0 || isNull(id) {
+		c.Message.Task.Present() || len(id) == 0 || id[0] == 'n' {
 		return
 	}
 	if !u.cancels.begin() {

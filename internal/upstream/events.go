@@ -16,7 +16,16 @@ func (x *exchange) answerEvents(res *mcp.Result) {
 	res.Timing = x.timing(x.watch.now())
 }
 
-// events is the stream of an answer. On streams that answer requests each message is scanned.
+// answersRequest reports whether a stream on this lane is to carry an answer.
+func (x *exchange) answersRequest() bool {
+	switch x.call.Lane {
+	case mcp.LaneRequest, mcp.LaneOpaque, mcp.LaneBatch, mcp.LaneListen:
+		return true
+	}
+	return false
+}
+
+// events is the stream of an answer. On streams that answer requests each message is scanned, and none is refused.
 type events struct {
 	x     *exchange
 	r     *mcp.EventReader
@@ -24,20 +33,19 @@ type events struct {
 	err   error // the stream has ended so
 }
 
-// Next returns the next event. A message that is not JSON-RPC, an answer to another request and an event over the limit
-// end the stream with bad_answer, a break with broke_off.
+// Next returns the next event. An event over the limit ends the stream with bad_answer, a break with broke_off.
 func (e *events) Next() (mcp.Event, error) {
 	if e.err != nil {
 		return mcp.Event{}, e.err
 	}
 	e.x.nextEvent()
 	ev, err := e.r.Next()
-	if err == nil && e.scans {
-		err = e.scan(&ev)
-	}
 	if err != nil {
 		e.err = e.ended(err)
 		return mcp.Event{}, e.err
+	}
+	if e.scans && isMessage(&ev) {
+		e.scan(&ev)
 	}
 	return ev, nil
 }
@@ -51,39 +59,55 @@ func (e *events) ended(err error) error {
 	case errors.Is(err, mcp.ErrEventTooLarge):
 		return e.x.refuse(mcp.ReasonBadAnswer, "the server sent an event over the limit", err)
 	}
-	return e.x.fault(err)
+	return e.x.fail(err)
 }
 
-// scan looks at an event that carries a message: its data is not empty, as that of a priming event is (2025-11-25,
+// isMessage reports whether an event carries a message: its data is not empty, as that of a priming event is (2025-11-25,
 // basic/transports), and it has no other name.
-func (e *events) scan(ev *mcp.Event) error {
-	if len(ev.Data) == 0 || len(ev.Name) != 0 && string(ev.Name) != "message" {
-		return nil
-	}
+func isMessage(ev *mcp.Event) bool {
+	return len(ev.Data) > 0 && (len(ev.Name) == 0 || string(ev.Name) == "message")
+}
+
+// scan looks at a message. A POST has one request: every result and every error is its answer, whatever its id, and so is
+// what cannot be read.
+func (e *events) scan(ev *mcp.Event) {
 	x, m := e.x, &ev.Message
-	if err := mcp.Scan(ev.Data, m); err != nil {
-		return &badAnswer{"the server sent an event that is not JSON-RPC", err}
-	}
-	if x.call.Lane == mcp.LaneBatch {
-		return nil
+	if mcp.Scan(ev.Data, m) != nil {
+		*m = mcp.Message{}
+		ev.Answer = true
 	}
 	switch m.Kind {
 	case mcp.KindResult, mcp.KindError:
-		if !x.isAnswer(ev.Data, m) {
-			return &badAnswer{message: "the server answered another request"}
-		}
 		ev.Answer = true
-		x.whole(x.watch.now())
+		ev.Exact = x.answers(ev.Data, m)
 	case mcp.KindBatch:
-		// Servers of 2025-03-26 may batch what they send before the answer (basic/transports).
-		if x.call.Era != mcp.EraLegacy {
-			return &badAnswer{message: "the server sent an array"}
-		}
-		if ev.Answer = x.batchedAnswer(ev.Data, m); ev.Answer {
-			x.whole(x.watch.now())
+		ev.Answer = mayAnswer(ev.Data)
+	}
+	if x.call.Lane == mcp.LaneBatch { // whoever made the array counts its answers
+		ev.Answer = false
+	}
+	if ev.Answer && !x.answered {
+		x.whole(x.watch.now())
+	}
+}
+
+// mostElements is how many of an array are looked at.
+const mostElements = 1000
+
+// mayAnswer reports whether there may be an answer in an array: servers of 2025-03-26 may put what they send before the
+// answer into one (basic/transports).
+func mayAnswer(array []byte) bool {
+	elements, err := mcp.Elements(nil, array, mostElements)
+	if err != nil {
+		return true
+	}
+	for _, at := range elements {
+		var m mcp.Message
+		if mcp.Scan(at.Of(array), &m) != nil || m.Kind == mcp.KindResult || m.Kind == mcp.KindError {
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 // Close ends the stream at once.

@@ -84,23 +84,61 @@ func TestEventsOfARequest(t *testing.T) {
 	}
 }
 
-func TestEventsThatAreNoAnswer(t *testing.T) {
-	ok := func(lane mcp.Lane, piece string) func(t *testing.T) {
-		return func(t *testing.T) {
-			s := mcptest.NewServer(t, streaming(piece, event(good)))
-			res := mustCall(t, newUpstream(t, s.URL()), onLane(lane, bodyOf(lane)))
+// TestEventsThatAnswer holds that on a stream of one request every result, every error and whatever cannot be read is its
+// answer, that no event is refused, and that only the strict answer may be shared.
+func TestEventsThatAnswer(t *testing.T) {
+	other := `{"jsonrpc":"2.0","id":8,"result":{}}`
+	for name, tt := range map[string]struct {
+		lane          mcp.Lane
+		piece         string
+		answer, exact bool
+	}{
+		"answer":                       {mcp.LaneRequest, event(good), true, true},
+		"error without an id":          {mcp.LaneRequest, event(`{"jsonrpc":"2.0","error":{"code":1,"message":""}}`), true, true},
+		"wrong id":                     {mcp.LaneRequest, event(other), true, false},
+		"id as text":                   {mcp.LaneRequest, event(`{"jsonrpc":"2.0","id":"7","result":{}}`), true, false},
+		"error with a wrong id":        {mcp.LaneRequest, event(`{"jsonrpc":"2.0","id":8,"error":{"code":1,"message":""}}`), true, false},
+		"result with a null id":        {mcp.LaneRequest, event(`{"jsonrpc":"2.0","id":null,"result":{}}`), true, false},
+		"half a surrogate":             {mcp.LaneRequest, event(`{"jsonrpc":"2.0","id":7,"result":{"text":"\ud83d"}}`), true, false},
+		"not JSON":                     {mcp.LaneRequest, event("hello"), true, false},
+		"not JSON-RPC":                 {mcp.LaneRequest, event(`{"id":7,"result":{}}`), true, false},
+		"named message":                {mcp.LaneRequest, event("hello", "event: message"), true, false},
+		"another name":                 {mcp.LaneRequest, event("hello", "event: log"), false, false},
+		"a request of the server's":    {mcp.LaneRequest, event(`{"jsonrpc":"2.0","id":7,"method":"ping"}`), false, false},
+		"an array of notifications":    {mcp.LaneRequest, event("[" + progress + "]"), false, false},
+		"an array with the answer":     {mcp.LaneRequest, event("[" + progress + "," + good + "]"), true, false},
+		"an array of rubbish":          {mcp.LaneRequest, event("[1]"), true, false},
+		"listen":                       {mcp.LaneListen, event(other), true, false},
+		"of a body nobody understands": {mcp.LaneOpaque, event(good), true, false},
+		"batch":                        {mcp.LaneBatch, event("hello"), false, false},
+		"any id in a batch":            {mcp.LaneBatch, event(other), false, false},
+		"anything on GET":              {mcp.LaneStream, event("hello"), false, false},
+		"to a notification":            {mcp.LaneNotification, event("hello"), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mcptest.NewServer(t, streaming(tt.piece, event(progress)))
+			res := mustCall(t, newUpstream(t, s.URL()), onLane(tt.lane, bodyOf(tt.lane)))
 			defer closeResult(t, res)
-			if all, _, err := eventsOf(res.Events); err != io.EOF || len(all) != 2 {
-				t.Errorf("%q, %v", all, err)
+			ev, err := res.Events.Next()
+			if err != nil || string(ev.Raw) != tt.piece || ev.Answer != tt.answer || ev.Exact != tt.exact {
+				t.Errorf("%q, answer %v, exact %v, %v", ev.Raw, ev.Answer, ev.Exact, err)
 			}
-		}
+			if all, _, err := eventsOf(res.Events); err != io.EOF || len(all) != 1 {
+				t.Errorf("then %q, %v", all, err)
+			}
+		})
 	}
-	bad := func(call *mcp.Call, piece string) func(t *testing.T) {
-		return func(t *testing.T) {
+}
+
+// TestEventsOverTheLimit holds that an event that has to be held and is too large ends the stream, and nothing else does.
+func TestEventsOverTheLimit(t *testing.T) {
+	large := event(`{"jsonrpc":"2.0","method":"x","params":{"x":"` + strings.Repeat("x", 6000) + `"}}`)
+	for name, call := range map[string]*mcp.Call{"a list": request(), "GET": onLane(mcp.LaneStream, "")} {
+		t.Run(name, func(t *testing.T) {
 			s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
 				st := x.Stream()
 				st.Raw(event(progress))
-				st.Raw(piece)
+				st.Raw(large)
 				x.Hang()
 			})
 			var value func(string, ...string) float64
@@ -119,31 +157,13 @@ func TestEventsThatAreNoAnswer(t *testing.T) {
 				t.Errorf("%v active", v)
 			}
 			closeResult(t, res)
-		}
+		})
 	}
-	other := `{"jsonrpc":"2.0","id":8,"result":{}}`
-	large := event(`{"jsonrpc":"2.0","method":"x","params":{"x":"` + strings.Repeat("x", 6000) + `"}}`)
-	t.Run("wrong id", bad(request(), event(other)))
-	t.Run("error with a wrong id", bad(request(), event(`{"jsonrpc":"2.0","id":8,"error":{"code":1,"message":""}}`)))
-	t.Run("result with a null id", bad(request(), event(`{"jsonrpc":"2.0","id":null,"result":{}}`)))
-	t.Run("not JSON", bad(request(), event("hello")))
-	t.Run("not JSON-RPC", bad(request(), event(`{"id":7,"result":{}}`)))
-	t.Run("named message", bad(request(), event("hello", "event: message")))
-	t.Run("listen", bad(onLane(mcp.LaneListen, bodyOf(mcp.LaneListen)), event(other)))
-	t.Run("batch", bad(onLane(mcp.LaneBatch, batch), event("hello")))
-	t.Run("array in the modern era", bad(modern(request()), event("["+progress+"]")))
-	t.Run("too large", bad(request(), large))
-	t.Run("too large on GET", bad(onLane(mcp.LaneStream, ""), large))
-
-	t.Run("array in the legacy era", ok(mcp.LaneRequest, event("["+progress+"]")))
-	t.Run("any id in a batch", ok(mcp.LaneBatch, event(other)))
-	t.Run("anything on GET", ok(mcp.LaneStream, event("hello")))
-	t.Run("anything on the answer to a notification", ok(mcp.LaneNotification, event("hello")))
 }
 
 func bodyOf(lane mcp.Lane) string {
 	switch lane {
-	case mcp.LaneBatch:
+	case mcp.LaneBatch, mcp.LaneOpaque:
 		return batch
 	case mcp.LaneListen:
 		return `{"jsonrpc":"2.0","id":7,"method":"subscriptions/listen","params":{}}`

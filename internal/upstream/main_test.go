@@ -55,6 +55,9 @@ func onLane(lane mcp.Lane, body string) *mcp.Call {
 		c.Body = []byte(body)
 		_ = mcp.Scan(c.Body, &c.Message) // some tests send what is no message
 	}
+	if lane == mcp.LaneOpaque {
+		c.Message = mcp.Message{Method: mcp.MethodOther}
+	}
 	return c
 }
 

@@ -54,7 +54,7 @@ func (p *PoolOptions) complete() error {
 		p.MaxConnections = 256
 	}
 	if p.MaxIdle == 0 {
-		p.MaxIdle = min(64, p.MaxConnections)
+		p.MaxIdle = p.MaxConnections // fewer would dial anew in every burst above them
 	}
 	err := errors.Join(
 		positive("Pool.IdleTimeout", &p.IdleTimeout, 90*time.Second),

@@ -62,8 +62,8 @@ func TestTransportOptions(t *testing.T) {
 		o.Timeouts.Connect = time.Second
 	})
 	for i, want := range []upstream.TransportOptions{
-		{MaxConnections: 256, MaxIdle: 64, IdleTimeout: 90 * time.Second, HandshakeTimeout: 5 * time.Second},
-		{Long: true, MaxIdle: 64, IdleTimeout: 90 * time.Second, HandshakeTimeout: 5 * time.Second},
+		{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, HandshakeTimeout: 5 * time.Second},
+		{Long: true, MaxIdle: 256, IdleTimeout: 90 * time.Second, HandshakeTimeout: 5 * time.Second},
 		{MaxConnections: 7, MaxIdle: 3, IdleTimeout: time.Minute, HandshakeTimeout: time.Second},
 		{Long: true, MaxIdle: 3, IdleTimeout: time.Minute, HandshakeTimeout: time.Second},
 	} {

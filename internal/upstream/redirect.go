@@ -19,6 +19,7 @@ const (
 // (RFC 9110, 15.4.8 and 15.4.9). A target elsewhere would get the agent's credentials.
 func (x *exchange) follow() (*http.Response, *mcp.Failure) {
 	target, f := x.target()
+	lasting := true // only permanent redirects so far
 	for hops := 0; f == nil; hops++ {
 		resp, err := x.send(target)
 		if err != nil {
@@ -26,12 +27,15 @@ func (x *exchange) follow() (*http.Response, *mcp.Failure) {
 		}
 		x.body = resp.Body
 		location := redirection(resp)
-		x.temporary = x.temporary || location != "" && resp.StatusCode == http.StatusTemporaryRedirect
 		if location == "" {
-			x.arrived(target, hops, resp.StatusCode)
+			x.arrived(resp.StatusCode)
 			return resp, nil
 		}
+		lasting = lasting && resp.StatusCode == http.StatusPermanentRedirect
 		target, f = x.next(target, location, hops)
+		if lasting && f == nil {
+			x.lasting = target
+		}
 	}
 	return nil, f
 }
@@ -65,16 +69,15 @@ func withQuery(u *url.URL, query string) *url.URL {
 	return &out
 }
 
-// arrived remembers where the endpoint's permanent redirects led, until what lies there is gone. A temporary one may be for
-// this caller alone (RFC 9110, 15.4.8), and so may one in which the caller's query stands.
-func (x *exchange) arrived(target *url.URL, hops, status int) {
-	if x.call.Target != nil || x.temporary || x.call.Query != "" {
-		return
-	}
-	if status == http.StatusNotFound || status == http.StatusGone {
+// arrived remembers where permanent redirects from the endpoint led, until what lies there is gone. A temporary one may be
+// for this caller alone (RFC 9110, 15.4.8), and so may one in which the caller's query stands.
+func (x *exchange) arrived(status int) {
+	switch {
+	case x.call.Target != nil:
+	case status == http.StatusNotFound || status == http.StatusGone:
 		x.u.forget()
-	} else if hops > 0 {
-		x.u.moved.Store(target)
+	case x.lasting != nil && x.call.Query == "":
+		x.u.moved.Store(x.lasting)
 	}
 }
 

@@ -46,7 +46,7 @@ func targets(s *mcptest.Server) (all []string) {
 func TestRedirectsWithinTheOrigin(t *testing.T) {
 	s := mcptest.NewServer(t, nil)
 	s.Script(routes(map[string]string{
-		"/mcp": "307 /a?x=1", "/a?x=1": "308 b/", "/b/": "307 http://" + s.Addr() + "/c#frag",
+		"/mcp": "308 /a?x=1", "/a?x=1": "308 b/", "/b/": "307 http://" + s.Addr() + "/c#frag",
 	}))
 	u := newUpstream(t, s.URL())
 	c := requestOf("tools/call")
@@ -64,22 +64,53 @@ func TestRedirectsWithinTheOrigin(t *testing.T) {
 	if _, total := s.Connections(); total != 1 {
 		t.Errorf("%d connections", total)
 	}
-	// Remembered, for all lanes, but not for calls with a target of their own.
+	// Remembered as far as they are permanent, for all lanes, but not for calls with a target of their own.
 	works(t, u)
 	closeResult(t, mustCall(t, u, onLane(mcp.LaneEnd, "")))
 	own := onLane(mcp.LaneFetch, "")
 	own.Target = &url.URL{Scheme: "http", Host: s.Addr(), Path: "/own"}
 	s.Once(saying(200, "application/json", "{}"))
 	closeResult(t, mustCall(t, u, own))
-	if got, want := targets(s)[4:], []string{"/c", "/c", "/own"}; !slices.Equal(got, want) {
+	if got, want := targets(s)[4:], []string{"/b/", "/c", "/b/", "/c", "/own"}; !slices.Equal(got, want) {
 		t.Errorf("then %q, want %q", got, want)
+	}
+}
+
+// TestTemporaryRedirectIsOneCalls holds that a 307, and a redirect of a caller with a query, is nobody else's.
+func TestTemporaryRedirectIsOneCalls(t *testing.T) {
+	s := mcptest.NewServer(t, routes(map[string]string{"/mcp": "307 /a", "/mcp?x=1": "308 /b?x=1"}))
+	u := newUpstream(t, s.URL())
+	works(t, u)
+	works(t, u)
+	own := requestOf("tools/list")
+	own.Query = "x=1"
+	closeResult(t, mustCall(t, u, own))
+	works(t, u)
+	if got, want := targets(s), []string{"/mcp", "/a", "/mcp", "/a", "/mcp?x=1", "/b?x=1", "/mcp", "/a"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestQuery holds that an agent's query goes behind the URL's own, and behind where that was moved.
+func TestQuery(t *testing.T) {
+	s := mcptest.NewServer(t, routes(map[string]string{"/mcp?key=k": "308 /c?z=1"}))
+	u := newUpstream(t, s.URL()+"?key=k")
+	own := requestOf("tools/list")
+	own.Query = "toolsets=core&y"
+	for range 2 {
+		closeResult(t, mustCall(t, u, own))
+		works(t, u)
+	}
+	want := []string{"/mcp?key=k&toolsets=core&y", "/mcp?key=k", "/c?z=1", "/c?z=1&toolsets=core&y", "/c?z=1"}
+	if got := targets(s); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 // A target that is gone is forgotten: its answer passes, the next call goes to the endpoint.
 func TestRememberedTargetIsForgotten(t *testing.T) {
 	for _, status := range []int{404, 410} {
-		s := mcptest.NewServer(t, routes(map[string]string{"/mcp": "307 /a"}))
+		s := mcptest.NewServer(t, routes(map[string]string{"/mcp": "308 /a"}))
 		u := newUpstream(t, s.URL())
 		works(t, u)
 		s.Script(routes(map[string]string{"/a": fmt.Sprint(status)}))
@@ -94,7 +125,7 @@ func TestRememberedTargetIsForgotten(t *testing.T) {
 		}
 	}
 	t.Run("refused", func(t *testing.T) {
-		s := mcptest.NewServer(t, routes(map[string]string{"/mcp": "307 /a"}))
+		s := mcptest.NewServer(t, routes(map[string]string{"/mcp": "308 /a"}))
 		u := newUpstream(t, s.URL())
 		works(t, u)
 		s.Down()
@@ -175,9 +206,9 @@ func TestTargetOutsideTheServer(t *testing.T) {
 
 // A stream that is redirected is a stream.
 func TestRedirectedStream(t *testing.T) {
-	s := mcptest.NewServer(t, routes(map[string]string{"/mcp": "307 /a"}))
+	s := mcptest.NewServer(t, routes(map[string]string{"/mcp": "308 /a"}))
 	u := newUpstream(t, s.URL())
-	s.Once(routes(map[string]string{"/mcp": "307 /a"}), streaming(event(progress), event(good)))
+	s.Once(routes(map[string]string{"/mcp": "308 /a"}), streaming(event(progress), event(good)))
 	res := mustCall(t, u, request())
 	if all, answers, err := eventsOf(res.Events); len(all) != 2 || answers != 1 || err != io.EOF {
 		t.Errorf("%q, %d, %v", all, answers, err)

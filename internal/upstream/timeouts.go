@@ -89,11 +89,12 @@ func limitsOf(c *mcp.Call, t *Timeouts) limits {
 	return l
 }
 
-// takesItsTime reports whether a request may run for as long as the work takes. So may an array, unless whoever made it says
+// takesItsTime reports whether a request may run for as long as the work takes. So may a body that
+// nobody understands, and an array, unless whoever made it says
 // by its method that all in it are quick.
 func takesItsTime(c *mcp.Call) bool {
 	m := c.Message.Method
-	return c.Lane == mcp.LaneRequest && m.Unhurried() || c.Lane == mcp.LaneBatch && (m == mcp.MethodNone || m.Unhurried())
+	return (c.Lane == mcp.LaneRequest || c.Lane == mcp.LaneOpaque) && m.Unhurried() || c.Lane == mcp.LaneBatch && (m == mcp.MethodNone || m.Unhurried())
 }
 
 // watch cancels a call's context when the phase it is in takes too long. One timer serves the whole call: a later
@@ -108,6 +109,7 @@ type watch struct {
 	set      time.Duration // when the timer fires; 0: it does not
 	deadline time.Duration // 0: none
 	current  expired       // what the deadline means
+	stopped  bool          // nothing begins any more
 }
 
 func (w *watch) now() time.Duration { return time.Since(w.start) }
@@ -127,6 +129,9 @@ func (w *watch) waitAt(now, d time.Duration, e expired) {
 func (w *watch) waitOn(now, d time.Duration, e expired) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
 	w.deadline = max(now+d, 1)
 	w.current = e
 	if w.set != 0 && w.set <= w.deadline {
@@ -158,7 +163,7 @@ func (w *watch) silent() bool {
 func (w *watch) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.deadline = 0
+	w.deadline, w.stopped = 0, true
 	if w.timer != nil {
 		w.timer.Stop()
 	}

@@ -1,8 +1,8 @@
 // Package upstream calls one MCP server over HTTP.
 //
 // An Upstream is a mcp.Caller. It sends a call over pooled connections and hands back what the server answered: a whole
-// body, a stream of events, or bytes that pass as they come. A JSON answer to a request, and each event of a stream that
-// answers one, has been checked before it is handed on.
+// body, a stream of events, or bytes that pass as they come. A whole answer in JSON, and each event of a stream that answers
+// a request, has been scanned once; what it finds is noted, and nothing is refused for it.
 //
 // It promises:
 //   - at most Pool.MaxConnections connections for calls; who has to wait for one waits in order, Pool.WaitTimeout at most;
@@ -36,7 +36,7 @@ import (
 // here.
 type PoolOptions struct {
 	MaxConnections int           // connections for calls, 256
-	MaxIdle        int           // of those kept while nobody uses them, 64 or MaxConnections, whichever is less
+	MaxIdle        int           // of those kept while nobody uses them, MaxConnections
 	IdleTimeout    time.Duration // how long an unused connection is kept, 90 s
 	WaitTimeout    time.Duration // how long a call waits for a connection, 5 s
 }
