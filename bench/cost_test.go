@@ -73,14 +73,14 @@ func measure(b *testing.B, load *child, targets []target, k kind) [][]sample {
 	b.Helper()
 	samples := make([][]sample, len(targets))
 	for i := range targets { // connections, pools and caches get warm
-		targets[i].take(b, load, k, *requests/5)
+		targets[i].take(b, load, k, *requests/k.fewer/5)
 	}
 	for round := range *rounds {
 		for i := range targets {
 			if round%2 == 1 {
 				i = len(targets) - 1 - i
 			}
-			samples[i] = append(samples[i], targets[i].take(b, load, k, *requests))
+			samples[i] = append(samples[i], targets[i].take(b, load, k, *requests/k.fewer))
 		}
 	}
 	return samples

@@ -14,9 +14,11 @@ import (
 
 // The paths of the upstream, each a kind of answer.
 var kinds = []kind{
-	{"small", "200 B JSON", 200, false},
-	{"large", "10 KB JSON", 10 << 10, false},
-	{"sse", "SSE, progress + answer", 200, true},
+	{"small", "200 B JSON", 200, false, 1},
+	{"large", "10 KB JSON", 10 << 10, false, 1},
+	{"sse", "SSE, progress + answer", 200, true, 1},
+	{"huge", "1 MB JSON", 1 << 20, false, 20},
+	{"hugesse", "1 MB SSE", 1 << 20, true, 20},
 }
 
 type kind struct {
@@ -24,6 +26,7 @@ type kind struct {
 	title string
 	size  int // bytes of the whole answer
 	sse   bool
+	fewer int64 // times fewer requests than of the others
 }
 
 // upstreamRole serves answers as cheaply as Go can without a poller of its own: a goroutine a connection, requests looked

@@ -57,7 +57,7 @@ upstreams:
     oauth: rewrite
     forward_cookies: false
     streams: {reopen: 2m}
-    pool: {max_connections: 256, max_idle: 64, idle_timeout: 90s, wait_timeout: 5s}
+    pool: {max_connections: 256, max_idle: 256, idle_timeout: 90s, wait_timeout: 5s}
     timeouts: {connect: 5s, first_byte: 60s, call: 30m, idle: 5m}
     cache:
       ttl: {}
