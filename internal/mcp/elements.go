@@ -3,7 +3,8 @@ package mcp
 import "math"
 
 // Elements appends the spans of a JSON array's elements to dst and returns it. It checks all of doc as strictly as Scan: the
-// error, a *ScanError, says that doc is not JSON, or (Invalid) not an array of one to most elements.
+// error, a *ScanError, says that doc is not JSON, or (Invalid) not an array of one to most elements. Strings that are no
+// Unicode are let pass, a byte order mark is not: Scan of an element tells whether that one is loose.
 func Elements(dst []Span, doc []byte, most int) ([]Span, error) {
 	if len(doc) > math.MaxInt32 {
 		return dst, &ScanError{Invalid: true, What: "too long"}

@@ -5,7 +5,8 @@ import "math"
 // Member returns the span of the value of a JSON object's member, found by its exact name after escapes are resolved, or
 // the zero Span if it is not there. It reads all of doc in one pass, as strictly as Scan, and does not allocate unless
 // it fails. The error, a *ScanError, says that doc is not one valid JSON object of at most MaxDepth levels and
-// math.MaxInt32 bytes, or that the name is there twice.
+// math.MaxInt32 bytes, or that the name is there twice. Strings that are no Unicode are let pass, a byte order mark is not;
+// a member whose name is no Unicode is never found.
 func Member(doc []byte, name string) (Span, error) {
 	if len(doc) > math.MaxInt32 {
 		return Span{}, &ScanError{Invalid: true, What: "too long"}

@@ -39,9 +39,11 @@ func (e *ScanError) Error() string {
 //
 // What the field sends beside that sets Loose: a byte order mark; a string that is no Unicode (a byte that is not UTF-8,
 // half of a surrogate pair); params that are null; an error that is null beside a result, or a result that is null beside
-// an error (the null one is left out); an id with nothing else, which is a KindResult without a Result.
+// an error (the null one is left out); an id with nothing else, which is a KindResult without a Result. A string that is
+// no Unicode is none of the names and methods that the package knows, and no id but its own bytes (SameID).
 //
-// An array that is not empty is a KindBatch: valid JSON, with nothing but Whole filled. Its elements are not looked at.
+// An array that is not empty is a KindBatch: valid JSON, with nothing but Whole and Loose filled. Its elements are not
+// looked at.
 //
 // The error is a *ScanError. After it m holds nothing but the ID, if there is exactly one in the envelope and it is well
 // formed: wherever it stands if the error is Invalid, else only if it stands before the fault.
@@ -113,7 +115,7 @@ func (s *scanner) envelope() {
 		s.called()
 	case m.Result.Present() || m.Error.Present():
 		s.answered()
-	case m.ID.Present() && !m.Params.Present():
+	case m.ID.Present() && !m.Params.Present() && !m.Ambiguous: // else what it is may stand in a member that others know
 		m.Kind, m.Loose = KindResult, true
 	default:
 		s.refuse(0, "no method, result or error")
@@ -153,7 +155,7 @@ func (s *scanner) answered() {
 	if m.Result.Present() && m.Error.Present() {
 		switch {
 		case s.isNull(m.Error):
-			m.Error, m.ErrorCode, m.Loose = Span{}, Span{}, true
+			m.Error, m.Loose = Span{}, true
 		case s.isNull(m.Result):
 			m.Result, m.Loose = Span{}, true
 		}

@@ -175,7 +175,14 @@ func TestScanRefusesInvalidMessages(t *testing.T) {
 		{"version 1.0", `{"jsonrpc":"1.0","id":1,"method":"x"}`, `1`},
 		{"version 2", `{"jsonrpc":2.0,"id":1,"method":"x"}`, `1`},
 		{"only jsonrpc", `{"jsonrpc":"2.0"}`, ``},
-		{"only an id", `{"jsonrpc":"2.0","id":5}`, `5`},
+		{"an id that is none, alone", `{"jsonrpc":"2.0","id":{}}`, ``},
+		{"an id twice, alone", `{"jsonrpc":"2.0","id":5,"id":5}`, ``},
+		{"an id without version", `{"id":5}`, `5`},
+		{"an id and params", `{"jsonrpc":"2.0","id":5,"params":{}}`, `5`},
+		{"an id and params null", `{"jsonrpc":"2.0","id":5,"params":null}`, `5`},
+		{"an id and what others take for a method", `{"jsonrpc":"2.0","id":5,"Method":"tools/call"}`, `5`},
+		{"an id and what nobody knows", `{"jsonrpc":"2.0","id":5,"x\ud800":1}`, `5`},
+		{"params null alone", `{"jsonrpc":"2.0","params":null}`, ``},
 		{"method of a number", `{"jsonrpc":"2.0","method":1,"id":"i"}`, `"i"`},
 		{"method null", `{"jsonrpc":"2.0","method":null,"id":"i"}`, `"i"`},
 		{"id of an object", `{"jsonrpc":"2.0","id":{},"method":"x"}`, ``},
@@ -183,13 +190,22 @@ func TestScanRefusesInvalidMessages(t *testing.T) {
 		{"id true", `{"jsonrpc":"2.0","id":true,"method":"x"}`, ``},
 		{"id false", `{"jsonrpc":"2.0","id":false,"result":{}}`, ``},
 		{"params of a string", `{"jsonrpc":"2.0","id":1,"method":"x","params":"y"}`, `1`},
-		{"params null", `{"jsonrpc":"2.0","id":1,"method":"x","params":null}`, `1`},
+		{"params true", `{"jsonrpc":"2.0","id":1,"method":"x","params":true}`, `1`},
 		{"result and error", `{"jsonrpc":"2.0","id":1,"result":{},"error":{}}`, `1`},
 		{"method and result", `{"jsonrpc":"2.0","id":1,"method":"x","result":{}}`, `1`},
 		{"method and error", `{"jsonrpc":"2.0","id":1,"method":"x","error":{}}`, `1`},
 		{"result without id", `{"jsonrpc":"2.0","result":{}}`, ``},
 		{"error of a string", `{"jsonrpc":"2.0","id":1,"error":"no"}`, `1`},
 		{"error null", `{"jsonrpc":"2.0","id":1,"error":null}`, `1`},
+		{"error null without id", `{"jsonrpc":"2.0","error":null}`, ``},
+		{"error null beside a result without id", `{"jsonrpc":"2.0","result":{},"error":null}`, ``},
+		{"error null twice", `{"jsonrpc":"2.0","id":1,"result":{},"error":null,"error":null}`, `1`},
+		{"error false beside a result", `{"jsonrpc":"2.0","id":1,"result":{},"error":false}`, `1`},
+		{"result null beside an error of a string", `{"jsonrpc":"2.0","id":1,"result":null,"error":"no"}`, `1`},
+		{"result null beside a method", `{"jsonrpc":"2.0","id":1,"method":"x","result":null}`, `1`},
+		{"error null beside a method", `{"jsonrpc":"2.0","id":1,"method":"x","error":null}`, `1`},
+		{"a mark before an empty array", "\xef\xbb\xbf[]", ``},
+		{"a mark before a string", "\xef\xbb\xbf\"x\"", ``},
 		{"jsonrpc twice", `{"jsonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"x"}`, `1`},
 		{"method twice", `{"jsonrpc":"2.0","id":1,"method":"x","method":"x"}`, `1`},
 		{"method twice, by escapes", `{"jsonrpc":"2.0","method":"x","\u006dethod":"y","id":1}`, `1`},
@@ -295,9 +311,8 @@ func TestScanRefusesWhatIsNotJSON(t *testing.T) {
 		`-`, `+1`, `01`, `-01`, `1.`, `.5`, `1.e1`, `1e`, `1e+`, `1E-`, `0x10`, `1_000`, `--1`, `1-`, `1e1.5`,
 		`"`, `"a`, `"\"`, `"\x"`, `"\u12"`, `"\u123g"`, `"\u 123"`, `"\U0041"`, `"\'"`, `"\`, `"\u`, `"\u004`,
 		"\"\x00\"", "\"\x1f\"", "\"a\nb\"", "\"a\tb\"", "\"aaaaaaaaaaa\rbbbbbbbbb\"",
-		`"\ud800"`, `"\udc00"`, `"\ud800x"`, `"\ud800\n"`, `"\ud800\u0041"`, `"\ud800\ud800"`, `"\udc00\ud800"`, `"\udc00\udc00"`, `"\uD83D\uDE0"`, `"aaaaaaaaaaa\uDEADbbb"`,
-		"\"\x80\"", "\"\xff\"", "\"\xc0\xaf\"", "\"\xe2\x82\"", "\"\xed\xa0\x80\"", "\"\xf5\x80\x80\x80\"", "\"aaaaaaaa\xc3\"", "\"aaaaaaa\xc3\\u00a9\"", "\"\xc3\\n\xa9\"",
-		"{\"\xff\":1}", "{\"a\nb\":1}", "\xef\xbb\xbf1", "\u00a01", "\v1", "\f1", "/**/1", "//\n1", "\x00", "1\x00",
+		`"\uD83D\uDE0"`, `"\ud800\u"`, `"\ud800\x"`, `"\udc00`, "\"\xff", "\"\xe2\x82", "\"\xff\n\"", "\"\\\xff\"", "\"\\u00\xff0\"", "\xff", "1\xff", "tru\xe9",
+		"{\"a\nb\":1}", "{\xff:1}", "{\"\xff\"}", "\xef\xbb\xbf1", "\u00a01", "\v1", "\f1", "/**/1", "//\n1", "\x00", "1\x00",
 	} {
 		if value == `` { // [] is right
 			continue
@@ -315,7 +330,8 @@ func TestScanRefusesWhatIsNotJSON(t *testing.T) {
 			t.Fatalf("%s: got %v", whole[:i], err)
 		}
 	}
-	for _, doc := range []string{"", " ", "\xef\xbb\xbf{}", "{}{}", "{} x", "[1]]", "[1],", "1 2", "{}\x00", "\"\xff\"", `{,}`, `{]`, `[}`, `{"a":1]`} {
+	for _, doc := range []string{"", " ", "{}{}", "{} x", "[1]]", "[1],", "1 2", "{}\x00", `{,}`, `{]`, `[}`, `{"a":1]`,
+		"\xef\xbb\xbf", "\xef\xbb\xbf\xef\xbb\xbf{}", " \xef\xbb\xbf{}", "\xef\xbb{}", "\xfe\xff\x00{\x00}", "\xff\xfe{\x00}\x00", "{}\xef\xbb\xbf", "{\xef\xbb\xbf}", "[\xef\xbb\xbf1]", "{}\xff"} {
 		refused(t, doc, false, ``)
 	}
 }
@@ -336,21 +352,25 @@ func TestScanTakesAllOfJSON(t *testing.T) {
 }
 
 // TestScanSeesEveryByteOfAString puts each byte at each place of a string of each length, where it is read alone or as
-// one of eight.
+// one of several. By itself a byte past ASCII is no UTF-8.
 func TestScanSeesEveryByteOfAString(t *testing.T) {
+	lengths := []int{31, 32, 33, 39, 40, 41, 63, 64, 65, 72}
 	for length := range 20 {
+		lengths = append(lengths, length)
+	}
+	for _, length := range lengths {
 		for place := range length {
 			for c := range 256 {
 				text := []byte(strings.Repeat("x", length))
 				text[place] = byte(c)
 				doc := append(append([]byte(`["`), text...), `"]`...)
-				wrong := c < ' ' || c == '"' || c >= 0x80 || c == '\\'
+				wrong := c < ' ' || c == '"'
 				if c == '"' && place == length-1 || c == '\\' {
 					continue // the end, or the start of an escape that depends on what follows
 				}
 				var m mcp.Message
-				if err := mcp.Scan(doc, &m); (err != nil) != wrong {
-					t.Fatalf("%q: %v", doc, err)
+				if err := mcp.Scan(doc, &m); (err != nil) != wrong || m.Loose != (c >= 0x80) {
+					t.Fatalf("%q: loose %v, %v", doc, m.Loose, err)
 				}
 			}
 		}
