@@ -193,7 +193,8 @@ type Event struct {
 	Message Message // what a scan of Data found, on POST streams
 	Answer  bool    // this is the answer to this call, readable or not: the stream is about to end
 	Exact   bool    // an Answer that is one valid JSON-RPC answer with this call's id, or an error without one, and not loose
-	Partial bool    // Raw is a piece of an event that is too large to hold, and not its last; all but Raw is empty
+	Partial bool    // Raw is a piece of an event that is too large to hold, and not its last; all but Raw is empty, and what follows belongs to it: nothing may be put between
+	Last    bool    // Raw is the last piece of such an event; ID and HasID are the whole event's, Name, Data and Retry are empty
 
 	// Failure, if not nil, makes this an event of the daemon's own with nothing else in it: the call FailedID, whose
 	// answer was due on this stream, gets this failure instead.

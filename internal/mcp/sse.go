@@ -17,9 +17,10 @@ const byteOrderMark = "\xef\xbb\xbf"
 // a NUL are ignored, a retry counts only if it is made of digits. UTF-8 is not checked: the scan of the data does that.
 //
 // An event is handed out once the line end is there that completes it. If that is a CR, an LF that comes later still
-// belongs to it, and is dropped. What dispatches nothing comes out as an event with Raw alone: a blank line, a block
-// without fields that count, and each comment line between two events, with the blank line behind it if that has been
-// read as well. So comments, which servers send to keep a stream alive, never wait for the next event.
+// belongs to it, and comes out by itself. What dispatches nothing comes out as an event with Raw alone: such an LF, a blank
+// line, a block without fields that count, and each comment line between two events, with the blank line behind it if that
+// has been read as well. So comments, which servers send to keep a stream alive, never wait for the next event. All Raw
+// together is the stream byte for byte, without that mark and without an incomplete event at the end.
 //
 // Events share the read buffer: nothing is copied but data of several lines. Time is linear in the bytes however they are
 // cut. The reader waits in a buffer of 1 KiB and needs a larger one only while an event is incomplete. It is used from
@@ -27,10 +28,12 @@ const byteOrderMark = "\xef\xbb\xbf"
 type EventReader struct {
 	w      window
 	limit  int
+	piece  int // from how many bytes on an incomplete event goes out in pieces; 0: never
 	err    error
 	begun  bool // a byte order mark at the start has been dealt with
 	cr     bool // the last line ended with a CR that was the last byte held: an LF at the next line's start belongs to it
 	block  block
+	cut    cutEvent
 	joined []byte // data of several lines of the event handed out last
 }
 
@@ -50,7 +53,13 @@ func (r *EventReader) Next() (Event, error) {
 		if r.err != nil {
 			return Event{}, r.err
 		}
+		if n := r.pieceSize(); n > 0 {
+			return r.handOut(n), nil
+		}
 		if err := r.w.fill(); err != nil {
+			if rest := len(r.w.held()); r.cut.begun && rest > 0 {
+				return r.handOut(rest), nil
+			}
 			return Event{}, err
 		}
 	}
@@ -63,7 +72,7 @@ func (r *EventReader) Next() (Event, error) {
 // calls of it do nothing.
 func (r *EventReader) Close() {
 	r.free()
-	r.block = block{}
+	r.block, r.cut = block{}, cutEvent{}
 	r.w.close()
 }
 
@@ -84,6 +93,11 @@ func (r *EventReader) drop(n int) {
 func (r *EventReader) event() Event {
 	b := &r.block
 	raw := r.w.held()[:b.size:b.size]
+	if r.cut.begun {
+		e := r.last(raw, b)
+		r.drop(b.size)
+		return e
+	}
 	e := Event{Raw: raw, Name: b.name.Of(raw), Data: b.data.Of(raw), ID: b.id.Of(raw), HasID: b.id.Present(), Retry: b.retry.Of(raw)}
 	if b.lines > 1 {
 		r.joined = join(r.w.pool.Get(b.size), raw)
@@ -102,7 +116,7 @@ func (r *EventReader) advance() bool {
 	if r.err != nil || !r.begin() {
 		return false
 	}
-	for held := r.w.held(); ; {
+	for held := r.w.held(); b.size == 0; {
 		end := b.lineEnd(held)
 		if end < 0 {
 			r.bound(len(held))
@@ -110,8 +124,11 @@ func (r *EventReader) advance() bool {
 		}
 		next := r.pass(held, end)
 		blank, comment := end == b.line, held[b.line] == ':' && !b.fields
+		if r.cut.inLine {
+			blank, comment = false, r.cut.comment
+		}
 		if !blank && !comment {
-			b.field(held, end)
+			r.endLine(held, end)
 			b.line, b.pos = next, next
 			continue
 		}
@@ -122,21 +139,30 @@ func (r *EventReader) advance() bool {
 			next = r.pass(held, next)
 		}
 		b.size = next
-		return true
 	}
+	return true
+}
+
+// endLine takes in the line that ends before end, or was too long to hold.
+func (r *EventReader) endLine(held []byte, end int) {
+	if r.cut.inLine {
+		r.cut.inLine, r.block.fields = false, true
+		return
+	}
+	r.block.field(held, end)
 }
 
 // bound reports whether n bytes are within the limit. What does not count is the LF of a CRLF, or a blank line, behind
 // that which completes an event: whether it has been read already is chance.
 func (r *EventReader) bound(n int) bool {
-	if n > r.limit {
+	if n > r.limit && r.piece == 0 {
 		r.err = ErrEventTooLarge
 	}
 	return r.err == nil
 }
 
-// begin drops what does not belong to a line: a byte order mark, the LF of a CRLF of which the CR came earlier. It returns
-// false if more bytes are needed to know.
+// begin deals with what does not belong to a line: it drops a byte order mark, and passes the LF of a CRLF of which the CR
+// came earlier, which is a block of its own if that CR ended one. It returns false if more bytes are needed to know.
 func (r *EventReader) begin() bool {
 	held := r.w.held()
 	if !r.begun {
@@ -151,11 +177,10 @@ func (r *EventReader) begin() bool {
 	b := &r.block
 	if held = r.w.held(); r.cr && b.line < len(held) {
 		r.cr = false
-		switch {
-		case held[b.line] != '\n':
-		case b.line == 0:
-			r.drop(1)
-		default:
+		if held[b.line] == '\n' {
+			if b.line == 0 && !r.cut.begun {
+				b.size = 1
+			}
 			b.line++
 			b.pos = b.line
 		}

@@ -10,12 +10,13 @@ const maxEmptyReads = 100
 
 // window is the part of a byte stream that has been read and not yet been used up. What is held stays in one piece: it is
 // moved or copied to a larger buffer only by fill. No byte is moved twice but to a buffer of twice the size, since fill
-// is called only while all that is held belongs to one incomplete message.
+// is called only while all that is held belongs to one incomplete message, or to a line of one that passes in pieces.
 type window struct {
 	r          io.Reader
 	pool       *BufferPool
 	buf        []byte // of full length, nil before the first read
 	start, end int    // buf[start:end] is held
+	keep       bool   // much is still to come of a message: fill does not take a small buffer
 	err        error  // of the reader, sticky
 }
 
@@ -49,7 +50,7 @@ func (w *window) fill() error {
 // makeRoom sees to it that there is a free byte behind what is held, in a buffer that is small if nothing is held.
 func (w *window) makeRoom() {
 	switch held := w.end - w.start; {
-	case held == 0 && len(w.buf) != idleBuffer:
+	case held == 0 && len(w.buf) != idleBuffer && !w.keep:
 		w.pool.Put(w.buf)
 		w.take(idleBuffer)
 	case w.start > 0:
