@@ -25,11 +25,19 @@ var largeResult = func() string {
 	return `{"jsonrpc":"2.0","id":3,"result":{"tools":[` + strings.Join(tools, ",") + `],"ttlMs":60000,"cacheScope":"public","resultType":"complete"}}`
 }()
 
+// largeText is a tools/call answer of about 1 MB: text of lines with some quotes, as a JSON string.
+var largeText = func() string {
+	const line = `The server reads \"the file\" that lies at the given path and gives back all of its text, cut off where it is too long.\n`
+	return `{"jsonrpc":"2.0","id":3,"result":{"content":[{"type":"text","text":"` + strings.Repeat(line, 1<<20/len(line)) + `"}],"isError":false}}`
+}()
+
 func BenchmarkScan(b *testing.B) {
 	text := strings.Repeat("Grüße, 世界! ", 1000)
 	for _, c := range []struct{ name, doc string }{
 		{"200B", smallRequest},
 		{"17KB", largeResult},
+		{"1MB", largeText},
+		{"1MB_base64", `{"jsonrpc":"2.0","id":3,"result":{"contents":[{"uri":"a:b","blob":"` + strings.Repeat("QmFzZTY0IG9mIG5vIG1lYW5pbmcu", 1<<20/28) + `"}]}}`},
 		{"text", `{"jsonrpc":"2.0","id":3,"result":{"content":[{"type":"text","text":"` + strings.Repeat("plain words of no meaning ", 700) + `"}]}}`},
 		{"unicode", `{"jsonrpc":"2.0","id":3,"result":{"content":[{"type":"text","text":"` + text + `"}]}}`},
 	} {

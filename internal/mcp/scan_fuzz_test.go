@@ -296,7 +296,7 @@ func (w *writer) space() { w.WriteString(w.pick("", "", "", "", " ", "\n\t", "\r
 func (w *writer) text(s string) {
 	w.WriteByte('"')
 	for _, r := range s {
-		if r < 0x80 && w.IntN(40) == 0 {
+		if r < 0x80 && (w.IntN(40) == 0 || r == '"' || r == '\\') {
 			w.WriteString(escapeAll(string(r)))
 		} else {
 			w.WriteRune(r)
@@ -389,7 +389,7 @@ func (w *writer) anything(depth int) {
 	case n == 1 && depth < 6:
 		w.object(depth, "name", "ttlMs", "", "ключ")
 	case n < 5:
-		w.text(w.pick("", "x", "twelve bytes", "grüße", strings.Repeat("世界", 5), "a\u007fb"))
+		w.text(w.pick("", "x", "twelve bytes", "grüße", strings.Repeat("世界", 5), "a\u007fb", strings.Repeat("words ", w.IntN(30))+strings.Repeat("世", w.IntN(3))+"\\"+strings.Repeat("\"", w.IntN(2))))
 	case n == 5 && w.IntN(8) == 0:
 		w.WriteString(w.pick(`"\ud800"`, `"\ud83d\ud83d\ude00"`, "\"caf\xe9\"", "\"\xe4\xb8\"", "\"\\\\\xc0\xaf\""))
 	default:

@@ -1,6 +1,10 @@
 package mcp
 
-import "unicode/utf8"
+import (
+	"bytes"
+	"unicode/utf16"
+	"unicode/utf8"
+)
 
 // Text returns the text of a JSON string, given as the token that a Span covers, quotes included. It returns false if
 // the token is not one valid JSON string, or is one that is no Unicode.
@@ -102,16 +106,14 @@ func (u *unescaper) next() (byte, bool) {
 func (u *unescaper) rune() rune {
 	r := hex4(u.src, u.i)
 	u.i += 4
-	if r < 0xd800 || r > 0xdfff {
+	if !utf16.IsSurrogate(r) {
 		return r
 	}
-	if r >= 0xdc00 || u.i+6 > len(u.src) || u.src[u.i] != '\\' || u.src[u.i+1] != 'u' {
-		return utf8.RuneError
+	if bytes.HasPrefix(u.src[u.i:], []byte(`\u`)) {
+		if pair := utf16.DecodeRune(r, hex4(u.src, u.i+2)); pair != utf8.RuneError {
+			u.i += 6
+			return pair
+		}
 	}
-	low := hex4(u.src, u.i+2)
-	if low < 0xdc00 || low > 0xdfff {
-		return utf8.RuneError
-	}
-	u.i += 6
-	return (r-0xd800)<<10 + (low - 0xdc00) + 0x10000
+	return utf8.RuneError
 }
