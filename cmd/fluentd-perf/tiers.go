@@ -187,7 +187,7 @@ func (d *daemon) cached(c config.Upstream, server mcp.Caller, metrics *batch.Met
 		CoalesceTools: c.Coalesce.Tools, FlushOnCall: c.Cache.FlushOnCall, Listen: c.Cache.Listen,
 	}, server)
 	flights := batch.New(batch.Options{
-		Upstream: c.Name, Next: stage.Back(server), Base: d.base, Repeatable: mayRepeat(c), Buffers: buffers, Metrics: metrics, Log: d.log,
+		Upstream: c.Name, Next: stage.Back(server), Base: d.base, Partition: d.store.Partition, Buffers: buffers, Metrics: metrics, Log: d.log,
 	})
 	stage.Fence(flights.Fence)
 	return stage.Front(flights), flights

@@ -6,12 +6,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/batch"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -92,23 +92,33 @@ func TestHeldAgain(t *testing.T) {
 // TestHeldBounded: however many keys are held, the latest are, and they are forgotten in time.
 func TestHeldBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(_ context.Context, c *mcp.Call, _ int) (*mcp.Result, error) { return checked(c, "ok"), nil })
+		var share atomic.Bool
+		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			res := checked(c, "ok")
+			if res.Shareable = share.Load(); !res.Shareable {
+				return res, nil
+			}
+			return res, after(ctx, time.Millisecond)
+		})
 		key := func(i int) *mcp.Call {
 			c := list("1")
 			c.Flight = mcp.FlightKey{0, byte(i), byte(i >> 8), byte(i >> 16), 1} // all in one shard
 			return c
 		}
 		held := func(i int) bool {
-			r.stage.mu.Lock()
-			r.stage.ids = r.stage.ids[:0]
-			r.stage.mu.Unlock()
-			r.call(context.Background(), key(i))
-			return r.stage.ids[0] == "1" // it went by itself
+			before := r.stage.calls.Load()
+			var two sync.WaitGroup
+			for range 2 {
+				two.Go(func() { r.call(context.Background(), key(i)) })
+			}
+			two.Wait()
+			return r.stage.calls.Load() == before+2 // each went by itself
 		}
 		const many = 3000
 		for i := range many {
 			r.call(context.Background(), key(i))
 		}
+		share.Store(true)
 		var remembered int
 		for i := many - 1; i >= 0 && held(i); i-- {
 			remembered++
@@ -123,54 +133,57 @@ func TestHeldBounded(t *testing.T) {
 	})
 }
 
-// TestStream: a stream goes to the leader alone, lives for as long as the leader wants it, and its answer is the leader's.
+// TestStream: a stream goes to the leader alone, byte for byte, event ids, retry and an end without an answer included:
+// what can be resumed (2025-11-25, basic/transports, "Resumability and Redelivery") is the leader's to resume.
 func TestStream(t *testing.T) {
-	const before = ": hello\n\nid: 7\nretry: 100\ndata: \n\nevent: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n"
-	streams := map[string]struct{ answer, want string }{
-		"plain":     {"data: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n\n", "data: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n"},
-		"crlf":      {"event: message\r\ndata:{\"id\":ID,\"jsonrpc\":\"2.0\",\"result\":{}}\r\nretry: 5\r\n\r\n", "event: message\r\ndata: {\"id\":0,\"jsonrpc\":\"2.0\",\"result\":{}}\nretry: 5\r\n\r\n"},
-		"two lines": {"data: {\"jsonrpc\":\"2.0\",\"result\":{},\nx: y\ndata:\"id\":ID}\n\n", "data: {\"jsonrpc\":\"2.0\",\"result\":{},\ndata: \"id\":0}\nx: y\n\n"},
-		"no id":     {"data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":1,\"message\":\"m\"}}\n\n", "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":1,\"message\":\"m\"}}\n\n"},
+	const primed = ": hello\n\nid: e1\nretry: 50\ndata: \n\n"
+	const told = "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n"
+	streams := map[string]string{
+		"plain":       primed + told + "data: {\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}\n\n",
+		"crlf":        primed + "id\r\nevent: message\r\ndata:{\"id\":ID,\"jsonrpc\":\"2.0\",\"result\":{}}\r\nretry: 5\r\n\r\n",
+		"two lines":   primed + "data: {\"jsonrpc\":\"2.0\",\"result\":{},\nx: y\ndata:\"id\":ID}\n\n",
+		"no id":       "data: {\"jsonrpc\":\"2.0\",\"error\":{\"code\":1,\"message\":\"m\"}}\n\n",
+		"no answer":   primed,
+		"ids, no end": primed + "id:8\n" + told,
 	}
-	for name, s := range streams {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var closed atomic.Int64
-				r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-					text := before + strings.ReplaceAll(s.answer, "ID", string(c.ID()))
-					return stream(ctx, c, text, io.EOF, &closed), after(ctx, time.Second)
-				})
-				c := list("0")
-				c.Era = mcp.EraModern
-				g := r.call(context.Background(), c)
-				if g.err != nil || g.body != before+s.want {
-					t.Errorf("got %v\n%q, want\n%q", g.err, g.body, before+s.want)
-				}
-				if closed.Load() != 1 {
-					t.Errorf("closed %d times", closed.Load())
-				}
-				r.Wait()
+	for name, text := range streams {
+		for _, era := range []mcp.Era{mcp.EraLegacy, mcp.EraModern} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { testStream(t, text, era, name == "ids, no end") })
 			})
-		})
+		}
 	}
 }
 
-// TestLegacyStream hides the event ids, with which a legacy client would ask for an answer under an id that it never sent.
-func TestLegacyStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var closed atomic.Int64
-		broken := &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return stream(ctx, c, "id: 7\ndata: \n\nid\nid:8\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\n", broken, &closed), nil
-		})
-		c := list("0")
-		c.Era = mcp.EraLegacy
-		g := r.call(context.Background(), c)
-		wantFailure(t, g.err, mcp.CodeBadGateway, mcp.ReasonBrokeOff)
-		if want := "data: \n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\n"; g.body != want {
-			t.Errorf("got %q, want %q", g.body, want)
+func testStream(t *testing.T, text string, era mcp.Era, breaks bool) {
+	var closed atomic.Int64
+	broken := &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}
+	end := io.EOF
+	if breaks {
+		end = broken
+	}
+	r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+		if err := after(ctx, time.Second); n > 1 {
+			return checked(c, "mine"), err
 		}
+		return stream(ctx, c, strings.ReplaceAll(text, "ID", string(c.ID())), end, &closed), nil
 	})
+	c := list(`"l"`)
+	c.Era = era
+	leader := make(chan got, 1)
+	go func() { leader <- r.call(context.Background(), c) }()
+	synctest.Wait()
+	all := r.wave(5)
+	wantAnswers(t, all, "mine")
+	wantCalls(t, r, 6)
+	g := <-leader
+	if want := strings.ReplaceAll(text, "ID", `"l"`); g.body != want || breaks != (g.err != nil) {
+		t.Errorf("got %v\n%q, want\n%q", g.err, g.body, want)
+	}
+	if closed.Load() != 1 {
+		t.Errorf("closed %d times", closed.Load())
+	}
+	r.Wait()
 }
 
 // TestStreamOutlivesFlight: the leader reads on for an hour while followers have their own, and its end ends the stream.
@@ -230,27 +243,54 @@ func TestClosedStream(t *testing.T) {
 	})
 }
 
-// TestRaw puts the id back in a body that passes as it comes, however it is cut.
-func TestRaw(t *testing.T) {
-	for _, size := range []int{1, 2, 7, 30, 41, 1 << 10, 1 << 20} {
-		synctest.Test(t, func(t *testing.T) {
-			var closed atomic.Int64
-			filler := strings.Repeat(`"fluentd-perf-`, 5000)
-			r := newRig(func(_ context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-				body := fmt.Sprintf("{%s,%s%s%s", c.ID(), filler, c.ID(), `"fluentd-`)
-				return &mcp.Result{
-					Status: 200, Header: http.Header{"Content-Length": {fmt.Sprint(len(body))}},
-					Raw: &raw{pieces(([]byte)(body), size), io.EOF, &closed},
-				}, nil
+// TestPasses: whatever is no answer that was understood goes to the leader as it came, header and all, and to nobody else.
+func TestPasses(t *testing.T) {
+	for name, give := range map[string]func(c *mcp.Call, closed *atomic.Int64) *mcp.Result{
+		"large": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result {
+			return &mcp.Result{Status: 200, Raw: &raw{pieces([]byte("{"+string(c.ID())), 1), io.EOF, closed}}
+		},
+		"encoded": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result {
+			return &mcp.Result{Status: 200, Body: append([]byte{0x1f, 0x8b}, c.ID()...), Header: http.Header{"Content-Encoding": {"gzip"}}}
+		},
+		"an array": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result {
+			return &mcp.Result{Status: 200, Body: fmt.Appendf(nil, `[{"jsonrpc":"2.0","method":"x"},{"jsonrpc":"2.0","id":%s,"result":{}}]`, c.ID())}
+		},
+		"loose": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result {
+			res := &mcp.Result{Status: 200, Body: fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{},"error":null}`, c.ID())}
+			if mcp.Scan(res.Body, &res.Message) != nil || !res.Message.Loose {
+				panic("it is not loose")
+			}
+			return res
+		},
+		"opaque":   func(c *mcp.Call, closed *atomic.Int64) *mcp.Result { return &mcp.Result{Status: 200, Body: c.ID()} },
+		"accepted": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result { return &mcp.Result{Status: 202} },
+	} {
+		for _, says := range []bool{false, true} { // that it may be shared: which is not believed
+			t.Run(fmt.Sprint(name, says), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var closed, released atomic.Int64
+					r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+						res := give(c, &closed)
+						if res.Shareable = says; res.Header == nil {
+							res.Header = http.Header{}
+						}
+						res.Header["Content-Length"] = []string{"9"}
+						res.Release = func() { released.Add(1) }
+						return res, after(ctx, time.Second)
+					})
+					for _, g := range r.wave(5) {
+						c := list(g.id)
+						if want := string(bodyOf(give(c, &closed))); g.err != nil || g.body != want || g.collapsed || g.header.Get("Content-Length") != "9" {
+							t.Errorf("%s got %q, collapsed %v, %v, want %q", g.id, g.body, g.collapsed, g.err, want)
+						}
+					}
+					wantCalls(t, r, 5)
+					if released.Load() != 5 || name == "large" && closed.Load() != 5 {
+						t.Errorf("released %d times, closed %d", released.Load(), closed.Load())
+					}
+				})
 			})
-			g := r.call(context.Background(), list("0"))
-			if want := "{0," + filler + "0" + `"fluentd-`; g.err != nil || g.body != want {
-				t.Errorf("size %d: got %d bytes, want %d (%v)", size, len(g.body), len(want), g.err)
-			}
-			if len(g.header) != 0 || closed.Load() != 1 {
-				t.Errorf("header %v, closed %d times", g.header, closed.Load())
-			}
-		})
+		}
 	}
 }
 
@@ -267,87 +307,6 @@ func TestRawBreaks(t *testing.T) {
 		if g.body != `{"fluentd` {
 			t.Errorf("got %q", g.body)
 		}
-	})
-}
-
-// TestUnchecked: an answer with an HTTP status of error is the leader's, with its id where it quotes one.
-func TestUnchecked(t *testing.T) {
-	bodies := map[string]struct{ body, want string }{
-		"error":     {`{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"no"}}`, `{"jsonrpc":"2.0","id":0,"error":{"code":-32022,"message":"no"}}`},
-		"text":      {`<p>no: ID and ID</p>`, `<p>no: 0 and 0</p>`},
-		"other":     {`<p>no</p>`, `<p>no</p>`},
-		"empty":     {``, ``},
-		"null":      {`{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"ID"}}`, `{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"ID"}}`},
-		"elsewhere": {`{"jsonrpc":"2.0","id":5,"error":{"code":1,"message":"no"}}`, `{"jsonrpc":"2.0","id":5,"error":{"code":1,"message":"no"}}`},
-	}
-	for name, b := range bodies {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(func(_ context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-					id := string(c.ID())
-					if name == "null" {
-						id = "x"
-					}
-					return &mcp.Result{Status: 400, Body: []byte(strings.ReplaceAll(b.body, "ID", id)), Shareable: true}, nil
-				})
-				want := b.want
-				if name == "null" {
-					want = strings.ReplaceAll(want, "ID", "x")
-				}
-				if g := r.call(context.Background(), list("0")); g.err != nil || g.status != 400 || g.body != want {
-					t.Errorf("got %d %q, %v, want %q", g.status, g.body, g.err, want)
-				}
-			})
-		})
-	}
-}
-
-// TestEncoded: where the id cannot be put back the leader asks again by itself; a tool is not called twice.
-func TestEncoded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(_ context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-			return &mcp.Result{Status: 200, Body: []byte{0x1f, 0x8b}, Header: http.Header{"Content-Encoding": {"gzip"}}}, nil
-		})
-		if g := r.call(context.Background(), list("0")); g.err != nil || g.body != "\x1f\x8b" {
-			t.Errorf("got %q, %v", g.body, g.err)
-		}
-		wantCalls(t, r, 2)
-		if r.stage.ids[1] != "0" {
-			t.Errorf("the second call went out as %s", r.stage.ids[1])
-		}
-		tool := list("0")
-		tool.Message.Method, tool.Flight = mcp.MethodToolsCall, mcp.FlightKey{9}
-		wantFailure(t, r.call(context.Background(), tool).err, mcp.CodeBadGateway, mcp.ReasonBadAnswer)
-		wantCalls(t, r, 3)
-		plain := list("0")
-		plain.Era, plain.Message.Method, plain.Flight = mcp.EraPlain, mcp.MethodOther, mcp.FlightKey{8}
-		f := wantFailure(t, r.call(context.Background(), plain).err, mcp.CodeBadGateway, mcp.ReasonBadAnswer)
-		wantCalls(t, r, 4)
-		if f.Sent != mcp.SentYes {
-			t.Errorf("sent is %s, want yes", f.Sent)
-		}
-	})
-}
-
-// TestEncodedRepeatable: what the operator says may run twice is asked for again, and nothing else is.
-func TestEncodedRepeatable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &stage{answer: func(context.Context, *mcp.Call, int) (*mcp.Result, error) {
-			return &mcp.Result{Status: 200, Body: []byte{0x1f, 0x8b}, Header: http.Header{"Content-Encoding": {"gzip"}}}, nil
-		}}
-		r := &rig{stage: s, Flights: batch.New(batch.Options{
-			Upstream: "test", Next: s, Repeatable: func(c *mcp.Call) bool { return c.Era == mcp.EraPlain },
-		})}
-		plain := list("0")
-		plain.Era, plain.Message.Method = mcp.EraPlain, mcp.MethodOther
-		if g := r.call(context.Background(), plain); g.err != nil || g.body != "\x1f\x8b" {
-			t.Errorf("got %q, %v", g.body, g.err)
-		}
-		wantCalls(t, r, 2)
-		other := list("0")
-		other.Flight = mcp.FlightKey{9}
-		wantFailure(t, r.call(context.Background(), other).err, mcp.CodeBadGateway, mcp.ReasonBadAnswer)
-		wantCalls(t, r, 3)
 	})
 }
 

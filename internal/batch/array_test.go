@@ -45,7 +45,7 @@ func thousand(t *testing.T, plain bool) {
 		case "error":
 			return whole(200, errorBody(c, -32000, "no")), nil
 		case "nameless error":
-			return whole(200, `{"jsonrpc":"2.0","error":{"code":-32000,"message":"no"}}`), nil
+			return whole(200, `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no"}}`), nil
 		case "failure":
 			return nil, &mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo, Message: "no way"}
 		case "http":
@@ -95,9 +95,9 @@ func thousand(t *testing.T, plain bool) {
 			answer = id + ": error 1502 broke_off, sent unknown"
 		default:
 			element = what
-			answer = ": error -32600 invalid_message, sent no"
+			answer = "null: error -32600 invalid_message, sent no"
 			if strings.Contains(what, "bad") {
-				answer = `"bad"` + answer
+				answer = `"bad": error -32600 invalid_message, sent no`
 			}
 		}
 		if what == "stream" {
@@ -174,19 +174,28 @@ func TestArrayShapes(t *testing.T) {
 		{notification, 202, ""},
 		{"[" + notification + "," + notification + "]", 202, ""},
 		{"[" + request + "," + notification + "]", 200, `[{"jsonrpc":"2.0", "id": 1, "result":"m"}]`},
-		{"", 400, `{"jsonrpc":"2.0","error":{"code":-32700`},
-		{"{", 400, `{"jsonrpc":"2.0","error":{"code":-32700`},
-		{"[" + request, 400, `{"jsonrpc":"2.0","error":{"code":-32700`},
-		{"[" + request + ",]", 400, `{"jsonrpc":"2.0","error":{"code":-32700`},
-		{"[" + request + "]x", 400, `{"jsonrpc":"2.0","error":{"code":-32700`},
-		{"[]", 400, `{"jsonrpc":"2.0","error":{"code":-32600`},
-		{"7", 400, `{"jsonrpc":"2.0","error":{"code":-32600`},
-		{`"x"`, 400, `{"jsonrpc":"2.0","error":{"code":-32600`},
+		{"", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700`},
+		{"{", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700`},
+		{"[" + request, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700`},
+		{"[" + request + ",]", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700`},
+		{"[" + request + "]x", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700`},
+		{"[]", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600`},
+		{"7", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600`},
+		{`"x"`, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600`},
 		{`{"jsonrpc":"2.0","id":"x"}`, 400, `{"jsonrpc":"2.0","id":"x","error":{"code":-32600`},
 		{`[{"jsonrpc":"2.0","id":"x"}]`, 200, `[{"jsonrpc":"2.0","id":"x","error":{"code":-32600`},
 		{`[{"jsonrpc":"2.0","id":"x","result":1}]`, 200, `[{"jsonrpc":"2.0","id":"x","error":{"code":-32600`},
-		{`[1]`, 200, `[{"jsonrpc":"2.0","error":{"code":-32600`},
-		{joinElements(repeat(request, 1001)), 400, `{"jsonrpc":"2.0","error":{"code":-32600`},
+		{`[1]`, 200, `[{"jsonrpc":"2.0","id":null,"error":{"code":-32600`},
+		{"\ufeff" + request, 400, `{"jsonrpc":"2.0","id":1,"error":{"code":-32700`},
+		{"\ufeff[" + request + "]", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700`},
+		{"[\ufeff" + request + "]", 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700`}, // which is not JSON
+		{`[{"jsonrpc":"2.0","id":1,"method":"\ud83d"},` + request + `]`, 200, `[{"jsonrpc":"2.0","id":1,"error":{"code":-32700`},
+		{`[{"jsonrpc":"2.0","id":1,"method":"m","params":{"x":"` + "\xff" + `"}}]`, 200, `[{"jsonrpc":"2.0","id":1,"error":{"code":-32700`},
+		{`[{"jsonrpc":"2.0","id":1,"method":"m","params":null}]`, 200, `[{"jsonrpc":"2.0","id":1,"error":{"code":-32700`},
+		{`[{"jsonrpc":"2.0","id":"\udc00","method":"m"}]`, 200, `[{"jsonrpc":"2.0","id":null,"error":{"code":-32700`},
+		{`[{"jsonrpc":"2.0","method":"m","params":null}]`, 200, `[{"jsonrpc":"2.0","id":null,"error":{"code":-32700`},
+		{`{"jsonrpc":"2.0","id":"x","method":"m","params":null}`, 400, `{"jsonrpc":"2.0","id":"x","error":{"code":-32700`},
+		{joinElements(repeat(request, 1001)), 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600`},
 		{joinElements(repeat(request, 1000)), 200, `[{"jsonrpc":"2.0", "id": 1, "result":"m"},{`},
 	} {
 		r := newArrayRig(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {

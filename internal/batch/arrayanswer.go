@@ -52,6 +52,7 @@ type arrayReply struct {
 	message mcp.Message // what the scan of body found
 	room    *answerRoom // of which the body is a part
 	repeats bool        // the call may run twice
+	spoke   bool        // the server said something in JSON-RPC that is no answer that can be taken apart
 }
 
 // free gives up a reply of which the body is of no use.

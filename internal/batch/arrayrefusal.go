@@ -56,7 +56,7 @@ func (p *arrayReply) namesSession() bool { return strings.Contains(p.errorMessag
 // unheard reports of a reply that is lost whether the message surely did not run: 404 is what the specification has for it.
 // An error with 400 may be of a tool, which has sessions of other kinds or hands on what another server said.
 func (p *arrayReply) unheard() bool {
-	return p.status == http.StatusNotFound && (p.body == nil || p.namesSession())
+	return p.status == http.StatusNotFound && (p.body == nil && !p.spoke || p.namesSession())
 }
 
 // foreign reports whether the server says that it does not speak the version of a modern request, or answers as a legacy
@@ -86,7 +86,7 @@ func (p *arrayReply) unread(know *eraKnown) bool {
 	case know.proved:
 		return false
 	}
-	return p.repeats || p.body == nil || p.isUnbegun()
+	return p.repeats || p.body == nil && !p.spoke || p.isUnbegun()
 }
 
 // modernOnly reports whether the server misses the modern envelope in a legacy message, which has not run or may run twice.

@@ -86,7 +86,7 @@ func scanFailure(err error) *mcp.Failure {
 func (a *Array) refusal(c *mcp.Call, f *mcp.Failure) *mcp.Result {
 	return &mcp.Result{
 		Status: http.StatusBadRequest, Header: http.Header{"Content-Type": jsonType},
-		Body: mcp.AppendError(nil, f, nil, a.opts.Upstream, c.Request), Failed: &mcp.FailedCalls{First: f, Calls: 1},
+		Body: mcp.AppendError(nil, f, unknownID, a.opts.Upstream, c.Request), Failed: &mcp.FailedCalls{First: f, Calls: 1},
 	}
 }
 
@@ -152,6 +152,13 @@ func (r *arrayRun) see(ctx context.Context, e *arrayElement) {
 func (r *arrayRun) refuses(body []byte, m *mcp.Message) *mcp.Failure {
 	if err := mcp.Scan(body, m); err != nil {
 		return scanFailure(err)
+	}
+	if m.Loose && m.Kind != mcp.KindResult && m.Kind != mcp.KindError { // it cannot be sent as it came: another id goes into it, or `_meta`
+		m.Kind = mcp.KindInvalid
+		return &mcp.Failure{
+			Code: mcp.CodeParse, Reason: mcp.ReasonParse, Sent: mcp.SentNo,
+			Message: "Parse error: a string that is no Unicode, a byte order mark, or null where a value has to be",
+		}
 	}
 	what := ""
 	switch {
@@ -244,8 +251,22 @@ func givenUp(f *mcp.Failure) *mcp.Failure {
 
 // fail makes the failure the element's answer, under its id if that is readable.
 func (r *arrayRun) fail(e *arrayElement, m *mcp.Message, f *mcp.Failure) {
-	e.answer = mcp.AppendError(nil, f, m.ID.Of(e.body), r.a.opts.Upstream, r.call.Request)
+	e.answer = mcp.AppendError(nil, f, readableID(m.ID.Of(e.body)), r.a.opts.Upstream, r.call.Request)
 	e.at, e.put = mcp.Span{}, nil
+}
+
+// unknownID is the id in an error about what has none that can be read (JSON-RPC 2.0, section 5).
+var unknownID = []byte("null")
+
+// readableID returns an id as it was sent, and unknownID in place of none and of a string that is no Unicode.
+func readableID(id []byte) []byte {
+	if len(id) == 0 {
+		return unknownID
+	}
+	if _, ok := mcp.Text(id); id[0] == '"' && !ok {
+		return unknownID
+	}
+	return id
 }
 
 // panicked is what becomes of an element whose call panicked.

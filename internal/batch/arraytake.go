@@ -20,7 +20,7 @@ func (t *taker) take(ctx context.Context, res *mcp.Result) *mcp.Failure {
 	good := res.Status >= 200 && res.Status < 300
 	switch {
 	case len(res.Body) > 0 && (res.Checked || res.Events == nil):
-		return t.found(res.Body)
+		return t.found(res.Said())
 	case res.Events != nil:
 		return t.fromEvents(ctx, res.Events)
 	case res.Raw != nil && good && !isEncoded(res.Header):
@@ -142,12 +142,13 @@ func (t *taker) found(b []byte) *mcp.Failure {
 	if mcp.Scan(b, &m) != nil {
 		return nil
 	}
-	if m.Kind == mcp.KindBatch {
+	switch {
+	case m.Kind == mcp.KindBatch:
 		return t.foundAmong(b)
-	}
-	if t.isAnswer(b, &m) {
+	case t.isAnswer(b, &m):
 		return t.keep(b, &m)
 	}
+	t.reply.spoke = true
 	return nil
 }
 
@@ -165,20 +166,14 @@ func (t *taker) foundAmong(b []byte) *mcp.Failure {
 			}
 		} else {
 			t.r.a.meters.dropped.Inc()
+			t.reply.spoke = true
 		}
 	}
 	return nil
 }
 
-// isAnswer reports whether a message answers the call. An error without an id, or with null, is how a server answers what
-// it could not read (JSON-RPC 2.0, section 5).
-func (t *taker) isAnswer(b []byte, m *mcp.Message) bool {
-	if m.Kind != mcp.KindResult && m.Kind != mcp.KindError {
-		return false
-	}
-	id := m.ID.Of(b)
-	return m.Kind == mcp.KindError && (id == nil || string(id) == "null") || mcp.SameID(id, t.c.ID())
-}
+// isAnswer reports whether a message answers the call and can be taken apart.
+func (t *taker) isAnswer(b []byte, m *mcp.Message) bool { return !m.Loose && t.c.Answers(b, m) }
 
 // keep keeps the response, without the white space around it.
 func (t *taker) keep(b []byte, m *mcp.Message) *mcp.Failure {

@@ -1,7 +1,10 @@
 package batch
 
 import (
+	"math"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 
 	"fluentd-perf/internal/mcp"
@@ -32,13 +35,11 @@ func FuzzMove(f *testing.F) {
 		if mcp.Scan(b, &m) != nil || !namesCall(&m, b) {
 			return
 		}
-		id := (&ids{prefix: `"x-`}).next()
+		var own ids
+		own.init()
+		id := own.next()
 		if number%2 == 0 {
-			id = id[:len(id)-1]
-			for range number % 64 {
-				id = append(id, 'y')
-			}
-			id = append(id, '"')
+			id = []byte(`"` + strings.Repeat("y", int(number%64)) + `"`)
 		}
 		moved := splice(nil, b, m.ID, id)
 		move(&m, m.ID, len(id))
@@ -52,4 +53,37 @@ func FuzzMove(f *testing.F) {
 			t.Errorf("the id is %s, want %s", m.ID.Of(moved), id)
 		}
 	})
+}
+
+// TestOwnIDs: ids are integers that every double holds, none twice, and are found in text, as numbers of their own.
+func TestOwnIDs(t *testing.T) {
+	var d, other ids
+	d.init()
+	other.init()
+	if d.first == other.first {
+		t.Error("two begin at the same number")
+	}
+	seen := map[string]bool{}
+	for range 1000 {
+		id := string(d.next())
+		n, err := strconv.ParseUint(id, 10, 64)
+		if err != nil || n >= 1<<53 || uint64(float64(n)) != n || seen[id] || len(id) != idDigits {
+			t.Fatalf("%s: %v, seen %v", id, err, seen[id])
+		}
+		seen[id] = true
+		for text, want := range map[string]bool{
+			`{"id":` + id + `}`: true, `the request ` + id: true, id: true, id + ".0": true, `"` + id + `"`: true,
+			"1" + id: false, id + "1": false, id[1:]: false, "": false, `{"id":1}`: false, string(other.next()): false,
+		} {
+			if d.named([]byte(text)) != want {
+				t.Errorf("%q names one: %v", text, !want)
+			}
+		}
+	}
+	if next := strconv.FormatUint(d.last.Load()+1, 10); d.named([]byte(next)) {
+		t.Error("an id that was not given out is named")
+	}
+	if lowestID+2*idRoom > 1<<53 || math.Log10(lowestID) < idDigits-1 {
+		t.Error("an id may have another length, or be no double's")
+	}
 }

@@ -114,7 +114,8 @@ func newRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, e
 	r.stop = stop
 	r.Flights = batch.New(batch.Options{
 		Upstream: "test", Next: r.stage, Base: base, MaxAge: maxAge, Hold: hold,
-		Buffers: new(mcp.BufferPool), Metrics: batch.NewMetrics(r.reg), Log: newLog(r.log),
+		Partition: func(c *mcp.Call) [32]byte { return sha256.Sum256([]byte(c.Header.Get("Authorization"))) },
+		Buffers:   new(mcp.BufferPool), Metrics: batch.NewMetrics(r.reg), Log: newLog(r.log),
 	})
 	return r
 }

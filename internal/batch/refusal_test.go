@@ -1,7 +1,6 @@
 package batch_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -63,7 +62,6 @@ func TestRefusalsReachAll(t *testing.T) {
 		"an error, id last":  {404, `{"error":{"code":-32602,"message":"no"},"jsonrpc":"2.0","id":ID}`, object},
 		"an error of nobody": {400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}`, object},
 		"without an id":      {400, `{"jsonrpc":"2.0","error":{"code":-32600,"message":"no"}}`, object},
-		"of another id":      {400, `{"jsonrpc":"2.0","id":5,"error":{"code":-32600,"message":"no"}}`, object},
 		"an object":          {502, `{"error":"no"}`, object},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,11 +121,21 @@ func TestRefusalWithoutLeader(t *testing.T) {
 
 // TestRefusalsOfOne are answers that go to one caller alone: the others go by themselves, and the key is held.
 func TestRefusalsOfOne(t *testing.T) {
-	const named = `{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"the request BARE"}}`
 	for name, give := range map[string]func(ctx context.Context, c *mcp.Call) *mcp.Result{
-		"text that names the flight": refusal{500, "the request ID has failed", nil}.of,
-		"text with its bare id":      refusal{500, "the request BARE has failed", nil}.of,
-		"an error that names it":     refusal{400, named, nil}.of,
+		"an error of another id": refusal{400, `{"jsonrpc":"2.0","id":-5,"error":{"code":-32600,"message":"no"}}`, nil}.of,
+		"an id of another type":  refusal{404, `{"jsonrpc":"2.0","id":"ID","error":{"code":-32600,"message":"no"}}`, nil}.of,
+		"a loose error":          refusal{400, `{"jsonrpc":"2.0","id":ID,"result":null,"error":{"code":1,"message":"no"}}`, nil}.of,
+		"an error twice":         refusal{400, `[{"jsonrpc":"2.0","id":ID,"error":{"code":1,"message":"no"}}]`, nil}.of,
+		"an error cut off":       refusal{500, `{"jsonrpc":"2.0","id":ID,"error":{"code"`, nil}.of,
+		"a stream held whole": func(_ context.Context, c *mcp.Call) *mcp.Result {
+			data := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":1,"message":"no"}}`, c.ID())
+			res := refusal{400, "data: " + data + "\n\n", nil}.result(c)
+			res.Data = []byte(data)
+			if err := mcp.Scan(res.Data, &res.Message); err != nil {
+				panic(err)
+			}
+			return res
+		},
 		"not for all": func(_ context.Context, c *mcp.Call) *mcp.Result {
 			res := refusal{503, "busy", nil}.result(c)
 			res.Shareable = false
@@ -150,26 +158,19 @@ func TestRefusalsOfOne(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { testRefusalOfOne(t, name == "encoded", give) })
+			synctest.Test(t, func(t *testing.T) { testRefusalOfOne(t, give) })
 		})
 	}
 }
 
-// of is result with BARE in the body for the call's id without its quotes.
-func (f refusal) of(_ context.Context, c *mcp.Call) *mcp.Result {
-	f.body = strings.ReplaceAll(f.body, "BARE", string(bytes.Trim(c.ID(), `"`)))
-	return f.result(c)
-}
+func (f refusal) of(_ context.Context, c *mcp.Call) *mcp.Result { return f.result(c) }
 
-func testRefusalOfOne(t *testing.T, twice bool, give func(context.Context, *mcp.Call) *mcp.Result) {
+func testRefusalOfOne(t *testing.T, give func(context.Context, *mcp.Call) *mcp.Result) {
 	const size = 20
 	r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 		return give(ctx, c), after(ctx, time.Second)
 	})
 	want := int64(size)
-	if twice {
-		want++ // the leader asks again by itself: see TestEncoded
-	}
 	for wave, slowest := range []time.Duration{2 * time.Second, time.Second} {
 		for i, g := range r.wave(size) {
 			if g.collapsed || g.took > slowest {

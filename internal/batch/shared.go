@@ -8,9 +8,9 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// shared is an answer for everybody. Nobody changes it or what it points to; its body is the garbage collector's.
+// shared is an answer for the followers. Nobody changes it or what it points to; its body is the garbage collector's.
 type shared struct {
-	pattern mcp.Result                  // of the followers' results, under the leader's id
+	pattern mcp.Result                  // of their results, under the leader's id
 	header  [len(sharedFields)][]string // the values of their header, nil where there are none
 }
 
@@ -18,51 +18,38 @@ type shared struct {
 // and what to do after a refusal. The rest may be about the leader alone (a cookie, a session, a trace).
 var sharedFields = [...]string{"Content-Type", "Cache-Control", "Cache-Status", "Retry-After", "Www-Authenticate"}
 
-// canShare believes Shareable only of what can be given to everybody under their own ids: one checked answer, be it in a
-// stream, or an error of HTTP's in which the flight's id stands nowhere or is that of a JSON-RPC error.
-func (f *flight) canShare(res *mcp.Result) bool {
+// canShare believes Shareable only of what can be given to everybody under their own ids: one answer that was strictly
+// understood, be it in a stream, or an error of HTTP's that says nothing in JSON-RPC. It fills in Message where nobody has.
+func canShare(c *mcp.Call, res *mcp.Result) bool {
 	switch {
-	case !res.Shareable || res.Raw != nil:
+	case !res.Shareable || res.Raw != nil || isEncoded(res.Header):
 		return false
 	case res.Checked:
 		return len(res.Body) > 0
-	case res.Status < http.StatusBadRequest || res.Events != nil || isEncoded(res.Header):
+	case res.Status < http.StatusBadRequest || res.Events != nil || res.Data != nil:
 		return false
 	}
-	id := f.call.ID()
-	if mcp.Scan(res.Body, &res.Message) == nil && mcp.SameID(res.Message.ID.Of(res.Body), id) {
-		return true
+	m := &res.Message
+	if m.Kind == mcp.KindInvalid && mcp.Scan(res.Body, m) != nil {
+		*m = mcp.Message{}
+		return !bytes.Contains(res.Body, []byte(`"jsonrpc"`))
 	}
-	res.Message = mcp.Message{}
-	return !bytes.Contains(res.Body, bytes.Trim(id, `"`))
+	return !m.Loose && c.Answers(res.Body, m)
 }
 
-// share makes of an answer the leader's result, under its id, and what the others get. It closes the answer, unless that is
-// a stream: the leader gets it as the server sent it.
-func (f *flight) share(res *mcp.Result, leaderID []byte) (own *mcp.Result, all *shared) {
-	r := *res
-	r.Release, r.Events = nil, nil
-	if namesCall(&r.Message, r.Body) {
-		at := r.Message.ID
-		r.Body = splice(make([]byte, 0, len(r.Body)+len(leaderID)), r.Body, at, leaderID)
-		move(&r.Message, at, len(leaderID))
-	} else {
-		r.Body = bytes.Clone(r.Body)
-	}
-	all = &shared{pattern: r}
+// newShared makes of an answer what the followers get. The answer stays its owner's.
+func newShared(res *mcp.Result) *shared {
+	s := &shared{pattern: *res}
+	p := &s.pattern
+	p.Body = bytes.Clone(res.Body)
+	p.Header, p.Events, p.Release, p.Timing, p.Collapsed = nil, nil, nil, mcp.Timing{}, true
 	for i, name := range sharedFields {
-		all.header[i] = slices.Clip(slices.Clone(r.Header[name]))
+		s.header[i] = slices.Clip(slices.Clone(res.Header[name]))
 	}
-	p := &all.pattern
-	p.Header, p.Timing, p.Collapsed = nil, mcp.Timing{}, true
-	if res.Events == nil {
-		closeQuietly(res)
-		return &r, all
+	if res.Events != nil {
+		s.header[0], s.header[1] = jsonType, nil // as the answer would be without the stream
 	}
-	all.header[0], all.header[1] = jsonType, nil // as the answer would be without the stream
-	own = &mcp.Result{Status: res.Status, Header: res.Header, Timing: res.Timing, Release: res.Release}
-	own.Events = &ownEvents{events: res.Events, id: leaderID, resumable: f.call.Era == mcp.EraLegacy}
-	return own, all
+	return s
 }
 
 // jsonType is the Content-Type of an answer that was taken out of a stream: the first of sharedFields.
@@ -87,4 +74,14 @@ func (s *shared) result(id []byte, buffers *mcp.BufferPool) *mcp.Result {
 		}
 	}
 	return &r
+}
+
+// isEncoded reports whether the bytes of an answer are not its text, though the daemon asks for nothing else.
+func isEncoded(h http.Header) bool {
+	for _, v := range h["Content-Encoding"] {
+		if v != "" && v != "identity" {
+			return true
+		}
+	}
+	return false
 }

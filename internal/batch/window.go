@@ -101,7 +101,7 @@ func NewWindow(o WindowOptions) *Window {
 // body and is not sent. While the array is under way it goes on with the call's id in the array; the call waits on, and gets
 // that 202 where it would have failed.
 func (w *Window) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	if isCancel(c) {
+	if isCancel(c) && takenApart(c) {
 		return w.cancel(ctx, c)
 	}
 	if !rides(c) || w.goesSingle() {
@@ -192,7 +192,7 @@ func (w *Window) Wait() { w.wg.Wait() }
 func (w *Window) board(c *mcp.Call) (*group, *rider) {
 	key := w.keyOf(c)
 	r := &rider{call: c, done: make(chan outcome, 1)}
-	name := nameOf(c, c.ID())
+	name := nameOf(c, c.ID(), nil)
 	w.mu.Lock()
 	g := w.open[key]
 	var full *group

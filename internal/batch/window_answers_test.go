@@ -86,10 +86,37 @@ func sayings() []said {
 		{"out of order", true, func(ids []string) (*mcp.Result, error) {
 			return say("[%s,%s,%s]", ok(ids[2]), ok(ids[0]), ok(ids[1]))(ids)
 		}, allOwn, allOwn, false},
-		{"ids spelt with escapes", true, func(ids []string) (*mcp.Result, error) {
-			odd := func(id string) string { return ok(strings.Replace(id, "fluentd", `f\u006cuentd`, 1)) }
-			return say("[%s,%s,%s]", odd(ids[0]), odd(ids[1]), odd(ids[2]))(ids)
+		{"ids spelt as doubles", true, func(ids []string) (*mcp.Result, error) {
+			odd := ids[1][:1] + "." + ids[1][1:] + "E+15"
+			return say("[%s,%s,%s]", ok(ids[0]+".0"), ok(odd), ok(ids[2]+"e0"))(ids)
 		}, allOwn, allOwn, false},
+		{"text/plain", true, func(ids []string) (*mcp.Result, error) {
+			res, err := say("[%s,%s,%s]", ok(ids[0]), ok(ids[1]), ok(ids[2]))(ids)
+			res.Header = http.Header{"Content-Type": {"text/plain"}}
+			return res, err
+		}, allOwn, allOwn, false},
+		{"an id as a string", true, func(ids []string) (*mcp.Result, error) {
+			return say("[%s,%s,%s]", ok(ids[0]), ok(`"`+ids[1]+`"`), ok(ids[2]))(ids)
+		}, missing, missing, false},
+		{"half a character", true, func(ids []string) (*mcp.Result, error) {
+			return say(`[%s,{"jsonrpc":"2.0","id":%s,"result":"cut \ud83d"},%s]`, ok(ids[0]), ids[1], ok(ids[2]))(ids)
+		}, missing, missing, false},
+		{"not UTF-8", true, func(ids []string) (*mcp.Result, error) {
+			return say("[%s,{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":\"\xff\"},%s]", ok(ids[0]), ids[1], ok(ids[2]))(ids)
+		}, missing, missing, false},
+		{"an error of null", true, func(ids []string) (*mcp.Result, error) {
+			return say(`[%s,{"jsonrpc":"2.0","id":%s,"result":1,"error":null},%s]`, ok(ids[0]), ids[1], ok(ids[2]))(ids)
+		}, missing, missing, false},
+		{"an id alone", true, func(ids []string) (*mcp.Result, error) {
+			return say(`[%s,{"jsonrpc":"2.0","id":%s},%s]`, ok(ids[0]), ids[1], ok(ids[2]))(ids)
+		}, missing, missing, false},
+		{"an event with half a character", true, streamed(io.EOF, func(ids []string) []string {
+			return []string{ok(ids[0]), `{"jsonrpc":"2.0","id":` + ids[1] + `,"result":"\ud83d"}`, ok(ids[2])}
+		}), missing, missing, false},
+		{"a byte order mark", true, func(ids []string) (*mcp.Result, error) {
+			return say("\ufeff[%s,%s,%s]", ok(ids[0]), ok(ids[1]), ok(ids[2]))(ids)
+		}, allSingle, allBad, true},
+		{"a loose error for all", true, say(`{"jsonrpc":"2.0","id":null,"result":null,"error":{"code":-32600,"message":"no arrays"}}`), allSingle, allBad, true},
 		{"an error for one", true, func(ids []string) (*mcp.Result, error) {
 			return say(`[%s,{"jsonrpc":"2.0","id":%s,"error":{"code":1,"message":"no"}},%s]`, ok(ids[0]), ids[1], ok(ids[2]))(ids)
 		}, [3]string{"own", "error", "own"}, [3]string{"own", "error", "own"}, false},

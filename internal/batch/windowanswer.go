@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -159,7 +160,7 @@ func (t *sorting) body(b []byte) {
 
 // object is a single message in the place of an array.
 func (t *sorting) object(b []byte, m *mcp.Message) {
-	if m.Kind == mcp.KindError && t.find(m.ID.Of(b)) == nil {
+	if m.Kind == mcp.KindError && !m.Loose && t.find(m.ID.Of(b)) == nil {
 		code := string(m.ErrorCode.Of(b))
 		t.refused = code == strconv.Itoa(mcp.CodeInvalidRequest) || code == strconv.Itoa(mcp.CodeParse)
 	}
@@ -207,21 +208,30 @@ func (t *sorting) one(b []byte) {
 		meters.duplicate.Inc()
 	default:
 		t.matched++
-		t.group.give(r, outcome{result: t.result(r, b, m)})
 		r.found = true
+		if m.Loose { // it ran, and its answer cannot be taken out of the others'
+			meters.unreadable.Inc()
+			t.group.give(r, outcome{failure: badAnswer("the server's answer to the call is not valid JSON-RPC")})
+			return
+		}
+		t.group.give(r, outcome{result: t.result(r, b, m)})
 	}
 }
 
-// find returns the rider of an id, however the server spells it.
+// find returns the rider of an id, however the server spells the number.
 func (t *sorting) find(id []byte) *rider {
 	if r := t.by[string(id)]; r != nil {
 		return r
 	}
-	text, ok := mcp.Text(id)
-	if !ok {
+	if !bytes.ContainsAny(id, ".eE") || id[0] == '"' {
 		return nil
 	}
-	return t.by[`"`+text+`"`]
+	for own, r := range t.by {
+		if mcp.SameID([]byte(own), id) {
+			return r
+		}
+	}
+	return nil
 }
 
 // result is an answer under the caller's own id.

@@ -54,7 +54,7 @@ func (w *Window) gone(p *passenger, id []byte) {
 
 // cancel takes a cancellation to the call that it names, if that rides. All other bytes of it stay as they are.
 func (w *Window) cancel(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	id, rides := w.cancelled(nameOf(c, c.Message.RequestID.Of(c.Body)))
+	id, rides := w.cancelled(nameOf(c, c.Message.RequestID.Of(c.Body), nil))
 	switch {
 	case !rides:
 		return w.opts.Next.Call(ctx, c)

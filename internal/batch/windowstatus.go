@@ -46,11 +46,8 @@ func (t *sorting) names(body []byte) bool {
 		t.one(body)
 		t.spoilt = true // it says nothing of the others
 	}
-	return t.matched > 0 || t.ran || t.group.window.names(body)
+	return t.matched > 0 || t.ran || t.group.window.ids.named(body)
 }
-
-// names reports whether there is an id of the Window's own in b.
-func (w *Window) names(b []byte) bool { return bytes.Contains(b, []byte(w.ids.prefix[1:])) }
 
 // refusesArray reports whether a status says that the server read nothing of an array (RFC 9110, 15.5).
 func refusesArray(status int) bool {
@@ -61,7 +58,7 @@ func refusesArray(status int) bool {
 // or how often it asks. The server may write the id of any of the calls into it, which is at the span.
 func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
 	var m mcp.Message
-	if isEncoded(res.Header) || mcp.Scan(b, &m) != nil || m.Kind != mcp.KindError {
+	if isEncoded(res.Header) || mcp.Scan(b, &m) != nil || m.Kind != mcp.KindError || m.Loose {
 		return at, false
 	}
 	switch res.Status {
@@ -71,11 +68,11 @@ func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
 			return at, false
 		}
 	}
-	w := t.group.window
+	own := &t.group.window.ids
 	if t.find(m.ID.Of(b)) == nil {
-		return at, !w.names(b)
+		return at, !own.named(b)
 	}
-	return m.ID, !w.names(b[:m.ID.Start]) && !w.names(b[m.ID.End:])
+	return m.ID, !own.named(b[:m.ID.Start]) && !own.named(b[m.ID.End:])
 }
 
 // losesSession reports whether an error says that the server does not know the session: 404 (2025-11-25, basic/transports,

@@ -27,33 +27,33 @@ func (sh *shard) init() {
 	sh.held.until = map[mcp.FlightKey]time.Time{}
 }
 
-// forget takes a flight off the board, if another has not taken its place. The caller holds the lock.
+// forget takes a flight off the table, if another has not taken its place. The caller holds the lock.
 func (sh *shard) forget(f *flight) {
 	if sh.flights[f.key] == f {
 		delete(sh.flights, f.key)
 	}
 }
 
-// board gives the call a seat in the flight of its key, or in a new one, and none if the key is held.
-func (g *Flights) board(c *mcp.Call) seat {
+// join makes the call a waiter of the flight of its key, or the leader of a new one, which is the caller's to run; or no
+// waiter if the key is held.
+func (g *Flights) join(c *mcp.Call) waiter {
 	sh := &g.shards[c.Flight[0]%shardCount]
 	fence := g.fences.height(c.Scope)
 	sh.mu.Lock()
 	if sh.held.has(c.Flight) {
 		sh.mu.Unlock()
-		return seat{}
+		return waiter{}
 	}
 	if f := sh.flights[c.Flight]; f != nil && f.fence >= fence {
 		f.waiters++
 		sh.mu.Unlock()
-		return seat{f: f}
+		return waiter{f: f}
 	}
 	f := g.begin(c, sh, fence)
 	sh.flights[c.Flight] = f
 	g.wg.Add(1)
 	sh.mu.Unlock()
-	f.launch(c)
-	return seat{f: f, leads: true}
+	return waiter{f: f, leads: true}
 }
 
 // holds are the keys under which nobody shares. Each is held equally long, so that the oldest is the next to end.
