@@ -228,7 +228,7 @@ func pipeStreamed(answer *mcp.Result, before ...string) *mcp.Result {
 		s.events = append(s.events, event([]byte(text), m))
 	}
 	last := event(answer.Body, answer.Message)
-	last.Answer = true
+	last.Answer, last.Exact = true, true
 	s.events = append(s.events, last)
 	return &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Events: s}
 }

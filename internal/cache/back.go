@@ -54,8 +54,8 @@ func (b *back) relay(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result
 		b.changed(q.asker)
 	}
 	res, err := b.ask(ctx, c, q.asker)
-	if changes && (err != nil || res.Events == nil || res.Checked) {
-		b.changed(q.asker)
+	if changes {
+		b.answered(c, res, func() { b.changed(q.asker) })
 	}
 	if err != nil {
 		return nil, err
@@ -246,10 +246,10 @@ func (q *question) mayBeError(m *mcp.Message, body []byte) bool {
 // come with a status of HTTP's own (2026-07-28, server/utilities/pagination; basic/transports/streamable-http).
 func pageGone(q *query, res *mcp.Result) bool {
 	m := res.Message
-	if q.first == nil || !res.Checked && (res.Status != http.StatusBadRequest || mcp.Scan(res.Body, &m) != nil) {
+	if q.first == nil || !res.Checked && (res.Status != http.StatusBadRequest || mcp.Scan(res.Said(), &m) != nil) {
 		return false
 	}
-	return m.Kind == mcp.KindError && string(m.ErrorCode.Of(res.Body)) == "-32602"
+	return m.Kind == mcp.KindError && string(m.ErrorCode.Of(res.Said())) == "-32602"
 }
 
 // notice makes everything old when another server answers at the address.

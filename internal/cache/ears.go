@@ -25,9 +25,6 @@ type earsOptions struct {
 	// Heard is told of every notification that comes, with its bytes; both are dead when it returns. It returns soon: the
 	// stream is not read meanwhile.
 	Heard func(m *mcp.Message, data []byte)
-	// Lost is told that a legacy stream that stood has ended, for whatever reason: changes pass unheard from now on, and
-	// what was kept because of the stream is old. hears says false when it is called, and until it has returned.
-	Lost func(asker Partition)
 
 	Off  bool            // `listen: off`: nothing is ever opened
 	Life context.Context // the daemon's; its end closes everything
@@ -38,8 +35,8 @@ type earsOptions struct {
 // whose answers it keeps, one set for each partition. They know nothing of what is kept.
 //
 // Modern: a server/discover asks what the server tells of, one subscriptions/listen asks for the changes of lists, a
-// second one for those of the resources that were read (2026-07-28, basic/patterns/subscriptions). Legacy, of a server
-// without session ids: one GET stream (2025-11-25, basic/transports, "Listening for Messages from the Server").
+// second one for those of the resources that were read (2026-07-28, basic/patterns/subscriptions). Of a legacy server the
+// daemon opens none: one that allows a single GET stream would refuse the agent's own.
 //
 // A stream that breaks is opened again, after 1 s to 30 s, while its partition has requests. A refusal is not repeated for
 // earDecline, also if the partition was given up in between.
@@ -65,7 +62,6 @@ type ear struct {
 
 	// ears.mu guards the following.
 	declined [earKinds]int64 // until when a kind of request is not to be made, as ears.now
-	get      chan struct{}   // closed when the latest GET has ended for good; nil where there was none
 }
 
 // newEars returns ears that hear nothing yet.
@@ -133,31 +129,6 @@ func (e *ears) openModern(c *mcp.Call, asker Partition) *earModern {
 	return m
 }
 
-// legacy says that a list call of a legacy server without session ids was answered for the asker. It opens the
-// partition's GET stream if there is none.
-func (e *ears) legacy(c *mcp.Call, asker Partition) {
-	if e.o.Off || c.Era != mcp.EraLegacy {
-		return
-	}
-	e.touched(asker)
-	if own := e.of(asker); own != nil {
-		if l := own.open.Load(); l != nil && l.legacy.Load() {
-			return
-		}
-	}
-	v := newEarVoice(c)
-	if v == nil {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if l := e.lifeLocked(asker); l != nil && !l.legacy.Swap(true) {
-		before, ended := l.ear.get, make(chan struct{})
-		l.ear.get = ended
-		e.running.Go(func() { l.holdGET(v, before, ended) })
-	}
-}
-
 // touched says that a request of the partition passed: it is listened for earIdle longer, if it is at all.
 func (e *ears) touched(asker Partition) {
 	if own := e.of(asker); own != nil {
@@ -173,16 +144,6 @@ func (e *ears) refused(asker Partition) {
 			e.closeLife(l)
 		}
 	}
-}
-
-// hears reports whether a legacy stream of the daemon's own stands for the partition: a change of a list would be heard.
-// An answer may be kept because of it only if it was so before the server was asked.
-func (e *ears) hears(asker Partition) bool {
-	if own := e.of(asker); own != nil {
-		l := own.open.Load()
-		return l != nil && l.hears.Load()
-	}
-	return false
 }
 
 // listening returns how many streams stand.
@@ -238,13 +199,6 @@ func (e *ears) earLocked(asker Partition) *ear {
 func (e *ears) spentLocked(own *ear) bool {
 	if own.open.Load() != nil {
 		return false
-	}
-	if own.get != nil {
-		select {
-		case <-own.get:
-		default:
-			return false
-		}
 	}
 	now := e.now()
 	for _, until := range own.declined {

@@ -2,8 +2,9 @@ package cache
 
 import (
 	"bytes"
-	"crypto/rand"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,16 +69,6 @@ func ofOneCall(canonical string) bool {
 	return strings.HasPrefix(canonical, "Mcp-Param-")
 }
 
-// get returns a GET of a stream.
-func (v *earVoice) get() *mcp.Call {
-	c := &mcp.Call{
-		Upstream: v.upstream, Lane: mcp.LaneStream, Era: mcp.EraLegacy, Version: v.version, Header: v.clone(), Query: v.query,
-		Start: time.Now(),
-	}
-	c.Header["Accept"] = []string{"text/event-stream"}
-	return c
-}
-
 // request returns a POST of a modern request under an id of its own (2026-07-28, basic/transports/streamable-http).
 // Params are the members of its params beside `_meta`, as raw JSON: nothing, or one or more and a comma behind each.
 func (v *earVoice) request(lane mcp.Lane, m mcp.Method, params string) *mcp.Call {
@@ -97,9 +88,9 @@ func (v *earVoice) request(lane mcp.Lane, m mcp.Method, params string) *mcp.Call
 
 func (v *earVoice) body(m mcp.Method, params string) []byte {
 	b := make([]byte, 0, 320+len(params)+len(v.capabilities)+len(v.info))
-	b = append(b, `{"jsonrpc":"2.0","id":"ears-`...)
-	b = append(b, rand.Text()...)
-	b = append(b, `","method":"`...)
+	b = append(b, `{"jsonrpc":"2.0","id":`...)
+	b = strconv.AppendUint(b, 1<<52+rand.Uint64N(1<<52), 10) // an integer that every double holds: some servers take nothing else
+	b = append(b, `,"method":"`...)
 	b = append(b, m.String()...)
 	b = append(b, `","params":{`...)
 	b = append(b, params...)

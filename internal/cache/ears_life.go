@@ -15,13 +15,11 @@ const (
 	earDiscover earKind = iota // server/discover
 	earLists                   // subscriptions/listen for lists
 	earURIs                    // subscriptions/listen for resources
-	earGET                     // GET
 	earKinds
 )
 
 var earKindNames = [earKinds]string{
 	earDiscover: "server/discover", earLists: "subscriptions/listen for lists", earURIs: "subscriptions/listen for resources",
-	earGET: "GET",
 }
 
 // earOutcome is what became of one try.
@@ -44,8 +42,6 @@ type earLife struct {
 	cancel context.CancelFunc
 
 	modern atomic.Pointer[earModern] // nil: not begun. Set under ears.mu
-	legacy atomic.Bool               // begun. Set under ears.mu
-	hears  atomic.Bool               // a GET stream stands
 }
 
 func newEarLife(e *ears, own *ear, asker Partition) *earLife {

@@ -13,19 +13,16 @@ import (
 func TestEarsCloseAnIdlePartition(t *testing.T) {
 	earTest(t, &earServer{}, func(r *earRig) {
 		r.stored(earCall("u"), earAsker(1))
-		r.legacy(earLegacyCall(), earAsker(1))
 		r.stored(earCall(""), earAsker(2))
 		r.at(5*time.Minute - 1)
 		r.touched(earAsker(1))
-		r.wantStanding(4)
+		r.wantStanding(3)
 		r.at(5 * time.Minute)
-		r.wantStanding(3)
+		r.wantStanding(2)
 		r.at(10*time.Minute - 2)
-		r.wantStanding(3)
-		r.wantLost()
+		r.wantStanding(2)
 		r.at(10*time.Minute - 1)
 		r.wantStanding(0)
-		r.wantLost(earAsker(1))
 		r.touched(earAsker(1)) // a request alone opens nothing
 		r.at(11 * time.Minute)
 		r.wantStanding(0)
@@ -41,19 +38,13 @@ func TestEarsCloseARefusedPartition(t *testing.T) {
 	earTest(t, &earServer{}, func(r *earRig) {
 		for i := range 2 {
 			r.stored(earCall("u"), earAsker(i))
-			r.legacy(earLegacyCall(), earAsker(i))
 		}
-		r.wantStanding(6)
+		r.wantStanding(4)
 		r.refused(earAsker(0))
-		if r.hears(earAsker(0)) {
-			t.Error("a refused partition hears")
-		}
-		r.wantStanding(3)
-		r.wantLost(earAsker(0))
+		r.wantStanding(2)
 		r.at(time.Second)
 		r.stored(earCall("u"), earAsker(0))
-		r.legacy(earLegacyCall(), earAsker(0))
-		r.wantStanding(6)
+		r.wantStanding(4)
 	})
 }
 

@@ -20,15 +20,14 @@ func TestEarsEndWithTheDaemon(t *testing.T) {
 		}
 		r := newEarRig(t, &earServer{listen: stuck}, false)
 		r.stored(earCall("u"), earAsker(1)) // waits for the head of two answers
-		r.legacy(earLegacyCall(), earAsker(1))
-		r.wantStanding(1)
+		r.wantStanding(0)
 		r.server.change(func() { r.server.listen = nil })
 		r.stored(earCall("u"), earAsker(2)) // reads
 		r.stored(earCall(""), earAsker(3))  // waits for a uri
-		r.wantStanding(4)
+		r.wantStanding(3)
 		r.server.change(func() { r.server.listen = func(*earStream) (*mcp.Result, error) { return nil, errEarBroke } })
 		r.stored(earCall("u"), earAsker(4)) // pauses
-		r.wantStanding(4)
+		r.wantStanding(3)
 		r.server.change(func() { r.server.listen = func(*earStream) (*mcp.Result, error) { return earJSON(404, ""), nil } })
 		r.stored(earCall("u"), earAsker(5)) // was declined
 		synctest.Wait()
@@ -36,9 +35,7 @@ func TestEarsEndWithTheDaemon(t *testing.T) {
 		r.stop()
 		r.wait()
 		r.wantStanding(0)
-		r.wantLost(earAsker(1))
 		r.stored(earCall("u"), earAsker(6))
-		r.legacy(earLegacyCall(), earAsker(1))
 		r.wantLog(before)
 	})
 }
@@ -49,16 +46,10 @@ func TestEarsNeverBlock(t *testing.T) {
 		<-ctx.Done()
 		return nil, &mcp.Failure{Reason: mcp.ReasonCanceled}
 	}
-	server.get = func(s *earStream) (*mcp.Result, error) {
-		<-s.ctx.Done()
-		return nil, &mcp.Failure{Reason: mcp.ReasonCanceled}
-	}
 	earTest(t, server, func(r *earRig) {
 		for i := range 100 {
 			r.stored(earCall(fmt.Sprint(i)), earAsker(i%40))
-			r.legacy(earLegacyCall(), earAsker(i%40))
 			r.touched(earAsker(i % 40))
-			r.hears(earAsker(i % 40))
 			r.refused(earAsker(i % 20))
 		}
 		if d := time.Since(server.start); d != 0 {
@@ -71,7 +62,7 @@ func TestEarsNeverBlock(t *testing.T) {
 func TestEarsUnderLoad(t *testing.T) {
 	server := &earServer{}
 	server.listen = func(s *earStream) (*mcp.Result, error) {
-		switch s.call.ID()[6] % 4 { // by chance
+		switch s.call.ID()[15] % 4 { // by chance
 		case 0:
 			return nil, errEarBroke
 		case 1:
@@ -85,17 +76,13 @@ func TestEarsUnderLoad(t *testing.T) {
 			wg.Go(func() {
 				for i := range 300 {
 					asker := earAsker((g*7 + i) % 48)
-					switch i % 5 {
+					switch i % 3 {
 					case 0:
 						r.stored(earCall(fmt.Sprint("u", i)), asker)
 					case 1:
-						r.legacy(earLegacyCall(), asker)
-					case 2:
 						r.touched(asker)
-					case 3:
+					case 2:
 						r.refused(asker)
-					case 4:
-						r.hears(asker)
 					}
 					<-time.After(time.Duration(g+1) * time.Second)
 					if n := len(*r.known.Load()); n > maxEars {
@@ -105,7 +92,7 @@ func TestEarsUnderLoad(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := r.listening(); n > 3*maxEars {
+		if n := r.listening(); n > 2*maxEars {
 			t.Errorf("%d streams stand", n)
 		}
 		r.at(time.Since(server.start) + 10*time.Minute)

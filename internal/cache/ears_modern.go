@@ -50,7 +50,7 @@ func (m *earModern) discover() earOutcome {
 	}
 	defer res.Close()
 	if res.Status != http.StatusOK {
-		return judgeEar(mcp.LaneRequest, res)
+		return judgeEar(res)
 	}
 	return m.allow(res)
 }
@@ -65,13 +65,12 @@ func (m *earModern) allow(res *mcp.Result) earOutcome {
 	}
 	for {
 		ev, err := res.Events.Next()
-		if err != nil || ev.Failure != nil {
+		switch {
+		case err != nil || ev.Failure != nil:
 			return earBroken
-		}
-		if !scanEar(&ev) {
-			return earBroken
-		}
-		if ev.Message.Kind == mcp.KindResult || ev.Message.Kind == mcp.KindError {
+		case ev.Answer && !ev.Exact:
+			return earDeclined
+		case ev.Answer:
 			return m.allowOf(&ev.Message, ev.Data)
 		}
 	}

@@ -23,7 +23,6 @@ type earRig struct {
 
 	mu    sync.Mutex // guards the following
 	heard []string
-	lost  []Partition
 }
 
 // earTest runs f on false time, then ends the daemon: everything has to end with it.
@@ -54,14 +53,6 @@ func newEarRig(tb testing.TB, server *earServer, off bool) *earRig {
 			method, _ := mcp.Text(m.MethodName.Of(data))
 			uri, _ := mcp.Text(m.URI.Of(data))
 			r.heard = append(r.heard, strings.TrimSpace(method+" "+uri))
-		},
-		Lost: func(asker Partition) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if r.hears(asker) {
-				tb.Error("Lost was called while the partition still heard")
-			}
-			r.lost = append(r.lost, asker)
 		},
 	})
 	return r
@@ -102,17 +93,6 @@ func (r *earRig) wantHeard(want ...string) {
 	defer r.mu.Unlock()
 	if !slices.Equal(r.heard, want) {
 		r.tb.Fatalf("heard %q, want %q", r.heard, want)
-	}
-}
-
-// wantLost checks how many streams were lost.
-func (r *earRig) wantLost(want ...Partition) {
-	r.tb.Helper()
-	synctest.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !slices.Equal(r.lost, want) {
-		r.tb.Fatalf("lost are %d streams, want %d", len(r.lost), len(want))
 	}
 }
 

@@ -20,7 +20,6 @@ type earServer struct {
 	capabilities string                                         // of server/discover; "" for all
 	discover     func(ctx context.Context) (*mcp.Result, error) // nil: a JSON answer with the capabilities
 	listen       earScript
-	get          earScript
 	start        time.Time
 
 	mu      sync.Mutex // guards the following, and the scripts when they change
@@ -41,13 +40,13 @@ func (s *earServer) change(f func()) {
 type earAsked struct {
 	at   time.Duration
 	call *mcp.Call
-	what string // server/discover, lists, uris or GET
+	what string // server/discover, lists or uris
 }
 
 const allCapabilities = `{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true}}`
 
 func (s *earServer) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	asked := earAsked{time.Since(s.start), c, "GET"}
+	asked := earAsked{time.Since(s.start), c, "something else"}
 	switch body := string(c.Body); {
 	case c.Lane == mcp.LaneRequest && c.Method() == mcp.MethodServerDiscover:
 		asked.what = "server/discover"
@@ -59,9 +58,6 @@ func (s *earServer) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) 
 	s.mu.Lock()
 	s.asked = append(s.asked, asked)
 	discover, script := s.discover, s.listen
-	if asked.what == "GET" {
-		script = s.get
-	}
 	body := `{"jsonrpc":"2.0","id":1,"result":` + s.discovered() + `}`
 	s.mu.Unlock()
 	switch {

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -19,7 +18,7 @@ func (l *earLife) ask(ctx context.Context, c *mcp.Call) (*mcp.Result, earOutcome
 	if res.Status == http.StatusOK && res.Events != nil {
 		return res, earDone
 	}
-	outcome := judgeEar(c.Lane, res)
+	outcome := judgeEar(res)
 	res.Close()
 	return nil, outcome
 }
@@ -33,12 +32,10 @@ func failedEar(err error) earOutcome {
 	return earBroken
 }
 
-// judgeEar says what an answer means that is not the stream asked for. Whatever answers a GET so has no stream (405, by the
-// letter). A modern server that fails now may do better soon, and one that ends a listen as it begins, too.
-func judgeEar(lane mcp.Lane, res *mcp.Result) earOutcome {
+// judgeEar says what an answer means that is not the stream asked for. A server that fails now may do better soon, and one
+// that ends a listen as it begins, too.
+func judgeEar(res *mcp.Result) earOutcome {
 	switch {
-	case lane == mcp.LaneStream:
-		return earDeclined
 	case res.Status >= http.StatusInternalServerError, res.Status == http.StatusOK && res.Checked && res.Message.Kind == mcp.KindResult:
 		return earBroken
 	}
@@ -50,7 +47,7 @@ func (l *earLife) hear(res *mcp.Result, c *mcp.Call) earOutcome {
 	defer res.Close()
 	l.e.stand.Add(1)
 	defer l.e.stand.Add(-1)
-	l.e.log.Debug("the daemon listens for changes", slog.String("verb", c.Lane.Verb()), slog.String("method", c.Method().String()))
+	l.e.log.Debug("the daemon listens for changes", slog.String("method", c.Method().String()))
 	for silent := true; ; {
 		ev, err := res.Events.Next()
 		if err != nil || ev.Failure != nil || !scanEar(&ev) {
@@ -63,12 +60,7 @@ func (l *earLife) hear(res *mcp.Result, c *mcp.Call) earOutcome {
 				return earBroken
 			}
 			l.e.o.Heard(&ev.Message, ev.Data)
-		case mcp.KindBatch:
-			l.hearAll(ev.Data)
 		case mcp.KindResult, mcp.KindError:
-			if c.Lane != mcp.LaneListen {
-				continue // a GET stream has no answers: it is nobody's
-			}
 			if silent && ev.Message.Kind == mcp.KindError {
 				return earDeclined
 			}
@@ -80,25 +72,10 @@ func (l *earLife) hear(res *mcp.Result, c *mcp.Call) earOutcome {
 	}
 }
 
-// hearAll reads an array of messages: servers of 2025-03-26 may send them (basic/transports).
-func (l *earLife) hearAll(data []byte) {
-	var elements []json.RawMessage
-	if json.Unmarshal(data, &elements) != nil {
-		return
-	}
-	for _, e := range elements {
-		var m mcp.Message
-		if mcp.Scan(e, &m) == nil && m.Kind == mcp.KindNotification {
-			l.e.o.Heard(&m, e)
-		}
-	}
-}
-
 // tornDown reports whether the event says that the server gives up the listen. It may be said so or by an answer: the
 // pages of 2026-07-28 disagree (basic/patterns/cancellation, basic/patterns/subscriptions).
 func tornDown(ev *mcp.Event, c *mcp.Call) bool {
-	return c.Lane == mcp.LaneListen && ev.Message.Method == mcp.MethodCancelled &&
-		mcp.SameID(ev.Message.RequestID.Of(ev.Data), c.ID())
+	return ev.Message.Method == mcp.MethodCancelled && mcp.SameID(ev.Message.RequestID.Of(ev.Data), c.ID())
 }
 
 // scanEar fills in the event's message where nobody has, if it carries one. It returns false if its data is no JSON-RPC:
@@ -108,29 +85,4 @@ func scanEar(ev *mcp.Event) bool {
 		return true
 	}
 	return mcp.Scan(ev.Data, &ev.Message) == nil
-}
-
-// holdGET holds the GET stream of a life, after that of the partition's life before has ended for good and Lost was told of
-// it: else Lost could be called while the partition hears again.
-func (l *earLife) holdGET(v *earVoice, before <-chan struct{}, ended chan<- struct{}) {
-	defer l.e.closeLife(l) // it has ended, and now there may be nothing left to remember
-	defer close(ended)
-	if before != nil {
-		<-before
-	}
-	l.hold(earGET, func() earOutcome { return l.hearGET(v) })
-}
-
-// hearGET listens on a GET stream until it ends.
-func (l *earLife) hearGET(v *earVoice) earOutcome {
-	c := v.get()
-	res, outcome := l.ask(l.ctx, c)
-	if res == nil {
-		return outcome
-	}
-	l.hears.Store(true)
-	outcome = l.hear(res, c)
-	l.hears.Store(false)
-	l.e.o.Lost(l.asker)
-	return outcome
 }

@@ -23,6 +23,7 @@ type entry struct {
 	id         mcp.Span // the id's value in body
 	ttl        mcp.Span // the value of result.ttlMs in body, absent where there is none
 	body       []byte
+	room       []byte // what was decoded: body, and before it what is of no use any more
 }
 
 // entryFormat is the first byte of an encoded entry. Another one is a miss.
@@ -66,7 +67,7 @@ func (e *entry) decode(b []byte) error {
 		public: b[1]&flagPublic != 0, shared: b[1]&flagShared != 0,
 		storedAt: ms(0), freshUntil: ms(1), staleUntil: ms(2), serverTTL: ms(3),
 		id: mcp.Span{Start: at(0), End: at(1)}, ttl: mcp.Span{Start: at(2), End: at(3)},
-		body: b[entryHead:],
+		body: b[entryHead:], room: b,
 	}
 	if !within(e.id, len(e.body)) || !e.id.Present() || !within(e.ttl, len(e.body)) || overlap(e.id, e.ttl) || !e.sane() {
 		return errEntry

@@ -117,8 +117,8 @@ type hit struct {
 
 func (h *hit) says(status []byte) { h.status[0] = unsafe.String(&status[0], len(status)) }
 
-// answerInPlace is appendAnswer into the entry's own body, which is a copy of memory's and dead after it. It is nil where
-// what comes in is longer than what goes out: flights' ids, which stand in most entries, are longer than agents'.
+// answerInPlace is appendAnswer into the entry's own memory, which is a copy of what memory has and dead after it: what comes
+// before the id moves up to make room, over what was decoded. It is nil where there is not enough of that.
 func (e *entry) answerInPlace(id []byte, ttlMs int64) []byte {
 	var digits [20]byte
 	first, second := part{e.id, id}, part{e.ttl, strconv.AppendInt(digits[:0], ttlMs, 10)}
@@ -127,18 +127,26 @@ func (e *entry) answerInPlace(id []byte, ttlMs int64) []byte {
 	} else if e.ttl.Start < e.id.Start {
 		first, second = second, first
 	}
-	if first.grows() || second.grows() {
+	head := len(e.room) - len(e.body)
+	// What is behind the second stays where it is. Offsets are those of room from here on.
+	secondAt := head + int(second.at.End) - len(second.with)
+	gap := e.body[first.at.End:second.at.Start]
+	gapAt := secondAt - len(gap)
+	firstAt := gapAt - len(first.with)
+	start := firstAt - int(first.at.Start)
+	if start < 0 {
 		return nil
 	}
-	// What is between the two stays where it is, and the rest moves up to it.
-	end := int(second.at.Start) + len(second.with)
-	copy(e.body[second.at.Start:], second.with)
-	end += copy(e.body[end:], e.body[second.at.End:])
-	start := int(first.at.End) - len(first.with)
-	copy(e.body[start:], first.with)
-	gap := start - int(first.at.Start)
-	copy(e.body[gap:start], e.body[:first.at.Start])
-	return e.body[gap:end]
+	if second.grows() { // all moves up, from the start on
+		copy(e.room[start:], e.body[:first.at.Start])
+		copy(e.room[gapAt:], gap)
+	} else {
+		copy(e.room[gapAt:], gap)
+		copy(e.room[start:], e.body[:first.at.Start])
+	}
+	copy(e.room[firstAt:], first.with)
+	copy(e.room[secondAt:], second.with)
+	return e.room[start:]
 }
 
 // part is what comes in the place of a span.
@@ -193,16 +201,13 @@ func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result
 	p := &plan{question: q}
 	p.open = q.keeps && !q.own && f.publics.has(q.public.Key) && f.seen.known(q.asker, time.Now())
 	out := *c
-	out.Notes = p
+	out.Notes, out.Whole = p, true
 	if q.shares {
 		out.Flight, out.Scope = f.flight(p)
 	}
 	res, err := f.next.Call(ctx, &out)
 	if err != nil {
 		return nil, err
-	}
-	if q.list && q.peer != nil && q.peer.changes[q.family] && isAsker(q.stream) && res.Status == http.StatusOK && !f.streams.has(q.stream) {
-		f.ears.legacy(c, q.asker)
 	}
 	if res.Collapsed {
 		f.metrics.count(tierNone, outcomeCollapsed)
@@ -211,7 +216,7 @@ func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result
 		}
 	}
 	if res.Events != nil {
-		res.Events = f.watch(res.Events, watching{call: c, asker: q.asker, changes: q.method == mcp.MethodToolsCall && !q.keeps})
+		res.Events = f.watch(res.Events, watching{call: c, asker: q.asker})
 	}
 	return res, nil
 }

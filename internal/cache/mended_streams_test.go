@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"fluentd-perf/internal/cache"
@@ -105,168 +104,31 @@ func TestNoStreamAfterANotification(t *testing.T) {
 	})
 }
 
-// TestOwnStreamBreaks is the same of the daemon's own stream: while it is away its answers may stand in, when it stands
-// again they are old.
-func TestOwnStreamBreaks(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{Listen: true, StaleIfError: time.Hour}, func(r *rulesRig) {
-		var ear *rulesEar
-		a := rulesLegacy("tools/list")
-		r.earful(&ear, "")
+// TestAgentsStreamFindsItsPlace: a legacy server without sessions that allows one GET stream gives it to the agent, whatever
+// the agent asked before: the daemon opens none.
+func TestAgentsStreamFindsItsPlace(t *testing.T) {
+	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) {
 		r.initialize("", "{}", rulesTells)
-		r.earful(&ear, "")
-		r.ask(a)
-		kept := r.asks("the stream stands", a)
-		r.hits("the stream stands", kept.n, a)
-		close(ear.over)
-		synctest.Wait()
-		r.standsIn("the stream has ended", kept.n, a, true)
-		r.after(5 * time.Second) // it stands again
-		r.standsIn("it stands again", 0, a, false)
-		kept = r.asks("it stands again", a)
-		r.hits("it stands again", kept.n, a)
-	})
-}
-
-// listening is how many streams of the daemon's own stand.
-func (r *rulesRig) listening() int {
-	return r.store.Stats(context.Background(), false).Upstreams[0].Listening
-}
-
-// TestAgentsStreamIsTheOne: a legacy server says each thing on one stream only, so that the daemon has none of its own
-// while an agent of the same credential has one; and what was kept because of its own is old.
-func TestAgentsStreamIsTheOne(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{Listen: true, StaleIfError: time.Hour}, func(r *rulesRig) {
-		var ear *rulesEar
-		a := rulesLegacy("tools/list")
-		r.earful(&ear, "")
-		r.initialize("", "{}", rulesTells)
-		r.earful(&ear, "")
-		r.ask(a)
-		kept := r.asks("the daemon's own stands", a)
-		r.hits("the daemon's own stands", kept.n, a)
-		own := ear
-		stream := r.listen("", "a")
-		select {
-		case <-own.left:
-		default:
-			t.Error("the daemon's own stream stands beside the agent's")
+		gets := 0
+		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
+			switch {
+			case c.Lane != mcp.LaneStream:
+				return rulesWhole(200, rulesAnswer(n, c, "")), nil
+			case gets > 0:
+				return rulesWhole(409, ""), nil
+			}
+			gets++
+			return rulesWhole(200, ""), nil
+		})
+		for _, method := range []string{"tools/list", "prompts/list", "resources/list", "resources/templates/list"} {
+			r.ask(rulesLegacy(method))
+			r.after(time.Minute)
 		}
-		if n := r.listening(); n != 0 {
+		if p := r.ask(rulesAsk{era: mcp.EraLegacy}.on(mcp.LaneStream)); p.code != 200 {
+			t.Errorf("the agent's GET got %d", p.code)
+		}
+		if n := r.store.Stats(context.Background(), false).Upstreams[0].Listening; n != 0 {
 			t.Errorf("the daemon listens on %d streams", n)
 		}
-		kept = r.asks("the agent's stands", a)
-		r.hits("the agent's stands", kept.n, a)
-		for range 3 {
-			r.after(time.Minute)
-			r.asks("the agent's stands", a)
-		}
-		if ear != own {
-			t.Error("the daemon opened one while the agent's stood")
-		}
-		other := r.listen("", "b") // another credential's is no reason
-		other.end()
-		stream.end()
-		r.ask(a)
-		if r.after(time.Second); ear == own || r.listening() != 1 {
-			t.Error("the daemon opens none when the agent's has ended")
-		}
-	})
-}
-
-// TestAgentsStreamFindsRoom: the daemon's own stream is closed by the time the server is asked for the agent's, which it
-// could refuse as a second one; and it comes back when the server wants none of the agent's.
-func TestAgentsStreamFindsRoom(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) {
-		var ear *rulesEar
-		a := rulesLegacy("tools/list")
-		r.earful(&ear, "")
-		r.initialize("", "{}", rulesTells)
-		r.earful(&ear, "")
-		r.ask(a)
-		own, room := ear, false
-		r.gives(func(c *mcp.Call) *mcp.Result {
-			select {
-			case <-own.left:
-				room = true
-			default:
-			}
-			return rulesWhole(409, "")
-		})
-		if p := r.ask(rulesAsk{era: mcp.EraLegacy}.on(mcp.LaneStream)); p.code != 409 || !room {
-			t.Errorf("the server was asked for a second stream: %v, %d", !room, p.code)
-		}
-		r.earful(&ear, "")
-		r.ask(a)
-		if r.after(time.Second); ear == own || r.listening() != 1 {
-			t.Error("the daemon listens no more")
-		}
-	})
-}
-
-// TestOthersStreamsAreTheirs: an agent's stream within a session, or a modern listen, ends none of the daemon's own.
-func TestOthersStreamsAreTheirs(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) {
-		var ear *rulesEar
-		a := rulesLegacy("tools/list")
-		r.earful(&ear, "")
-		r.initialize("", "{}", rulesTells)
-		r.earful(&ear, "")
-		r.ask(a)
-		kept := r.asks("the daemon's own stands", a)
-		for _, stream := range []*rulesLive{
-			r.listen("s", "a"), r.listen("", "b"), r.open(rulesModern("subscriptions/listen").on(mcp.LaneListen)),
-		} {
-			if n := r.listening(); n != 1 {
-				t.Errorf("%d streams of the daemon's own", n)
-			}
-			stream.end()
-		}
-		r.hits("the daemon's own stands", kept.n, a)
-	})
-}
-
-// TestAgentsStreamOpensMeanwhile: a list is answered while an agent's GET is on its way, so that the daemon opens a stream
-// of its own. When the agent's stands the other one closes.
-func TestAgentsStreamOpensMeanwhile(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{Listen: true, StaleIfError: time.Hour}, func(r *rulesRig) {
-		var ear *rulesEar
-		a := rulesLegacy("tools/list")
-		r.earful(&ear, "")
-		r.initialize("", "{}", rulesTells)
-		r.earful(&ear, "")
-		r.server.mu.Lock()
-		earful := r.server.script
-		r.server.mu.Unlock()
-		gate := make(chan struct{})
-		agents := &rulesLive{rig: r, feed: make(chan mcp.Event), over: make(chan struct{}), got: make(chan string, 100), done: make(chan struct{})}
-		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
-			if c.Lane == mcp.LaneStream && c.Header.Get("X-Request-Id") == "agent" {
-				<-gate
-				return &mcp.Result{Status: 200, Header: map[string][]string{}, Events: agents}, nil
-			}
-			return earful(n, c)
-		})
-		ctx, stop := context.WithCancel(context.Background())
-		defer stop()
-		agents.stop = stop
-		get := rulesAsk{era: mcp.EraLegacy}.on(mcp.LaneStream).field("X-Request-Id", "agent")
-		go func() {
-			res, err := r.door.Call(ctx, get.call(t))
-			if err != nil {
-				t.Error(err)
-				close(agents.done)
-				return
-			}
-			agents.read(ctx, res)
-		}()
-		synctest.Wait()
-		r.ask(a)
-		synctest.Wait()
-		close(gate)
-		synctest.Wait()
-		if n := r.listening(); n != 0 {
-			t.Errorf("the daemon listens on %d streams beside the agent's", n)
-		}
-		agents.end()
 	})
 }

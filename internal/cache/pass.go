@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
 	"sync"
 	"time"
 
@@ -13,20 +14,17 @@ import (
 // pass relays a call that is none of the cache's, and learns from it.
 func (f *front) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Result, error) {
 	w := watching{call: c, asker: asker}
-	w.changes = f.mayChange(c)
-	if w.changes {
+	changes := f.mayChange(c)
+	if changes {
 		f.changed(asker)
 	}
 	if c.Lane == mcp.LaneEnd {
 		f.ended(first(c.Header["Mcp-Session-Id"]))
 	}
-	if c.Lane == mcp.LaneStream && c.Era == mcp.EraLegacy && len(c.Header["Mcp-Session-Id"]) == 0 {
-		f.ears.refused(asker) // each message comes on one stream only, and the agent's own is the one for it
-	}
 	sent := time.Now()
 	res, err := f.next.Call(ctx, c)
-	if w.changes && (err != nil || res.Events == nil) {
-		f.changed(asker)
+	if changes {
+		f.answered(c, res, func() { f.changed(asker) })
 	}
 	if err != nil {
 		return nil, err
@@ -39,18 +37,21 @@ func (f *front) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Re
 	if w.session = first(res.Header["Mcp-Session-Id"]); w.session == "" {
 		w.session = first(c.Header["Mcp-Session-Id"]) // an initialize within a session
 	}
-	switch {
-	case c.Era == mcp.EraLegacy && isArray(res.Body):
-		f.heardAll(res.Body)
-	case res.Checked && res.Message.Kind == mcp.KindResult:
-		f.initialized(&w, res.Message.Result.Of(res.Body))
-	case res.Events != nil:
+	if res.Events != nil {
 		res.Events = f.watch(res.Events, w)
+		return res, nil
+	}
+	f.heardWhole(c, res)
+	if res.Checked && res.Message.Kind == mcp.KindResult {
+		f.initialized(&w, res.Message.Result.Of(res.Body))
+	} else if res.Status < http.StatusMultipleChoices {
+		f.initialized(&w, nil)
 	}
 	return res, nil
 }
 
-// mayChange reports whether the call is a tools/call outside the operator's list, or a body that nobody understands and that may hold one.
+// mayChange reports whether the call is a tools/call outside the operator's list, or a body that nobody understands and that
+// may hold one.
 func (u *Upstream) mayChange(c *mcp.Call) bool {
 	if u.opts.Plain {
 		return false
@@ -81,21 +82,27 @@ func (u *Upstream) wrote(asker Partition) {
 func (u *Upstream) ended(session string) {
 	if session != "" {
 		u.peers.settled(session, nil)
-		u.streams.mended(session)
+		u.streams.forget(session)
 	}
 }
 
-// initialized learns what an initialize settled.
+// initialized learns what an initialize settled, and forgets what one settled before where the answer, of which result is
+// nil then, or the request was not understood.
 func (u *Upstream) initialized(w *watching, result []byte) {
 	c := w.call
 	if c.Lane != mcp.LaneRequest || c.Era != mcp.EraLegacy || c.Method() != mcp.MethodInitialize {
 		return
 	}
-	info, err := mcp.Member(result, "serverInfo")
-	if err == nil && u.server[mcp.EraLegacy].changed(info.Of(result)) {
-		u.bump(causeServer, u.families[:]...)
+	var own *peer
+	if result != nil {
+		info, err := mcp.Member(result, "serverInfo")
+		if err == nil && u.server[mcp.EraLegacy].changed(info.Of(result)) {
+			u.bump(causeServer, u.families[:]...)
+		}
+		if !c.Message.Loose {
+			own = newPeer(c.Message.Params.Of(c.Body), result)
+		}
 	}
-	own := newPeer(c.Message.Params.Of(c.Body), result)
 	if own == nil && w.session == "" {
 		return
 	}
@@ -111,7 +118,6 @@ type watching struct {
 	call    *mcp.Call
 	asker   Partition
 	session string // that an initialize made
-	changes bool   // a tools/call: its end makes answers old
 }
 
 // watch wraps a stream that passes: what makes entries old is applied before it is handed on.
@@ -121,9 +127,6 @@ func (f *front) watch(events mcp.Events, w watching) mcp.Events {
 		own.stream = streamName(first(c.Header["Mcp-Session-Id"]), w.asker)
 		if f.streams.opened(own.stream) {
 			f.missed(own.stream)
-		}
-		if isAsker(own.stream) {
-			f.ears.refused(w.asker) // the answer to a list may have opened one meanwhile
 		}
 	}
 	if d, ok := events.(mcp.Drainer); ok {
@@ -163,20 +166,17 @@ func (w *watched) Next() (mcp.Event, error) {
 	}
 	w.front.heardIn(&m, ev.Data)
 	switch {
-	case ev.Answer && w.changes:
-		w.over()
-	case ev.Answer && m.Kind == mcp.KindResult:
+	case ev.Exact && m.Kind == mcp.KindResult:
 		w.front.initialized(&w.watching, m.Result.Of(ev.Data))
+	case ev.Answer:
+		w.front.initialized(&w.watching, nil)
 	}
 	return ev, nil
 }
 
-// over is the end of the stream, or the answer of a tools/call.
+// over is the end of the stream.
 func (w *watched) over() {
 	w.once.Do(func() {
-		if w.changes {
-			w.front.changed(w.asker)
-		}
 		if w.stream != "" {
 			if w.front.streams.closed(w.stream) {
 				w.front.missed(w.stream)
@@ -202,12 +202,15 @@ func (u *Upstream) heardIn(m *mcp.Message, data []byte) {
 	}
 }
 
-func isArray(body []byte) bool {
-	text := bytes.TrimLeft(body, " \t\r\n")
-	return len(text) > 0 && text[0] == '['
+// heardWhole applies the notifications in a whole answer that is an array (2025-03-26, basic/transports).
+func (u *Upstream) heardWhole(c *mcp.Call, res *mcp.Result) {
+	body := bytes.TrimPrefix(res.Said(), []byte("\ufeff"))
+	if text := bytes.TrimLeft(body, " \t\r\n"); len(text) > 0 && text[0] == '[' && c.Era == mcp.EraLegacy {
+		u.heardAll(body)
+	}
 }
 
-// heardAll applies the notifications in an array of messages (2025-03-26, basic/transports).
+// heardAll applies the notifications in an array of messages, as far as that is one. What is loose in it is no matter.
 func (u *Upstream) heardAll(array []byte) {
 	var messages []json.RawMessage
 	if json.Unmarshal(array, &messages) != nil {

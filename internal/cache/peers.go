@@ -128,13 +128,6 @@ func (s *streams) closed(whose string) (missed bool) {
 	return false
 }
 
-// broke notes the end of a stream of the daemon's own.
-func (s *streams) broke(whose string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.brokeLocked(whose)
-}
-
 // brokeLocked forgets some other where there are too many. What was kept because of that one has to be old by then: it lives
 // a minute.
 func (s *streams) brokeLocked(whose string) {
@@ -147,19 +140,11 @@ func (s *streams) brokeLocked(whose string) {
 	s.broken[whose] = true
 }
 
-// mended reports, once, whether changes may have been missed before the stream that stands now.
-func (s *streams) mended(whose string) bool {
-	s.mu.RLock()
-	broken := s.broken[whose]
-	s.mu.RUnlock()
-	if !broken {
-		return false
-	}
+// forget is for a session that has ended.
+func (s *streams) forget(whose string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	broken = s.broken[whose]
 	delete(s.broken, whose)
-	return broken
 }
 
 func (s *streams) has(whose string) bool {

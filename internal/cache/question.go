@@ -57,19 +57,12 @@ func (u *Upstream) storable(q *question) bool {
 	return true
 }
 
-// hears reports whether a change of a legacy list would come to the daemon's ears.
+// hears reports whether a change of a legacy list would come on a stream of an agent's.
 func (u *Upstream) hears(q *question) bool {
 	if !q.list || q.peer == nil || !q.peer.changes[q.family] {
 		return false
 	}
-	if !u.streams.has(q.stream) && (!isAsker(q.stream) || !u.ears.hears(q.asker)) {
-		return false
-	}
-	if u.streams.mended(q.stream) { // the end of the daemon's own may be noted when an agent's stands already
-		u.missed(q.stream)
-		return false // what was read so far is from before
-	}
-	return true
+	return u.streams.has(q.stream)
 }
 
 // familyOf returns what makes the method's answers old.
@@ -113,7 +106,7 @@ func mayShare(m mcp.Method) bool {
 // (2026-07-28, SEP-2322 and SEP-2549), and nothing in it reads in two ways. An id is not null (basic/index, "Requests").
 func alone(c *mcp.Call) bool {
 	m := &c.Message
-	return c.Lane == mcp.LaneRequest && m.Kind == mcp.KindRequest && !c.Mismatch && !m.Ambiguous &&
+	return c.Lane == mcp.LaneRequest && m.Kind == mcp.KindRequest && !c.Mismatch && !m.Ambiguous && !m.Loose &&
 		!m.InputResponses.Present() && !m.RequestState.Present() && !m.Task.Present() &&
 		!m.ProgressToken.Present() && !m.LogLevel.Present() && string(c.ID()) != "null" && single(c.Header)
 }
@@ -150,7 +143,7 @@ func (u *Upstream) ask(c *mcp.Call, asker Partition) *question {
 	session := ""
 	if c.Era == mcp.EraLegacy {
 		session = first(c.Header["Mcp-Session-Id"])
-		if own = u.peers.get(peerName(session, c.Version)); own == nil {
+		if own = u.peers.get(peerName(session, c.Version)); own == nil || session != "" && !mayCache(m) && m != mcp.MethodToolsCall {
 			return nil
 		}
 	}
@@ -201,7 +194,7 @@ func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own
 		asker: asker, peer: own, list: isList(c.Method()),
 	}
 	q.own = q.legacy || q.method == mcp.MethodToolsCall
-	if !u.rules(q, c) {
+	if !u.rules(q, c, session) {
 		return nil
 	}
 	s, ok := u.scopeOf(c, asker, session, own)
@@ -217,21 +210,21 @@ func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own
 	return q
 }
 
-// rules settles whether answers may be kept, for how long if the operator says so, and whether calls may share a flight. It
-// returns false where they may do neither.
-func (u *Upstream) rules(q *question, c *mcp.Call) bool {
+// rules settles whether answers may be kept, for how long if the operator says so, and whether calls may share a flight:
+// those of a session do not. It returns false where they may do neither.
+func (u *Upstream) rules(q *question, c *mcp.Call, session string) bool {
 	if q.method != mcp.MethodToolsCall {
 		q.ttl, q.override = u.opts.TTL[q.name]
-		q.keeps, q.shares = mayCache(q.method), true
+		q.keeps, q.shares = mayCache(q.method), session == ""
 		q.onTools = q.override && q.method == mcp.MethodResourcesRead
-		return true
+		return q.keeps || q.shares
 	}
 	tool, ok := mcp.Text(c.Message.Name.Of(c.Body))
 	if !ok {
 		return false
 	}
 	q.ttl, q.override = u.opts.toolTTL(tool)
-	q.keeps, q.shares = q.override && q.ttl > 0, u.opts.coalesces(tool)
+	q.keeps, q.shares = q.override && q.ttl > 0, session == "" && u.opts.coalesces(tool)
 	q.onTools = q.keeps
 	return q.keeps || q.shares
 }
@@ -310,8 +303,6 @@ func streamName(session string, asker Partition) string {
 	}
 	return "\n" + string(asker[:])
 }
-
-func isAsker(stream string) bool { return stream != "" && stream[0] == '\n' }
 
 // maxQuestions bounds the questions that are remembered. One that is forgotten is read anew, which costs a canonical form.
 const maxQuestions = 1 << 14

@@ -31,9 +31,15 @@ func TestFlightKeys(t *testing.T) {
 	rulesTest(t, o, func(r *rulesRig) {
 		r.says(`"isError":true`) // what is never kept
 		r.initialize("s", "{}", rulesTells)
+		r.initialize("", "{}", rulesTells)
 		asks := []rulesAsk{
 			rulesModern("prompts/get").with(`"name":"a"`), rulesModern("completion/complete").with(`"ref":{}`), rulesTool("get_a"), rulesTool("b"),
-			rulesLegacy("tools/list").in("s"), rulesLegacy("prompts/get").with(`"name":"a"`).in("s"),
+			rulesLegacy("tools/list"), rulesLegacy("prompts/get").with(`"name":"a"`), rulesLegacy("tools/call").with(`"name":"b"`),
+		}
+		for _, a := range asks[4:] { // what is bound to a session is one with nobody's
+			if r.flight("in a session", a.in("s")) != (mcp.FlightKey{}) {
+				t.Errorf("%s shares a flight in a session", a.bytes())
+			}
 		}
 		for method, params := range rulesSix {
 			asks = append(asks, rulesModern(method).with(params))
@@ -193,23 +199,18 @@ func TestShareable(t *testing.T) {
 // TestOwnEars holds that the daemon's own streams count as agents' do.
 func TestOwnEars(t *testing.T) {
 	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
-	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) { // a legacy server without session ids
-		var ear *rulesEar
-		r.earful(&ear, "")
+	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) { // a legacy server without session ids: none
 		r.initialize("", "{}", rulesTells)
-		r.earful(&ear, "")
-		a := rulesLegacy("tools/list")
-		r.ask(a)
-		synctest.Wait()
-		kept := r.asks("the stream stands since the first answer", a)
-		r.hits("the stream stands", kept.n, a)
-		ear.feed <- mcp.Event{Data: []byte(changed)}
-		synctest.Wait()
-		kept = r.asks("after a change", a)
-		r.hits("after a change", kept.n, a)
-		close(ear.over)
-		synctest.Wait()
-		r.asks("the stream has ended", a)
+		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
+			if c.Lane.Long() {
+				t.Errorf("the daemon opens a %s of its own", c.Lane.Verb())
+			}
+			return rulesWhole(200, rulesAnswer(n, c, "")), nil
+		})
+		for range 3 {
+			r.asks("nobody listens", rulesLegacy("tools/list"))
+			r.after(time.Minute)
+		}
 	})
 	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) { // a modern one
 		var ear *rulesEar

@@ -34,7 +34,8 @@ func (e *rulesEvents) Next() (mcp.Event, error) {
 		return ev, &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes}
 	}
 	kind := ev.Message.Kind
-	ev.Answer = (kind == mcp.KindResult || kind == mcp.KindError) && mcp.SameID(ev.Message.ID.Of(ev.Data), e.call.ID())
+	ev.Answer = kind == mcp.KindResult || kind == mcp.KindError
+	ev.Exact = ev.Answer && e.call.Answers(ev.Data, &ev.Message) && !ev.Message.Loose
 	return ev, nil
 }
 

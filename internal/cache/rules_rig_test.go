@@ -31,7 +31,7 @@ func (s *rulesServer) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error
 	s.ctxs = append(s.ctxs, ctx)
 	s.calls = append(s.calls, c)
 	n, script, during := len(s.calls), s.script, s.during
-	if c.Method() == mcp.MethodToolsCall || c.Lane == mcp.LaneBatch {
+	if c.Method() == mcp.MethodToolsCall || c.Lane == mcp.LaneOpaque {
 		s.during = nil
 	} else {
 		during = nil
@@ -59,7 +59,7 @@ func (s *rulesServer) asked() int {
 // rulesWhole is a JSON answer of these bytes, checked as the way to the server does.
 func rulesWhole(status int, body string) *mcp.Result {
 	res := &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
-	res.Checked = status < 300 && mcp.Scan(res.Body, &res.Message) == nil
+	res.Checked = mcp.Scan(res.Body, &res.Message) == nil && status < 300 && !res.Message.Loose && res.Message.Kind != mcp.KindBatch
 	return res
 }
 

@@ -103,7 +103,7 @@ var rulesWrites = map[string]func(r *rulesRig, bearer string){
 		r.ask(rulesLegacy("tools/call").with(`"name":"write"`).in("unknown").by(bearer))
 	},
 	"an array": func(r *rulesRig, bearer string) {
-		r.ask(rulesLegacy("").on(mcp.LaneBatch).saying(`[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"write"}}]`).by(bearer))
+		r.ask(rulesLegacy("").on(mcp.LaneOpaque).saying(`[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"write"}}]`).by(bearer))
 	},
 }
 

@@ -21,9 +21,7 @@ func (b *back) ask(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Resu
 		return nil, err
 	}
 	b.judged(c, asker, res, sent)
-	if c.Era == mcp.EraLegacy && isArray(res.Body) {
-		b.heardAll(res.Body)
-	}
+	b.heardWhole(c, res)
 	if res.Events == nil || res.Status != http.StatusOK {
 		return res, nil
 	}
@@ -38,6 +36,8 @@ func (b *back) ask(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Resu
 		case err != nil:
 			b.store.discard(res)
 			return nil, brokenStream(err)
+		case ev.Partial || ev.Answer: // whatever it is, it is handed on
+			b.heardIn(&ev.Message, ev.Data)
 		case isComment(&ev):
 			continue // it has kept the way to the daemon open, and need not be said again
 		case len(ev.Data) == 0 && ev.Failure == nil && len(r.before) < maxReplay:
@@ -46,7 +46,7 @@ func (b *back) ask(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Resu
 		case ev.Failure == nil:
 			b.heardIn(&ev.Message, ev.Data) // whoever gets the stream may be gone
 		}
-		if ev.Answer && plainAnswer(&ev) {
+		if ev.Exact && plainAnswer(&ev) {
 			res.Body = append(make([]byte, 0, len(ev.Data)), ev.Data...)
 			res.Message, res.Checked = ev.Message, true
 		}

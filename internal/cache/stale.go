@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -47,7 +48,8 @@ func (b *back) orStale(ctx context.Context, q *query) (*mcp.Result, error) {
 	}
 	// Before the server is asked: what it says of the credential meanwhile is for the next one.
 	atOnce := time.Now().UnixMilli() < q.stale.freshUntil+b.opts.StaleWhileRevalidate.Milliseconds() && b.mayStandIn(q)
-	own := *q // this half goes on reading q
+	own, call := *q, *q.call // this half goes on reading q, and its caller's body is no longer than its call
+	call.Body, own.call = bytes.Clone(call.Body), &call
 	done, left := make(chan came), make(chan struct{})
 	defer close(left)
 	if !b.store.background(func(life context.Context) { b.fetchFor(life, &own, key, done, left) }) {

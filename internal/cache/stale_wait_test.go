@@ -220,7 +220,7 @@ func TestNotificationUnread(t *testing.T) {
 			change := func(of string) []byte {
 				return fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/%s/list_changed"}`, of)
 			}
-			events := []mcp.Event{{Data: change("prompts")}, {Data: change("resources")}, {Data: r.own.plain(c).Body, Answer: true}}
+			events := []mcp.Event{{Data: change("prompts")}, {Data: change("resources")}, {Data: r.own.plain(c).Body, Answer: true, Exact: true}}
 			for i := range events {
 				if err := mcp.Scan(events[i].Data, &events[i].Message); err != nil {
 					return nil, &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Cause: err}

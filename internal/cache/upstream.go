@@ -52,7 +52,7 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 		u.families[f] = generationOf("family", o.Identity, f.String())
 	}
 	u.ears = newEars(earsOptions{
-		Upstream: o.Name, Next: server, Heard: u.heard, Lost: func(asker Partition) { u.streams.broke(streamName("", asker)) },
+		Upstream: o.Name, Next: server, Heard: u.heard,
 		Off: !o.Listen || o.Plain, Life: s.life, Log: s.log,
 	})
 	s.metrics.before(func() { u.metrics.ears.Set(float64(u.ears.listening())) })
