@@ -85,7 +85,7 @@ func TestOnceStream(t *testing.T) {
 }
 
 // TestOnceLeavers has callers leave in the middle of a flight: those who stay get the answer of the one call, whoever
-// leaves, the first to come included.
+// leaves, the first to come included, whose call is what the others wait for.
 func TestOnceLeavers(t *testing.T) {
 	for name, leaves := range map[string]func(i int) bool{
 		"leader":           func(i int) bool { return i == 0 },
@@ -113,7 +113,7 @@ func testLeavers(t *testing.T, p *pipe, leaves func(i int) bool) {
 		call := pipeList("A", pipeID(i))
 		go func() {
 			r := p.ask(own, call)
-			replies <- func() { onceWantLeft(t, call, r, own == ctx) }
+			replies <- func() { onceWantLeft(t, call, r, own == ctx, i == 0) }
 		}()
 		synctest.Wait() // the first one leads
 	}
@@ -124,10 +124,10 @@ func testLeavers(t *testing.T, p *pipe, leaves func(i int) bool) {
 	}
 }
 
-func onceWantLeft(t *testing.T, c *mcp.Call, r pipeReply, left bool) {
+func onceWantLeft(t *testing.T, c *mcp.Call, r pipeReply, left, leads bool) {
 	t.Helper()
 	switch {
-	case left && (r.failure == nil || r.failure.Reason != mcp.ReasonCanceled || r.at != time.Second/2):
+	case left && (r.failure == nil || r.failure.Reason != mcp.ReasonCanceled || (r.at != time.Second/2) != leads):
 		t.Errorf("%s left, and got %v after %v", c.ID(), r.failure, r.at)
 	case !left && (r.failure != nil || pipeText(r) != "A:1" || r.at != time.Second):
 		t.Errorf("%s stayed, and got %v %s after %v", c.ID(), r.failure, r.body, r.at)
@@ -162,7 +162,8 @@ func TestOnceAllLeave(t *testing.T) {
 	})
 }
 
-// TestOncePanic has the stage behind panic: everybody gets an error, nothing sticks, and the daemon lives.
+// TestOncePanic has the stage behind panic: the caller whose call it was gets an error, those who waited go by themselves,
+// nothing sticks, and the daemon lives.
 func TestOncePanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipe(t, nil, func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
@@ -174,14 +175,17 @@ func TestOncePanic(t *testing.T) {
 			}
 			return pipeSlowly(pipeOnce)(ctx, c, n)
 		})
-		for i, r := range p.wave(pipeEqual(100, "A")...) {
-			if r.failure == nil || r.failure.Code != mcp.CodeBadGateway || r.failure.Reason != mcp.ReasonBrokeOff {
-				t.Fatalf("call %d: %v %s", i, r.failure, r.body)
-			}
-		}
+		leader := make(chan pipeReply, 1)
+		go func() { leader <- p.ask(t.Context(), pipeList("A", "0")) }()
+		synctest.Wait()
 		calls := pipeEqual(100, "A")
 		p.wantIDs(calls, p.wave(calls...))
-		p.wantCalls(2)
+		if r := <-leader; r.failure == nil || r.failure.Code != mcp.CodeBadGateway || r.failure.Reason != mcp.ReasonBrokeOff {
+			t.Fatalf("the call that crashed: %v %s", r.failure, r.body)
+		}
+		p.wantCalls(1 + 100)
+		p.wantIDs(calls, p.wave(calls...))
+		p.wantCalls(1)
 	})
 }
 

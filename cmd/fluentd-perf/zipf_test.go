@@ -112,7 +112,7 @@ func newZipfRun(t *testing.T, c zipfCase, dir string) *zipfRun {
 
 // zipfServer answers resources/read with a document that fills an entry.
 func zipfServer(c zipfCase) pipeAnswer {
-	const around = 320 // bytes beside the text: the answer's envelope, the heads of the entry and the tier, bigcache's own
+	const around = 280 // bytes beside the text: the answer's envelope, the heads of the entry and the tier, bigcache's own
 	members := strings.ReplaceAll(pipePrivate, "60000", "86400000")
 	text := strings.Repeat("x", int(c.size)/c.entries-around)
 	return func(_ context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
