@@ -85,7 +85,7 @@ func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 	caller := b.withSessions(c, r, server, again)
 	b.roads = append(b.roads, r)
 	door := proxy.Upstream{
-		Name: c.Name, URL: c.URL, Caller: caller, Plain: c.Protocol == config.ProtocolJSONRPC, Headers: c.Headers,
+		Name: c.Name, URL: c.URL, URLs: c.URLs, Caller: caller, Plain: c.Protocol == config.ProtocolJSONRPC, Headers: c.Headers,
 		ForwardCookies: c.ForwardCookies, RewriteOAuth: c.OAuth == config.OAuthRewrite,
 		OldTransport: c.Transport == config.TransportSSE,
 	}

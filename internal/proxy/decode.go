@@ -60,15 +60,27 @@ func tooLarge() *mcp.Failure {
 	}
 }
 
-// decode scans the body and settles what the call is. The call is complete after it, and nobody changes it again. A body
-// that the daemon does not understand is the server's to judge: the call is opaque, its era and version those of its
-// headers.
+// decode settles what the call is, by the header that goes to the server and the body. The call is complete after it, and
+// nobody changes it again. A body that the daemon does not understand is the server's to judge: the call is opaque, its era
+// and version those of its header.
 func (x *exchange) decode(body []byte) {
+	x.decodeHeader()
+	x.call.Body = body
+	x.decodeBody(body)
+	dropLegacy(&x.call)
+}
+
+// decodeHeader makes the call's header, and reads the version from it.
+func (x *exchange) decodeHeader() {
 	c := &x.call
-	c.Body = body
-	c.Version = header(x.r.Header, "Mcp-Protocol-Version")
+	c.Header = x.outHeader()
+	c.Version = header(c.Header, "Mcp-Protocol-Version")
 	c.Era = mcp.EraOf(c.Version)
-	if isEncoded(x.r.Header) || mcp.Scan(body, &c.Message) != nil || c.Message.Kind == mcp.KindBatch {
+}
+
+func (x *exchange) decodeBody(body []byte) {
+	c := &x.call
+	if isEncoded(c.Header) || mcp.Scan(body, &c.Message) != nil || c.Message.Kind == mcp.KindBatch {
 		// Of an array the kind stays; an id cannot be told whose it is.
 		c.Message = mcp.Message{Kind: c.Message.Kind, Method: mcp.MethodOther}
 		if c.Lane = mcp.LaneOpaque; x.up.OldTransport {
@@ -81,7 +93,7 @@ func (x *exchange) decode(body []byte) {
 			c.Era, c.Version = mcp.EraModern, v
 		}
 	}
-	c.Mismatch = c.Era == mcp.EraModern && x.differs(body)
+	c.Mismatch = c.Era == mcp.EraModern && differs(c)
 	c.Lane = laneOf(&c.Message)
 	if x.up.OldTransport {
 		c.Lane = mcp.LaneMessage
@@ -113,13 +125,13 @@ func laneOf(m *mcp.Message) mcp.Lane {
 	return mcp.LaneRequest
 }
 
-// differs reports whether the headers of a modern request say something else than its body, or say it twice.
-func (x *exchange) differs(body []byte) bool {
-	m := &x.call.Message
+// differs reports whether the header of a modern request says something else than its body, or says it twice.
+func differs(c *mcp.Call) bool {
+	m := &c.Message
 	if m.Kind != mcp.KindRequest {
 		return false
 	}
-	return !headerIs(x.r.Header, "Mcp-Protocol-Version", m.ProtocolVersion.Of(body)) || namesDiffer(x.r.Header, m, body)
+	return !headerIs(c.Header, "Mcp-Protocol-Version", m.ProtocolVersion.Of(c.Body)) || namesDiffer(c.Header, m, c.Body)
 }
 
 // namesDiffer reports whether `Mcp-Method` or `Mcp-Name` say something else than the body (2026-07-28, basic/transports/

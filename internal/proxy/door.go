@@ -48,6 +48,7 @@ type Options struct {
 type Upstream struct {
 	Name           string
 	URL            *url.URL
+	URLs           []*url.URL // all of `urls`, of which URL is the first; nil: URL alone
 	Caller         mcp.Caller
 	Array          mcp.Caller  // answers the arrays of /rpc/<name>; nil: there is no such path
 	Headers        http.Header // set on every request, in place of the agent's of the same name
@@ -75,8 +76,12 @@ type Door struct {
 type upstream struct {
 	Upstream
 	metrics  *upstreamMetrics
-	endpoint http.HandlerFunc        // of /mcp/<name>
-	metadata atomic.Pointer[url.URL] // the last resource_metadata of the upstream's own origin (see oauth.go)
+	endpoint http.HandlerFunc // of /mcp/<name>
+	origin   []string         // of URL, as the value of an Origin header
+	held     map[string]bool  // names of parameters in the queries of URLs: an agent does not set them
+
+	metadata     atomic.Pointer[url.URL] // the last resource_metadata of the upstream's own origin (see oauth.go)
+	unauthorized atomic.Bool             // it has answered a call with 401
 }
 
 // New builds the door. It fails on options that contradict each other.
@@ -102,7 +107,7 @@ func New(o Options) (*Door, error) {
 		if _, twice := d.upstreams[u.Name]; twice {
 			return nil, fmt.Errorf("proxy: two upstreams named %q", u.Name)
 		}
-		own := &upstream{Upstream: u, metrics: o.Metrics.upstream(u.Name)}
+		own := d.newUpstream(u)
 		own.endpoint = d.guarded(func(w http.ResponseWriter, r *http.Request) { d.serve(w, r, own, false) })
 		d.upstreams[u.Name] = own
 	}
@@ -113,11 +118,18 @@ func New(o Options) (*Door, error) {
 	return d, nil
 }
 
+func (d *Door) newUpstream(u Upstream) *upstream {
+	if u.URLs == nil {
+		u.URLs = []*url.URL{u.URL}
+	}
+	return &upstream{Upstream: u, metrics: d.opts.Metrics.upstream(u.Name), origin: []string{originOf(u.URL)}, held: namesIn(u.URLs)}
+}
+
 // ServeHTTP answers one request of an agent. Nearly all go to /mcp/<name>, which needs no router: chi copies each request to
-// carry its parameters, which is a fifth of what the door allocates.
+// carry its parameters, which is a fifth of what the door allocates. A trailing slash is the same path without it.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if name, ok := strings.CutPrefix(r.URL.Path, endpointPath+"/"); ok {
-		if u := d.upstreams[name]; u != nil {
+		if u := d.upstreams[strings.TrimSuffix(name, "/")]; u != nil {
 			u.endpoint(w, r)
 			return
 		}
@@ -147,11 +159,13 @@ func (d *Door) routes() http.Handler {
 	if d.opts.MetricsHandler != nil {
 		r.Method(http.MethodGet, "/metrics", d.guarded(d.serveMetrics))
 	}
-	r.Handle(endpointPath, d.guarded(d.serveAlias))
-	r.Handle(endpointPath+"/{name}/message/{id}", d.guarded(d.serveMessage))
-	r.Handle(rpcPath+"/{name}", d.guarded(d.serveRPC))
-	r.Handle(metadataPath, d.guarded(d.serveAliasMetadata))
-	r.Handle(metadataPath+"/{name}", d.guarded(d.serveMetadata))
+	for _, slash := range []string{"", "/"} {
+		r.Handle(endpointPath+slash, d.guarded(d.serveAlias))
+		r.Handle(endpointPath+"/{name}/message/{id}"+slash, d.guarded(d.serveMessage))
+		r.Handle(rpcPath+"/{name}"+slash, d.guarded(d.serveRPC))
+		r.Handle(metadataPath+slash, d.guarded(d.serveAliasMetadata))
+		r.Handle(metadataPath+"/{name}"+slash, d.guarded(d.serveMetadata))
+	}
 	r.NotFound(d.guarded(d.notFound))
 	r.MethodNotAllowed(d.guarded(d.notAllowed))
 	return r
@@ -245,10 +259,12 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request, u *upstream, alias 
 func (d *Door) notFound(w http.ResponseWriter, r *http.Request) {
 	d.opts.Metrics.refused[refusedPath].Inc()
 	text := "nothing here: MCP servers are at /mcp/<name>, arrays of calls go to /rpc/<name>"
-	if name, ok := strings.CutPrefix(r.URL.Path, endpointPath+"/"); ok && !strings.Contains(name, "/") {
-		text = fmt.Sprintf("no upstream named %q is configured", name)
-	} else if r.URL.Path == endpointPath && d.only == nil {
+	name, ok := strings.CutPrefix(strings.TrimSuffix(r.URL.Path, "/"), endpointPath)
+	switch {
+	case ok && name == "" && d.only == nil:
 		text = "there are several upstreams: use /mcp/<name>"
+	case ok && len(name) > 1 && strings.LastIndexByte(name, '/') == 0:
+		text = fmt.Sprintf("no upstream named %q is configured", name[1:])
 	}
 	plain(w, http.StatusNotFound, text)
 }

@@ -41,7 +41,7 @@ type exchange struct {
 func (d *Door) begin(w http.ResponseWriter, r *http.Request, u *upstream) *exchange {
 	return &exchange{
 		door: d, up: u, w: w, r: r, seq: d.ids.next(),
-		call: mcp.Call{Upstream: u.Name, Start: time.Now(), Conn: r.RemoteAddr},
+		call: mcp.Call{Upstream: u.Name, Query: u.queryOf(r.URL.RawQuery), Start: time.Now(), Conn: r.RemoteAddr},
 	}
 }
 
@@ -56,7 +56,6 @@ func (x *exchange) post() {
 		return
 	}
 	x.decode(body)
-	x.call.Header = x.outHeader(x.r.Header, x.call.Era, x.call.Mismatch)
 	if x.call.Lane.Long() {
 		x.long()
 		return
@@ -110,9 +109,8 @@ func (x *exchange) headOnly(lane mcp.Lane) bool {
 	if _, ok := x.readBody(); !ok {
 		return false
 	}
-	x.call.Version = header(x.r.Header, "Mcp-Protocol-Version")
-	x.call.Era = mcp.EraOf(x.call.Version)
-	x.call.Header = x.outHeader(x.r.Header, x.call.Era, false)
+	x.decodeHeader()
+	dropLegacy(&x.call)
 	return true
 }
 
@@ -191,7 +189,7 @@ func (x *exchange) answer(res *mcp.Result) {
 	x.timing = res.Timing
 	x.status = res.Status
 	if res.Status == http.StatusUnauthorized || res.Status == http.StatusForbidden {
-		x.rewriteChallenge(res.Header)
+		x.challenged(res)
 	}
 	h := x.w.Header()
 	copyAnswerHeader(h, res.Header, len(h["Access-Control-Allow-Origin"]) > 0)
@@ -206,7 +204,7 @@ func (x *exchange) answer(res *mcp.Result) {
 		x.outcome = outcomeOfStatus(res.Status)
 		x.answerRaw(res)
 	default:
-		x.outcome = outcomeOf(res)
+		x.outcome = outcomeOf(x.call.Lane, res)
 		if res.Failed != nil {
 			x.failed = res.Failed
 			x.note(res.Failed.First)
@@ -248,17 +246,13 @@ func (x *exchange) bodyHeader(h http.Header, res *mcp.Result) {
 	}
 }
 
-// answerRaw passes a large body on as it comes. If it breaks off, so does the agent's connection: an end would make a
-// whole answer of it.
+// answerRaw passes a body on as it comes, head and pieces at once: nobody knows what of it the agent waits for. If it breaks
+// off, so does the agent's connection: an end would make a whole answer of it.
 func (x *exchange) answerRaw(res *mcp.Result) {
 	x.w.WriteHeader(res.Status)
 	buf := make([]byte, 32<<10)
 	defer x.setWriteDeadline(time.Time{})
-	// Of a body without a length nobody knows what the agent waits for: an event in a stream that is not looked at, say.
-	flush := func() error { return nil }
-	if len(res.Header["Content-Length"]) == 0 {
-		flush = http.NewResponseController(x.w).Flush
-	}
+	flush := http.NewResponseController(x.w).Flush
 	if flush() != nil {
 		x.note(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes})
 		return

@@ -79,12 +79,18 @@ func (g *guard) allowsHost(hostport string) bool {
 // allowsOrigin reports whether an Origin is listed, or is the daemon's own: Host has been checked, so no foreign page can
 // have it. The daemon serves no pages, but clients that set the header by hand send this one.
 func (g *guard) allowsOrigin(origin string, r *http.Request) bool {
-	origin = strings.ToLower(origin)
-	scheme := "http://"
+	return g.origins[strings.ToLower(origin)] || isOwnOrigin(origin, r)
+}
+
+// isOwnOrigin reports whether an Origin is the one under which the agent reached the daemon.
+func isOwnOrigin(origin string, r *http.Request) bool { return strings.EqualFold(origin, ownOrigin(r)) }
+
+// ownOrigin is the origin under which the agent reached the daemon. The guard checks Host.
+func ownOrigin(r *http.Request) string {
 	if r.TLS != nil {
-		scheme = "https://"
+		return "https://" + r.Host
 	}
-	return g.origins[origin] || origin == scheme+strings.ToLower(r.Host)
+	return "http://" + r.Host
 }
 
 // hasToken reports whether the request proves itself to the daemon. `Authorization` counts only where bearer says so: on

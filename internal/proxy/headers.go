@@ -8,10 +8,11 @@ import (
 )
 
 // outHeader builds what goes to the server of the agent's headers: all but hop-by-hop fields, what belongs to this hop
-// alone, and the daemon's own token; then the configured ones in place of the agent's. Values are shared with in, which
-// stays as it is.
-func (x *exchange) outHeader(in http.Header, era mcp.Era, mismatch bool) http.Header {
-	u := x.up
+// alone, and the daemon's own token; then the configured ones in place of the agent's. Values are shared with the agent's
+// header, which stays as it is. What a call is, is read from the header that this returns: a field that Connection names
+// ends here (RFC 9110, 7.6.1) and says nothing of a message that the server gets without it.
+func (x *exchange) outHeader() http.Header {
+	u, in := x.up, x.r.Header
 	n := len(u.Headers) + 2 // Accept-Encoding and User-Agent. A map of up to 8 is half as many allocations
 	for name := range in {
 		if !hopByHop(name) && name != "User-Agent" {
@@ -32,10 +33,8 @@ func (x *exchange) outHeader(in http.Header, era mcp.Era, mismatch bool) http.He
 	if !u.ForwardCookies {
 		delete(out, "Cookie")
 	}
-	if era == mcp.EraModern && !mismatch {
-		// Removed from the protocol in 2026-07-28 (SEP-2567): to be ignored, so not even passed on.
-		delete(out, "Mcp-Session-Id")
-		delete(out, "Last-Event-Id")
+	if origins := out["Origin"]; len(origins) == 1 && isOwnOrigin(origins[0], x.r) {
+		out["Origin"] = u.origin
 	}
 	for name, values := range u.Headers {
 		out[name] = values
@@ -45,6 +44,15 @@ func (x *exchange) outHeader(in http.Header, era mcp.Era, mismatch bool) http.He
 		out["User-Agent"] = nil // else net/http puts its own there
 	}
 	return out
+}
+
+// dropLegacy takes off what was removed from the protocol in 2026-07-28 (SEP-2567): it is to be ignored, so it is not even
+// passed on. The header is the call's own, which is not complete before.
+func dropLegacy(c *mcp.Call) {
+	if c.Era == mcp.EraModern && !c.Mismatch {
+		delete(c.Header, "Mcp-Session-Id")
+		delete(c.Header, "Last-Event-Id")
+	}
 }
 
 // identityEncoding asks for answers that can be read and passed on byte for byte.

@@ -145,7 +145,7 @@ const (
 	outcomeOK outcome = iota
 	outcomeRPCError
 	outcomeHTTPError
-	outcomeOpaque    // an answer that the daemon did not understand, relayed as bytes
+	outcomeOpaque    // an answer to a request that the daemon did not understand, relayed as bytes
 	outcomeResumable // a legacy stream ended early; its client resumes by Last-Event-ID
 	outcomeSlowBody
 	outcomeFailed // the first of those that are a failure's reason
@@ -196,21 +196,24 @@ func outcomeOfStatus(status int) outcome {
 	return outcomeOK
 }
 
-func outcomeOf(res *mcp.Result) outcome {
-	switch {
-	case res.Message.Kind == mcp.KindResult || res.Message.Kind == mcp.KindError:
-		return outcomeOfMessage(res.Message.Kind)
-	case res.Status >= http.StatusBadRequest:
-		return outcomeHTTPError
-	case len(res.Body) > 0:
-		return outcomeOpaque
+// outcomeOf is the outcome of a whole answer. What is no request has no answer in JSON-RPC, and the answer to an array of
+// /rpc is the daemon's own.
+func outcomeOf(lane mcp.Lane, res *mcp.Result) outcome {
+	asked := lane == mcp.LaneRequest || lane == mcp.LaneOpaque || lane == mcp.LaneListen
+	o := outcomeOfMessage(res.Message.Kind)
+	if o == outcomeOpaque && (res.Status >= http.StatusBadRequest || !asked || len(res.Body) == 0) {
+		return outcomeOfStatus(res.Status)
 	}
-	return outcomeOK
+	return o
 }
 
+// outcomeOfMessage is the outcome of an answer in JSON-RPC, of outcomeOpaque where it is none.
 func outcomeOfMessage(k mcp.Kind) outcome {
-	if k == mcp.KindError {
+	switch k {
+	case mcp.KindResult:
+		return outcomeOK
+	case mcp.KindError:
 		return outcomeRPCError
 	}
-	return outcomeOK
+	return outcomeOpaque
 }

@@ -2,7 +2,9 @@ package proxy_test
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -69,19 +71,242 @@ func TestMetadata(t *testing.T) {
 	if a := do(t, "GET", base+path, ""); !strings.Contains(a.body, `"`+base+`/mcp"`) {
 		t.Errorf("the alias's resource: %s", a.body)
 	}
-	do(t, "POST", base+"/mcp/s", listTools) // now it is known where the document lies
+	do(t, "POST", base+"/mcp/s", listTools) // now the server has said where the document lies
+	const named = "http://server.test/elsewhere"
 	asked = nil
-	if a := do(t, "GET", base+path+"/s", ""); a.status != 404 || a.body != "none" || strings.Join(asked, " ") != "http://server.test/elsewhere" {
+	if a := do(t, "GET", base+path+"/s", ""); a.body != want || strings.Join(asked, " ") != named+" "+withPath+" "+root {
+		t.Errorf("%d %q after asking %v", a.status, a.body, asked)
+	}
+	docs[named], asked = strings.Replace(doc, `"x":1.0`, `"x":2`, 1), nil
+	if a := do(t, "GET", base+path+"/s", ""); !strings.Contains(a.body, `"x":2`) || strings.Join(asked, " ") != named {
 		t.Errorf("%d %q after asking %v", a.status, a.body, asked)
 	}
 }
 
+// TestMetadataPaths holds the well-known places of servers at other paths.
+func TestMetadataPaths(t *testing.T) {
+	const root = "/.well-known/oauth-protected-resource"
+	for endpoint, want := range map[string]string{
+		"http://server.test":                 root,
+		"http://server.test/":                root,
+		"http://server.test/a/b/?key=secret": root + "/a/b " + root,
+		"http://server.test/a%2Fb/c%20d":     root + "/a%2Fb/c%20d " + root,
+	} {
+		var asked []string
+		_, base := newDoor(t, challenging(nil, nil, &asked), func(o *proxy.Options) { o.Upstreams[0].URL = mustURL(t, endpoint) })
+		do(t, "GET", base+root+"/mcp/s?query=agents", "")
+		if got := strings.ReplaceAll(strings.Join(asked, " "), "http://server.test", ""); got != want {
+			t.Errorf("%s: asked %s, want %s", endpoint, got, want)
+		}
+	}
+}
+
+// TestResource holds that only the server's own URL, or what stands for it, becomes the agent's: clients refuse another's,
+// and have to (RFC 9728, 3.3).
+func TestResource(t *testing.T) {
+	for resource, own := range map[string]bool{
+		`http://server.test/base/mcp`:           true,
+		`http:\/\/server.test\/base\/mcp`:       true,
+		`http://server.test/base/mcp/`:          true,
+		`http://server.test/base`:               true,
+		`http://server.test/base/`:              true,
+		`http://server.test/`:                   true,
+		`http://server.test`:                    true,
+		`HTTP://SERVER.TEST:80/base/mcp`:        true,
+		`http://server.test/base/mcp?key=s`:     true, // of the configured URL
+		`http://server.test/other/mcp`:          true, // one of `urls`
+		`https://victim.example/mcp`:            false,
+		`https://server.test/base/mcp`:          false,
+		`http://server.test:8080/base/mcp`:      false,
+		`http://server.test.evil.test/base/mcp`: false,
+		`http://server.test@evil.test/base/mcp`: false,
+		`http://agent@server.test/base/mcp`:     false,
+		`http://server.test/base/mc`:            false,
+		`http://server.test/base/mcp2`:          false,
+		`http://server.test/base/mcp/more`:      false,
+		`http://server.test/Base`:               false,
+		`http://server.test/base/../victim`:     false,
+		`http://server.test/base/mcp?tenant=b`:  false,
+		`http://server.test/base/mcp#fragment`:  false,
+		`//server.test/base/mcp`:                false,
+		`/base/mcp`:                             false,
+		`urn:server`:                            false,
+		``:                                      false,
+		`http://server.test/%zz`:                false,
+		`http://127.0.0.1:7300/mcp/s`:           false,
+		`http://server.test/other/mcp?tenant=b`: false,
+		`http://server.test/another`:            false,
+	} {
+		doc := `{"resource":"` + resource + `","authorization_servers":["https://as.test"]}`
+		var asked []string
+		docs := map[string]string{"http://server.test/.well-known/oauth-protected-resource": doc}
+		_, base := newDoor(t, challenging(nil, docs, &asked), func(o *proxy.Options) {
+			u := mustURL(t, "http://server.test/base/mcp?key=s")
+			o.Upstreams[0].URL, o.Upstreams[0].URLs = u, []*url.URL{u, mustURL(t, "http://server.test/other/mcp")}
+		})
+		do(t, "POST", base+"/mcp/s", listTools) // 401
+		want := doc
+		if own {
+			want = `{"resource":"` + base + `/mcp/s","authorization_servers":["https://as.test"]}`
+		}
+		if a := do(t, "GET", base+metadataOf+"/s", ""); a.status != 200 || a.body != want {
+			t.Errorf("%s: got %d %s, want %s", resource, a.status, a.body, want)
+		}
+	}
+}
+
+const metadataOf = "/.well-known/oauth-protected-resource/mcp"
+
+// TestAgentsURL holds that `resource` is the URL as the agent writes it, and that the challenge leads there.
+func TestAgentsURL(t *testing.T) {
+	const doc, named = `{"resource":"http://server.test/base/mcp"}`, "http://server.test/named"
+	for _, docs := range []map[string]string{{}, {named: doc}} {
+		for _, path := range []string{"/s", "/s/", "", "/"} {
+			var asked []string
+			_, base := newDoor(t, challenging([]string{`Bearer resource_metadata="` + named + `"`}, docs, &asked), nil)
+			a := do(t, "POST", base+"/mcp"+path+"?query=secret", listTools)
+			if want := `Bearer resource_metadata="` + base + metadataOf + path + `"`; a.header.Get("WWW-Authenticate") != want {
+				t.Errorf("%q: got %s, want %s", path, a.header.Get("WWW-Authenticate"), want)
+			}
+			want := `{"resource":"` + base + `/mcp` + path + `","authorization_servers":["http://server.test"]}`
+			if len(docs) > 0 {
+				want = `{"resource":"` + base + `/mcp` + path + `"}`
+			}
+			if a := do(t, "GET", base+metadataOf+path+"?query=secret", ""); a.status != 200 || a.body != want {
+				t.Errorf("%q: got %d %s, want %s", path, a.status, a.body, want)
+			}
+			if got := strings.Join(asked, " "); strings.Contains(got, "query") {
+				t.Errorf("%q: asked for %s", path, got)
+			}
+		}
+	}
+}
+
+// TestOwnDocument holds when the daemon makes a document of its own: where the server has none, in all the ways in which
+// servers say so, and a call was answered 401.
+func TestOwnDocument(t *testing.T) {
+	none := func(status int, body string) func() *mcp.Result {
+		return func() *mcp.Result {
+			return &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"text/html"}, "Etag": {"x"}}, Body: []byte(body)}
+		}
+	}
+	streamed := func(status int, body string) func() *mcp.Result {
+		return func() *mcp.Result {
+			return &mcp.Result{Status: status, Header: http.Header{}, Raw: io.NopCloser(strings.NewReader(body))}
+		}
+	}
+	for name, c := range map[string]struct {
+		says func() *mcp.Result
+		own  bool
+	}{
+		"404":                    {none(404, "none"), true},
+		"404, streamed":          {streamed(404, "none"), true},
+		"401 at each path":       {none(401, "who"), true},
+		"403":                    {none(403, "no"), true},
+		"405":                    {none(405, "POST"), true},
+		"a page":                 {none(200, "<html>"), true},
+		"a page, streamed":       {streamed(200, "<html>"), true},
+		"an error in a 200":      {none(200, `{"error":"not found"}`), true},
+		"a resource of null":     {none(200, `{"resource":null}`), true},
+		"an array":               {none(200, `[]`), true},
+		"a document with a mark": {none(200, "\ufeff"+`{"resource":"http://a.test"}`), false},
+		"a resource twice":       {none(200, `{"resource":"http://a.test","resource":"http://server.test/base/mcp"}`), false},
+		"another's":              {none(200, `{"resource":"http://a.test"}`), false},
+		"429":                    {none(429, "later"), false},
+		"500":                    {none(500, "broken"), false},
+		"503":                    {none(503, "later"), false},
+		"a redirect":             {none(302, ""), false},
+		"more than a document":   {streamed(200, strings.Repeat("x", 300<<10)), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status := 200
+			_, base := newDoor(t, func(_ context.Context, call *mcp.Call) (*mcp.Result, error) {
+				if call.Lane == mcp.LaneFetch {
+					return c.says(), nil
+				}
+				return &mcp.Result{Status: status, Header: http.Header{"Www-Authenticate": {"Bearer"}}, Body: []byte("no")}, nil
+			}, nil)
+			get := func() answer { return do(t, "GET", base+metadataOf+"/s", "") }
+			servers := get()
+			for _, status = range []int{200, 403, 500} {
+				do(t, "POST", base+"/mcp/s", listTools)
+				if a := get(); a.status != servers.status || a.body != servers.body {
+					t.Errorf("after %d: got %d %s", status, a.status, a.body)
+				}
+			}
+			status = 401
+			if a := do(t, "GET", base+"/mcp/s", ""); a.status != 401 || a.header.Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("the challenge is %d %q", a.status, a.header.Get("WWW-Authenticate"))
+			}
+			a := get()
+			if own := strings.Contains(a.body, `"authorization_servers":["http://server.test"]`); own != c.own {
+				t.Errorf("got %d %s", a.status, a.body)
+			}
+			if c.own && (a.status != 200 || a.header.Get("Content-Type") != "application/json" || a.header.Get("Etag") != "") {
+				t.Errorf("got %d %v", a.status, a.header)
+			}
+			if !c.own && (a.status != servers.status || a.body != servers.body) {
+				t.Errorf("got %d %s, want what the server says: %d %s", a.status, a.body, servers.status, servers.body)
+			}
+		})
+	}
+}
+
+// TestDocumentInPieces holds that a document is rewritten whatever its type: static files often have none that says JSON.
+func TestDocumentInPieces(t *testing.T) {
+	const doc = `{"resource":"http://server.test/base/mcp"}`
+	broken := &mcp.Failure{Code: 1502, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes, Message: "broke off"}
+	for _, c := range []struct {
+		name   string
+		raw    io.Reader
+		header http.Header
+		status int
+		want   string
+	}{
+		{"no type", strings.NewReader(doc), http.Header{}, 200, `{"resource":"BASE/mcp/s"}`},
+		{"with a length", strings.NewReader(doc), http.Header{"Content-Length": {"42"}}, 200, `{"resource":"BASE/mcp/s"}`},
+		{"encoded", strings.NewReader(doc), http.Header{"Content-Encoding": {"x"}}, 200, doc},
+		{"broken off", io.MultiReader(strings.NewReader(doc[:9]), errReader{broken}), http.Header{}, 502, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			closed := 0
+			_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+				return &mcp.Result{Status: 200, Header: c.header, Raw: closing{c.raw, &closed}}, nil
+			}, nil)
+			a := do(t, "GET", base+metadataOf+"/s", "")
+			if want := strings.ReplaceAll(c.want, "BASE", base); a.status != c.status || want != "" && a.body != want {
+				t.Errorf("got %d %s, want %d %s", a.status, a.body, c.status, want)
+			}
+			if closed != 1 {
+				t.Errorf("the server's body was closed %d times", closed)
+			}
+		})
+	}
+}
+
+type closing struct {
+	io.Reader
+	closed *int
+}
+
+func (c closing) Close() error { *c.closed++; return nil }
+
 // TestPassthrough holds that `oauth: passthrough` rewrites nothing.
 func TestPassthrough(t *testing.T) {
 	const challenge = `Bearer resource_metadata="http://server.test/x"`
-	var asked []string
-	_, base := newDoor(t, challenging([]string{challenge}, nil, &asked), func(o *proxy.Options) { o.Upstreams[0].RewriteOAuth = false })
-	if a := do(t, "POST", base+"/mcp/s", listTools); a.header.Get("WWW-Authenticate") != challenge {
-		t.Errorf("got %q", a.header.Get("WWW-Authenticate"))
+	const root, doc = "http://server.test/.well-known/oauth-protected-resource", `{"resource":"http://server.test/base/mcp"}`
+	for _, docs := range []map[string]string{{}, {root: doc}} {
+		var asked []string
+		_, base := newDoor(t, challenging([]string{challenge}, docs, &asked), func(o *proxy.Options) { o.Upstreams[0].RewriteOAuth = false })
+		if a := do(t, "POST", base+"/mcp/s", listTools); a.header.Get("WWW-Authenticate") != challenge {
+			t.Errorf("got %q", a.header.Get("WWW-Authenticate"))
+		}
+		status, want := 404, "none"
+		if len(docs) > 0 {
+			status, want = 200, doc
+		}
+		if a := do(t, "GET", base+metadataOf+"/s", ""); a.status != status || a.body != want {
+			t.Errorf("got %d %s, want %d %s", a.status, a.body, status, want)
+		}
 	}
 }

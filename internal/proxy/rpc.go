@@ -46,12 +46,21 @@ func (x *exchange) array() {
 		return
 	}
 	c.Body = body
-	c.Version = header(x.r.Header, "Mcp-Protocol-Version")
-	c.Era = mcp.EraOf(c.Version)
-	c.Header = x.outHeader(x.r.Header, mcp.EraLegacy, false)
+	x.decodeHeader()
+	if isEncoded(c.Header) {
+		x.refuseEncoding()
+		return
+	}
 	if x.door.draining.Load() {
 		x.fail(mcp.Draining())
 		return
 	}
 	x.relay(x.r.Context(), x.up.Array)
+}
+
+// refuseEncoding answers an array that cannot be taken apart as it came (RFC 9110, 15.5.16 and 12.5.3).
+func (x *exchange) refuseEncoding() {
+	x.w.Header()["Accept-Encoding"] = identityEncoding
+	x.status, x.outcome = http.StatusUnsupportedMediaType, outcomeHTTPError
+	plain(x.w, x.status, "an encoded body cannot be taken apart: send it without Content-Encoding")
 }
