@@ -54,6 +54,7 @@ type relay struct {
 	legacy   bool
 	answered bool // the response to the call has passed
 	withID   bool // an event id has passed: a legacy client can resume
+	inside   bool // the last piece was one of an event that goes on: nothing but the rest of it may follow
 }
 
 // run passes events on until the stream ends, and ends it the way design/wire.md says under "Streams".
@@ -65,21 +66,33 @@ func (r *relay) run(events mcp.Events) {
 			return
 		}
 		if ev.Failure != nil {
+			if r.inside {
+				r.end(ev.Failure)
+				return
+			}
 			r.out.message(r.x.errorMessage(ev.Failure, ev.FailedID))
 			continue
 		}
-		if len(ev.ID) > 0 {
-			r.withID = true
-		}
-		if ev.Answer {
-			r.answered = true
-			r.x.outcome = outcomeOfMessage(ev.Message.Kind)
-		}
+		r.take(ev)
 		if r.out.event(ev) != nil {
 			r.x.note(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes})
 			return
 		}
 	}
+}
+
+// take notes what an event says of the stream. Of one that came in pieces nobody knows what it says.
+func (r *relay) take(ev mcp.Event) {
+	if len(ev.ID) > 0 {
+		r.withID = true
+	}
+	if ev.Answer {
+		r.answered = true
+		if r.x.outcome = outcomeOK; !r.inside {
+			r.x.outcome = outcomeOfMessage(ev.Message.Kind)
+		}
+	}
+	r.inside = ev.Partial
 }
 
 // end finishes the agent's stream. A call that got no answer gets an error as its last event, unless its client can
@@ -99,6 +112,10 @@ func (r *relay) end(err error) {
 	switch {
 	case f.Reason == mcp.ReasonCanceled:
 		x.note(f)
+	case r.inside:
+		// Whatever followed, an end too, would be taken for the rest of the event.
+		x.note(f)
+		x.abort()
 	case lane == mcp.LaneStream:
 		// Clean or not, the end of a GET stream is an end: its client opens another. The stage behind has tried.
 		if !isEOF(err) {
@@ -128,11 +145,12 @@ type eventWriter struct {
 	every   time.Duration // how long a stream may be quiet
 	started atomic.Int64  // when the write that is going on began, in Unix nanoseconds; 0 between writes
 
-	mu    sync.Mutex
-	dirty bool      // written, or the head, and not flushed
-	last  time.Time // of the last write
-	done  bool
-	err   error
+	mu     sync.Mutex
+	dirty  bool      // written, or the head, and not flushed
+	inside bool      // the rest of an event is to come: no comment may stand in it
+	last   time.Time // of the last write
+	done   bool
+	err    error
 }
 
 func newEventWriter(x *exchange) *eventWriter {
@@ -160,8 +178,8 @@ func (w *eventWriter) tick() {
 	if w.done || w.err != nil {
 		return
 	}
-	if quiet := time.Since(w.last); !w.dirty && quiet < w.every {
-		w.timer.Reset(w.every - quiet)
+	if quiet := time.Since(w.last); !w.dirty && (w.inside || quiet < w.every) {
+		w.timer.Reset(w.every - quiet%w.every)
 		return
 	}
 	w.begin()
@@ -176,13 +194,14 @@ func (w *eventWriter) tick() {
 	w.timer.Reset(w.every)
 }
 
-// event writes one event. It is flushed unless another one is already there, or it is the answer and the end of the
+// event writes one event, or a piece of one. It is flushed unless another one is already there, or it is the answer and the end of the
 // stream is about to take it along.
 func (w *eventWriter) event(ev mcp.Event) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.begin()
 	w.put(ev.Raw)
+	w.inside = ev.Partial
 	switch {
 	case ev.More:
 	case ev.Answer:
