@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -39,14 +40,18 @@ func startAuthorizer(t testing.TB) *authorizer {
 	t.Helper()
 	a := &authorizer{clients: map[string][]string{}, codes: map[string]grant{}, tokens: map[string]string{}}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/oauth-authorization-server", a.metadata)
-	mux.HandleFunc("POST /register", a.register)
-	mux.HandleFunc("GET /authorize", a.authorize)
-	mux.HandleFunc("POST /token", a.token)
+	a.handle(mux)
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	a.url = srv.URL
 	return a
+}
+
+func (a *authorizer) handle(mux *http.ServeMux) {
+	mux.HandleFunc("GET /.well-known/oauth-authorization-server", a.metadata)
+	mux.HandleFunc("POST /register", a.register)
+	mux.HandleFunc("GET /authorize", a.authorize)
+	mux.HandleFunc("POST /token", a.token)
 }
 
 func (a *authorizer) metadata(w http.ResponseWriter, _ *http.Request) {
@@ -164,6 +169,11 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 type protection struct {
 	strict bool // only tokens that were issued for its own URL
 	bare   bool // its 401 names no metadata: clients look at the well-known places
+
+	own       bool             // it has no document: it is its own authorization server, as in 2025-03-26
+	challenge string           // WWW-Authenticate of its 401, in place of one that names the metadata
+	absent    http.HandlerFunc // own: what it says where the document would lie; nil: 404
+	resource  string           // `resource` of the document, in place of its own URL
 }
 
 // startProtected is a legacy MCP server with one tool behind bearer tokens of the authorizer. It returns its endpoint.
@@ -184,14 +194,28 @@ func startProtected(t testing.TB, a *authorizer, p protection) string {
 	})
 	endpoint := srv.URL + "/mcp"
 	const metadataPath = "/.well-known/oauth-protected-resource/mcp"
-	mux.Handle(metadataPath, auth.ProtectedResourceMetadataHandler(&oauthex.ProtectedResourceMetadata{
-		Resource: endpoint, AuthorizationServers: []string{a.url}, ScopesSupported: []string{"greet"},
-	}))
 	options := &auth.RequireBearerTokenOptions{ResourceMetadataURL: srv.URL + metadataPath}
-	if p.bare {
+	if p.bare || p.own {
 		options.ResourceMetadataURL = ""
 	}
-	mux.Handle("/mcp", auth.RequireBearerToken(a.verifier(endpoint, p.strict), options)(handler))
+	if p.own {
+		a.url = srv.URL
+		a.handle(mux)
+		if p.absent != nil {
+			mux.Handle("/.well-known/oauth-protected-resource/", p.absent)
+		}
+	} else {
+		mux.Handle(metadataPath, auth.ProtectedResourceMetadataHandler(&oauthex.ProtectedResourceMetadata{
+			Resource: cmp.Or(p.resource, endpoint), AuthorizationServers: []string{a.url}, ScopesSupported: []string{"greet"},
+		}))
+	}
+	protected := auth.RequireBearerToken(a.verifier(endpoint, p.strict), options)(handler)
+	mux.HandleFunc("/mcp", func(w http.ResponseWriter, r *http.Request) {
+		if p.challenge != "" && r.Header.Get("Authorization") == "" {
+			w.Header().Set("WWW-Authenticate", p.challenge)
+		}
+		protected.ServeHTTP(w, r)
+	})
 	return endpoint
 }
 

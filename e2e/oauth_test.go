@@ -81,6 +81,92 @@ func TestOAuthOwnAudience(t *testing.T) {
 	}
 }
 
+// TestOAuthOwnAuthorization has servers that know nothing of protected resource metadata (2025-03-26: each is its own
+// authorization server), in the ways in which they say so. Signing in works through the daemon as it does directly, under
+// every URL that an agent may use.
+func TestOAuthOwnAuthorization(t *testing.T) {
+	page := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, "<!DOCTYPE html><title>Home</title>")
+	}
+	who := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }
+	for kind, p := range map[string]protection{
+		"Bearer":              {challenge: "Bearer"},
+		"no challenge":        {},
+		"401 at each path":    {challenge: `Bearer realm="x"`, absent: who},
+		"a page at each path": {challenge: "Bearer", absent: page},
+	} {
+		for name, client := range oauthClients {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				a := startAuthorizer(t)
+				p.own = true
+				upstream := startProtected(t, a, p)
+				agent := through(t, upstream)
+				urls := []string{upstream, agent}
+				if kind == "Bearer" {
+					urls = append(urls, agent+"/", strings.TrimSuffix(agent, "/up"), strings.TrimSuffix(agent, "up"))
+				}
+				for _, url := range urls {
+					if text, err := client(t, url); err != nil || text != "Hi Ada" {
+						t.Errorf("%s: %q, %v", url, text, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestOAuthForeignResource has a server whose document names another's resource. Clients refuse it directly, so as not to
+// get a token for another (RFC 9728, 3.3 and 7.3), and through the daemon as well.
+func TestOAuthForeignResource(t *testing.T) {
+	for kind, p := range map[string]protection{"named": {}, "well-known": {bare: true}} {
+		for name, client := range oauthClients {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				a := startAuthorizer(t)
+				p.resource = "https://victim.example/mcp"
+				upstream := startProtected(t, a, p)
+				for _, url := range []string{upstream, through(t, upstream)} {
+					text, err := client(t, url)
+					if err == nil {
+						t.Fatalf("%s: %q", url, text)
+					}
+					if asked := a.asked(); len(asked) > 0 {
+						t.Errorf("%s: tokens were asked for %q", url, asked)
+					}
+					if strings.HasPrefix(name, "ts") && !strings.Contains(err.Error(), "victim.example/mcp does not match") {
+						t.Errorf("%s: %v", url, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestOAuthQuery has agents whose URL has a query, which servers' documents do not have.
+func TestOAuthQuery(t *testing.T) {
+	for kind, p := range map[string]protection{"named": {}, "well-known": {bare: true}, "own": {own: true, challenge: "Bearer"}} {
+		for _, name := range []string{"ts1", "ts2"} { // Go's client takes only a document with the query in it, directly too
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				a := startAuthorizer(t)
+				upstream := startProtected(t, a, p)
+				for _, url := range []string{upstream, through(t, upstream)} {
+					if text, err := oauthClients[name](t, url+"?toolsets=core,alerting"); err != nil || text != "Hi Ada" {
+						t.Errorf("%s: %q, %v", url, text, err)
+					}
+					for _, asked := range a.asked() {
+						if strings.Contains(asked, "toolsets") {
+							t.Errorf("%s: a token was asked for %s", url, asked)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestOAuthMetadata compares the documents: only `resource` differs, and the authorization server is the server's own.
 func TestOAuthMetadata(t *testing.T) {
 	a := startAuthorizer(t)
