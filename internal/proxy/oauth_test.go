@@ -228,6 +228,9 @@ func TestOwnDocument(t *testing.T) {
 			}, nil)
 			get := func() answer { return do(t, "GET", base+metadataOf+"/s", "") }
 			servers := get()
+			if strings.Contains(servers.body, "http://server.test\"]") {
+				t.Errorf("before any call: %s", servers.body)
+			}
 			for _, status = range []int{200, 403, 500} {
 				do(t, "POST", base+"/mcp/s", listTools)
 				if a := get(); a.status != servers.status || a.body != servers.body {
@@ -249,6 +252,30 @@ func TestOwnDocument(t *testing.T) {
 				t.Errorf("got %d %s, want what the server says: %d %s", a.status, a.body, servers.status, servers.body)
 			}
 		})
+	}
+}
+
+// TestMetadataElsewhere has a gateway that guards the well-known place with the endpoint's path, and a challenge that names a
+// place where nothing lies: the document at the root is found.
+func TestMetadataElsewhere(t *testing.T) {
+	_, base := newDoor(t, func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
+		switch {
+		case c.Lane != mcp.LaneFetch:
+			h := http.Header{"Www-Authenticate": {`Bearer resource_metadata="http://server.test/base/mcp/.well-known/oauth-protected-resource"`}}
+			return &mcp.Result{Status: 401, Header: h}, nil
+		case !c.Whole:
+			t.Error("a document may come in pieces")
+		case c.Target.Path == "/.well-known/oauth-protected-resource":
+			return jsonResult(`{"resource":"http://server.test/","authorization_servers":["https://as.test"]}`), nil
+		case strings.HasPrefix(c.Target.Path, "/.well-known/"):
+			return &mcp.Result{Status: 401, Header: http.Header{}}, nil
+		}
+		return &mcp.Result{Status: 404, Header: http.Header{}}, nil
+	}, nil)
+	do(t, "POST", base+"/mcp/s", listTools)
+	want := `{"resource":"` + base + `/mcp/s","authorization_servers":["https://as.test"]}`
+	if a := do(t, "GET", base+metadataOf+"/s", ""); a.status != 200 || a.body != want {
+		t.Errorf("got %d %s, want %s", a.status, a.body, want)
 	}
 }
 

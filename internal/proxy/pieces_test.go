@@ -159,7 +159,10 @@ func TestRawAtOnce(t *testing.T) {
 			_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 				return &mcp.Result{Status: 200, Header: header.Clone(), Raw: r}, nil
 			}, nil)
-			req, err := http.NewRequest("POST", base+"/mcp/s", strings.NewReader(listTools))
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			context.AfterFunc(ctx, func() { r.Close() })
+			req, err := http.NewRequestWithContext(ctx, "POST", base+"/mcp/s", strings.NewReader(listTools))
 			if err != nil {
 				t.Fatal(err)
 			}
