@@ -60,6 +60,7 @@ type Call struct {
 	Request  string      // LaneArray: the request's id in log and error data
 	Again    bool        // LaneBatch of the daemon's own: every call in it may be sent again
 	Whole    bool        // whoever made the call takes its answer apart, or keeps it: it is held whole
+	Written  func()      // called once, by the upstream: the request has been written, or the call has ended. nil: nobody waits
 
 	// The following are set by the caching stage, on the copy of the call that it hands on.
 	Flight FlightKey // calls with equal keys may be one; zero: this one goes by itself

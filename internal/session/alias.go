@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"maps"
 	"net/http"
@@ -19,7 +18,7 @@ func (s *Stage) within(ctx context.Context, c *mcp.Call, id string) (*mcp.Result
 	}
 	// Whether there ever was such a session only the server knows: its own words pass.
 	res, err := s.opts.Next.Call(ctx, c)
-	if err == nil && isLoss(res) {
+	if err == nil && mcp.LossOf(c, res) == mcp.LossSure {
 		s.gaveUpOn(resultUnknown)
 	}
 	return res, err
@@ -30,7 +29,7 @@ func (s *Stage) send(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result,
 	const rounds = healsPerMinute + 1
 	at := e.place()
 	for range rounds {
-		if c = e.current(c, at); c == nil {
+		if c.Lane == mcp.LaneResponse && e.stale(at, c.ID()) {
 			return taken(), nil
 		}
 		if s.pays(ctx, c, e, at) {
@@ -40,24 +39,24 @@ func (s *Stage) send(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result,
 		if err != nil {
 			return nil, err
 		}
-		if !isLoss(res) {
+		if !s.lost(ctx, c, e, at, res) {
 			return s.answer(c, e, at, res), nil
 		}
 		lost := s.pass(res)
 		owed := s.owed(c)
-		now, ok, err := s.heal(ctx, c, e, at, owed)
+		m, err := s.heal(ctx, c, e, at, owed)
 		switch {
 		case err != nil:
 			return nil, err
-		case !ok:
-			return lost, nil
+		case !m.ok:
+			return m.passed(lost), nil
 		case owed && e.trusts(s.opts.Credential(c)):
 			return nil, restarted()
 		}
-		if c = afterLoss(c); c == nil {
-			return taken(), nil
+		if c.Lane == mcp.LaneResponse || c.Method() == mcp.MethodInitialized {
+			return taken(), nil // what it answers is gone; a healing has said this one
 		}
-		at = now
+		at = m.at
 	}
 	s.gaveUpOn(resultTooOften)
 	return lostResult(), nil
@@ -83,33 +82,23 @@ func (s *Stage) belongs(ctx context.Context, c *mcp.Call, e *session, at place) 
 	if e.trusts(credential) {
 		return true
 	}
-	res, err := s.ping(ctx, c, at)
-	if err != nil {
-		return false
-	}
-	defer s.discard(res)
-	if !isGood(res.Status) {
+	if !isGood(s.ping(ctx, c, at).status) {
 		return false
 	}
 	e.trust(credential)
 	return true
 }
 
-// ping asks the server something in the place, with the call's headers.
-func (s *Stage) ping(ctx context.Context, c *mcp.Call, at place) (*mcp.Result, error) {
-	body := `{"jsonrpc":"2.0","id":"heal-` + rand.Text() + `","method":"ping"}`
-	return s.opts.Next.Call(ctx, ownCall(c, mcp.LaneRequest, []byte(body), at.id))
-}
-
 // answer takes in what an answer says of the session, and puts the agent's id back into its header.
 func (s *Stage) answer(c *mcp.Call, e *session, at place, res *mcp.Result) *mcp.Result {
 	if isGood(res.Status) {
 		e.trust(s.opts.Credential(c))
-		e.settled(c)
-		switch {
-		case res.Events != nil:
+		if c.Lane == mcp.LaneResponse {
+			e.settle(c.ID())
+		}
+		if res.Events != nil {
 			res.Events = &eventsOf{Events: res.Events, stage: s, call: c, e: e, at: at}
-		case res.Checked:
+		} else {
 			e.result(c, res.Message.Kind)
 		}
 		s.sessions.weigh(e)
@@ -120,9 +109,9 @@ func (s *Stage) answer(c *mcp.Call, e *session, at place, res *mcp.Result) *mcp.
 
 func isGood(status int) bool { return status >= 200 && status < 300 }
 
-// result notes the result of a request.
+// result notes the result of a request. One that is loose is never said again.
 func (e *session) result(c *mcp.Call, kind mcp.Kind) {
-	if kind == mcp.KindResult {
+	if kind == mcp.KindResult && !c.Message.Loose {
 		e.accept(c)
 	}
 }
@@ -157,19 +146,29 @@ func (s *Stage) end(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	gone := isGood(res.Status) || res.Status == http.StatusNotFound || e.opening != nil && s.heals() && s.lost(ctx, c, e, at, res)
 	at.down(e, res)
-	if isGood(res.Status) || res.Status == http.StatusNotFound || isLoss(res) {
+	if gone {
 		e.end()
 		s.sessions.remove(e)
 	}
 	return res, nil
 }
 
-// end makes a healing that is going on give up.
+// end makes a healing that is going on give up, and ends the session's GET streams: the id may be another's next.
 func (e *session) end() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ended = true
+	for _, move := range e.moves {
+		move()
+	}
+}
+
+func (e *session) hasEnded() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ended
 }
 
 // taken is the answer to what the server need not hear any more: 202, as to everything that is no request (2025-11-25,

@@ -41,31 +41,16 @@ type healing struct {
 	at         place // if it succeeded
 	result     result
 	failure    *mcp.Failure // of a step that the server did not answer; nil otherwise
+	refusal    *refusal     // of a step that the server refused with 401 or 403; nil otherwise
 }
 
-// owed reports whether the call has to get a 1410 once its session was healed: a request without R, or an array with a
-// request in it.
+// owed reports whether the call has to get a 1410 once its session was healed: a request without R, or what the daemon does
+// not understand, which may be one.
 func (s *Stage) owed(c *mcp.Call) bool {
 	if s.opts.Heal != HealReads {
 		return false
 	}
-	switch c.Lane {
-	case mcp.LaneRequest:
-		return !s.opts.Repeatable(c)
-	case mcp.LaneOpaque:
-		return true
-	}
-	return false
-}
-
-// asks reports whether there is a request in an array.
-func asks(array []byte) bool {
-	asks := false
-	each(array, func(_ []byte, m *mcp.Message) bool {
-		asks = m.Kind == mcp.KindRequest
-		return !asks
-	})
-	return asks
+	return c.Lane == mcp.LaneRequest && !s.opts.Repeatable(c) || c.Lane == mcp.LaneOpaque
 }
 
 func (e *session) mayOwe() bool {
@@ -83,35 +68,42 @@ func (e *session) pay() bool {
 	return owed
 }
 
-// heal opens a session anew that its server has lost from the place at, or waits for the healing that is going on, and
-// returns the place where the session lives then. It returns false where it gives up: the loss is to be passed on. The
-// error is that of a caller who left, or of a server that could not be asked just now: the call has not run, and the session
-// may still be healed. owed says that the caller will get a 1410.
-func (s *Stage) heal(ctx context.Context, c *mcp.Call, e *session, at place, owed bool) (place, bool, error) {
+// mended is what came of a loss.
+type mended struct {
+	ok      bool
+	at      place    // where the session lives now, if ok
+	refusal *refusal // what the agent gets in the place of the loss, if not ok; nil: the loss
+}
+
+// heal opens a session anew that its server has lost from the place at, or waits for the healing that is going on. Where it
+// gives up, the loss is to be passed on, or what the server said to a healing without authorization. The error is that of a
+// caller who left, or of a server that could not be asked just now: the call has not run, and the session may still be
+// healed. owed says that the caller will get a 1410.
+func (s *Stage) heal(ctx context.Context, c *mcp.Call, e *session, at place, owed bool) (mended, error) {
 	credential := s.opts.Credential(c)
 	for {
 		h, now, res := s.join(c, e, at, credential, owed)
 		switch {
 		case res == resultHealed:
-			return now, true, nil
+			return mended{ok: true, at: now}, nil
 		case res != "":
 			s.gaveUpOn(res)
-			return place{}, false, nil
+			return mended{}, nil
 		}
 		select {
 		case <-h.done:
 		case <-ctx.Done():
 			e.leave(h, owed)
-			return place{}, false, left(ctx)
+			return mended{}, left(ctx)
 		}
 		if h.result == resultHealed {
-			return h.at, true, nil
+			return mended{ok: true, at: h.at}, nil
 		}
 		if h.failure != nil {
-			return place{}, false, unasked(h.failure)
+			return mended{}, unasked(h.failure)
 		}
 		if h.credential == credential {
-			return place{}, false, nil
+			return mended{refusal: h.refusal}, nil
 		}
 		// Another credential's healing failed: it may have been the credential.
 	}
@@ -140,7 +132,7 @@ func (s *Stage) join(c *mcp.Call, e *session, at place, credential [32]byte, owe
 			return nil, place{}, resultTooOften
 		}
 		h = &healing{credential: credential, done: make(chan struct{})}
-		if !s.begin(e, h, c) {
+		if !s.start(func() { s.run(e, h, c) }) {
 			return nil, place{}, resultEnded
 		}
 		e.healing = h
@@ -198,11 +190,12 @@ func (s *Stage) settle(e *session, h *healing, p *patient, res result) result {
 	id := p.id
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	h.refusal = p.refusal
 	if res == resultUnreachable {
 		h.failure = p.failure.Load()
-		if h.failure.Sent == mcp.SentNo && p.id == "" && len(e.begun) > 0 {
-			e.begun = e.begun[:len(e.begun)-1] // nothing of it was tried
-		}
+	}
+	if p.id == "" && (h.refusal != nil || h.failure != nil && h.failure.Sent == mcp.SentNo) && len(e.begun) > 0 {
+		e.begun = e.begun[:len(e.begun)-1] // no session was opened: it says nothing of how long one lasts
 	}
 	if res == resultHealed && e.ended {
 		res = resultEnded

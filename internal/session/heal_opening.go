@@ -74,24 +74,27 @@ func digest(value []byte) ([sha256.Size]byte, bool) {
 }
 
 // initialize relays an agent's initialize. If the answer carries a session id, the session is remembered, with what it
-// takes to open it anew.
+// takes to open it anew. One of before under that id has ended: the server counts its ids from the start again.
 func (s *Stage) initialize(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	res, err := s.opts.Next.Call(ctx, c)
 	if err != nil || !isGood(res.Status) {
 		return res, err
 	}
 	id := sessionID(res.Header)
+	if old := s.sessions.replaced(id); old != nil {
+		old.end()
+	}
 	switch {
-	case id == "" || len(c.Body) > maxInitialize:
+	case !s.heals() || id == "" || len(c.Body) > maxInitialize || c.Message.Loose: // what is loose is never sent again
 	case res.Events != nil:
 		res.Events = &openingEvents{Events: res.Events, stage: s, call: c, id: id}
-	case res.Checked:
-		s.opened(c, id, res.Body, &res.Message)
+	default:
+		s.opened(c, id, res.Said(), &res.Message)
 	}
 	return res, nil
 }
 
-// opened remembers a session whose initialize the server has answered.
+// opened remembers a session whose initialize the server has answered, be the answer loose, if it can be read.
 func (s *Stage) opened(c *mcp.Call, id string, body []byte, m *mcp.Message) {
 	server, ok := factsOf(body, m)
 	if !ok {

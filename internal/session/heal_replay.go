@@ -1,8 +1,9 @@
 package session
 
 import (
-	"crypto/rand"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,10 @@ func ofOneCall(canonical string) bool {
 	}
 	return strings.HasPrefix(canonical, "Mcp-Param-")
 }
+
+// newID returns an id for a request of the daemon's own. Some servers take integers only; all of JavaScript's are below
+// 2^53, and agents count from the other end.
+func newID() string { return strconv.FormatInt(1<<52+rand.Int64N(1<<52), 10) }
 
 // replayers is how many subscriptions are asked for at once.
 const replayers = 8
@@ -67,14 +72,15 @@ func (p *patient) subscribe(uris [][]byte) result {
 
 // ask sends one request under an id of the daemon's own, and wants an answer, whichever.
 func (p *patient) ask(m mcp.Method, params string) result {
-	body := `{"jsonrpc":"2.0","id":"heal-` + rand.Text() + `","method":"` + m.String() + `","params":` + params + `}`
-	res, err := p.stage.opts.Next.Call(p.ctx, p.call(mcp.LaneRequest, []byte(body)))
+	body := `{"jsonrpc":"2.0","id":` + newID() + `,"method":"` + m.String() + `","params":` + params + `}`
+	c := p.call(mcp.LaneRequest, []byte(body))
+	res, err := p.stage.opts.Next.Call(p.ctx, c)
 	if err != nil {
 		return p.failed(err)
 	}
 	defer p.stage.discard(res)
 	switch {
-	case isLoss(res):
+	case mcp.LossOf(c, res) == mcp.LossSure:
 		return resultRefused
 	case isBusy(res.Status):
 		return p.failed(errBusy)

@@ -141,7 +141,7 @@ func (w *world) serve(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	case mcp.LaneNotification:
 		l.initialized = l.initialized || c.Method() == mcp.MethodInitialized
 		return &mcp.Result{Status: 202, Header: http.Header{"Mcp-Session-Id": {id}}}, nil
-	case mcp.LaneResponse, mcp.LaneBatch:
+	case mcp.LaneResponse, mcp.LaneOpaque:
 		return &mcp.Result{Status: 202, Header: http.Header{}}, nil
 	}
 	w.ran[c.Method().String()+" "+string(c.ID())]++
@@ -185,12 +185,27 @@ func (w *world) initialize(ctx context.Context, c *mcp.Call) (*mcp.Result, error
 		w.version, w.capabilities, w.name, w.minted)), nil
 }
 
-func text(status int, body string) *mcp.Result {
-	return &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"text/plain"}}, Body: []byte(body)}
+func text(status int, body string) *mcp.Result { return whole(status, "text/plain", body) }
+
+func jsonBody(status int, body string) *mcp.Result { return whole(status, "application/json", body) }
+
+// oneEvent is an answer whose body is one SSE event, with an error's status.
+func oneEvent(status int, data string) *mcp.Result {
+	res := whole(status, "text/event-stream", "event: message\ndata: "+data+"\n\n")
+	res.Data = []byte(data)
+	return scanned(res)
 }
 
-func jsonBody(status int, body string) *mcp.Result {
-	return &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
+// whole is an answer as the upstream hands it on: held, and scanned if it is JSON-RPC.
+func whole(status int, contentType, body string) *mcp.Result {
+	return scanned(&mcp.Result{Status: status, Header: http.Header{"Content-Type": {contentType}}, Body: []byte(body)})
+}
+
+func scanned(res *mcp.Result) *mcp.Result {
+	if mcp.Scan(res.Said(), &res.Message) != nil {
+		res.Message = mcp.Message{}
+	}
+	return res
 }
 
 func (w *world) result(c *mcp.Call, id, result string) *mcp.Result {
@@ -206,7 +221,6 @@ func (w *world) result(c *mcp.Call, id, result string) *mcp.Result {
 	res := jsonBody(200, string(body))
 	res.Header.Set("Mcp-Session-Id", id)
 	res.Checked = true
-	must(mcp.Scan(res.Body, &res.Message))
 	return res
 }
 
@@ -310,7 +324,7 @@ func (a *agent) call(lane mcp.Lane, text string) *mcp.Call {
 	case mcp.KindResult, mcp.KindError:
 		c.Lane = mcp.LaneResponse
 	case mcp.KindBatch:
-		c.Lane = mcp.LaneBatch
+		c.Lane, c.Message = mcp.LaneOpaque, mcp.Message{Kind: mcp.KindBatch, Method: mcp.MethodOther}
 	}
 	return c
 }

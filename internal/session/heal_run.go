@@ -30,17 +30,6 @@ const (
 	resultEnded       result = "ended"       // the agent ended the session meanwhile, or the daemon stops
 )
 
-// begin starts a healing unless the stage is closed. The session is locked.
-func (s *Stage) begin(e *session, h *healing, c *mcp.Call) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.healing.Go(func() { s.run(e, h, c) })
-	return true
-}
-
 // run is a healing. It is nobody's call: who set it off may leave, and others wait for it.
 func (s *Stage) run(e *session, h *healing, c *mcp.Call) {
 	ctx, cancel := context.WithTimeout(s.base, healTime)
@@ -83,6 +72,7 @@ type patient struct {
 	id      string    // of the new session; "" until there is one
 
 	failure atomic.Pointer[mcp.Failure] // of a step that was not answered; steps may go at the same time
+	refusal *refusal                    // of a step that was refused for want of authorization
 }
 
 // heal says to the server what the agent has said: initialize, initialized, the log level, the subscriptions.
@@ -112,6 +102,7 @@ func (p *patient) initialize() result {
 	case isBusy(res.Status):
 		return p.failed(errBusy)
 	case !isGood(res.Status):
+		p.refusal = refusalOf(res)
 		return resultRefused
 	}
 	p.id = sessionID(res.Header)
@@ -139,6 +130,7 @@ func (p *patient) initialized() result {
 	case isBusy(res.Status):
 		return p.failed(errBusy)
 	case !isGood(res.Status):
+		p.refusal = refusalOf(res)
 		return resultRefused
 	}
 	return resultHealed
@@ -180,10 +172,10 @@ var errNoAnswer = errors.New("the server's stream ended without a response")
 // result is closed.
 func answerOf(res *mcp.Result) ([]byte, *mcp.Message, error) {
 	if res.Events == nil {
-		if !res.Checked {
+		if !isAnswer(&res.Message) {
 			return nil, nil, errNoAnswer
 		}
-		return res.Body, &res.Message, nil
+		return res.Said(), &res.Message, nil
 	}
 	for {
 		ev, err := res.Events.Next()

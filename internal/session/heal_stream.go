@@ -51,10 +51,15 @@ func (st *stream) locate() bool {
 func (st *stream) first() (*mcp.Result, error) {
 	s := st.stage
 	for range healsPerMinute + 1 {
-		if st.locate() {
+		st.settle()
+		if st.ended() || st.locate() {
 			return lostResult(), nil
 		}
 		res, _, err := st.attempt(time.Time{})
+		if err != nil && st.moved.Load() && st.ctx.Err() == nil {
+			st.drop() // the session has been healed meanwhile: the stream is to be where it lives now
+			continue
+		}
 		if err != nil || !st.isLoss(res) {
 			return res, err
 		}
@@ -64,16 +69,37 @@ func (st *stream) first() (*mcp.Result, error) {
 		}
 		st.drop()
 		lost := s.pass(res)
-		_, ok, err := s.heal(st.ctx, st.call, st.e, st.at, false)
+		m, err := s.heal(st.ctx, st.call, st.e, st.at, false)
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
-			return lost, nil
+		if !m.ok {
+			return m.passed(lost), nil
 		}
 	}
 	s.gaveUpOn(resultTooOften)
 	return lostResult(), nil
+}
+
+// settle waits for the healing of the session that is going on, if there is one: where it lives until then knows nothing.
+func (st *stream) settle() {
+	if st.e == nil {
+		return
+	}
+	h := st.e.underWay()
+	if h == nil {
+		return
+	}
+	select {
+	case <-h.done:
+	case <-st.ctx.Done():
+	}
+}
+
+func (e *session) underWay() *healing {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.healing
 }
 
 // heal has the session healed for a stream that is re-opened, and says what the stream is to do then: reopened stands for
@@ -83,10 +109,10 @@ func (st *stream) heal() attempt {
 		st.stage.gaveUpOn(resultUnknown)
 		return refused
 	}
-	switch _, ok, err := st.stage.heal(st.ctx, st.call, st.e, st.at, false); {
+	switch m, err := st.stage.heal(st.ctx, st.call, st.e, st.at, false); {
 	case err != nil:
 		return again // the server could not be asked; or the agent left, which is seen next
-	case ok:
+	case m.ok:
 		return reopened
 	}
 	return refused
@@ -112,6 +138,10 @@ func (st *stream) attempt(deadline time.Time) (res *mcp.Result, late bool, err e
 		res, err = st.stage.opts.Next.Call(ctx, st.out())
 		late = !patience.Stop()
 	}
+	if st.wrote != nil {
+		st.wrote()
+		st.wrote = nil // what is re-opened is no act of the agent's
+	}
 	if err == nil && st.e != nil {
 		st.at.down(st.e, res)
 	}
@@ -121,10 +151,11 @@ func (st *stream) attempt(deadline time.Time) (res *mcp.Result, late bool, err e
 // out returns the GET as it goes to where the session is.
 func (st *stream) out() *mcp.Call {
 	moved := st.e != nil && st.at.id != st.e.name
-	if !moved && st.call.Header.Get("Last-Event-ID") == st.lastID {
-		return st.call
-	}
 	c := *st.call
+	c.Written = st.wrote
+	if !moved && st.call.Header.Get("Last-Event-ID") == st.lastID {
+		return &c
+	}
 	c.Header = maps.Clone(st.call.Header)
 	c.Header.Del("Last-Event-ID")
 	if st.lastID != "" {
@@ -210,20 +241,21 @@ func (st *stream) refused(res *mcp.Result, err error) (*mcp.Result, error) {
 // isLoss reports whether the server does not know the session of the GET. Many servers have no GET stream, and some say
 // 404 to that: unless the session had a stream before, or the GET resumes one, a ping in the session decides.
 func (st *stream) isLoss(res *mcp.Result) bool {
-	id := sessionID(st.call.Header)
-	if !st.stage.heals() || id == "" || st.call.Era != mcp.EraLegacy || !isLoss(res) {
+	if !st.stage.heals() || sessionID(st.call.Header) == "" || st.call.Era != mcp.EraLegacy {
 		return false
 	}
-	if st.e == nil || st.e.opening == nil || st.e.accepted.Load() || st.post != nil || st.at.gone {
-		return true
+	loss := mcp.LossOf(st.call, res)
+	if st.e == nil || st.e.opening == nil || st.at.gone {
+		return loss == mcp.LossSure
 	}
-	answer, err := st.stage.ping(st.ctx, st.call, st.at)
-	if err != nil {
-		return false
+	if loss != mcp.LossSure || st.e.accepted.Load() || st.post != nil {
+		return st.stage.lost(st.ctx, st.call, st.e, st.at, res)
 	}
-	defer st.stage.discard(answer)
-	return isLoss(answer)
+	return st.stage.doubt(st.ctx, st.call, st.e, st.at).loss == mcp.LossSure
 }
+
+// ended reports whether the session of the stream has ended, or its id is another's: the stream is none of that one's.
+func (st *stream) ended() bool { return st.e != nil && st.e.hasEnded() }
 
 // watch notes what an event says of the session: its id, what the server asks, the answer to a call that is resumed.
 func (st *stream) watch(ev *mcp.Event) {

@@ -23,6 +23,7 @@ import (
 type Options struct {
 	Upstream string        // the configured name
 	Next     mcp.Caller    // where calls go on
+	Probe    mcp.Caller    // where a ping goes that asks whether a session lives: past queue, breaker and retry; nil means Next
 	Reopen   time.Duration // `streams.reopen`: how long a broken GET stream is re-opened before it is closed; 0 for not at all
 	Metrics  *Metrics      // nil means none
 	Log      *slog.Logger  // nil means silent
@@ -46,6 +47,9 @@ func (o *Options) fill() {
 	if o.Repeatable == nil {
 		o.Repeatable = (*mcp.Call).Repeatable
 	}
+	if o.Probe == nil {
+		o.Probe = o.Next
+	}
 	if o.Base == nil {
 		o.Base = context.Background()
 	}
@@ -55,6 +59,7 @@ func (o *Options) fill() {
 type Stage struct {
 	opts     Options
 	sessions table
+	gets     unwritten
 
 	base           context.Context // ends with Options.Base, or with Close
 	stop           context.CancelFunc
@@ -62,7 +67,7 @@ type Stage struct {
 
 	mu      sync.Mutex // guards the following
 	closed  bool
-	healing sync.WaitGroup // Add only under mu, while the stage is not closed
+	running sync.WaitGroup // healings and pings; Add only under mu, while the stage is not closed
 }
 
 // New makes a Stage. It is to be closed.
@@ -73,14 +78,25 @@ func New(o Options) *Stage {
 	return s
 }
 
-// Close gives up the healings that are going on and returns when they have ended. Calls may still come; none of them
-// sets off another healing.
+// Close gives up the healings and pings that are going on and returns when they have ended. Calls may still come; none of
+// them sets off another.
 func (s *Stage) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.stop()
-	s.healing.Wait()
+	s.running.Wait()
+}
+
+// start runs f on a goroutine of the stage's, unless the stage is closed.
+func (s *Stage) start(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.running.Go(f)
+	return true
 }
 
 // Status is what a Stage knows and has done since the start, each number by itself exact.
@@ -96,18 +112,21 @@ func (s *Stage) Status() Status {
 }
 
 // Call answers one call. What concerns this stage are GET streams, the beginning and the end of a session and, where
-// sessions are healed, every call within one; all else goes straight on.
+// sessions are healed, every call within one; all else goes straight on, once a GET of its session that came before has
+// been written.
 func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	switch c.Lane {
-	case mcp.LaneStream:
+	if c.Lane == mcp.LaneStream {
 		return s.open(ctx, c)
+	}
+	s.gets.wait(ctx, sessionID(c.Header))
+	switch c.Lane {
 	case mcp.LaneEnd:
 		return s.end(ctx, c)
 	case mcp.LaneRequest, mcp.LaneNotification, mcp.LaneResponse, mcp.LaneOpaque:
-		if s.opts.Heal == HealOff || c.Era != mcp.EraLegacy {
+		if c.Era != mcp.EraLegacy {
 			break
 		}
-		if id := sessionID(c.Header); id != "" && c.Method() != mcp.MethodInitialize {
+		if id := sessionID(c.Header); id != "" && c.Method() != mcp.MethodInitialize && s.heals() {
 			return s.within(ctx, c, id)
 		} else if id == "" && c.Method() == mcp.MethodInitialize && c.Lane == mcp.LaneRequest {
 			return s.initialize(ctx, c)

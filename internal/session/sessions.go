@@ -61,6 +61,19 @@ func (t *table) find(id string) *session {
 	return e
 }
 
+// replaced removes and returns the session of an id that the server has given to another; nil where there is none, or where
+// the server gives one id to all.
+func (t *table) replaced(id string) *session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.byKey[keyOf(id)]
+	if e == nil || t.constant {
+		return nil
+	}
+	t.removeLocked(e)
+	return e
+}
+
 // add puts a session in, in the place of one with the same id.
 func (t *table) add(e *session) {
 	t.mu.Lock()

@@ -57,10 +57,11 @@ type session struct {
 	owes    bool // one 1410: see heal.go
 	ended   bool // by DELETE
 	healing *healing
-	begun   []time.Time // when healings of the last minute began
-	trusted [][32]byte  // credentials that had a 2xx, the latest last
-	level   string      // of the last logging/setLevel that was accepted, as raw JSON
-	uris    [][]byte    // resources that are subscribed to, as raw JSON, in order
+	probes  map[probeKey]*probe // pings under way
+	begun   []time.Time         // when healings of the last minute began
+	trusted [][32]byte          // credentials that had a 2xx, the latest last
+	level   string              // of the last logging/setLevel that was accepted, as raw JSON
+	uris    [][]byte            // resources that are subscribed to, as raw JSON, in order
 	posts   []*post
 	fresh   recentIDs // of events in the place
 	old     recentIDs // of events in places of before

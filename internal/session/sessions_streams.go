@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"hash/maphash"
+	"math"
 	"slices"
 	"time"
 
@@ -190,12 +191,6 @@ func (e *session) answerLocked(i int) {
 	e.asked = slices.Delete(e.asked, i, i+1)
 }
 
-func (e *session) isAsked() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.asked) > 0
-}
-
 // stale reports whether an agent's answer is to a request of before the place. Servers begin to count anew, so of two
 // requests with the same id the first is taken to be answered first: an answer to it must never reach the second. In a
 // session that was healed, an answer to what is not known is one of before.
@@ -236,14 +231,27 @@ func (e *session) note(at place, data []byte, m *mcp.Message) {
 		e.ask(at, m.ID.Of(data))
 	case mcp.KindBatch:
 		// Servers of 2025-03-26 may batch what they send (basic/transports).
-		each(data, func(element []byte, one *mcp.Message) bool {
+		each(data, func(element []byte, one *mcp.Message) {
 			if one.Kind == mcp.KindRequest {
 				e.ask(at, one.ID.Of(element))
 			}
-			return true
 		})
 	}
 }
+
+// each calls f for each message of a server's array. Elements that are no message are left out. The array was scanned before,
+// so its own size bounds the work.
+func each(array []byte, f func(element []byte, m *mcp.Message)) {
+	elements, _ := mcp.Elements(nil, array, math.MaxInt)
+	for _, span := range elements {
+		var m mcp.Message
+		if element := span.Of(array); mcp.Scan(element, &m) == nil {
+			f(element, &m)
+		}
+	}
+}
+
+func isAnswer(m *mcp.Message) bool { return m.Kind == mcp.KindResult || m.Kind == mcp.KindError }
 
 // eventsOf are the events of an answer within a session, watched as they pass. One goroutine reads them.
 type eventsOf struct {

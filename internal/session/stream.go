@@ -25,7 +25,10 @@ const (
 // an HTTP error on a re-opened GET ends a Go client's whole session.
 func (s *Stage) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	id := sessionID(c.Header)
+	wrote := s.gets.begin(id)
+	defer wrote()
 	st := s.newStream(ctx, c, s.sessions.find(id))
+	st.wrote = wrote
 	if res := st.told(); res != nil {
 		return res, nil
 	}
@@ -74,6 +77,7 @@ type stream struct {
 	call  *mcp.Call
 	cur   mcp.Events // nil while there is none
 	stop  func()     // ends the context of cur, or of the attempt to open it
+	wrote func()     // for the agent's own GET: it has been written, or will not be
 
 	e     *session // nil outside of any session that is known
 	at    place    // where cur, or the attempt, is
@@ -122,6 +126,9 @@ func (st *stream) Next() (mcp.Event, error) {
 		st.drop()
 		if err == io.EOF || !moved && !unreachable(err) {
 			return mcp.Event{}, err
+		}
+		if st.ended() {
+			return mcp.Event{}, st.ending()
 		}
 		st.stage.opts.Log.Info("GET stream broke off, re-opening", "upstream", st.stage.opts.Upstream, "cause", err)
 	}
@@ -232,7 +239,7 @@ const (
 // nothing has until the end of the term. A session that the server has lost is healed, and the stream goes on in it.
 func (st *stream) try() attempt {
 	for range healsPerMinute + 1 {
-		if st.locate() {
+		if st.ended() || st.locate() {
 			return refused
 		}
 		res, late, err := st.attempt(st.giveUpAt)
