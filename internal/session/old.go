@@ -72,7 +72,9 @@ func (o *Old) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	patience := time.AfterFunc(o.opts.FirstByte, func() { cancel(lateEndpoint()) })
 	defer patience.Stop()
-	res, err := o.opts.Next.Call(ctx, c)
+	out := *c
+	out.Whole = true // each event is looked into
+	res, err := o.opts.Next.Call(ctx, &out)
 	if err != nil {
 		cancel(nil)
 		return nil, err
@@ -136,7 +138,7 @@ func (o *Old) send(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return nil, f
 	}
 	out := *c
-	out.Target = s.target
+	out.Target = s.target.Load()
 	res, err := o.opts.Next.Call(ctx, &out)
 	if err != nil {
 		s.forget(p)

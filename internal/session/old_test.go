@@ -79,7 +79,9 @@ func answerEvent(body string) mcp.Event {
 	return mcp.Event{Raw: []byte("event: message\ndata: " + body + "\n\n"), Name: []byte("message"), Data: []byte(body)}
 }
 
-func newOld(t *testing.T, s *oldServer) *session.Old {
+func newOld(t *testing.T, s *oldServer) *session.Old { return newOldWith(t, s) }
+
+func newOldWith(t *testing.T, s mcp.Caller) *session.Old {
 	t.Helper()
 	u, err := url.Parse("http://server.test/base/sse")
 	if err != nil {

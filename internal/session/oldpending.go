@@ -85,28 +85,43 @@ func (s *oldSession) settle(ev mcp.Event) {
 		return
 	}
 	var m mcp.Message
-	if mcp.Scan(ev.Data, &m) != nil || m.Kind != mcp.KindResult && m.Kind != mcp.KindError {
+	if mcp.Scan(ev.Data, &m) != nil {
 		return
 	}
-	id := m.ID.Of(ev.Data)
 	s.mu.Lock()
-	if p := s.findLocked(id); p != nil {
-		s.removeLocked(p)
+	if m.Kind == mcp.KindBatch {
+		each(ev.Data, s.settleLocked)
+	} else {
+		s.settleLocked(ev.Data, &m)
 	}
 	s.mu.Unlock()
 	s.wake()
+}
+
+// settleLocked takes the call off the list that a message answers, if it is an answer.
+func (s *oldSession) settleLocked(data []byte, m *mcp.Message) {
+	if !isAnswer(m) {
+		return
+	}
+	if p := s.findLocked(m.ID.Of(data)); p != nil {
+		s.removeLocked(p)
+	}
 }
 
 func (s *oldSession) findLocked(id []byte) *pendingCall {
 	if p := s.pending[string(id)]; p != nil {
 		return p
 	}
+	var alike *pendingCall
 	for _, p := range s.pending {
-		if mcp.SameID(p.id, id) {
+		switch {
+		case mcp.SameID(p.id, id):
 			return p
+		case mcp.AlikeID(p.id, id):
+			alike = p
 		}
 	}
-	return nil
+	return alike
 }
 
 // removeLocked takes a call off the list; the caller holds mu.
@@ -150,7 +165,7 @@ func (s *oldSession) tellCancelled(p *pendingCall) {
 	body := append([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`), p.id...)
 	body = append(body, `,"reason":"timed out"}}`...)
 	c := p.call
-	c.Body, c.Target = body, s.target
+	c.Body, c.Target = body, s.target.Load()
 	if err := mcp.Scan(body, &c.Message); err != nil {
 		panic("session: a notification of our own is no JSON-RPC (this is a bug): " + err.Error())
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -19,13 +21,13 @@ import (
 const maxPending = 1000
 
 // oldSession is one agent's GET stream of the HTTP+SSE transport, with the calls whose answers are due on it. It is the
-// mcp.Events that the door reads: the server's events, the endpoint replaced, and a failure for each call that will get
-// no answer.
+// mcp.Events that the handler reads: the server's events, every endpoint replaced by the stream's own, and a failure for each
+// call that will get no answer.
 type oldSession struct {
 	old    *Old
 	id     string
-	target *url.URL        // where messages go
-	ctx    context.Context // the GET's; cancel ends it
+	target atomic.Pointer[url.URL] // where messages go: what the last endpoint event named
+	ctx    context.Context         // the GET's; cancel ends it
 	cancel context.CancelCauseFunc
 	next   mcp.Events // read by the pump alone, once it runs
 
@@ -75,10 +77,11 @@ func newOldSession(ctx context.Context, cancel context.CancelCauseFunc, o *Old, 
 		return nil, err
 	}
 	s := &oldSession{
-		old: o, id: rand.Text(), target: target, ctx: ctx, cancel: cancel, next: events,
+		old: o, id: rand.Text(), ctx: ctx, cancel: cancel, next: events,
 		events: make(chan pumped), resume: make(chan struct{}), pumpDone: make(chan struct{}), changed: make(chan struct{}, 1),
 		first: true, pending: make(map[string]*pendingCall),
 	}
+	s.target.Store(target)
 	go s.pump()
 	return s, nil
 }
@@ -95,21 +98,30 @@ func readEndpoint(ctx context.Context, events mcp.Events, base *url.URL) (*url.U
 		case string(ev.Name) != "endpoint":
 			return nil, badEndpoint(errors.New("the stream's first event is not `endpoint`"))
 		}
-		target, err := base.Parse(strings.TrimSpace(string(ev.Data)))
-		if err != nil {
-			return nil, badEndpoint(err)
-		}
-		if !mcp.SameOrigin(target, base) {
-			return nil, badEndpoint(errors.New("the endpoint is on another origin: " + target.Scheme + "://" + target.Host))
+		target, f := endpointOf(base, ev.Data)
+		if f != nil {
+			return nil, f
 		}
 		return target, nil
 	}
 }
 
+// endpointOf returns the URL that an endpoint event names.
+func endpointOf(base *url.URL, data []byte) (*url.URL, *mcp.Failure) {
+	target, err := base.Parse(strings.TrimSpace(string(data)))
+	if err != nil {
+		return nil, badEndpoint(err)
+	}
+	if !mcp.SameOrigin(target, base) {
+		return nil, badEndpoint(errors.New("the endpoint is on another origin: " + target.Scheme + "://" + target.Host))
+	}
+	return target, nil
+}
+
 func badEndpoint(cause error) *mcp.Failure {
 	return &mcp.Failure{
 		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes,
-		Message: "the server's stream does not begin with a usable endpoint", Cause: cause,
+		Message: "the server's stream has no usable endpoint", Cause: cause,
 	}
 }
 
@@ -168,12 +180,17 @@ func (s *oldSession) Next() (mcp.Event, error) {
 		}
 		select {
 		case p := <-s.events:
-			if p.err == nil {
-				s.lent = true
-				s.settle(p.ev)
-				return p.ev, nil
+			if p.err != nil {
+				s.endAll(p.err)
+				break
 			}
-			s.endAll(p.err)
+			s.lent = true
+			ev, f := s.passed(p.ev)
+			if f == nil {
+				return ev, nil
+			}
+			s.cancel(f) // ends the server's side, and the stream with this failure
+			s.endAll(f)
 		case <-s.ctx.Done():
 			s.endAll(s.ctx.Err())
 		case <-s.changed:
@@ -182,6 +199,31 @@ func (s *oldSession) Next() (mcp.Event, error) {
 			}
 		}
 	}
+}
+
+// passed returns an event as the agent gets it. Clients post to where an endpoint event says, the last one for some, and a
+// path there is one of the daemon's: so each is replaced, and tells the daemon alone where the server wants its messages.
+// What comes in pieces cannot be looked into, and so does not pass.
+func (s *oldSession) passed(ev mcp.Event) (mcp.Event, *mcp.Failure) {
+	switch {
+	case ev.Partial:
+		return ev, badEndpoint(errors.New("an event is too large to be looked into"))
+	case !isEndpoint(ev.Name):
+		s.settle(ev)
+		return ev, nil
+	case len(ev.Data) > 0: // else it dispatches nothing (WHATWG HTML, server-sent events)
+		target, f := endpointOf(s.old.opts.URL, ev.Data)
+		if f != nil {
+			return ev, f
+		}
+		s.target.Store(target)
+	}
+	return s.endpoint(), nil
+}
+
+// isEndpoint is as generous as a client may be.
+func isEndpoint(name []byte) bool {
+	return bytes.EqualFold(bytes.TrimSpace(name), []byte("endpoint"))
 }
 
 func (s *oldSession) endpoint() mcp.Event {
