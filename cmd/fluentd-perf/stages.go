@@ -138,7 +138,7 @@ func (b *builder) withSessions(c config.Upstream, r *road, next mcp.Caller, agai
 		return next
 	}
 	o := session.Options{
-		Upstream: c.Name, Next: next, Reopen: c.Streams.Reopen, Heal: heals[c.Sessions.Heal], Credential: b.store.Partition,
+		Upstream: c.Name, Next: next, Probe: mcp.CallerFunc(r.breaker.Direct), Reopen: c.Streams.Reopen, Heal: heals[c.Sessions.Heal], Credential: b.store.Partition,
 		Repeatable: again, Base: b.base, Metrics: b.sessions, Log: b.log,
 	}
 	if c.Transport == config.TransportSSE {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -35,6 +36,8 @@ type exchange struct {
 	status  int // of a redirect, which http.Client must not see
 
 	lasting *url.URL // where the permanent redirects at the start led; nil: nowhere
+	written   sync.Once
+	conn      *counted // of this sending, where somebody waits for its being written; nil where it is none of ours
 
 	body     io.ReadCloser // of the answer that counts
 	kind     bodyKind
@@ -57,7 +60,7 @@ func newExchange(ctx context.Context, u *Upstream, c *mcp.Call) *exchange {
 	x.cancel = cancel
 	x.watch.start, x.watch.cancel, x.watch.heard = time.Now(), cancel, &u.heard
 	x.trace = httptrace.ClientTrace{GetConn: x.getConn, GotConn: x.gotConn, GotFirstResponseByte: x.gotFirstByte}
-	if len(c.Body) > longWrite {
+	if len(c.Body) > longWrite || c.Written != nil {
 		x.trace.WroteRequest = x.wroteRequest
 	}
 	x.Context = httptrace.WithClientTrace(own, &x.trace)
@@ -68,6 +71,12 @@ func newExchange(ctx context.Context, u *Upstream, c *mcp.Call) *exchange {
 // enter takes a slot, if the lane needs one.
 func (x *exchange) enter() *mcp.Failure {
 	p := x.u.pool
+	if x.call.Lane == mcp.LaneStream && p.warm.tryTake() {
+		// The transport for calls has a connection that is open already, as a rule. The stream takes none from the calls:
+		// there may be so many more.
+		x.slot = &p.warm
+		return nil
+	}
 	if x.call.Lane.Long() {
 		x.rt = x.u.long
 		return nil
@@ -167,6 +176,7 @@ func (x *exchange) finish() {
 		return
 	}
 	x.done = true
+	x.tellWritten()
 	x.watch.stop()
 	x.cancel(nil)
 	if x.body != nil {

@@ -71,6 +71,9 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	f := &x.facts
 	now := x.watch.now()
 	stale := x.u.pool.retire(info)
+	if x.call.Written != nil {
+		x.conn, _ = countedOf(info.Conn)
+	}
 	f.conn = true
 	f.wrote.Store(int64(now))
 	if stale {
@@ -92,13 +95,31 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
-func (x *exchange) wroteRequest(httptrace.WroteRequestInfo) {
+// wroteRequest is called when the request is in net/http's buffer, as far as it has not left: the next write is its end.
+func (x *exchange) wroteRequest(info httptrace.WroteRequestInfo) {
 	x.facts.wrote.Store(int64(x.watch.now()))
+	if info.Err != nil || x.call.Written == nil {
+		return
+	}
+	if x.conn == nil {
+		x.tellWritten()
+		return
+	}
+	tell := x.tellWritten
+	x.conn.wrote.Store(&tell)
+}
+
+// tellWritten tells who waits for it that the request has been written, or that the call has ended.
+func (x *exchange) tellWritten() {
+	if x.call.Written != nil {
+		x.written.Do(x.call.Written)
+	}
 }
 
 func (x *exchange) gotFirstByte() {
 	x.u.heard.Add(1)
 	x.facts.first.Store(int64(x.watch.now()))
+	x.tellWritten()
 }
 
 // fail ends the exchange and says why: because its context ended, else because of err.

@@ -62,9 +62,9 @@ func TestTransportOptions(t *testing.T) {
 		o.Timeouts.Connect = time.Second
 	})
 	for i, want := range []upstream.TransportOptions{
-		{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, HandshakeTimeout: 5 * time.Second},
+		{MaxConnections: 256 + 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, HandshakeTimeout: 5 * time.Second},
 		{Long: true, MaxIdle: 256, IdleTimeout: 90 * time.Second, HandshakeTimeout: 5 * time.Second},
-		{MaxConnections: 7, MaxIdle: 3, IdleTimeout: time.Minute, HandshakeTimeout: time.Second},
+		{MaxConnections: 7 + 256, MaxIdle: 3, IdleTimeout: time.Minute, HandshakeTimeout: time.Second}, // GET streams beside the calls
 		{Long: true, MaxIdle: 3, IdleTimeout: time.Minute, HandshakeTimeout: time.Second},
 	} {
 		o := got[i]

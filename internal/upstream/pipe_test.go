@@ -67,7 +67,7 @@ func piped(tb testing.TB, serve func(*peer), change ...func(*upstream.Options)) 
 				defer func() { _ = p.Close() }()
 				serve(p)
 			})
-			return client, nil
+			return upstream.Count(client), nil
 		}
 		return upstream.NewTransport(t)
 	}

@@ -20,6 +20,9 @@ const urgentSlots = 4
 // fetchSlots is how many documents beside the endpoint are fetched at a time.
 const fetchSlots = 4
 
+// warmStreams is how many GET streams may be on connections of the transport for calls. More have some of their own.
+const warmStreams = 256
+
 // pool is what one upstream's connections are counted and bounded by.
 type pool struct {
 	open   atomic.Int64 // connections that are open
@@ -28,6 +31,7 @@ type pool struct {
 	idleFor atomic.Int64 // how long the server says that it keeps an idle connection, a time.Duration; 0: it does not say
 
 	calls   slots
+	warm    slots // GET streams on connections of the transport for calls, beside the calls
 	fetches slots // documents beside the endpoint, which strangers may ask for: they take no connection from calls
 	// A call may wait for an answer of the agent's, to an elicitation say, and that has to get past the calls that wait.
 	urgent slots
@@ -38,6 +42,7 @@ func newPool(max int) *pool {
 	p.calls.free = max
 	p.urgent.free = urgentSlots
 	p.fetches.free = fetchSlots
+	p.warm.free = warmStreams
 	return p
 }
 
@@ -51,7 +56,8 @@ type counted struct {
 	net.Conn
 	pool  *pool
 	once  sync.Once
-	stale atomic.Bool // not to be written to again
+	stale atomic.Bool            // not to be written to again
+	wrote atomic.Pointer[func()] // to be called when the next Write has succeeded, once
 }
 
 var errStale = errors.New("the connection has been idle for as long as the server keeps one")
@@ -62,7 +68,26 @@ func (c *counted) Write(b []byte) (int, error) {
 	if c.stale.Load() {
 		return 0, errStale
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if err == nil && c.wrote.Load() != nil {
+		if wrote := c.wrote.Swap(nil); wrote != nil {
+			(*wrote)()
+		}
+	}
+	return n, err
+}
+
+// countedOf returns the connection that is below TLS, if any: TLS to a proxy may have TLS to the server in it.
+func countedOf(conn net.Conn) (*counted, bool) {
+	for {
+		secured, ok := conn.(*tls.Conn)
+		if !ok {
+			break
+		}
+		conn = secured.NetConn()
+	}
+	c, ok := conn.(*counted)
+	return c, ok
 }
 
 // hint notes `Keep-Alive: timeout=5`, by which servers (Node's, for one) say how long they keep an idle connection, or that
@@ -89,15 +114,7 @@ func (p *pool) retire(info httptrace.GotConnInfo) bool {
 	if keeps == 0 || !info.WasIdle || info.IdleTime < max(keeps-time.Second, keeps/2) {
 		return false
 	}
-	conn := info.Conn
-	for { // TLS to a proxy may have TLS to the server in it
-		secured, ok := conn.(*tls.Conn)
-		if !ok {
-			break
-		}
-		conn = secured.NetConn()
-	}
-	c, ok := conn.(*counted)
+	c, ok := countedOf(info.Conn)
 	if ok {
 		c.stale.Store(true)
 	}

@@ -27,7 +27,7 @@ type TransportOptions struct {
 	Long             bool                                                              // for streams without end
 	Dial             func(ctx context.Context, network, addr string) (net.Conn, error) // counts what it opens
 	Proxy            *url.URL                                                          // nil: connect directly
-	MaxConnections   int                                                               // 0: no bound
+	MaxConnections   int                                                               // 0: no bound; those for calls, and GET streams beside them
 	MaxIdle          int                                                               // connections kept unused
 	IdleTimeout      time.Duration                                                     // how long they are kept
 	HandshakeTimeout time.Duration                                                     // for TLS
@@ -41,7 +41,7 @@ func (u *Upstream) transportOptions(long bool) TransportOptions {
 		Long:             long,
 		Dial:             u.dial,
 		Proxy:            proxyFor(o.URL),
-		MaxConnections:   o.Pool.MaxConnections,
+		MaxConnections:   o.Pool.MaxConnections + warmStreams,
 		MaxIdle:          o.Pool.MaxIdle,
 		IdleTimeout:      o.Pool.IdleTimeout,
 		HandshakeTimeout: o.Timeouts.Connect,

@@ -1,0 +1,47 @@
+package breaker_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+
+	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/mcp"
+)
+
+// A direct call goes past queue, breaker and retry, to the endpoint of its session under the id that this one knows.
+func TestDirect(t *testing.T) {
+	type seen struct {
+		endpoint int
+		id       string
+	}
+	var got []seen
+	endpoint := func(i int) breaker.Endpoint {
+		return breaker.Endpoint{Caller: mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
+			got = append(got, seen{i, c.Header.Get("Mcp-Session-Id")})
+			return &mcp.Result{Status: 503, Header: http.Header{"Mcp-Session-Id": {"s"}}}, nil
+		}), Circuit: breaker.NewCircuit(breaker.CircuitOptions{Upstream: "u", InARow: 1})}
+	}
+	entrance := breaker.NewAdmission(breaker.AdmissionOptions{Upstream: "u", MaxInFlight: 1})
+	defer entrance.Close()
+	s := breaker.New(breaker.Options{
+		Upstream: "u", Admission: entrance, Retry: breaker.RetryOptions{Max: 2, Budget: 1},
+		Endpoints: []breaker.Endpoint{endpoint(0), endpoint(1)},
+	})
+	for range 3 {
+		c := &mcp.Call{Lane: mcp.LaneRequest, Header: http.Header{"Mcp-Session-Id": {"s~1"}}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)}
+		if err := mcp.Scan(c.Body, &c.Message); err != nil {
+			t.Fatal(err)
+		}
+		res, err := s.Direct(t.Context(), c)
+		if err != nil || res.Status != 503 || res.Header.Get("Mcp-Session-Id") != "s~1" {
+			t.Fatalf("got %+v, %v", res, err)
+		}
+		if err := res.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if want := (seen{1, "s"}); len(got) != 3 || got[0] != want || got[1] != want || got[2] != want {
+		t.Errorf("the endpoints saw %v", got)
+	}
+}
