@@ -2,6 +2,8 @@ package breaker_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -20,19 +22,29 @@ func TestDirect(t *testing.T) {
 		return breaker.Endpoint{Caller: mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 			got = append(got, seen{i, c.Header.Get("Mcp-Session-Id")})
 			return &mcp.Result{Status: 503, Header: http.Header{"Mcp-Session-Id": {"s"}}}, nil
-		}), Circuit: breaker.NewCircuit(breaker.CircuitOptions{Upstream: "u", InARow: 1})}
+		}), Circuit: breaker.NewCircuit(breaker.CircuitOptions{Upstream: "u", Endpoint: fmt.Sprint(i), InARow: 1})}
 	}
 	entrance := breaker.NewAdmission(breaker.AdmissionOptions{Upstream: "u", MaxInFlight: 1})
 	defer entrance.Close()
 	s := breaker.New(breaker.Options{
-		Upstream: "u", Admission: entrance, Retry: breaker.RetryOptions{Max: 2, Budget: 1},
-		Endpoints: []breaker.Endpoint{endpoint(0), endpoint(1)},
+		Upstream: "u", Admission: entrance, Endpoints: []breaker.Endpoint{endpoint(0), endpoint(1)},
 	})
+	c := &mcp.Call{Lane: mcp.LaneRequest, Header: http.Header{"Mcp-Session-Id": {"s~1"}}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)}
+	if err := mcp.Scan(c.Body, &c.Message); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Call(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	var f *mcp.Failure
+	if _, err := s.Call(t.Context(), c); !errors.As(err, &f) || f.Reason != mcp.ReasonBreakerOpen {
+		t.Fatalf("the breaker is not open: %v", err)
+	}
+	if _, failure := entrance.Enter(t.Context(), c); failure != nil {
+		t.Fatal(failure)
+	}
+	got = nil
 	for range 3 {
-		c := &mcp.Call{Lane: mcp.LaneRequest, Header: http.Header{"Mcp-Session-Id": {"s~1"}}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)}
-		if err := mcp.Scan(c.Body, &c.Message); err != nil {
-			t.Fatal(err)
-		}
 		res, err := s.Direct(t.Context(), c)
 		if err != nil || res.Status != 503 || res.Header.Get("Mcp-Session-Id") != "s~1" {
 			t.Fatalf("got %+v, %v", res, err)

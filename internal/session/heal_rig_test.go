@@ -33,9 +33,11 @@ type world struct {
 	framed                      bool                                                    // answers as events
 	ids                         bool                                                    // with event ids, so that a client can resume
 	loss                        func() *mcp.Result                                      // what an unknown session gets; nil: 404 in text
+	unknown                     func(c *mcp.Call) *mcp.Result                           // the same, by what the call is
 	before                      func(c *mcp.Call) (*mcp.Result, error)                  // may answer instead
 	after                       func(c *mcp.Call, res *mcp.Result) (*mcp.Result, error) // may lose the answer
 	slow                        time.Duration                                           // each initialize takes so long
+	hangs                       bool                                                    // a GET gets no answer
 	noStreams                   int                                                     // the status of a GET; 0: accepted
 
 	calls []mcp.Call     // that came, in order
@@ -100,6 +102,12 @@ func (w *world) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, *c)
+	if w.hangs && c.Lane == mcp.LaneStream {
+		w.mu.Unlock()
+		<-ctx.Done()
+		w.mu.Lock()
+		return nil, &mcp.Failure{Reason: mcp.ReasonCanceled, Cause: ctx.Err()}
+	}
 	if w.before != nil {
 		if res, err := w.before(c); res != nil || err != nil {
 			return res, err
@@ -122,6 +130,9 @@ func (w *world) serve(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return text(w.noStreams, "no such route"), nil
 	}
 	if l == nil {
+		if w.unknown != nil {
+			return w.unknown(c), nil
+		}
 		if w.loss != nil {
 			return w.loss(), nil
 		}

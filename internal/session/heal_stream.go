@@ -128,8 +128,7 @@ func (st *stream) attempt(deadline time.Time) (res *mcp.Result, late bool, err e
 	ctx, cancel := context.WithCancel(st.ctx)
 	st.stop = cancel
 	if st.e != nil {
-		leave := st.e.enter(st, cancel)
-		st.stop = func() { leave(); cancel() }
+		st.follow(cancel)
 	}
 	if deadline.IsZero() {
 		res, err = st.stage.opts.Next.Call(ctx, st.out())
@@ -146,6 +145,12 @@ func (st *stream) attempt(deadline time.Time) (res *mcp.Result, late bool, err e
 		st.at.down(st.e, res)
 	}
 	return res, late, err
+}
+
+// follow makes what happens to the session end the attempt, by cancel.
+func (st *stream) follow(cancel func()) {
+	leave := st.e.enter(st, cancel)
+	st.stop = func() { leave(); cancel() }
 }
 
 // out returns the GET as it goes to where the session is.
@@ -197,6 +202,7 @@ func (st *stream) accepted(id string) {
 	if st.e == nil {
 		st.e = st.stage.sessions.findOrAdd(id)
 		st.at = st.e.place()
+		st.follow(st.stop)
 	}
 	st.e.accepted.Store(true)
 }
