@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -250,17 +251,22 @@ func (x *exchange) bodyHeader(h http.Header, res *mcp.Result) {
 // off, so does the agent's connection: an end would make a whole answer of it.
 func (x *exchange) answerRaw(res *mcp.Result) {
 	x.w.WriteHeader(res.Status)
-	buf := make([]byte, 32<<10)
+	buf := rawBuffers.Get().(*[rawPiece]byte)
+	defer rawBuffers.Put(buf)
 	defer x.setWriteDeadline(time.Time{})
+	var until time.Time // the write deadline
 	flush := http.NewResponseController(x.w).Flush
 	if flush() != nil {
 		x.note(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes})
 		return
 	}
 	for {
-		n, err := res.Raw.Read(buf)
+		n, err := res.Raw.Read(buf[:])
 		if n > 0 {
-			x.setWriteDeadline(time.Now().Add(writeTimeout))
+			if now := time.Now(); until.Sub(now) < writeTimeout {
+				until = now.Add(writeTimeout + writeTimeout/4) // not with every piece: it costs as much as a small write
+				x.setWriteDeadline(until)
+			}
 			if x.write(buf[:n]) != nil || flush() != nil {
 				x.note(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes})
 				return
@@ -275,6 +281,11 @@ func (x *exchange) answerRaw(res *mcp.Result) {
 		}
 	}
 }
+
+// rawPiece is how much of a body that passes as it comes is read at once.
+const rawPiece = 64 << 10
+
+var rawBuffers = sync.Pool{New: func() any { return new([rawPiece]byte) }}
 
 // writeTimeout bounds one write to an agent that does not read, where an upstream's connection waits behind it.
 const writeTimeout = time.Minute

@@ -36,8 +36,8 @@ type exchange struct {
 	status  int // of a redirect, which http.Client must not see
 
 	lasting *url.URL // where the permanent redirects at the start led; nil: nowhere
-	written   sync.Once
-	conn      *counted // of this sending, where somebody waits for its being written; nil where it is none of ours
+	written sync.Once
+	conn    *counted // of this sending, where somebody waits for its being written; nil where it is none of ours
 
 	body     io.ReadCloser // of the answer that counts
 	kind     bodyKind

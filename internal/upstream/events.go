@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"io"
+	"time"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -12,6 +13,9 @@ func (x *exchange) answerEvents(res *mcp.Result) {
 	x.kind = eventStream
 	e := &events{x: x, scans: x.answersRequest()}
 	e.r = mcp.NewEventReader(x, x.u.buffers, int(x.u.opts.EventLimit))
+	if x.passesPieces() {
+		e.r.Pieces(heldSize)
+	}
 	res.Events = e
 	res.Timing = x.timing(x.watch.now())
 }
@@ -25,12 +29,20 @@ func (x *exchange) answersRequest() bool {
 	return false
 }
 
+// passesPieces reports whether an event that is too large to hold passes in pieces: nobody shares the stream of the call, or
+// takes it apart.
+func (x *exchange) passesPieces() bool {
+	return (x.call.Lane == mcp.LaneRequest || x.call.Lane == mcp.LaneOpaque) && !x.holds()
+}
+
 // events is the stream of an answer. On streams that answer requests each message is scanned, and none is refused.
 type events struct {
 	x     *exchange
 	r     *mcp.EventReader
 	scans bool
-	err   error // the stream has ended so
+	open  bool          // the event that was handed out last was a piece
+	left  time.Duration // when that was
+	err   error         // the stream has ended so
 }
 
 // Next returns the next event. An event over the limit ends the stream with bad_answer, a break with broke_off.
@@ -38,16 +50,35 @@ func (e *events) Next() (mcp.Event, error) {
 	if e.err != nil {
 		return mcp.Event{}, e.err
 	}
-	e.x.nextEvent()
+	e.bindNext()
 	ev, err := e.r.Next()
 	if err != nil {
 		e.err = e.ended(err)
 		return mcp.Event{}, e.err
 	}
-	if e.scans && isMessage(&ev) {
+	if e.open = ev.Partial; e.open {
+		e.left = e.x.watch.now()
+	}
+	switch {
+	case ev.Last: // what is too large to look into counts as the answer
+		ev.Answer = true
+		e.x.noteAnswer(&ev)
+	case e.scans && isMessage(&ev):
 		e.scan(&ev)
 	}
 	return ev, nil
+}
+
+// bindNext begins the bound of the next event, or goes on with that of one of which a piece was handed out: the time since was
+// the reader's.
+func (e *events) bindNext() {
+	if !e.open {
+		e.x.nextEvent()
+		return
+	}
+	if e.x.bound != 0 {
+		e.x.bound += e.x.watch.now() - e.left
+	}
 }
 
 // ended lets go of the connection and turns an error into what Next returns.
@@ -86,6 +117,11 @@ func (e *events) scan(ev *mcp.Event) {
 	if x.call.Lane == mcp.LaneBatch { // whoever made the array counts its answers
 		ev.Answer = false
 	}
+	x.noteAnswer(ev)
+}
+
+// noteAnswer notes that the answer has come, once.
+func (x *exchange) noteAnswer(ev *mcp.Event) {
 	if ev.Answer && !x.answered {
 		x.whole(x.watch.now())
 	}

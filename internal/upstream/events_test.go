@@ -297,3 +297,41 @@ func TestCancellingAStream(t *testing.T) {
 		})
 	}
 }
+
+// TestEventsInPieces holds that an event of a call that nobody shares passes in pieces where it is too large to hold, all of
+// it byte for byte, that its last piece is the answer, and that what may be shared is held.
+func TestEventsInPieces(t *testing.T) {
+	large := event(sizedAnswer(1<<20), "id: 7", "event: message")
+	for _, method := range []string{"tools/call", "vendor/x", "tools/list"} {
+		s := mcptest.NewServer(t, streaming(event(progress), large, event(progress)))
+		res := mustCall(t, newUpstream(t, s.URL()), requestOf(method))
+		var all strings.Builder
+		pieces, answers := 0, 0
+		for {
+			ev, err := res.Events.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Write(ev.Raw)
+			if ev.Partial {
+				pieces++
+			}
+			if ev.Answer {
+				answers++
+				if string(ev.ID) != "7" || ev.Exact != (method == "tools/list") || ev.Last == ev.Exact {
+					t.Errorf("%s: the answer has id %q, exact %v, last %v", method, ev.ID, ev.Exact, ev.Last)
+				}
+			}
+		}
+		if all.String() != event(progress)+large+event(progress) {
+			t.Errorf("%s: %d bytes came, or others", method, all.Len())
+		}
+		if (pieces == 0) != (method == "tools/list") || answers != 1 {
+			t.Errorf("%s: %d pieces, %d answers", method, pieces, answers)
+		}
+		closeResult(t, res)
+	}
+}

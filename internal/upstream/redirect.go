@@ -45,7 +45,7 @@ func (x *exchange) target() (*url.URL, *mcp.Failure) {
 	u := x.u
 	if t := x.call.Target; t != nil {
 		if !mcp.SameOrigin(t, u.opts.URL) || t.User != nil {
-			return nil, x.refuse(mcp.ReasonRedirect, "the target lies outside the server", fmt.Errorf("target %q", t.Redacted()))
+			return nil, x.refuse(mcp.ReasonRedirect, "the target lies outside the server", fmt.Errorf("target %q", place(t)))
 		}
 		return t, nil
 	}
@@ -102,9 +102,9 @@ func (x *exchange) next(from *url.URL, location string, hops int) (*url.URL, *mc
 	case err != nil:
 		return nil, x.refuse(mcp.ReasonRedirect, "the server redirects to nowhere", errors.New("unreadable Location"))
 	case !mcp.SameOrigin(to, x.u.opts.URL):
-		return nil, x.refuse(mcp.ReasonRedirect, "the server redirects to another origin", fmt.Errorf("to %q", to.Redacted()))
+		return nil, x.refuse(mcp.ReasonRedirect, "the server redirects to another origin", fmt.Errorf("to %q", place(to)))
 	case hops == maxRedirects:
-		return nil, x.refuse(mcp.ReasonRedirect, "the server redirects too often", fmt.Errorf("at last to %q", to.Redacted()))
+		return nil, x.refuse(mcp.ReasonRedirect, "the server redirects too often", fmt.Errorf("at last to %q", place(to)))
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
 	x.discard()
@@ -118,4 +118,9 @@ func (x *exchange) discard() {
 	_ = x.body.Close()
 	x.watch.off()
 	x.body = nil
+}
+
+// place is a URL for the log: without user and query, which may hold a secret of the agent's.
+func place(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
