@@ -99,6 +99,8 @@ func TestBufferPoolReuses(t *testing.T) {
 		a, b := pool.Get(1000), pool.Get(100_000)
 		pool.Put(a)
 		pool.Put(b)
+		large := pool.Get(1_000_000)
+		pool.Put(large)
 	})
 	gets, misses, discards := pool.Stats()
 	if gets < 2000 || misses > gets/10 || discards != 0 {

@@ -6,18 +6,22 @@ import (
 	"sync/atomic"
 )
 
-// The sizes of the buffers that a BufferPool keeps: the powers of two from 512 B to 256 KiB.
+// The sizes of the buffers that a BufferPool keeps: the powers of two from 512 B to 4 MiB, of which those over 256 KiB are
+// large.
 const (
 	minBufferBits = 9
-	maxBufferBits = 18
+	maxSmallBits  = 18
+	maxBufferBits = 22
 )
 
-// BufferPool keeps byte slices for use again, by size. Larger ones than 256 KiB are made when asked for and left to the
-// garbage collector, so that one huge message does not stay in memory for ever. The zero BufferPool is ready, a nil one
-// keeps nothing. It is safe for concurrent use.
+// BufferPool keeps byte slices for use again, by size. Of those over 256 KiB it keeps at most 32 MiB in all, and each for a
+// minute or two without use; larger ones than 4 MiB are made when asked for and left to the garbage collector. So no burst
+// of huge messages stays in memory for ever. The zero BufferPool is ready, a nil one keeps nothing. It is safe for
+// concurrent use.
 type BufferPool struct {
-	sizes [maxBufferBits - minBufferBits + 1]sync.Pool // of *[]byte
-	boxes sync.Pool                                    // of *[]byte without a slice: what Put needs to not allocate
+	sizes [maxSmallBits - minBufferBits + 1]sync.Pool // of *[]byte
+	large largeBuffers
+	boxes sync.Pool // of *[]byte without a slice: what Put needs to not allocate
 
 	gets, misses, discards atomic.Uint64
 }
@@ -29,9 +33,16 @@ func (p *BufferPool) Get(n int) []byte {
 	}
 	p.gets.Add(1)
 	class := max(bits.Len(uint(max(n, 1)-1)), minBufferBits)
-	if class > maxBufferBits {
+	switch {
+	case class > maxBufferBits:
 		p.misses.Add(1)
 		return make([]byte, 0, n)
+	case class > maxSmallBits:
+		if b := p.large.get(class - maxSmallBits - 1); b != nil {
+			return b
+		}
+		p.misses.Add(1)
+		return make([]byte, 0, 1<<class)
 	}
 	box, ok := p.sizes[class-minBufferBits].Get().(*[]byte)
 	if !ok {
@@ -45,14 +56,21 @@ func (p *BufferPool) Get(n int) []byte {
 }
 
 // Put gives a slice back, one of Get's or any other. The caller keeps no reference to its memory. Slices with room for
-// less than 512 B or more than 256 KiB are dropped.
+// less than 512 B or more than 4 MiB are dropped, as are large ones that serve no large size (of less than 512 KiB) or for
+// which there is no room.
 func (p *BufferPool) Put(b []byte) {
 	if p == nil || cap(b) == 0 {
 		return
 	}
 	class := bits.Len(uint(cap(b))) - 1
-	if class < minBufferBits || cap(b) > 1<<maxBufferBits {
+	switch {
+	case class < minBufferBits || cap(b) > 1<<maxBufferBits || class == maxSmallBits && cap(b) > 1<<maxSmallBits:
 		p.discards.Add(1)
+		return
+	case class > maxSmallBits:
+		if !p.large.put(class-maxSmallBits-1, b) {
+			p.discards.Add(1)
+		}
 		return
 	}
 	box, ok := p.boxes.Get().(*[]byte)
