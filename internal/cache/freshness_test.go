@@ -78,11 +78,34 @@ func (w *pastWorld) read(ctx context.Context, d *pastDaemon, who, what string) {
 	if a.thing != what || !a.public && a.who != who {
 		complain("it is not the asker's")
 	}
+	if told.loose && a.serial <= b.serial {
+		complain("a loose answer was given again")
+	}
 	w.checkOldLocked(d, b, a, who, complain)
 	if strings.HasPrefix(told.from(), "stale-") {
 		w.checkStaleLocked(d, b, a, now, who, what, told, complain)
 	} else {
 		w.checkFresh(b, a, now, told, complain)
+	}
+}
+
+// readLoosely asks in a way that is not all as it should be: only the server answers that.
+func (w *pastWorld) readLoosely(d *pastDaemon, who, what string) {
+	if w.plain {
+		return
+	}
+	b := w.observe(d, who, what)
+	told := d.ask(who, "loose "+what)
+	if told.err != nil || told.status != 200 {
+		w.checkFailure(context.Background(), d, b, who, told)
+		return
+	}
+	a, err := parsePast(told.says)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen["loose"]++
+	if err != nil || a.thing != what || a.who != who || a.daemon != d.n || a.serial <= b.serial || told.from() != "fwd=bypass" {
+		w.tb.Errorf("a loose request for %s of %s was answered %+v, %v", what, who, told, err)
 	}
 }
 
@@ -198,8 +221,10 @@ func (w *pastWorld) step(random *rand.Rand) {
 		ctx = short
 	}
 	switch n := random.IntN(100); {
-	case n < 80:
+	case n < 77:
 		w.read(ctx, d, who, what)
+	case n < 80:
+		w.readLoosely(d, who, what)
 	case n < 82:
 		w.flood(d, random)
 	case n < 90:
@@ -207,7 +232,7 @@ func (w *pastWorld) step(random *rand.Rand) {
 	case n < 93:
 		w.purge(d, what)
 	case n < 96:
-		w.write(d, who)
+		w.write(d, who, random)
 	default:
 		w.refuse(d, who)
 	}
@@ -266,9 +291,10 @@ func (w *pastWorld) purge(d *pastDaemon, what string) {
 	w.isOld(d, familyOf(what), serial)
 }
 
-// write is a tools/call, after which the agent reads its writes.
-func (w *pastWorld) write(d *pastDaemon, who string) {
-	if told := d.ask(who, "tools/call write"); told.status == 200 {
+// write is a tools/call, or what may be one, after which the agent reads its writes.
+func (w *pastWorld) write(d *pastDaemon, who string, random *rand.Rand) {
+	what := []string{"tools/call write", "loose tools/call write", "opaque"}[random.IntN(3)]
+	if told := d.ask(who, what); told.status == 200 {
 		serial, err := strconv.ParseInt(told.says, 10, 64)
 		if err != nil {
 			w.tb.Error(err)
@@ -431,6 +457,9 @@ func nothingOldOfOne(t *testing.T, plain bool) {
 			}
 		}
 		w.wantSeen("memory", "redis", "database", "fwd=miss stored", "stale-error")
+		if !plain {
+			w.wantSeen("loose")
+		}
 	})
 }
 
@@ -478,5 +507,8 @@ func nothingOldOfTwo(t *testing.T, plain bool) {
 		finish(0)
 		finish(1)
 		w.wantSeen("memory", "redis", "database", "fwd=miss stored", "stale-error")
+		if !plain {
+			w.wantSeen("loose")
+		}
 	})
 }

@@ -277,6 +277,9 @@ func (w *pastWorld) serve(ctx context.Context, d *pastDaemon, c *mcp.Call) (*mcp
 	w.serial++
 	d.accepted[who] = pastAccepted{w.serial, time.Now()}
 	delete(d.refused, who)
+	if c.Lane == mcp.LaneOpaque {
+		return rigBody(200, fmt.Sprintf(`{"result":{"says":"%d"}}`, w.serial)), nil
+	}
 	if c.Method() == mcp.MethodToolsCall {
 		return rigAnswer(c, 0, "private", fmt.Sprint(w.serial)), nil
 	}
@@ -308,7 +311,11 @@ func (w *pastWorld) answerLocked(d *pastDaemon, c *mcp.Call, who, what string) *
 	if a.public {
 		scope = "public"
 	}
-	return rigAnswer(c, thing.ttl.Milliseconds(), scope, a.says())
+	res := rigAnswer(c, thing.ttl.Milliseconds(), scope, a.says())
+	if w.chance(8) {
+		return rigBody(200, strings.TrimSuffix(string(res.Body), "}")+`,"error":null}`)
+	}
+	return res
 }
 
 // noted notes that a daemon has been told of a 401 to a call that began after serial.

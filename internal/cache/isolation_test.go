@@ -41,6 +41,7 @@ type isoServer struct {
 	epochs   int
 	revoked  map[string]bool      // identities
 	last2xx  map[string]time.Time // by identity
+	loose    int                  // loose answers, which are numbered from 1
 }
 
 type isoSession struct {
@@ -119,6 +120,8 @@ func (s *isoServer) Call(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 	}
 	s.last2xx[credential] = time.Now()
 	switch {
+	case c.Lane == mcp.LaneOpaque:
+		return rulesWhole(200, "["), nil
 	case c.Lane == mcp.LaneStream:
 		return &mcp.Result{Status: 200, Header: make(http.Header), Events: new(rulesFixed)}, nil
 	case c.Lane == mcp.LaneEnd:
@@ -170,6 +173,12 @@ func (s *isoServer) answer(c *mcp.Call) *mcp.Result {
 		return rulesError(c, 200, -32602)
 	case 4:
 		return rulesWhole(200, strings.Replace(body, `"result":{`, `"result":{"resultType":"input_required",`, 1))
+	case 5:
+		s.loose++
+		body = strings.Replace(body, `"result":{`, fmt.Sprintf(`"result":{"loose":%d,"x":"\ud83d",`, s.loose), 1)
+		if public {
+			return rulesStream(c, rulesData(body))
+		}
 	}
 	return rulesWhole(200, body)
 }
@@ -184,6 +193,8 @@ type isoWorld struct {
 	doors   []mcp.Caller
 	streams []*mcp.Result
 	now     int
+
+	given map[string]bool // loose answers, by server and number
 
 	hits, behind, shared, legacy, plain, refused int
 }
@@ -206,7 +217,7 @@ func isoRun(t *testing.T, seed uint64, slow int) {
 	o.CoalesceTools, o.FlushOnCall, o.StaleIfError = []string{"join_*"}, true, time.Hour
 	rig := newRulesRig(t, o, slow)
 	defer rig.close()
-	w := &isoWorld{T: t, rig: rig, seed: seed, random: rand.New(rand.NewPCG(seed, 0))}
+	w := &isoWorld{T: t, rig: rig, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), given: make(map[string]bool)}
 	for i, name := range []string{"one", "two", "plain"} {
 		s := &isoServer{
 			name: name, mints: i == 0, plain: i == 2, random: w.random, sessions: make(map[string]isoSession), revoked: make(map[string]bool),
@@ -219,7 +230,15 @@ func isoRun(t *testing.T, seed uint64, slow int) {
 		}
 		up := rig.store.Upstream(own, s)
 		w.servers = append(w.servers, s)
-		w.doors = append(w.doors, up.Front(up.Back(s)))
+		back := up.Back(s)
+		w.doors = append(w.doors, up.Front(mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+			res, err := back.Call(ctx, c)
+			odd := c.Message.Loose || c.Lane == mcp.LaneOpaque
+			if err == nil && (odd && c.Flight != (mcp.FlightKey{}) || (odd || res.Message.Loose) && res.Shareable) {
+				t.Errorf("seed %d, step %d: %s may be shared: %s", seed, w.now, c.Body, res.Body)
+			}
+			return res, err
+		})))
 	}
 	const steps = 7500
 	for w.now = range steps {
@@ -228,7 +247,7 @@ func isoRun(t *testing.T, seed uint64, slow int) {
 	w.close()
 	t.Logf("seed %d, %d tiers: %d hits, %d from behind memory, %d of another's public answer, %d legacy ones, %d plain ones; %d refusals",
 		seed, 1+slow, w.hits, w.behind, w.shared, w.legacy, w.plain, w.refused)
-	if w.hits-w.plain < 150 || w.shared < 30 || w.legacy < 5 || w.plain < 50 || w.refused == 0 || w.behind < 5*slow {
+	if w.hits-w.plain < 150 || w.shared < 30 || w.legacy < 5 || w.plain < 50 || w.refused == 0 || len(w.given) < 50 || w.behind < 5*slow {
 		t.Errorf("seed %d: too little has happened", seed)
 	}
 }
@@ -255,6 +274,8 @@ func (w *isoWorld) step() {
 		w.listen(s)
 	case n == 13 && w.random.IntN(5) == 0:
 		w.close()
+	case n == 16:
+		w.ask(s, w.who(rulesModern("").on(mcp.LaneOpaque).saying(w.one("\x1f\x8b", "{", "[", `[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]`))), false)
 	case n == 15 && len(w.rig.slow) > 0:
 		w.rig.forget()
 	default:
@@ -299,7 +320,7 @@ func (w *isoWorld) request() rulesAsk {
 		params = w.one(``, ``, ``, ``, ``, ``, ``, ``, ``, ``, ``, ``, `"cursor":"1"`, `"cursor":""`, `"x":9007199254740993`, `"x":9007199254740992`)
 	}
 	a := rulesAsk{method: method, params: params, id: rulesIDs[w.random.IntN(len(rulesIDs))]}
-	a.meta = w.one(``, ``, ``, ``, ``, ``, ``, ``, ``, `"traceparent":"1"`, `"x":1`, `"x":"1"`, `"progressToken":1`, `"io.modelcontextprotocol/clientInfo":{}`)
+	a.meta = w.one(``, ``, ``, ``, ``, ``, ``, ``, ``, `"traceparent":"1"`, `"x":1`, `"x":"1"`, `"x":"\ud83d"`, `"progressToken":1`, `"io.modelcontextprotocol/clientInfo":{}`)
 	a = w.who(a)
 	if w.random.IntN(2) == 0 {
 		a.era = mcp.EraModern
@@ -355,6 +376,7 @@ func (w *isoWorld) judge(s *isoServer, c *mcp.Call, p *rulesReply) {
 		Result struct {
 			Who    *isoWho
 			Public bool
+			Loose  int
 		}
 	}
 	d := json.NewDecoder(strings.NewReader(p.body))
@@ -367,6 +389,16 @@ func (w *isoWorld) judge(s *isoServer, c *mcp.Call, p *rulesReply) {
 		return // an error
 	}
 	want, hit := s.who(c), strings.HasPrefix(p.status(), "hit")
+	if n := answer.Result.Loose; n > 0 {
+		key := fmt.Sprint(s.name, n)
+		if hit || w.given[key] {
+			w.Errorf("seed %d, step %d: a loose answer is given again: %s", w.seed, w.now, p.body)
+		}
+		w.given[key] = true
+	}
+	if hit && c.Message.Loose {
+		w.Errorf("seed %d, step %d: a loose request is a hit: %s", w.seed, w.now, c.Body)
+	}
 	var same isoWho
 	encoded, _ := json.Marshal(want)
 	d = json.NewDecoder(bytes.NewReader(encoded))

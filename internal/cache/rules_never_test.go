@@ -48,6 +48,23 @@ func TestAnswersNeverKept(t *testing.T) {
 			res.Checked = false
 			return res
 		},
+		"half a character": rulesResult(`"x":"\ud83d"`),
+		"not UTF-8":        rulesResult("\"x\":\"\xff\""),
+		"an error of null": func(c *mcp.Call) *mcp.Result {
+			return rulesWhole(200, strings.TrimSuffix(rulesAnswer(0, c, `"ttlMs":9000`), "}")+`,"error":null}`)
+		},
+		"a byte order mark": func(c *mcp.Call) *mcp.Result { return rulesWhole(200, "\ufeff"+rulesAnswer(0, c, `"ttlMs":9000`)) },
+		"an array":          func(c *mcp.Call) *mcp.Result { return rulesWhole(200, "["+rulesAnswer(0, c, `"ttlMs":9000`)+"]") },
+		"a loose event": func(c *mcp.Call) *mcp.Result {
+			return rulesStream(c, rulesData(rulesAnswer(0, c, `"ttlMs":9000,"x":"\ud83d"`)))
+		},
+		"an event of another id": func(c *mcp.Call) *mcp.Result {
+			return rulesStream(c, rulesData(`{"jsonrpc":"2.0","id":"1","result":{"ttlMs":9000}}`))
+		},
+		"an event with an array": func(c *mcp.Call) *mcp.Result {
+			return rulesStream(c, rulesData("["+rulesAnswer(0, c, `"ttlMs":9000`)+"]"))
+		},
+		"accepted": func(c *mcp.Call) *mcp.Result { return rulesWhole(202, "") },
 		"too large to hold": func(c *mcp.Call) *mcp.Result {
 			body := rulesAnswer(0, c, `"ttlMs":9000`)
 			return &mcp.Result{Status: 200, Header: make(http.Header), Raw: io.NopCloser(bytes.NewReader([]byte(body)))}
@@ -124,6 +141,10 @@ func TestRequestsNeverKept(t *testing.T) {
 			"no _meta":              base.saying(body(base.method, `{`+base.params+`}`)),
 			"params in an array":    base.saying(body(base.method, `[1]`)),
 			"no params":             base.saying(`{"jsonrpc":"2.0","id":1,"method":"` + base.method + `"}`),
+			"half a character":      base.with(rulesJoin(base.params, `"x":"\ud83d"`)),
+			"not UTF-8":             base.with(rulesJoin(base.params, "\"x\":\"\xff\"")),
+			"a byte order mark":     base.saying("\ufeff" + base.bytes()),
+			"null params":           base.saying(`{"jsonrpc":"2.0","id":1,"method":"` + base.method + `","params":null}`),
 			"unknown member":        base.saying(`{"jsonrpc":"2.0","id":1,"Params":{},"method":"` + base.method + `","params":{` + rulesJoin(base.params, `"_meta":{`+known+`}`) + `}}`),
 			"two session ids":       base.field("Mcp-Session-Id", "a", "b"),
 			"two versions":          base.field("Mcp-Protocol-Version", "2026-07-28", "2025-06-18"),

@@ -2,6 +2,8 @@ package cache_test
 
 import (
 	"errors"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +103,15 @@ var rulesWrites = map[string]func(r *rulesRig, bearer string){
 	"an odd tool": func(r *rulesRig, bearer string) { r.ask(rulesTool("t").with(`"name":["t"]`).by(bearer)) },
 	"a tool, legacy": func(r *rulesRig, bearer string) {
 		r.ask(rulesLegacy("tools/call").with(`"name":"write"`).in("unknown").by(bearer))
+	},
+	"a tool, loosely": func(r *rulesRig, bearer string) {
+		r.ask(rulesTool("write").with(`"name":"write","arguments":{"x":"\ud83d"}`).by(bearer))
+	},
+	"a joined tool, loosely": func(r *rulesRig, bearer string) {
+		r.ask(rulesTool("join_x").with(`"name":"join_x","arguments":{"x":"\ud83d"}`).by(bearer))
+	},
+	"what nobody understands": func(r *rulesRig, bearer string) {
+		r.ask(rulesModern("").on(mcp.LaneOpaque).saying("\x1f\x8b").by(bearer))
 	},
 	"an array": func(r *rulesRig, bearer string) {
 		r.ask(rulesLegacy("").on(mcp.LaneOpaque).saying(`[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"write"}}]`).by(bearer))
@@ -228,6 +239,87 @@ func TestWritesOnStreams(t *testing.T) {
 		}
 	}
 }
+
+// TestWritesInPieces: what answers in a body that passes as it comes is over at the end of that, or when the agent leaves,
+// and what answers several times is over with each.
+func TestWritesInPieces(t *testing.T) {
+	o := cache.UpstreamOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, CoalesceTools: []string{"join_*"}, FlushOnCall: true}
+	read := rulesRead("file:///a")
+	opaque := rulesModern("").on(mcp.LaneOpaque).saying("[")
+	for what, a := range map[string]rulesAsk{"a tool": rulesTool("write"), "a joined tool": rulesTool("join_x"), "opaque": opaque} {
+		for _, end := range []string{"end", "break", "close"} {
+			rulesTest(t, o, func(r *rulesRig) {
+				var tail error
+				if end == "break" {
+					tail = &mcp.Failure{Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}
+				}
+				r.gives(func(*mcp.Call) *mcp.Result {
+					return &mcp.Result{Status: 200, Header: http.Header{}, Raw: &rulesPieces{n: 2, end: tail}}
+				})
+				res, err := r.door.Call(t.Context(), a.call(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.says("")
+				first := r.asks(what, read)
+				for range 2 {
+					if _, err := res.Raw.Read(make([]byte, 8)); err != nil {
+						t.Fatal(err)
+					}
+					r.hits(what+", on its way", first.n, read)
+				}
+				if end == "close" {
+					err = res.Close()
+				} else if _, err = res.Raw.Read(make([]byte, 8)); err == nil {
+					t.Error("it goes on")
+				}
+				last := r.asks(what+", "+end, read)
+				if end != "close" {
+					_ = res.Close()
+				}
+				r.hits(what+", once", last.n, read)
+			})
+		}
+	}
+	rulesTest(t, o, func(r *rulesRig) {
+		answer := rulesData(`{"jsonrpc":"2.0","id":1,"result":{}}`)
+		r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, answer+answer) })
+		res, err := r.door.Call(t.Context(), opaque.call(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.says("")
+		for range 2 {
+			if _, err := res.Events.Next(); err != nil {
+				t.Fatal(err)
+			}
+			r.asks("an answer of several", read)
+		}
+		if _, err := res.Events.Next(); err != io.EOF {
+			t.Error(err)
+		}
+		r.asks("the end", read)
+		_ = res.Close()
+	})
+}
+
+// rulesPieces is a body in n pieces.
+type rulesPieces struct {
+	n   int
+	end error // nil is a clean one
+}
+
+func (p *rulesPieces) Read(b []byte) (int, error) {
+	if p.n--; p.n >= 0 {
+		return copy(b, "x"), nil
+	}
+	if p.end != nil {
+		return 0, p.end
+	}
+	return 0, io.EOF
+}
+
+func (*rulesPieces) Close() error { return nil }
 
 // TestWritesLeaveTheServersWord holds that what lives by the server's ttlMs is not made old by a tools/call.
 func TestWritesLeaveTheServersWord(t *testing.T) {

@@ -69,7 +69,7 @@ func rigAnswer(c *mcp.Call, ttlMs int64, scope, says string) *mcp.Result {
 // rigBody is an answer as the stage behind hands it on.
 func rigBody(status int, body string) *mcp.Result {
 	res := &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
-	res.Checked = status == 200 && mcp.Scan(res.Body, &res.Message) == nil
+	res.Checked = mcp.Scan(res.Body, &res.Message) == nil && status == 200 && !res.Message.Loose
 	return res
 }
 
@@ -79,6 +79,7 @@ type rigTold struct {
 	ttl    int64 // ttlMs
 	cache  string
 	status int
+	loose  bool // the answer was
 	err    *mcp.Failure
 }
 
@@ -153,6 +154,13 @@ func (r *rig) close(d time.Duration) {
 
 // rigCall is a modern call of an agent. For resources/read the rest of what is a uri, for a list a cursor.
 func rigCall(who, what string, id int64) *mcp.Call {
+	if what == "opaque" { // nobody knows what it is
+		return &mcp.Call{
+			Upstream: "docs", Lane: mcp.LaneOpaque, Era: mcp.EraModern, Version: mcp.Version20260728, Body: []byte("\x1f\x8b"), Start: time.Now(),
+			Header: http.Header{"Authorization": {who}}, Message: mcp.Message{Method: mcp.MethodOther},
+		}
+	}
+	what, loose := strings.CutPrefix(what, "loose ")
 	method, param, _ := strings.Cut(what, " ")
 	if _, plain := pastNamed[method]; plain {
 		return plainCall(who, method, param, id)
@@ -165,6 +173,9 @@ func rigCall(who, what string, id int64) *mcp.Call {
 		params = fmt.Sprintf(`"name":%q,`, param)
 	case param != "":
 		params = fmt.Sprintf(`"cursor":%q,`, param)
+	}
+	if loose {
+		params += `"x":"\ud83d",`
 	}
 	c := &mcp.Call{
 		Upstream: "docs", Lane: mcp.LaneRequest, Era: mcp.EraModern, Version: mcp.Version20260728,
