@@ -309,7 +309,7 @@ func TestRefusedHealing(t *testing.T) {
 					for range rounds {
 						var wg sync.WaitGroup
 						for range callers {
-							wg.Go(func() { check(a.post(t.Context(), a.request("tools/call", `{"name":"t"}`))) })
+							wg.Go(func() { b := *a; check(b.post(t.Context(), b.request("tools/call", `{"name":"t"}`))) })
 						}
 						wg.Wait()
 					}

@@ -133,13 +133,13 @@ func TestGETDuringHealing(t *testing.T) {
 				a.begin()
 				w.restart()
 				w.slow = 10 * time.Second
-				w.hangs = early // the old place does not answer a GET
+				w.hang(early) // the old place does not answer a GET
 				got := make(chan *mcp.Result, 1)
 				get := func() { got <- a.get(t.Context(), "") }
 				if early {
 					go get()
 					synctest.Wait()
-					w.hangs = false
+					w.hang(false)
 				}
 				go func() { a.list() }()
 				synctest.Wait()
@@ -150,12 +150,7 @@ func TestGETDuringHealing(t *testing.T) {
 				if res.Status != 200 || res.Events == nil {
 					t.Fatalf("got %d %s", res.Status, res.Body)
 				}
-				gets := 0
-				for _, c := range w.calls {
-					if c.Lane == mcp.LaneStream {
-						gets++
-					}
-				}
+				gets := w.count(mcp.LaneStream, mcp.MethodNone)
 				if want := map[bool]int{true: 2, false: 1}[early]; gets != want || w.lastGet(t).Get("Mcp-Session-Id") != "s2" {
 					t.Errorf("%d GETs came, the last with %v", gets, w.lastGet(t))
 				}
@@ -167,6 +162,13 @@ func TestGETDuringHealing(t *testing.T) {
 	}
 }
 
+// hang makes the server answer no GET, or answer again those that come.
+func (w *world) hang(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hangs = on
+}
+
 // TestMintedAgain holds that the GET stream of an agent ends, and is not opened again, when a server that counts its ids gives
 // that of its session to another: whether the stream stands, waits for its next try or is on its way, and whatever is healed.
 func TestMintedAgain(t *testing.T) {
@@ -174,7 +176,7 @@ func TestMintedAgain(t *testing.T) {
 		for state, lose := range map[string]func(w *world){
 			"stands":  func(w *world) { w.forget() },
 			"waits":   func(w *world) { w.restart() },
-			"tries":   func(w *world) { w.restart(); w.hangs = true },
+			"tries":   func(w *world) { w.restart(); w.hang(true) },
 			"is away": func(w *world) { w.restart(); w.away(100 * time.Millisecond) },
 		} {
 			t.Run(name+", "+state, func(t *testing.T) {
@@ -185,30 +187,29 @@ func TestMintedAgain(t *testing.T) {
 					got := next(res)
 					w.feed(t, 1)
 					lose(w)
-					if w.hangs {
+					if synctest.Wait(); state == "tries" {
 						wait(2 * time.Second)
-					} else {
-						synctest.Wait()
 					}
 					w.mu.Lock()
 					w.minted, w.before, w.hangs = 0, nil, false
+					n := len(w.calls)
 					w.mu.Unlock()
 					b := a.second()
 					if b.id != a.id {
 						t.Fatalf("the server gave %s and %s", a.id, b.id)
 					}
-					n := len(w.calls)
 					if ev, err := (<-got)(); err != io.EOF {
 						t.Errorf("the stream gave %+v, %v", ev, err)
 					}
 					closed(t, res)
 					wait(time.Minute)
+					w.mu.Lock()
+					defer w.mu.Unlock()
 					for _, c := range w.calls[n:] {
 						if c.Lane == mcp.LaneStream {
 							t.Errorf("a GET with the first agent's %v came", c.Header)
 						}
 					}
-					b.tool()
 				})
 			})
 		}
