@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,7 @@ func sloppyTranscript(t *testing.T, s *mcptest.Server, endpoint string, turns []
 	var lines []string
 	for _, turn := range turns {
 		asked := s.Received()
-		s.Once(turn.answer)
+		s.Script(turn.answer)
 		conn.send(turn)
 		got, err := conn.answer(turn.verb)
 		request := "nothing"
@@ -177,8 +178,7 @@ func (c *sloppyClient) answer(verb string) (string, error) {
 		return "no answer", err
 	}
 	body, err := io.ReadAll(res.Body)
-	text := withoutComments(answer{res.StatusCode, res.Header, string(body)})
-	return fmt.Sprintf("%s %s%q", res.Status, describeFields(res.Header, append(dropped, added...)), text), err
+	return fmt.Sprintf("%s %s%q", res.Status, describeFields(res.Header, slices.Concat(dropped, added)), body), err
 }
 
 // TestSloppyDialogue: a sloppy client and a sloppy server say the same to each other directly and through the daemon, byte
