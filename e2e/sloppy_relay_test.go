@@ -224,7 +224,7 @@ func TestSloppyRequestsAreNeitherSharedNorSentAgain(t *testing.T) {
 			for range together {
 				own := d.agent(t)
 				wg.Go(func() {
-					if r, err := own.send(http.MethodPost, "/mcp/s", body); err != nil || r.status != 200 {
+					if r, err := own.send(http.MethodPost, "/mcp/s", body, version); err != nil || r.status != 200 {
 						t.Errorf("%d %s, %v", r.status, r.body, err)
 					}
 				})
@@ -237,7 +237,7 @@ func TestSloppyRequestsAreNeitherSharedNorSentAgain(t *testing.T) {
 			for form, script := range []mcptest.Script{mcptest.ResetBeforeHead, mcptest.Executing(mcptest.CutLength)} {
 				asked := s.Received()
 				s.Once(script)
-				if r := a.post(body); !strings.Contains(r.body, "broke_off") || s.Received() != asked+1 {
+				if r := a.post(body, version); !strings.Contains(r.body, "broke_off") || s.Received() != asked+1 {
 					t.Errorf("form %d: %d %s, sent %d times", form, r.status, r.body, s.Received()-asked)
 				}
 			}
@@ -288,7 +288,7 @@ func TestSloppyAnswersAreNotKept(t *testing.T) {
 				a := d.agent(t)
 				wg.Go(func() {
 					id := fmt.Sprint(i + 7)
-					r, err := a.send(http.MethodPost, "/mcp/s", request(id, "tools/list"))
+					r, err := a.send(http.MethodPost, "/mcp/s", request(id, "tools/list"), version)
 					if err != nil || r.status != 200 || r.body != c.said(id) {
 						t.Errorf("request %s: %d %.200q, %v", id, r.status, r.body, err)
 					}
@@ -297,7 +297,7 @@ func TestSloppyAnswersAreNotKept(t *testing.T) {
 			<-arrived
 			open.Open()
 			wg.Wait()
-			d.agent(t).post(request("9", "tools/list"))
+			d.agent(t).post(request("9", "tools/list"), version)
 			if n := s.Received() - asked; n != together+1 {
 				t.Errorf("the server was asked %d times for %d", n, together+1)
 			}

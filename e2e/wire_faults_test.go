@@ -1,0 +1,456 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/mcptest"
+)
+
+// TestAnswerOnTheGETStream: a server that says 202 to a request and answers on the session's GET stream.
+func TestAnswerOnTheGETStream(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"tools/call", "tools/list", "initialize", "no/such"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			answers := make(chan string, 1)
+			s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+				if x.Verb == http.MethodGet {
+					st := x.Stream()
+					st.Comment("open")
+					select {
+					case a := <-answers:
+						st.Event(a)
+					case <-x.Gone():
+					}
+					x.Hang()
+					return
+				}
+				x.Accept()
+				answers <- x.Answer(mcptest.ToolResult)
+			})
+			a := runSidecar(t, faultConf(t, s, "")).agent(t)
+			l := a.get(session)
+			if r := a.post(request(`"1"`, method), session); r.status != 202 || r.body != "" {
+				t.Errorf("got %d %q", r.status, r.body)
+			}
+			if e := l.next(); e.data != `{"jsonrpc":"2.0","id":"1","result":`+mcptest.ToolResult+`}` {
+				t.Errorf("the answer on the stream: %+v", e)
+			}
+		})
+	}
+}
+
+// TestPathsAndQueries: a trailing slash is the same as none, and the agent's query goes on behind the configured one's, but
+// for the names that the operator holds.
+func TestPathsAndQueries(t *testing.T) {
+	t.Parallel()
+	s := mcptest.NewServer(t, mcptest.Minimal)
+	s.Script(func(x *mcptest.Exchange) {
+		if x.Verb == http.MethodGet {
+			x.Say(405, "", "")
+			return
+		}
+		mcptest.Minimal(x)
+	})
+	held := runSidecar(t, one(s.URL()+"?key=operator%27s&mode=a+b", ""))
+	free := runSidecar(t, one(s.URL(), ""))
+	for _, c := range []struct {
+		d            *sidecar
+		path, target string
+	}{
+		{free, "/mcp/s", "/mcp"},
+		{free, "/mcp/s/", "/mcp"},
+		{free, "/mcp", "/mcp"},
+		{free, "/mcp/", "/mcp"},
+		{free, "/mcp/s?toolsets=core", "/mcp?toolsets=core"},
+		{free, "/mcp/s/?toolsets=core&x=%20%26+&x=2&flag", "/mcp?toolsets=core&x=%20%26+&x=2&flag"},
+		{free, "/mcp?a=b", "/mcp?a=b"},
+		{free, "/mcp/?a=b", "/mcp?a=b"},
+		{held, "/mcp/s", "/mcp?key=operator%27s&mode=a+b"},
+		{held, "/mcp/s?toolsets=core", "/mcp?key=operator%27s&mode=a+b&toolsets=core"},
+		{held, "/mcp/s?key=mine&toolsets=core", "/mcp?key=operator%27s&mode=a+b&toolsets=core"},
+		{held, "/mcp/s?%6bey=mine&mode=x&key=again", "/mcp?key=operator%27s&mode=a+b"},
+	} {
+		for verb, body := range map[string]string{"POST": request("1", "tools/call"), "GET": "", "DELETE": ""} {
+			asked := s.Received()
+			r := c.d.agent(t).must(verb, c.path, body)
+			if s.Received() != asked+1 {
+				t.Errorf("%s %s: %d, and the server got %d requests", verb, c.path, r.status, s.Received()-asked)
+			} else if got := s.AwaitRequest(asked + 1).Target; got != c.target {
+				t.Errorf("%s %s arrived at %s, want %s", verb, c.path, got, c.target)
+			}
+		}
+	}
+	for _, path := range []string{"/mcp/s//", "/mcp/s/x", "/mcp/nobody/", "//mcp/s"} {
+		if r := free.agent(t).must("POST", path, request("1", "tools/call")); r.status == 200 {
+			t.Errorf("%s is answered: %s", path, r.body)
+		}
+	}
+}
+
+// TestQueriesAreCredentials: what is kept for one query is not served to another, and the daemon logs none.
+func TestQueriesAreCredentials(t *testing.T) {
+	t.Parallel()
+	m := startModern(t, modernOptions{hint: hint{10 * time.Minute, "private"}})
+	d := runSidecar(t, one(m.url, ""))
+	a := d.agent(t)
+	serial := map[string]int{}
+	for _, query := range []string{"", "?set=a", "?set=SECRET-b"} {
+		first := a.ask("/mcp/s"+query, "tools/list", "")
+		again := a.ask("/mcp/s"+query, "tools/list", "")
+		if again.serial != first.serial || first.serial == 0 {
+			t.Errorf("%q: answer %d, then %d: %d %s", query, first.serial, again.serial, first.status, first.body)
+		}
+		for other, n := range serial {
+			if n == first.serial {
+				t.Errorf("%q got the answer to %q", query, other)
+			}
+		}
+		serial[query] = first.serial
+	}
+	d.finish()
+	if log := d.out.String(); strings.Contains(log, secretMark) {
+		t.Errorf("a query in the log: %s", log)
+	}
+}
+
+// TestPlainUpstreamsOfAnyContentType: a JSON-RPC node that says text/plain, or nothing, answers all the same, and goes on
+// getting arrays.
+func TestPlainUpstreamsOfAnyContentType(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"text/plain", "text/plain; charset=utf-8", "text/html", "application/json-rpc", "application/octet-stream", ""} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			rpc := startRPC(t)
+			rpc.spoil = spoil{answer: func(w http.ResponseWriter, answers []string) {
+				w.Header()["Content-Type"] = nil
+				if kind != "" {
+					w.Header().Set("Content-Type", kind)
+				}
+				_, _ = fmt.Fprint(w, "["+strings.Join(answers, ",")+"]")
+			}}
+			c := rpcConf(rpc, "batch: {max: 10, window: 1s}")
+			single := mcptest.NewServer(t, func(x *mcptest.Exchange) { x.Say(200, kind, x.Answer(`"ok"`)) })
+			c.upstreams["single"] = fmt.Sprintf("{url: %q, protocol: jsonrpc}", single.URL())
+			d := runSidecar(t, c)
+			a := d.agent(t)
+			if r := a.must(http.MethodPost, "/rpc/single", rpcRequest("1", "put", "k")); r.status != 200 || string(r.rpc(t).Result) != `"ok"` {
+				t.Errorf("one call: %d %s", r.status, r.body)
+			}
+			for round := range 2 {
+				keys := keysOf(fmt.Sprint("round-", round), 10)
+				rpc.allRight(t, keys, crowdOf(t, a, "s", "put", keys), "")
+				arrays, singles := rpc.seen()
+				if len(arrays) == 0 || len(singles) > 0 {
+					t.Errorf("round %d: arrays of %v, %d calls by themselves", round, sizes(arrays), len(singles))
+				}
+			}
+		})
+	}
+}
+
+// TestGETPlaceIsTheAgents: a legacy server that allows one GET stream has its place free for the agent: the daemon opens
+// none of its own, whatever was asked before.
+func TestGETPlaceIsTheAgents(t *testing.T) {
+	t.Parallel()
+	for _, sessions := range []bool{false, true} {
+		t.Run(fmt.Sprint("sessions=", sessions), func(t *testing.T) {
+			t.Parallel()
+			place := make(chan struct{}, 1)
+			s := mcptest.NewServer(t, mcptest.Minimal)
+			s.Script(func(x *mcptest.Exchange) {
+				switch {
+				case x.Verb == http.MethodGet:
+					select {
+					case place <- struct{}{}:
+						x.Stream().Event(ping("1"))
+						x.Hang()
+						<-place
+					default:
+						x.Say(409, "text/plain", "there is a stream already")
+					}
+				case x.Method() == "initialize":
+					var fields []string
+					if sessions {
+						fields = []string{"Mcp-Session-Id: s-1"}
+					}
+					x.Result(`{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true}},`+
+						`"serverInfo":{"name":"s","version":"1"}}`, fields...)
+				default:
+					mcptest.Minimal(x)
+				}
+			})
+			a := runSidecar(t, one(s.URL(), "cache: {ttl: {resources/read: 1m, tools/list: 1m}}")).agent(t)
+			fields := []string{version}
+			if sessions {
+				fields = append(fields, session)
+			}
+			a.post(initialize)
+			for _, method := range []string{"tools/list", "resources/list", "resources/read", "tools/call", "tools/list"} {
+				a.post(strings.Replace(request("1", method), `"name"`, `"uri":"a://1","name"`, 1), fields...)
+			}
+			<-time.After(500 * time.Millisecond) // in which a stream of the daemon's own would be opened
+			for _, r := range s.Requests() {
+				if r.Verb == http.MethodGet {
+					t.Fatalf("the daemon asked for a stream of its own: %q", r.Raw)
+				}
+			}
+			if e := a.get(fields...).next(); e.data != ping("1") {
+				t.Errorf("the agent's stream began with %+v", e)
+			}
+		})
+	}
+}
+
+// TestEncodedRequests: /mcp passes an encoded body as it is; /rpc, which takes it apart, says 415.
+func TestEncodedRequests(t *testing.T) {
+	t.Parallel()
+	s := mcptest.NewServer(t, mcptest.Minimal)
+	d := runSidecar(t, faultConf(t, s, ""))
+	a := d.agent(t)
+	for _, coding := range []string{"gzip", "br", "zstd", "deflate, gzip"} {
+		body := gzipped(request("1", "tools/call"))
+		asked := s.Received()
+		if r := a.must("POST", "/rpc/s", body, "Content-Encoding: "+coding); r.status != http.StatusUnsupportedMediaType || s.Received() != asked {
+			t.Errorf("%s to /rpc: %d %s, %d requests", coding, r.status, r.body, s.Received()-asked)
+		}
+		s.Once(mcptest.Saying(415, "text/plain", "not that"))
+		if r := a.post(body, "Content-Encoding: "+coding); r.status != 415 || r.body != "not that" {
+			t.Errorf("%s to /mcp: %d %s", coding, r.status, r.body)
+		}
+		if got := s.AwaitRequest(asked + 1); string(got.Body) != body || got.Get("Content-Encoding") != coding {
+			t.Errorf("%s arrived as %q %q", coding, got.Get("Content-Encoding"), got.Body)
+		}
+	}
+	if r := a.must("POST", "/rpc/s", request("1", "tools/call"), "Content-Encoding: identity"); r.status != 200 {
+		t.Errorf("identity to /rpc: %d %s", r.status, r.body)
+	}
+	a.works()
+}
+
+// TestHopByHopFieldsComeOffFirst: a field that `Connection` names is the connection's. It neither goes on nor does it count
+// for what is kept and for whom.
+func TestHopByHopFieldsComeOffFirst(t *testing.T) {
+	t.Parallel()
+	m := startModern(t, modernOptions{hint: hint{10 * time.Minute, "private"}, json: true})
+	s := mcptest.NewServer(t, mcptest.Minimal)
+	c := one(s.URL(), "")
+	c.upstreams["m"] = fmt.Sprintf("{url: %q}", m.url)
+	d := runSidecar(t, c)
+	body, fields := modernRequest("1", "tools/list", "")
+	for _, name := range []string{"MCP-Protocol-Version", "Mcp-Method", "Authorization", "X-Other", "Mcp-Session-Id"} {
+		t.Run(name, func(t *testing.T) {
+			a := d.agent(t)
+			with := append(append([]string{}, fields...), as("of "+name), "Connection: "+name)
+			asked := s.Received()
+			a.must("POST", "/mcp/s", body, append(with, "X-Other: 1", "Mcp-Session-Id: x")...)
+			if got := s.AwaitRequest(asked + 1); got.Has(name) {
+				t.Errorf("the server got %s: %q", name, got.Get(name))
+			}
+			first, err := a.send("POST", "/mcp/m", body, with...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second := a.ask("/mcp/m", "tools/list", "", as("of "+name))
+			if hop, err := decodeAnswer(first); err == nil && second.tier() != "" && name != "X-Other" && name != "Mcp-Session-Id" {
+				t.Errorf("an answer to a request without %s (%d, answer %d) was kept and served: %s", name, first.status, hop.serial, second.header.Get("Cache-Status"))
+			}
+		})
+	}
+}
+
+// TestTemporaryRedirects: a 307 is for the caller alone who got it, every time; a 308 is remembered for all.
+func TestTemporaryRedirects(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{307, 308} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+				if x.Target == "/mcp" {
+					x.Say(status, "", "", "Location: /of/"+strings.TrimPrefix(x.Get("Authorization"), "Bearer "))
+					return
+				}
+				mcptest.Minimal(x)
+			})
+			a := runSidecar(t, faultConf(t, s, "")).agent(t)
+			want := []string{"/mcp", "/of/ada", "/mcp", "/of/bob", "/mcp", "/of/ada"}
+			if status == 308 {
+				want = []string{"/mcp", "/of/ada", "/of/ada", "/of/ada"}
+			}
+			for _, who := range []string{"ada", "bob", "ada"} {
+				if r := a.post(request("1", "tools/call"), as(who)); r.status != 200 {
+					t.Errorf("%s: %d %s", who, r.status, r.body)
+				}
+			}
+			var got []string
+			for _, r := range s.Requests() {
+				got = append(got, r.Target)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("the server was asked at %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// TestOwnOrigin: an Origin that is the daemon's own becomes the server's; another one that is let in passes as it is.
+func TestOwnOrigin(t *testing.T) {
+	t.Parallel()
+	s := mcptest.NewServer(t, mcptest.Minimal)
+	c := one(s.URL(), "")
+	c.top += "\norigins: [\"https://inspector.example\"]"
+	d := runSidecar(t, c)
+	port := d.addr[strings.LastIndexByte(d.addr, ':'):]
+	for _, x := range []struct{ host, origin, want string }{
+		{d.addr, "http://" + d.addr, "http://" + s.Addr()},
+		{"localhost" + port, "http://localhost" + port, "http://" + s.Addr()},
+		{d.addr, "https://inspector.example", "https://inspector.example"},
+		{d.addr, "", ""},
+	} {
+		asked := s.Received()
+		fields := []string{"Host: " + x.host}
+		if x.origin != "" {
+			fields = append(fields, "Origin: "+x.origin)
+		}
+		r := d.agent(t).post(request("1", "tools/call"), fields...)
+		if r.status == 403 && x.origin == "http://localhost"+port {
+			continue // only what was let in can go on
+		}
+		if r.status != 200 {
+			t.Errorf("%q: %d %s", x.origin, r.status, r.body)
+			continue
+		}
+		if got := s.AwaitRequest(asked + 1).Get("Origin"); got != x.want {
+			t.Errorf("%q arrived as %q, want %q", x.origin, got, x.want)
+		}
+	}
+}
+
+// TestOrderOfGETAndCalls: an agent that opens its stream and then calls has its stream at the server first, as it has
+// directly.
+func TestOrderOfGETAndCalls(t *testing.T) {
+	s := mcptest.NewServer(t, mcptest.Minimal)
+	c := one(s.URL(), "")
+	c.plain = true
+	d := runSidecar(t, c)
+	const tries = 100
+	direct := callsBeforeGET(t, s, s.Addr(), "/mcp", tries)
+	through := callsBeforeGET(t, s, d.addr, "/mcp/s", tries)
+	t.Logf("the call was at the server first in %d of %d directly, in %d through the daemon", direct, tries, through)
+	if through > direct+3 { // of a machine that does other things
+		t.Errorf("the call was at the server first in %d of %d, directly in %d", through, tries, direct)
+	}
+}
+
+// callsBeforeGET counts how often a call that was sent half a millisecond after a GET was at the server first.
+func callsBeforeGET(t *testing.T, s *mcptest.Server, addr, path string, tries int) (early int) {
+	t.Helper()
+	for i := range tries {
+		own := fmt.Sprintf("Mcp-Session-Id: %s-%d", path[1:], i)
+		calls := rawTo(t, addr)
+		calls.write("POST %s HTTP/1.1\r\nHost: %s\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", path, addr, jsonBody, own, len(ping("0")), ping("0"))
+		if _, err := calls.whole("POST"); err != nil { // a warm connection
+			t.Fatal(err)
+		}
+		asked := s.Received()
+		stream := rawTo(t, addr)
+		stream.write("GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n%s\r\n\r\n", path, addr, own)
+		<-time.After(500 * time.Microsecond)
+		body := request("1", "tools/call")
+		calls.write("POST %s HTTP/1.1\r\nHost: %s\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", path, addr, jsonBody, own, len(body), body)
+		if _, err := calls.whole("POST"); err != nil {
+			t.Fatal(err)
+		}
+		s.AwaitRequest(asked + 2)
+		if s.AwaitRequest(asked+1).Verb != http.MethodGet {
+			early++
+		}
+		stream.close()
+		calls.close()
+	}
+	return early
+}
+
+// rawTo connects to an address.
+func rawTo(t *testing.T, addr string) *rawAgent {
+	t.Helper()
+	return dialAgent(t, &sidecar{addr: addr})
+}
+
+// TestEveryEndpointEventIsRewritten: on an old stream every `endpoint` event gives the agent a path of this stream's own,
+// whatever the server says and however it writes it, and what is posted there goes to this server alone.
+func TestEveryEndpointEventIsRewritten(t *testing.T) {
+	t.Parallel()
+	for name, second := range map[string]string{
+		"its own path":                   "event: endpoint\ndata: /message?b\n\n",
+		"another upstream of the daemon": "event: endpoint\ndata: /rpc/other\n\n",
+		"the other one's MCP":            "event: endpoint\ndata: /mcp/other\n\n",
+		"without blanks":                 "event:endpoint\ndata:/mcp/other\n\n",
+		"with CRLF":                      "event: endpoint\r\ndata: /mcp/other\r\n\r\n",
+		"named twice":                    "event: message\nevent: endpoint\ndata: /mcp/other\n\n",
+		"data first":                     "data: /mcp/other\nevent: endpoint\n\n",
+		"with an id":                     "id: 1\nevent: endpoint\nretry: 5\ndata: /mcp/other\n\n",
+		"in two lines":                   "event: endpoint\ndata: /mcp/\ndata: other\n\n",
+		"another origin":                 "event: endpoint\ndata: http://127.0.0.2:9/x\n\n",
+		"rubbish":                        "event: endpoint\ndata: ://\x01\n\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var posted []string
+			s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+				if x.Verb == http.MethodGet {
+					st := x.Stream()
+					st.Event("/message?a", "event: endpoint")
+					st.Raw(second)
+					st.Event(ping("1"), "event: message")
+					x.Hang()
+					return
+				}
+				mu.Lock()
+				posted = append(posted, x.Target)
+				mu.Unlock()
+				x.Accept()
+			})
+			other := mcptest.NewServer(t, mcptest.Minimal)
+			c := one(s.URL(), "transport: sse")
+			c.upstreams["other"] = fmt.Sprintf("{url: %q, headers: {Authorization: Bearer secret}}", other.URL())
+			d := runSidecar(t, c)
+			a := d.agent(t)
+			l := a.get()
+			endpoints := 0
+			for ended := false; !ended; {
+				select {
+				case e, more := <-l.events:
+					ended = !more || e.name != "endpoint"
+					if ended {
+						break
+					}
+					endpoints++
+					if !strings.HasPrefix(e.data, "/mcp/s/message/") || strings.ContainsAny(e.data, "\n ") {
+						t.Errorf("endpoint %d is %q", endpoints, e.data)
+						break
+					}
+					if r := a.must("POST", e.data, ping("7")); r.status != 202 {
+						t.Errorf("posted to endpoint %d: %d %s", endpoints, r.status, r.body)
+					}
+				case <-time.After(patience):
+					t.Fatal("neither an event nor the end")
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if endpoints == 0 || len(posted) != endpoints {
+				t.Errorf("%d endpoints, posted at %q", endpoints, posted)
+			}
+			if n := other.Received(); n != 0 {
+				t.Errorf("the other upstream got %d requests", n)
+			}
+		})
+	}
+}
