@@ -26,7 +26,6 @@ const soon = 1500 * time.Millisecond
 
 func faults() []fault {
 	const list, call = "tools/list", "tools/call"
-	say := func(contentType, body string) mcptest.Script { return mcptest.Saying(200, contentType, body) }
 	event := func(text string) mcptest.Script { return mcptest.Streaming(mcptest.EventText(text)) }
 	return []fault{
 		{"reset before the head", mcptest.ResetBeforeHead, call, 1502, "broke_off", "unknown", 0, ""},
@@ -49,15 +48,6 @@ func faults() []fault {
 		{"a body that trickles for ever", tricklingBody, list, 1504, "call_timeout", "yes", callTimeout, ""},
 		{"an event that trickles for ever", tricklingEvent, list, 1504, "call_timeout", "yes", callTimeout, ""},
 
-		{"not JSON", say("application/json", "<html>no</html>"), call, 1502, "bad_answer", "yes", 0, ""},
-		{"JSON, not JSON-RPC", say("application/json", `{"ok":true}`), call, 1502, "bad_answer", "yes", 0, ""},
-		{"an empty body", say("application/json", ""), call, 1502, "bad_answer", "yes", 0, ""},
-		{"a wrong id", say("application/json", `{"jsonrpc":"2.0","id":"other","result":{}}`), call, 1502, "bad_answer", "yes", 0, ""},
-		{"an id of another type", say("application/json", `{"jsonrpc":"2.0","id":71,"result":{}}`), call, 1502, "bad_answer", "yes", 0, ""},
-		{"a wrong content type", wrongContentType, call, 1502, "bad_answer", "yes", 0, ""},
-		{"no content type", say("", "ok"), call, 1502, "bad_answer", "yes", 0, ""},
-		{"not JSON in an event", event("rubbish"), call, 1502, "bad_answer", "yes", 0, ""},
-		{"a wrong id in an event", event(`{"jsonrpc":"2.0","id":"other","result":{}}`), call, 1502, "bad_answer", "yes", 0, ""},
 		{"an event over the limit", event(`{"jsonrpc":"2.0","method":"x","params":{"p":"` + strings.Repeat("x", 70<<10) + `"}}`), call, 1502, "bad_answer", "yes", 0, ""},
 		{"not HTTP", func(x *mcptest.Exchange) { x.Write("SSH-2.0-OpenSSH_9.6\r\n\r\n") }, call, 1502, "bad_answer", "unknown yes", 0, ""},
 		{"a length and chunks", lengthAndChunks, call, 1502, "bad_answer broke_off", "yes unknown", 0, ""},
@@ -75,8 +65,6 @@ func tricklingEvent(x *mcptest.Exchange) {
 	x.Write(mcptest.Head(200, "text/event-stream", "Connection: close"))
 	x.Trickle("data: "+strings.Repeat(" ", 1000), 20*time.Millisecond)
 }
-
-func wrongContentType(x *mcptest.Exchange) { x.Say(200, "text/html", x.Answer(mcptest.ToolResult)) }
 
 // lengthAndChunks answers with both, the mark of a smuggled answer, and a length that is not the body's.
 func lengthAndChunks(x *mcptest.Exchange) {

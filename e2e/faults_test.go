@@ -281,7 +281,7 @@ func TestFaultsDoNotPileUp(t *testing.T) {
 	a := d.agent(t)
 	quickly := []mcptest.Script{
 		mcptest.ResetBeforeHead, mcptest.ResetInBody, mcptest.ResetInEvent, mcptest.CutLength, mcptest.EndBeforeAnswer,
-		wrongContentType, mcptest.Saying(500, "text/plain", strings.Repeat("x", 100<<10)),
+		mcptest.Saying(200, "text/html", "<p>hello"), mcptest.Saying(500, "text/plain", strings.Repeat("x", 100<<10)),
 	}
 	play := func(n int) {
 		for i := range n {

@@ -49,8 +49,11 @@ func lossShapes() []lossShape {
 	}
 }
 
+// says is the body of the answer to a request of that id.
+func (l lossShape) says(id string) string { return strings.Replace(l.body, `"id":ID`, `"id":`+id, 1) }
+
 func (l lossShape) script(x *mcptest.Exchange) {
-	x.Say(l.status, l.kind, strings.ReplaceAll(l.body, "ID", x.ID()), l.fields...)
+	x.Say(l.status, l.kind, l.says(x.ID()), l.fields...)
 }
 
 // TestLostSessionsAreKnown: every way in which servers say so is known for a loss, of a list and of a call: the list is
@@ -116,9 +119,12 @@ func TestLivingSessionsAreLeftAlone(t *testing.T) {
 			k := d.begin(t)
 			for round := range 3 {
 				for _, method := range []string{"tools/call", "resources/read"} {
+					if l.status == 503 && method == "resources/read" {
+						continue // it is sent again
+					}
 					f.Once(l.script)
 					r := k.ask(method, `{"name":"work","uri":"a://1"}`)
-					want := strings.ReplaceAll(l.body, "ID", fmt.Sprint(k.asks))
+					want := l.says(fmt.Sprint(k.asks))
 					if r.status != l.status || r.body != want || !sameType(r, l.kind) {
 						t.Errorf("round %d, %s: got %d %q, want %d %q", round, method, r.status, r.body, l.status, want)
 					}

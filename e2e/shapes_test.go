@@ -210,10 +210,10 @@ func TestErrorsWithoutAnIDAreAnswers(t *testing.T) {
 	}
 }
 
-// TestRedirectsToTheSameOrigin: 307 and 308 are followed with method and body.
+// TestRedirectsToTheSameOrigin: 307 and 308 are followed with method and body. A 308 is remembered.
 func TestRedirectsToTheSameOrigin(t *testing.T) {
 	t.Parallel()
-	for _, status := range []int{307, 308} {
+	for status, next := range map[int]string{307: "/mcp", 308: "/mcp/"} {
 		s := mcptest.NewServer(t, mcptest.Minimal)
 		d := runSidecar(t, faultConf(t, s, ""))
 		a := d.agent(t)
@@ -224,8 +224,8 @@ func TestRedirectsToTheSameOrigin(t *testing.T) {
 			t.Fatalf("%d: %d requests, the last %q", status, len(r), r[len(r)-1].Raw)
 		}
 		a.works()
-		if last := s.AwaitRequest(3); last.Target != "/mcp/" {
-			t.Errorf("%d: the target was not remembered: %s", status, last.Target)
+		if last := s.AwaitRequest(3); last.Target != next {
+			t.Errorf("%d: the next request went to %s, want %s", status, last.Target, next)
 		}
 	}
 }

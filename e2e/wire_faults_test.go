@@ -247,19 +247,29 @@ func TestHopByHopFieldsComeOffFirst(t *testing.T) {
 			body, fields := modernRequest("1", "tools/list", "")
 			fields = append(fields, as("ada"), "X-Other: 1")
 			a.post(body, append(fields, "Connection: "+name)...)
-			if got := s.AwaitRequest(1); got.Has(name) {
+			if got := s.Requests()[0]; got.Has(name) {
 				t.Errorf("the server got %s: %q", name, got.Get(name))
 			}
 			a.post(body, fields...)
-			if n := s.Received(); n != 2 {
+			if n := listsAt(s); n != 2 {
 				t.Errorf("what was answered without %s is served to a request with it", name)
 			}
 			a.post(body, fields...)
-			if n := s.Received(); n != 2 {
+			if n := listsAt(s); n != 2 {
 				t.Errorf("a whole request is not served from what was kept: %d", n)
 			}
 		})
 	}
+}
+
+// listsAt is how many lists the server was asked for: it may be asked for the daemon's own streams, too.
+func listsAt(s *mcptest.Server) (n int) {
+	for _, r := range s.Requests() {
+		if r.Method() == "tools/list" {
+			n++
+		}
+	}
+	return n
 }
 
 // TestTemporaryRedirects: a 307 is for the caller alone who got it, every time; a 308 is remembered for all.
