@@ -32,6 +32,8 @@ func TestIsolation(t *testing.T) {
 				switch {
 				case err != nil || got.status != 200 || got.fault != nil:
 					t.Errorf("%s as %s: %d %s, %v", q.method, owner, got.status, got.body, err)
+				case strings.Contains(q.params, "loose") && atHand.MatchString(got.header.Get("Cache-Status")):
+					t.Errorf("a loose %s as %s came from %s", q.method, owner, got.header.Get("Cache-Status"))
 				case q.method == "prompts/list": // everybody's
 				case got.asker != owner || got.text != "" && !strings.Contains(got.text, " for "+owner):
 					t.Errorf("%s as %s: made for %s: %s", q.method, owner, got.asker, got.body)
@@ -75,4 +77,5 @@ func testRevoked(t *testing.T, m *modernServer, daemons []*sidecar) {
 var isolationQuestions = []struct{ method, params string }{
 	{"tools/list", ""}, {"prompts/list", ""}, {"resources/list", ""}, {"server/discover", ""}, {"resources/read", `"uri":"item://N"`},
 	{"resources/read", `"uri":"item://N"`}, {"tools/call", `"name":"echo","arguments":{"n":N}`},
+	{"resources/read", `"uri":"item://N","loose":"\ud83d"`}, {"tools/call", `"name":"echo","arguments":{"n":N,"loose":"` + "\xe9" + `"}`},
 }

@@ -49,6 +49,7 @@ type question struct {
 	right        func(json.RawMessage) error
 	mayBeEmpty   bool // a cancellation of it is sent: it may end with a 202
 	neverRestart bool // a read is never told that the session began anew
+	loose        bool // it is relayed, and neither shared, kept nor sent again
 }
 
 func (a *chaosAgent) asks(u *chaosUpstream, method, params string, right func(json.RawMessage) error) question {
@@ -84,6 +85,9 @@ func (a *chaosAgent) ask(ctx context.Context, q question) (verdict, http.Header)
 	status, header, text, err := a.exchange(ctx, http.MethodPost, "/mcp/"+q.u.name, body, fields)
 	took := time.Since(begun)
 	v := a.judge(ctx, q, status, header, text, err)
+	if q.loose && atHand.MatchString(header.Get("Cache-Status")) {
+		v = faulted("a loose request was answered from %s", header.Get("Cache-Status"))
+	}
 	a.run.note(q.u, fmt.Sprintf("%s %s after %v", q.method, a.name, took.Round(time.Millisecond)), v, took)
 	if v.label == "HTTP 404" {
 		delete(a.opens, q.u.name)
@@ -97,6 +101,8 @@ func (a *chaosAgent) judge(ctx context.Context, q question, status int, header h
 		return verdict{label: "left"}
 	case errors.Is(err, context.DeadlineExceeded):
 		return faulted("no end within %v", chaosDeadline)
+	case err != nil && status == http.StatusOK && q.method == "tools/call" && header.Get("Content-Type") == jsonType:
+		return verdict{label: "aborted"} // an answer that took more than a second leaves as it comes
 	case err != nil:
 		return faulted("no answer: %w (HTTP %d, %.200q)", err, status, text)
 	case status == http.StatusAccepted && text == "" && q.mayBeEmpty:
@@ -115,7 +121,7 @@ func (a *chaosAgent) judge(ctx context.Context, q question, status int, header h
 
 // restarted faults a 1410 for a question that never gets one: a read, and where the operator says that there is no state.
 func (q *question) restarted(v verdict) verdict {
-	if v.code == 1410 && (q.neverRestart || q.u.name != "sessions") {
+	if v.code == 1410 && !q.loose && (q.neverRestart || q.u.name != "sessions") {
 		return faulted("%s was told that the session began anew", q.method)
 	}
 	return v
@@ -192,11 +198,16 @@ func fitsNotification(status int) bool {
 	return slices.Contains([]int{202, 404, 429, 502, 503, 504}, status)
 }
 
+// workFor is a call with a side effect, which the ledger knows of.
+func (a *chaosAgent) workFor(u *chaosUpstream, lasts time.Duration) (token string, q question) {
+	token = a.token(u)
+	a.run.ledger.begin(token)
+	return token, a.asks(u, "tools/call", fmt.Sprintf(`"name":"work","arguments":{"token":%q,"ms":%d}`, token, lasts.Milliseconds()), u.rightWork(token, a.who))
+}
+
 // work makes a call with a side effect, which takes the server as long as that. quit, if not nil, is run beside it.
 func (a *chaosAgent) work(ctx context.Context, u *chaosUpstream, lasts time.Duration, quit func(id string)) verdict {
-	token := a.token(u)
-	q := a.asks(u, "tools/call", fmt.Sprintf(`"name":"work","arguments":{"token":%q,"ms":%d}`, token, lasts.Milliseconds()), u.rightWork(token, a.who))
-	a.run.ledger.begin(token)
+	token, q := a.workFor(u, lasts)
 	var beside sync.WaitGroup
 	if quit != nil {
 		q.mayBeEmpty = !u.modern()

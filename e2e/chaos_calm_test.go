@@ -39,6 +39,8 @@ func (a *chaosAgent) things(u *chaosUpstream) []func(context.Context) verdict {
 		func(ctx context.Context) verdict { return a.list(ctx, u) },
 		func(ctx context.Context) verdict { return a.read(ctx, u) },
 		func(ctx context.Context) verdict { return a.work(ctx, u, 0, nil) },
+		func(ctx context.Context) verdict { return a.loose(ctx, u) },
+		func(ctx context.Context) verdict { return a.opaque(ctx, u) },
 	}
 }
 

@@ -44,7 +44,11 @@ func (a *chaosAgent) rest(ctx context.Context, d time.Duration) {
 
 // step does one of the things that agents do.
 func (a *chaosAgent) step(ctx context.Context, u *chaosUpstream) {
-	switch n := a.rand.IntN(20); {
+	switch n := a.rand.IntN(24); {
+	case n >= 22:
+		a.loose(ctx, u)
+	case n >= 20:
+		a.opaque(ctx, u)
 	case n < 5:
 		a.list(ctx, u)
 	case n < 10:

@@ -70,7 +70,14 @@ func TestChaosVerdicts(t *testing.T) {
 			t.Errorf("%s: %+v, want %q", c.name, v, c.want)
 		}
 	}
-	if v := a.judge(t.Context(), q, 0, nil, "", errors.New("unexpected EOF")); v.fault == nil {
+	cut := errors.New("unexpected EOF")
+	if v := a.judge(t.Context(), q, 200, http.Header{"Content-Type": {jsonType}}, "{", cut); v.label != "aborted" {
+		t.Errorf("a call's answer that was aborted: %+v", v)
+	}
+	if v := a.judge(t.Context(), question{u: u, id: "7", method: "tools/list"}, 200, http.Header{"Content-Type": {jsonType}}, "{", cut); v.fault == nil {
+		t.Errorf("a list that was aborted: %+v", v)
+	}
+	if v := a.judge(t.Context(), q, 0, nil, "", cut); v.fault == nil {
 		t.Errorf("a broken connection: %+v", v)
 	}
 	if v := a.judge(t.Context(), q, 0, nil, "", context.DeadlineExceeded); v.fault == nil {

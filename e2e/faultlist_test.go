@@ -42,7 +42,6 @@ func faults() []fault {
 		{"hung, a list", mcptest.Hang, list, 1504, "first_byte_timeout", "unknown", headTimeout, ""},
 		{"hung, a tool", mcptest.Hang, call, 1504, "call_timeout", "unknown", callTimeout, ""},
 		{"stalled in mid-body, a list", mcptest.Stalling, list, 1504, "idle_timeout", "yes", headTimeout, ""},
-		{"stalled in mid-body, a tool", mcptest.Stalling, call, 1504, "call_timeout", "yes", callTimeout, ""},
 		{"stalled stream, a list", mcptest.StallingStream, list, 1504, "idle_timeout", "yes", headTimeout, progress},
 		{"stalled stream, a tool", mcptest.StallingStream, call, 1504, "call_timeout", "yes", callTimeout, progress},
 		{"a body that trickles for ever", tricklingBody, list, 1504, "call_timeout", "yes", callTimeout, ""},

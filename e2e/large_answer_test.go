@@ -218,6 +218,31 @@ func TestAnswersThatBreakOff(t *testing.T) {
 	}
 }
 
+// TestStalledAnswersAreAborted: what has left and never ends is given up after timeouts.call, by an abort.
+func TestStalledAnswersAreAborted(t *testing.T) {
+	t.Parallel()
+	s := mcptest.NewServer(t, mcptest.Minimal)
+	d := runSidecar(t, faultConf(t, s, ""))
+	for name, script := range map[string]mcptest.Script{
+		"nothing done": mcptest.Stalling, "answer lost": mcptest.Executing(mcptest.Stalling),
+		"a page": func(x *mcptest.Exchange) {
+			x.Write(mcptest.Head(500, "text/html", "Content-Length: 100") + "<p>")
+			x.Hang()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := d.agent(t)
+			s.Once(script)
+			got, start := a.begin(request("1", "tools/call")), time.Now()
+			text, err := got.rest()
+			if took := got.took + time.Since(start); err == nil || took > callTimeout+soon {
+				t.Errorf("HTTP %d, %q for a whole answer, after %v", got.res.StatusCode, text, took)
+			}
+			a.works()
+		})
+	}
+}
+
 // TestListsAreHeldWhole: 1 MB of what may be shared leaves at once, with its length.
 func TestListsAreHeldWhole(t *testing.T) {
 	t.Parallel()

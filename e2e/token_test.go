@@ -97,7 +97,7 @@ func cors(t *testing.T, d *sidecar, s *mcptest.Server) {
 			t.Errorf("%s is not exposed: %q", name, exposed)
 		}
 	}
-	if r := a.post("hello", "Origin: "+origin); r.status != 400 || r.header.Get("Access-Control-Allow-Origin") != origin {
+	if r := a.post(strings.Repeat(" ", 70<<10), "Origin: "+origin); r.status != 413 || r.header.Get("Access-Control-Allow-Origin") != origin {
 		t.Errorf("the daemon's own error is not readable: %d %v", r.status, r.header)
 	}
 }

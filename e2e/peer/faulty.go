@@ -110,6 +110,9 @@ func (f *faulty) answer(spoil spoil, r *http.Request, body []byte, m *message) a
 		f.sessions.end(r.Header.Get(sessionHeader))
 		return answer{status: http.StatusNoContent}
 	}
+	if one, ok := arrayOfOne(body); ok {
+		return f.answerArray(r, one)
+	}
 	return f.answerMCP(r, m)
 }
 

@@ -45,6 +45,28 @@ func (f *faulty) answerMCP(r *http.Request, m *message) answer {
 	return f.framed(m, who, `"result":`+result)
 }
 
+// arrayOfOne returns the message of an array that has no other.
+func arrayOfOne(body []byte) (*message, bool) {
+	var array []message
+	if json.Unmarshal(body, &array) != nil || len(array) != 1 {
+		return nil, false
+	}
+	return &array[0], true
+}
+
+// answerArray answers an array of one by an array of one, as JSON.
+func (f *faulty) answerArray(r *http.Request, m *message) answer {
+	who := asker(r)
+	if a, refused := f.refuse(r, m, who); refused {
+		return a
+	}
+	outcome := fmt.Sprintf(`"error":{"code":-32601,"message":"no such method","data":{"seal":%q}}`, f.seal("error", who))
+	if result, found := f.result(m, who); found {
+		outcome = `"result":` + result
+	}
+	return jsonAnswer(fmt.Sprintf(`[{"jsonrpc":"2.0","id":%s,%s}]`, m.ID, outcome))
+}
+
 // refuse turns down what does not fit the kind of server: no agent of the chaos run does such a thing, so that the daemon
 // did, unless the session is lost.
 func (f *faulty) refuse(r *http.Request, m *message, who string) (answer, bool) {
