@@ -121,7 +121,7 @@ func TestDrainDeadline(t *testing.T) {
 	hung := inBackground(a, request("1", "tools/call"))
 	s.AwaitRequest(1)
 	s.Once(mcptest.Stalling)
-	stalled := inBackground(a, request("2", "tools/call"))
+	stalled := inBackground(a, request("2", "tools/list")) // held whole: what nobody shares would stream by then
 	s.AwaitRequest(2)
 	s.Once(mcptest.StallingStream)
 	stream := a.listen(http.MethodPost, "/mcp/s", request("3", "tools/call"))
