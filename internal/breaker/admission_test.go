@@ -158,6 +158,7 @@ func arrayOf(n int, element string) []byte {
 
 // TestLanes: what is no request to a server takes no slot and never waits.
 func TestLanes(t *testing.T) {
+	array := mcp.Message{Kind: mcp.KindBatch, Method: mcp.MethodOther}
 	cases := []struct {
 		name string
 		call mcp.Call
@@ -173,14 +174,20 @@ func TestLanes(t *testing.T) {
 		{"message with a request", mcp.Call{Lane: mcp.LaneMessage, Message: mcp.Message{Kind: mcp.KindRequest}}, true},
 		{"message with a notification", mcp.Call{Lane: mcp.LaneMessage, Message: mcp.Message{Kind: mcp.KindNotification}}, false},
 		{"message with an answer", mcp.Call{Lane: mcp.LaneMessage, Message: mcp.Message{Kind: mcp.KindResult}}, false},
-		{"array with a request", mcp.Call{Lane: mcp.LaneBatch, Body: []byte(
+		{"opaque", mcp.Call{Lane: mcp.LaneOpaque, Message: mcp.Message{Method: mcp.MethodOther}, Body: []byte("\x1f\x8b")}, true},
+		{"array of a window", mcp.Call{Lane: mcp.LaneBatch, Body: arrayOf(2, listBody)}, true},
+		{"array with a request", mcp.Call{Lane: mcp.LaneOpaque, Message: array, Body: []byte(
 			`[{"jsonrpc":"2.0","method":"notifications/cancelled"},{"jsonrpc":"2.0","id":1,"method":"ping"}]`)}, true},
-		{"array of answers", mcp.Call{Lane: mcp.LaneBatch, Body: []byte(
+		{"array of answers", mcp.Call{Lane: mcp.LaneOpaque, Message: array, Body: []byte(
 			`[{"jsonrpc":"2.0","id":1,"result":{}},{"jsonrpc":"2.0","id":2,"error":{"code":1,"message":"no"}}]`)}, false},
-		{"array of notifications", mcp.Call{Lane: mcp.LaneBatch, Body: []byte(`[{"jsonrpc":"2.0","method":"notifications/x"}]`)}, false},
-		{"array that nobody understands", mcp.Call{Lane: mcp.LaneBatch, Body: []byte(`[{"a":1}]`)}, true},
-		{"array of a thousand answers", mcp.Call{Lane: mcp.LaneBatch, Body: arrayOf(1000, responseBody)}, false},
-		{"array of more than anybody sends", mcp.Call{Lane: mcp.LaneBatch, Body: arrayOf(1001, responseBody)}, true},
+		{"array of loose answers", mcp.Call{Lane: mcp.LaneOpaque, Message: array, Body: []byte(
+			`[{"jsonrpc":"2.0","id":1},{"jsonrpc":"2.0","id":2,"result":{},"error":null}]`)}, false},
+		{"array of notifications", mcp.Call{Lane: mcp.LaneOpaque, Message: array, Body: []byte(`[{"jsonrpc":"2.0","method":"notifications/x"}]`)}, false},
+		{"array with a loose request", mcp.Call{Lane: mcp.LaneOpaque, Message: array, Body: []byte(
+			`[{"jsonrpc":"2.0","id":1,"result":{}},{"jsonrpc":"2.0","id":1,"method":"x","params":null}]`)}, true},
+		{"array that nobody understands", mcp.Call{Lane: mcp.LaneOpaque, Message: array, Body: []byte(`[{"a":1}]`)}, true},
+		{"array of a thousand answers", mcp.Call{Lane: mcp.LaneOpaque, Message: array, Body: arrayOf(1000, responseBody)}, false},
+		{"array of more than anybody sends", mcp.Call{Lane: mcp.LaneOpaque, Message: array, Body: arrayOf(1001, responseBody)}, true},
 		{"message with an array of answers", mcp.Call{Lane: mcp.LaneMessage, Message: mcp.Message{Kind: mcp.KindBatch}, Body: []byte(
 			`[{"jsonrpc":"2.0","id":1,"result":{}}]`)}, false},
 	}
