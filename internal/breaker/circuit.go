@@ -36,7 +36,7 @@ type CircuitOptions struct {
 //
 // It opens on too large a part of failures, on too many in a row, and on two refused connections in a row. Open, it lets
 // one call at a time through, first after a second; each that fails, or is not over within ProbeTimeout, doubles the wait for
-// the next, up to 30 s. One that succeeds closes it, however late, unless one that was let through after it has failed.
+// the next, up to 30 s; AllowEarly waits a second only. One that succeeds closes it, however late, unless one that was let through after it has failed.
 type Circuit struct {
 	opts    CircuitOptions
 	machine *machine
@@ -83,7 +83,11 @@ func byDefault[T comparable](value *T, d T) {
 
 // Allow reports whether a call may go to the endpoint now. If so, the Permit must be told what came of it. It is false
 // while the Circuit is open and no probe is due, and while a probe is under way.
-func (c *Circuit) Allow() (Permit, bool) { return c.machine.allow(c.opts.ProbeTimeout) }
+func (c *Circuit) Allow() (Permit, bool) { return c.machine.allow(c.opts.ProbeTimeout, false) }
+
+// AllowEarly is Allow for a call that is worth a probe whatever the backoff: while the Circuit is open, it is the probe once
+// a second has passed since it opened or the last probe failed.
+func (c *Circuit) AllowEarly() (Permit, bool) { return c.machine.allow(c.opts.ProbeTimeout, true) }
 
 // Alive says that something which does not count went well there, a stream that was accepted, say: if the Circuit is open,
 // the next probe is due at once, though not before a second has passed since it opened or a probe failed, and the waits
@@ -109,21 +113,7 @@ func (c *Circuit) ProbeWithin(d time.Duration) {
 }
 
 // RetryAfter returns how long it is until the next probe is due, 100 ms at least; 0 while the Circuit is closed.
-func (c *Circuit) RetryAfter() time.Duration {
-	m := c.machine
-	if _, yes := m.closed(); yes {
-		return 0
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch m.state {
-	case Closed:
-		return 0
-	case HalfOpen:
-		return leastRetry // a probe is on its way
-	}
-	return max(time.Until(m.due), leastRetry)
-}
+func (c *Circuit) RetryAfter() time.Duration { return c.machine.retryAfter(false) }
 
 // State returns Closed, HalfOpen or Open. An open Circuit becomes half-open by the first Allow or State after a probe has
 // become due.

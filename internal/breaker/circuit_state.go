@@ -115,14 +115,15 @@ func (m *machine) closed() (epoch uint64, yes bool) {
 
 // allow lets a call through. If it is a probe, its time is over when nothing is heard for most: of it, and in a patient
 // machine of those before it whose callers left. Or a server that hangs had a probe whenever an agent loses its patience.
-func (m *machine) allow(most time.Duration) (Permit, bool) {
+// An early call is the probe whatever the backoff.
+func (m *machine) allow(most time.Duration, early bool) (Permit, bool) {
 	if epoch, yes := m.closed(); yes {
 		return Permit{machine: m, epoch: epoch}, true
 	}
 	defer m.tell()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wakeLocked()
+	m.wakeLocked(early)
 	switch m.state {
 	case Closed:
 		return Permit{machine: m, epoch: m.epoch}, true
@@ -138,10 +139,44 @@ func (m *machine) allow(most time.Duration) (Permit, bool) {
 }
 
 // wakeLocked makes an open machine half-open when a probe is due.
-func (m *machine) wakeLocked() {
-	if m.state == Open && !time.Now().Before(m.due) {
+func (m *machine) wakeLocked(early bool) {
+	if m.state == Open && !time.Now().Before(m.dueLocked(early)) {
 		m.breaker.State()
 	}
+}
+
+// dueLocked is when the next probe of an open machine is due. An early one waits no longer than gobreaker does.
+func (m *machine) dueLocked(early bool) time.Time {
+	if early {
+		return m.opened.Add(m.rules.first)
+	}
+	return m.due
+}
+
+// retryAfter returns how long it is until the next probe is due, leastRetry at least; 0 while the machine is closed.
+func (m *machine) retryAfter(early bool) time.Duration {
+	if _, yes := m.closed(); yes {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch m.state {
+	case Closed:
+		return 0
+	case HalfOpen:
+		return leastRetry // a probe is under way
+	}
+	return max(time.Until(m.dueLocked(early)), leastRetry)
+}
+
+// refuses reports whether the machine is open and no probe is due.
+func (m *machine) refuses(early bool) bool {
+	if m.current() != Open {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state == Open && time.Now().Before(m.dueLocked(early))
 }
 
 // current returns the state.
@@ -152,7 +187,7 @@ func (m *machine) current() string {
 	defer m.tell()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wakeLocked()
+	m.wakeLocked(false)
 	return m.state
 }
 

@@ -31,12 +31,40 @@ type endpoint struct {
 	opened   uint64 // which opening in the row of all was its last; 0: it is closed. Guarded by endpoints.mu
 }
 
-// allow asks the breaker.
-func (e *endpoint) allow() (Permit, bool) {
-	if e.Circuit == nil {
+// allow asks the breaker. A call that does not count has no permit, and is allowed only while the breaker is closed.
+func (e *endpoint) allow(c *mcp.Call) (Permit, bool) {
+	switch {
+	case e.Circuit == nil:
 		return Permit{}, true
+	case uncounted(c):
+		return Permit{}, e.Circuit.State() == Closed
+	case opens(c):
+		return e.Circuit.AllowEarly()
 	}
 	return e.Circuit.Allow()
+}
+
+// refuses reports whether the breaker allows no such call now, as far as can be told without asking it for a permit.
+func (e *endpoint) refuses(c *mcp.Call) bool {
+	switch {
+	case e.Circuit == nil:
+		return false
+	case uncounted(c):
+		return e.Circuit.State() != Closed
+	}
+	return e.Circuit.machine.refuses(opens(c))
+}
+
+// uncounted reports whether a call says nothing of the server, whatever comes of it, and so is never the probe: old
+// servers answer server/discover (2026-07-28) with all sorts of errors, and clients go on to initialize.
+func uncounted(c *mcp.Call) bool {
+	return c.Era != mcp.EraPlain && c.Message.Method == mcp.MethodServerDiscover
+}
+
+// opens reports whether a call begins a session: a client that is refused here does not connect at all, so that the backoff
+// is not for it.
+func opens(c *mcp.Call) bool {
+	return c.Era != mcp.EraPlain && c.Message.Method == mcp.MethodInitialize
 }
 
 // state is the breaker's; Closed where there is none.
@@ -47,11 +75,11 @@ func (e *endpoint) state() string {
 	return e.Circuit.State()
 }
 
-func (e *endpoint) retryAfter() time.Duration {
+func (e *endpoint) retryAfter(c *mcp.Call) time.Duration {
 	if e.Circuit == nil {
 		return 0
 	}
-	return e.Circuit.RetryAfter()
+	return e.Circuit.machine.retryAfter(opens(c))
 }
 
 func (e *endpoint) alive() {
@@ -122,16 +150,16 @@ func (s *endpoints) least(among set) *endpoint {
 	return best
 }
 
-// take returns a try at the one with the least in flight among those of which the breaker allows one, and false if there
-// is none.
-func (s *endpoints) take(among set) (try, bool) {
+// take returns a try at the one with the least in flight among those of which the breaker allows one for this call, and
+// false if there is none.
+func (s *endpoints) take(c *mcp.Call, among set) (try, bool) {
 	refused := 0
 	for {
 		e := s.least(among)
 		if e == nil {
 			return try{}, false
 		}
-		if p, ok := e.allow(); ok {
+		if p, ok := e.allow(c); ok {
 			e.inFlight.Add(1)
 			return try{at: e, permit: p}, true
 		}
@@ -153,8 +181,8 @@ func (s *endpoints) closed(among set) set {
 	return closed
 }
 
-// soonest returns how long it is until one of them may be called: 0 if one may be now.
-func (s *endpoints) soonest(among set) time.Duration {
+// soonest returns how long it is until one of them may be sent this call: 0 if one may be now.
+func (s *endpoints) soonest(c *mcp.Call, among set) time.Duration {
 	least := time.Duration(-1)
 	for _, e := range s.list {
 		if !among.has(e) {
@@ -162,7 +190,7 @@ func (s *endpoints) soonest(among set) time.Duration {
 		}
 		after := time.Duration(0)
 		if e.state() != Closed {
-			after = e.retryAfter()
+			after = e.retryAfter(c)
 		}
 		if least < 0 || after < least {
 			least = after

@@ -38,6 +38,7 @@ type race struct {
 // raced is how one of them ended.
 type raced struct {
 	outcome
+	try
 	which    int
 	panicked any // a panic of its goroutine, for the caller's
 }
@@ -54,7 +55,7 @@ func (r *run) hedge(ctx context.Context, after time.Duration) outcome {
 	defer timer.Stop()
 	select {
 	case got := <-c.results:
-		return c.only(got)
+		return r.keep(c.only(got))
 	case <-timer.C:
 	}
 	if second, ok := own.second(first); ok {
@@ -63,7 +64,13 @@ func (r *run) hedge(ctx context.Context, after time.Duration) outcome {
 	}
 	got := c.settle()
 	r.seen = r.seen.Likelier(c.run.seen)
-	return got
+	return r.keep(got)
+}
+
+// keep makes what the call holds at an endpoint the run's again.
+func (r *run) keep(got raced) outcome {
+	r.try = got.try
+	return got.outcome
 }
 
 // second takes an endpoint for the call beside the first.
@@ -78,7 +85,7 @@ func (r *run) second(first *endpoint) (try, bool) {
 		s.meter.count(resendExhausted)
 		return t, false
 	}
-	if !s.take(&t, among) {
+	if !s.take(&t, r.call, among) {
 		s.budget.giveBack()
 		return t, false
 	}
@@ -102,12 +109,13 @@ func (c *race) start(t try) {
 			c.results <- got
 		}()
 		got.outcome = t.sendTo(ctx, c.run)
+		got.try = t
 	}()
 }
 
 // settle waits for all calls and returns the outcome that counts: the first good one, else the last. A panic comes before
 // any answer.
-func (c *race) settle() outcome {
+func (c *race) settle() raced {
 	winner := <-c.results
 	if c.running == 1 {
 		return c.only(winner)
@@ -122,12 +130,13 @@ func (c *race) settle() outcome {
 	}
 	c.run.seen = loser.sent()
 	loser.drop()
+	loser.try.leave()
 	c.cancels[loser.which]()
 	return c.only(winner)
 }
 
 // only returns the outcome that is left, with its own context, or panics as its goroutine did.
-func (c *race) only(got raced) outcome {
+func (c *race) only(got raced) raced {
 	got.cancel = c.cancels[got.which]
 	if got.result == nil {
 		got.cancel()
@@ -135,5 +144,5 @@ func (c *race) only(got raced) outcome {
 	if got.panicked != nil {
 		panic(got.panicked)
 	}
-	return got.outcome
+	return got
 }

@@ -14,7 +14,6 @@ type outcome struct {
 	result  *mcp.Result
 	failure *mcp.Failure
 	from    *endpoint  // which gave it
-	try     try        // holds the endpoint if the answer is a stream
 	first   *mcp.Event // has been taken from the stream already
 	cancel  func()     // ends the context that the answer lives in; nil: the caller's
 }
@@ -37,7 +36,6 @@ func (o *outcome) drop() {
 	if o.result != nil {
 		_ = o.result.Close() // of an answer that is thrown away
 	}
-	o.try.leave()
 	o.end()
 }
 
@@ -60,13 +58,59 @@ var (
 	errNoAnswer = errors.New("the server's stream ended without a response")
 )
 
-// verdictOfStatus is what an answer's status says of the server. A refusal (4xx) is an answer; so is what it says in
-// JSON-RPC.
-func verdictOfStatus(status int) (Verdict, error) {
-	if status >= http.StatusInternalServerError {
-		return Failed, statusError(status)
+// goesOn reports whether the answer is a stream, or bytes that pass as they come.
+func (o *outcome) goesOn() bool {
+	return o.result != nil && (o.result.Events != nil || o.result.Raw != nil)
+}
+
+// verdictOfAnswer is what an answer says of the server (design/resilience.md, "Breaker"). One that answers in JSON-RPC is
+// alive, whatever the status, and so is one that refuses (4xx). What cannot be read counts by its status.
+func verdictOfAnswer(c *mcp.Call, res *mcp.Result) (Verdict, error) {
+	switch {
+	case uncounted(c) || losesSession(c, res):
+		return Ignored, nil
+	case res.Status >= http.StatusInternalServerError && !answered(c, res):
+		return Failed, statusError(res.Status)
 	}
 	return Succeeded, nil
+}
+
+// losesSession reports whether an answer surely says that the server does not know the call's session.
+func losesSession(c *mcp.Call, res *mcp.Result) bool {
+	ids := c.Header[sessionHeader]
+	return c.Era == mcp.EraLegacy && len(ids) > 0 && ids[0] != "" && mcp.LossOf(c, res) == mcp.LossSure
+}
+
+// answered reports whether an answer is the call's in JSON-RPC. Of an array and of a body that was not read the ids are not
+// known: any answer is one to them.
+func answered(c *mcp.Call, res *mcp.Result) bool {
+	if c.AnsweredBy(res) {
+		return true
+	}
+	switch {
+	case c.Lane != mcp.LaneOpaque && c.Lane != mcp.LaneBatch:
+		return false
+	case res.Message.Kind == mcp.KindBatch:
+		return hasAnswer(res.Said())
+	}
+	return isAnswer(res.Message.Kind)
+}
+
+func isAnswer(k mcp.Kind) bool { return k == mcp.KindResult || k == mcp.KindError }
+
+// hasAnswer reports whether there is an answer in an array.
+func hasAnswer(array []byte) bool {
+	elements, err := mcp.Elements(nil, array, mostElements)
+	if err != nil {
+		return false
+	}
+	for _, e := range elements {
+		var m mcp.Message
+		if mcp.Scan(e.Of(array), &m) == nil && isAnswer(m.Kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // verdictOf is what a failure says of the server (design/resilience.md, "Breaker"). One that answers rubbish, or with a

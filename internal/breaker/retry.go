@@ -74,14 +74,15 @@ func (r *run) repeats() bool {
 	return r.stage.opts.Repeatable(r.call)
 }
 
-// again decides whether the call is sent once more, and waits until then. If so, the outcome is thrown away and r.try
-// holds an endpoint.
+// again decides whether the call is sent once more, and waits until then. If so, the outcome is thrown away and r.try is
+// where it goes.
 //
 // What surely was not sent is sent again whatever it is, and a call that may be repeated (R) after a failed connect, a
 // break-off before the response, 502, 503, 504, and after 429 with a Retry-After of two seconds at most. Nothing is sent
-// again after another answer or a timeout; after a connect timeout, and a 5xx that asks for a longer wait, only to an
+// again after another answer, one in JSON-RPC at whatever status, the loss of a session, or a timeout; after a connect timeout, and a 5xx that asks for a longer wait, only to an
 // endpoint that has not had it. Each time takes from the budget, has to begin before the caller's deadline, and needs a
-// breaker that allows it. A session stays at its endpoint.
+// breaker that allows it. A session stays at its endpoint. No call comes back to an endpoint that it has left, or was the
+// probe of: what came of it there is known.
 func (r *run) again(ctx context.Context, o *outcome) bool {
 	s := r.stage
 	if r.resent >= s.opts.Retry.Max {
@@ -123,7 +124,7 @@ func (r *run) plan(o *outcome) (plan, bool) {
 		return r.planOfFailure(f)
 	}
 	why, known := resendOfStatus[o.result.Status]
-	if !known || !r.repeats() {
+	if !known || !r.repeats() || answered(r.call, o.result) || losesSession(r.call, o.result) {
 		return plan{}, false
 	}
 	asked, said := retryAfter(o.result.Header)
@@ -166,21 +167,28 @@ func (r *run) worthWaiting(ctx context.Context, p plan, wait time.Duration) bool
 		return false
 	}
 	among := r.candidates(p)
-	return among != 0 && r.stage.endpoints.soonest(among) <= wait
+	return among != 0 && r.stage.endpoints.soonest(r.call, among) <= wait
 }
 
 // candidates are the endpoints to which the call may go again.
 func (r *run) candidates(p plan) set {
-	if p.elsewhere {
-		return r.among.without(r.tried)
+	fresh := r.among.without(r.tried)
+	if p.elsewhere || r.try.permit.Probe() {
+		return fresh
 	}
-	return r.among
+	return fresh.with(r.try.at)
 }
 
-// takeAnother takes an endpoint, one that has not had the call if there is one.
+// takeAnother takes an endpoint that has not had the call, else the one that had it last. What came of it is reported where
+// it is left.
 func (r *run) takeAnother(p plan) bool {
-	s := r.stage
-	return s.take(&r.try, r.among.without(r.tried)) || !p.elsewhere && s.take(&r.try, r.among)
+	var next try
+	if r.stage.take(&next, r.call, r.among.without(r.tried)) {
+		r.try.leave()
+		r.try = next
+		return true
+	}
+	return !p.elsewhere && r.try.renew(r.call)
 }
 
 // left puts the end of ctx in the place of a failure after which the call would have been sent again. An answer stays.

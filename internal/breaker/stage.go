@@ -34,8 +34,9 @@ type Options struct {
 //
 // A request takes a slot of the Admission, then the endpoint with the least in flight among those that their breakers do
 // not leave alone. It holds both until its answer has come: for a stream, the event that answers it, or the stream's end.
-// If all breakers are open it is refused before it waits for a slot. A GET or listen stream and a document (LaneFetch)
-// takes nothing, is never refused and counts for no breaker; one that is accepted lets an open breaker try again soon.
+// If all breakers are open it is refused before it waits for a slot. With all its repeats it counts once at an endpoint, by
+// its last outcome there. server/discover counts for no breaker and is refused by one that is not closed; an initialize tries
+// an open one whatever the backoff. A GET or listen stream and a document (LaneFetch) takes nothing, is never refused and counts for no breaker; one that is accepted lets an open breaker try again soon.
 // Notifications, answers and session ends take no slot; answers and notifications/cancelled pass an open breaker.
 //
 // A Stage has no lock that others have. See again for what is sent a second time, and where for sessions.
@@ -112,7 +113,7 @@ type run struct {
 	among  set // the endpoints to which it may go
 	tried  set // those to which it went
 	ticket Ticket
-	try    try      // the one under way; none once an outcome has it
+	try    try      // what it holds at an endpoint; nothing once a stream has it
 	seen   mcp.Sent // the most that is known of earlier sendings
 	resent int      // times
 	hedged bool     // it may be one of two
@@ -144,7 +145,7 @@ func (r *run) enter(ctx context.Context) *mcp.Failure {
 
 // begin takes an endpoint for the first sending.
 func (r *run) begin() bool {
-	if r.stage.take(&r.try, r.among) {
+	if r.stage.take(&r.try, r.call, r.among) {
 		return true
 	}
 	if urgent(r.call) {
@@ -170,7 +171,7 @@ func (r *run) refuse() *mcp.Failure {
 	f := &mcp.Failure{
 		Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: mcp.SentNo,
 		Message:    "the server failed too often just now and is left alone for a while",
-		RetryAfter: max(s.endpoints.soonest(r.among), leastRetry),
+		RetryAfter: max(s.endpoints.soonest(r.call, r.among), leastRetry),
 	}
 	if e := s.endpoints.least(r.among); e.Circuit != nil {
 		f.Cause, _ = e.Circuit.Last()
@@ -187,7 +188,7 @@ func (s *Stage) Refusal(c *mcp.Call) *mcp.Failure {
 		return nil
 	}
 	for _, e := range s.endpoints.list {
-		if among.has(e) && e.state() != Open {
+		if among.has(e) && !e.refuses(c) {
 			return nil
 		}
 	}
@@ -213,10 +214,10 @@ func (r *run) finish(o outcome) (*mcp.Result, error) {
 	}
 	r.stage.mark(r.call, o.result, o.from)
 	o.result.Timing.Queue += r.ticket.Waited()
-	if o.try.at == nil {
-		o.end()
-	} else {
+	if o.goesOn() {
 		r.hold(&o)
+	} else {
+		o.end()
 	}
 	return o.result, nil
 }

@@ -118,9 +118,10 @@ func (s *stage) down() {
 func TestSlowServerIsUsedAgain(t *testing.T) {
 	for _, takes := range []time.Duration{9 * time.Second, 12 * time.Second, 40 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			server := newServer(fails(refused), fails(refused), after(takes, answers))
+			server := newServer(fails(refused))
 			s := newStage(t, setup{}, server)
 			s.down()
+			server.set(after(takes, answers))
 			pass(time.Second)
 			var calls sync.WaitGroup
 			for ends := time.Now().Add(takes); time.Now().Before(ends); pass(time.Second) {
@@ -177,13 +178,14 @@ func TestOpenBreaker(t *testing.T) {
 // place to the next.
 func TestProbeThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := newServer(hangs, fails(refused), fails(refused), answers)
+		server := newServer(hangs)
 		o := setup{gate: breaker.AdmissionOptions{MaxInFlight: 1, Queue: 10, QueueWait: time.Second}}
 		s := newStage(t, o, server)
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.do(ctx, post(callBody))
 		synctest.Wait()
-		s.do(t.Context(), of(mcp.LaneNotification, progressBody)) // refused twice: it opens
+		fall(s.circuits[0])
+		server.set(answers)
 		<-time.After(1100 * time.Millisecond)
 		if _, f := s.do(t.Context(), post(listBody)); f == nil || f.Reason != mcp.ReasonQueueWait {
 			t.Fatalf("the probe got %v", f)
@@ -220,9 +222,10 @@ func TestPassesOpenBreaker(t *testing.T) {
 	}
 	for i, c := range cases {
 		synctest.Test(t, func(t *testing.T) {
-			server := newServer(fails(refused), fails(refused), answers)
+			server := newServer(fails(refused))
 			s := newStage(t, setup{}, server)
 			s.down()
+			server.set(answers)
 			if status, f := s.do(t.Context(), c.call); (status == 200) != c.passes {
 				t.Errorf("%d, lane %d: got %d, %v", i, c.call.Lane, status, f)
 			}
@@ -276,9 +279,10 @@ func TestStreamsCountNothing(t *testing.T) {
 // TestProbeIsAStream: a probe that is answered by a stream has succeeded with its head.
 func TestProbeIsAStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := newServer(fails(refused), fails(refused), streams(response.after(time.Minute)), answers)
+		server := newServer(fails(refused))
 		s := newStage(t, setup{}, server)
 		s.down()
+		server.set(streams(response.after(time.Minute)))
 		<-time.After(1100 * time.Millisecond)
 		done := make(chan int)
 		go func() {
@@ -289,6 +293,7 @@ func TestProbeIsAStream(t *testing.T) {
 		if s.circuits[0].State() != breaker.Closed {
 			t.Error("it is not closed")
 		}
+		server.set(answers)
 		if status, _ := s.do(t.Context(), post(callBody)); status != 200 {
 			t.Error("the next call was refused")
 		}

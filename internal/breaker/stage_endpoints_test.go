@@ -237,6 +237,8 @@ func TestSessionStays(t *testing.T) {
 		if n, _ := b.sent(); n != 3 {
 			t.Errorf("sent %d times", n)
 		}
+		s.do(t.Context(), bound)
+		s.do(t.Context(), bound)
 		if _, f := s.do(t.Context(), bound); f == nil || f.Reason != mcp.ReasonBreakerOpen {
 			t.Errorf("got %v", f)
 		}

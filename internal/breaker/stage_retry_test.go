@@ -273,18 +273,23 @@ func TestRepeatable(t *testing.T) {
 	})
 }
 
-// TestOpenBreakerEndsResending: a call that opens the breaker by itself is not sent a third time.
+// TestOpenBreakerEndsResending: a call is not sent again when others have opened the breaker meanwhile, nor does the probe
+// that failed try once more.
 func TestOpenBreakerEndsResending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := newServer(fails(refused))
+		server := newServer(nil)
 		s := newStage(t, setup{}, server)
-		begun := time.Now()
-		_, f := s.do(t.Context(), post(callBody))
-		if n, _ := server.sent(); n != 2 || f.Reason != mcp.ReasonConnect || time.Since(begun) > 50*time.Millisecond {
-			t.Errorf("sent %d times in %v: %v", n, time.Since(begun), f)
-		}
-		if s.circuits[0].State() != breaker.Open {
-			t.Error("two refused connections did not open the breaker")
+		server.set(func(context.Context, func()) (*mcp.Result, error) {
+			fall(s.circuits[0])
+			return nil, &unreachable
+		})
+		for _, when := range []string{"beside others", "as the probe"} {
+			server.calls = nil
+			_, f := s.do(t.Context(), post(callBody))
+			if n, _ := server.sent(); n != 1 || f.Reason != mcp.ReasonConnect || s.circuits[0].State() != breaker.Open {
+				t.Errorf("%s: sent %d times: %v", when, n, f)
+			}
+			pass(2 * time.Second)
 		}
 	})
 }

@@ -26,10 +26,13 @@ type held struct {
 // hold makes the answer carry what the call holds, which is then no longer the run's.
 func (r *run) hold(o *outcome) {
 	h := &held{
-		events: o.result.Events, raw: o.result.Raw, try: o.try, ticket: r.ticket, cancel: o.cancel, first: o.first,
+		events: o.result.Events, raw: o.result.Raw, try: r.try, ticket: r.ticket, cancel: o.cancel, first: o.first,
 		owes: owesAnswer(r.call, o.result.Status), legacy: r.call.Era == mcp.EraLegacy,
 	}
-	r.ticket = Ticket{}
+	r.try, r.ticket = try{}, Ticket{}
+	if h.try.verdict != Ignored {
+		h.try.report() // its status says enough
+	}
 	if h.events != nil {
 		o.result.Events = h
 	} else {
@@ -42,7 +45,7 @@ func (r *run) hold(o *outcome) {
 
 // end reports what came of the call, and lets go of everything.
 func (h *held) end(v Verdict, cause error) {
-	h.try.report(v, cause)
+	h.try.learn(v, cause)
 	h.letGo()
 }
 
@@ -88,11 +91,11 @@ func (h *held) broke(err error) {
 	switch {
 	case h.owes && h.legacy && h.withID && (err == io.EOF || isFailure && f.Reason == mcp.ReasonBrokeOff):
 	case isFailure:
-		h.try.reportFailure(f)
+		h.try.learnFailure(f)
 	case err == io.EOF && h.owes:
-		h.try.report(Failed, errNoAnswer)
+		h.try.learn(Failed, errNoAnswer)
 	case err == io.EOF:
-		h.try.report(Succeeded, nil)
+		h.try.learn(Succeeded, nil)
 	}
 	h.letGo()
 }

@@ -9,21 +9,24 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// try is one sending: the place that it holds at an endpoint, and the report that it owes to the breaker. The zero try
-// holds and owes nothing. It is used by one goroutine at a time, and moves with the answer.
+// try is what a call holds at an endpoint: its place there, and the breaker's permit, which stays the same while the call is
+// sent again there. What came of the last sending is reported when the endpoint is let go. The zero try holds and owes
+// nothing. It is used by one goroutine at a time, and moves with the answer.
 type try struct {
 	stage    *Stage
 	at       *endpoint // nil: none, or let go
 	permit   Permit
+	verdict  Verdict // what came of the last sending, as far as it is known
+	cause    error   // of that, if it failed
 	reported bool
 	forced   bool          // the breaker was not asked, or said no
 	begun    time.Time     // where somebody wants to know how long it takes, else zero
 	queued   time.Duration // of that, waiting for a connection
 }
 
-// take makes t a try at one of these endpoints, if a breaker allows one.
-func (s *Stage) take(t *try, among set) bool {
-	got, ok := s.endpoints.take(among)
+// take makes t a try at one of these endpoints, if a breaker allows one for the call.
+func (s *Stage) take(t *try, c *mcp.Call, among set) bool {
+	got, ok := s.endpoints.take(c, among)
 	if ok {
 		*t = got
 		t.stage = s
@@ -37,20 +40,53 @@ func (t *try) force(s *Stage, e *endpoint) {
 	*t = try{stage: s, at: e, forced: true}
 }
 
-// report tells the breaker what came of it. Only the first report counts.
-func (t *try) report(v Verdict, cause error) {
+// renew reports whether the call may be sent to the same endpoint once more: by the permit that it has or, where the
+// breaker's state has changed since, by another. A probe may not.
+func (t *try) renew(c *mcp.Call) bool {
+	switch {
+	case t.permit.Probe():
+		return false
+	case t.permit.current():
+		return true
+	}
+	p, ok := t.at.allow(c)
+	if ok {
+		t.permit, t.forced = p, false
+	}
+	return ok
+}
+
+// learn notes what came of the last sending.
+func (t *try) learn(v Verdict, cause error) {
+	if t.at == nil {
+		return
+	}
+	if v == Succeeded && t.slow() {
+		v, cause = Failed, errSlow
+	}
+	t.verdict, t.cause = v, cause
+	if cause != nil {
+		t.stage.note(t.at, cause)
+	}
+}
+
+// learnFailure notes that the last sending failed.
+func (t *try) learnFailure(f *mcp.Failure) {
+	v := verdictOf(f)
+	if v == Ignored && isTimeout(f.Reason) && t.slow() {
+		v = Failed
+	}
+	t.learn(v, f)
+}
+
+// report tells the breaker what came of the last sending. Only the first report counts.
+func (t *try) report() {
 	if t.at == nil || t.reported {
 		return
 	}
 	t.reported = true
-	if v == Succeeded && t.slow() {
-		v, cause = Failed, errSlow
-	}
-	t.permit.Done(v, cause)
-	if cause != nil {
-		t.stage.note(t.at, cause)
-	}
-	switch v {
+	t.permit.Done(t.verdict, t.cause)
+	switch t.verdict {
 	case Succeeded:
 		if t.forced {
 			t.at.alive()
@@ -60,15 +96,6 @@ func (t *try) report(v Verdict, cause error) {
 	}
 }
 
-// reportFailure tells the breaker of a failure.
-func (t *try) reportFailure(f *mcp.Failure) {
-	v := verdictOf(f)
-	if v == Ignored && isTimeout(f.Reason) && t.slow() {
-		v = Failed
-	}
-	t.report(v, f)
-}
-
 // slow reports whether the call has taken longer than it may by the operator's word. The wait for a connection is not the
 // server's.
 func (t *try) slow() bool {
@@ -76,54 +103,59 @@ func (t *try) slow() bool {
 	return most > 0 && time.Since(t.begun)-t.queued > most
 }
 
-// leave lets the endpoint go. What has not been reported is no news.
+// leave reports, and lets the endpoint go. Where nothing was learnt, that is no news.
 func (t *try) leave() {
 	if t.at == nil {
 		return
 	}
-	t.report(Ignored, nil)
+	t.report()
 	t.at.inFlight.Add(-1)
 	t.at = nil
 }
 
-// sendTo sends the run's call to where t is. The outcome holds the endpoint only for an answer that goes on.
+// sendTo sends the run's call to where t is, and learns what came of it. Of an answer that goes on that is not known yet,
+// but for a bad status.
 func (t *try) sendTo(ctx context.Context, r *run) outcome {
 	s := t.stage
 	if s.opts.SlowCall > 0 || s.hedges {
 		t.begun = time.Now()
 	}
+	t.verdict, t.cause, t.queued = Ignored, nil, 0
 	res, err := t.at.Caller.Call(ctx, r.call)
 	if err != nil {
 		return t.failed(failureOf(err))
 	}
 	t.queued = res.Timing.Queue
-	v, cause := verdictOfStatus(res.Status)
-	streams := res.Events != nil || res.Raw != nil
-	if !streams || v == Failed || t.permit.Probe() {
-		// A probe is over with the head of a stream: a tool may run for minutes, and nobody else may try meanwhile.
-		t.report(v, cause)
-	}
 	o := outcome{result: res, from: t.at}
+	t.judge(r.call, &o)
 	if res.Events != nil && owesAnswer(r.call, res.Status) && r.waits() {
 		if f := o.await(); f != nil {
 			return t.failed(f)
 		}
 	}
-	if streams {
-		o.try = *t
-		*t = try{}
-	} else {
-		t.leave()
-	}
 	return o
 }
 
-// failed ends t with a failure.
+// judge learns what an answer's head, or all of it, says.
+func (t *try) judge(c *mcp.Call, o *outcome) {
+	v, cause := verdictOfAnswer(c, o.result)
+	if v == Ignored && t.permit.Probe() {
+		v = Succeeded // a server that has lost a session is there
+	}
+	switch {
+	case !o.goesOn() || v == Failed:
+		t.learn(v, cause)
+	case t.permit.Probe():
+		// A probe is over with the head of a stream: a tool may run for minutes, and nobody else may try meanwhile.
+		t.learn(v, cause)
+		t.report()
+	}
+}
+
+// failed is the outcome of a sending that failed.
 func (t *try) failed(f *mcp.Failure) outcome {
-	t.reportFailure(f)
-	from := t.at
-	t.leave()
-	return outcome{failure: f, from: from}
+	t.learnFailure(f)
+	return outcome{failure: f, from: t.at}
 }
 
 // patience is how long a stream may send nothing but comments before it is handed on as it is: an agent has to be kept
@@ -164,7 +196,7 @@ func endOfStream(err error) *mcp.Failure {
 
 // isComment reports whether an event means nothing to anybody.
 func isComment(ev *mcp.Event) bool {
-	return ev.Data == nil && !ev.HasID && ev.Retry == nil && len(ev.Name) == 0 && ev.Failure == nil
+	return ev.Data == nil && !ev.HasID && ev.Retry == nil && len(ev.Name) == 0 && ev.Failure == nil && !ev.Partial && !ev.Answer
 }
 
 // owesAnswer reports whether the stream of a call is to carry its answer.

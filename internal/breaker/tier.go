@@ -73,7 +73,7 @@ func (t *Tier) Allow(most time.Duration) (done func(error), ok bool) {
 	if most <= 0 {
 		most = t.opts.Timeout
 	}
-	p, ok := t.machine.allow(2 * most)
+	p, ok := t.machine.allow(2*most, false)
 	if !ok {
 		return nil, false
 	}
