@@ -617,6 +617,51 @@ func TestAnswerOfAnyID(t *testing.T) {
 	}
 }
 
+// TestOpaqueStreams: a body that was not read is taken for one request, so that its answer settles slot and breaker, but none
+// is due; the answers to an array may be several, and its stream is over at its end. A legacy stream that can be resumed is
+// no failure in either.
+func TestOpaqueStreams(t *testing.T) {
+	opaque, array := of(mcp.LaneOpaque, ""), of(mcp.LaneOpaque, "["+callBody+"]")
+	opaque.Body, opaque.Message = []byte{0x1f, 0x8b}, mcp.Message{Method: mcp.MethodOther}
+	cases := []struct {
+		name   string
+		call   *mcp.Call
+		pieces []piece
+		holds  bool // a slot, after the first two
+		opens  bool // the breaker, after three such
+	}{
+		{"opaque, answered", opaque, []piece{progress, response, ends(&cutOff)}, false, false},
+		{"opaque, cut", opaque, []piece{progress, progress, ends(&cutOff)}, true, true},
+		{"opaque, ended", opaque, []piece{progress, progress}, true, false},
+		{"opaque, cut and can be resumed", opaque, []piece{priming, progress, ends(&cutOff)}, true, false},
+		{"array, answered", array, []piece{response, response}, true, false},
+		{"array, cut", array, []piece{progress, response, ends(&cutOff)}, true, true},
+		{"array, cut and can be resumed", array, []piece{priming, response, ends(&cutOff)}, true, false},
+	}
+	for _, c := range cases {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t, setup{gate: breaker.AdmissionOptions{MaxInFlight: 1}}, newServer(streams(c.pieces...)))
+			for range 3 {
+				res, err := s.Call(t.Context(), c.call)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = res.Events.Next()
+				_, _ = res.Events.Next()
+				if holds := s.Status().InFlight == 1; holds != c.holds {
+					t.Errorf("%s: it holds a slot: %v", c.name, holds)
+				}
+				read(t, res)
+				_ = res.Close()
+			}
+			if opens := s.circuits[0].State() == breaker.Open; opens != c.opens {
+				t.Errorf("%s: the breaker is %s", c.name, s.circuits[0].State())
+			}
+			s.idle()
+		})
+	}
+}
+
 // TestBadStatusCountsAtOnce: of bytes that still come a bad status is enough, whether or not somebody reads them.
 func TestBadStatusCountsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -18,7 +18,8 @@ type held struct {
 	cancel func() // may be nil
 
 	first  *mcp.Event // to be handed out before the others
-	owes   bool       // the response has not come yet, and is due on this stream
+	one    bool       // an answer to come settles all: the call is no array
+	owes   bool       // it has not come yet, and is due on this stream
 	legacy bool
 	withID bool // an event id has come: a legacy client can resume
 }
@@ -27,7 +28,7 @@ type held struct {
 func (r *run) hold(o *outcome) {
 	h := &held{
 		events: o.result.Events, raw: o.result.Raw, try: r.try, ticket: r.ticket, cancel: o.cancel, first: o.first,
-		owes: owesAnswer(r.call, o.result.Status), legacy: r.call.Era == mcp.EraLegacy,
+		one: isOne(r.call), owes: owesAnswer(r.call, o.result.Status), legacy: r.call.Era == mcp.EraLegacy,
 	}
 	r.try, r.ticket = try{}, Ticket{}
 	if h.try.verdict != Ignored {
@@ -67,11 +68,16 @@ func (h *held) Next() (mcp.Event, error) {
 	if len(ev.ID) > 0 {
 		h.withID = true
 	}
-	if ev.Answer && h.owes {
+	if ev.Answer && h.one {
 		h.owes = false
 		h.end(Succeeded, nil)
 	}
 	return ev, nil
+}
+
+// isOne reports whether a call is taken for one request.
+func isOne(c *mcp.Call) bool {
+	return c.Lane == mcp.LaneRequest || c.Lane == mcp.LaneOpaque && c.Message.Kind != mcp.KindBatch
 }
 
 // Read implements io.Reader.
@@ -89,7 +95,7 @@ func (h *held) broke(err error) {
 	var f *mcp.Failure
 	isFailure := errors.As(err, &f)
 	switch {
-	case h.owes && h.legacy && h.withID && (err == io.EOF || isFailure && f.Reason == mcp.ReasonBrokeOff):
+	case h.legacy && h.withID && (err == io.EOF && h.owes || isFailure && f.Reason == mcp.ReasonBrokeOff):
 	case isFailure:
 		h.try.learnFailure(f)
 	case err == io.EOF && h.owes:
