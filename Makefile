@@ -14,7 +14,7 @@ GOFILES = $(shell find . -name '*.go' -not -path './.cache/*' -not -path '*/node
 NORACE = Allocat|BufferPoolReuses|SpansCannotHold|Zipf
 
 .DEFAULT_GOAL := build
-.PHONY: run build setup test chaos check format vet staticcheck arrows vulncheck cross modules units bench conformance docker clean
+.PHONY: run build setup test chaos check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean
 
 ## run: the daemon with a demo server behind it, on 127.0.0.1:7300
 run: build
@@ -77,6 +77,14 @@ bench:
 ## conformance: the official suite, five times in a row, directly and through the daemon
 conformance: setup
 	E2E_CONFORMANCE_RUNS=5 go test -count=1 -timeout 30m -v -run '^TestConformance' ./e2e
+
+## client-conformance: the official suite's client scenarios with every official client, directly and through the daemon
+client-conformance: setup
+	E2E_FULL=1 go test -count=1 -timeout 40m -v -run '^TestClientConformance' ./e2e
+
+## sdk-clients: the client tests of the Go SDK and of mcp-go as they are, and with the daemon built into their clients (Linux)
+sdk-clients:
+	scripts/sdk-client-tests.sh
 
 ## docker: the image fluentd-perf:VERSION
 docker:

@@ -98,9 +98,11 @@ func (c conformance) direct(t *testing.T) scores {
 // The statuses that the suite's own totals count.
 const success, failure = "SUCCESS", "FAILURE"
 
-// score is what one scenario came to: how often each status, and the failures in words.
+// score is what one scenario came to: how often each status, each "check STATUS" that was not only told, and the failures
+// in words.
 type score struct {
 	counts   map[string]int
+	checks   map[string]bool
 	failures string
 }
 
@@ -167,9 +169,12 @@ func readScore(file string) (score, error) {
 	if err := json.Unmarshal(text, &checks); err != nil {
 		return score{}, fmt.Errorf("%s: %w", file, err)
 	}
-	s := score{counts: map[string]int{}}
+	s := score{counts: map[string]int{}, checks: map[string]bool{}}
 	for _, check := range checks {
 		s.counts[check.Status]++
+		if check.Status != "INFO" {
+			s.checks[check.ID+" "+check.Status] = true
+		}
 		if check.Status == failure {
 			s.failures += fmt.Sprintf("\n\t%s: %s", check.ID, check.ErrorMessage)
 		}

@@ -12,7 +12,8 @@
 //
 //	E2E_DAEMON            test this binary instead of one built from the tree
 //	E2E_CONFORMANCE_RUNS  how often the conformance suites run in a row (default 1)
-//	E2E_FULL              1: the whole load of TestNoLoss, of TestUnreadAnswers and of TestOverload, whose ratios are then held
+//	E2E_FULL              1: the whole load of TestNoLoss, of TestUnreadAnswers and of TestOverload, whose ratios are then held,
+//	                      and TestClientConformance with TypeScript's clients
 //	CHAOS_SECONDS         how long the storm of TestChaos lasts (default 10)
 //	CHAOS_SEED            the order of harm in it (default: another one each time, printed)
 package e2e

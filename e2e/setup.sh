@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the end-to-end tests run, pinned, into git-ignored folders: the official clients, servers and conformance
-# suites into e2e/node/node_modules, the Go SDK's servers into .cache/bin. Quiet, and quick when there is nothing to do.
+# suites into e2e/node/node_modules, the Go SDK's programs into .cache/bin. Quiet, and quick when there is nothing to do.
 set -eu
 cd "$(dirname "$0")"
 
@@ -28,4 +28,5 @@ fi
 
 sdk=github.com/modelcontextprotocol/go-sdk
 mkdir -p ../.cache/bin
-go build -o ../.cache/bin/ "$sdk/conformance/everything-server" "$sdk/examples/server/sse" || fail "go build of the Go SDK's servers failed"
+go build -o ../.cache/bin/ "$sdk/conformance/everything-server" "$sdk/conformance/everything-client" "$sdk/examples/server/sse" ||
+  fail "go build of the Go SDK's programs failed"

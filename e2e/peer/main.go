@@ -9,6 +9,7 @@
 //	peer post URL calls parallel size sse  calls, checked byte for byte
 //	peer listen URL streams                GET streams; commands: leave N, leave all
 //	peer faulty KIND PORT JOURNAL KEY      a server of the chaos run, which misbehaves as it is told to
+//	peer front CLIENT [ARGUMENT...] URL    a client with a daemon of its own between it and the server at URL
 package main
 
 import (
@@ -28,7 +29,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("upstream, post, listen or faulty?")
+		return fmt.Errorf("upstream, post, listen, faulty or front?")
 	}
 	switch args[0] {
 	case "upstream":
@@ -39,6 +40,8 @@ func run(args []string) error {
 		return listen(args[1:])
 	case "faulty":
 		return faultyServer(args[1:])
+	case "front":
+		return front(args[1:])
 	}
 	return fmt.Errorf("no such peer: %q", args[0])
 }
