@@ -38,15 +38,6 @@ func (m *machine) settle(p *Permit, v Verdict, cause error) bool {
 	return len(m.changes) > 0
 }
 
-// current reports whether the breaker's state is the one in which the call was allowed, so that a report counts.
-func (p *Permit) current() bool {
-	if p.machine == nil {
-		return false
-	}
-	epoch, _ := p.machine.closed()
-	return epoch == p.epoch
-}
-
 // Probe reports whether the call tries an endpoint that was left alone.
 func (p *Permit) Probe() bool { return p.probe != nil }
 

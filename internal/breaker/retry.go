@@ -79,7 +79,7 @@ func (r *run) repeats() bool {
 //
 // What surely was not sent is sent again whatever it is, and a call that may be repeated (R) after a failed connect, a
 // break-off before the response, 502, 503, 504, and after 429 with a Retry-After of two seconds at most. Nothing is sent
-// again after another answer, one in JSON-RPC at whatever status, the loss of a session, or a timeout; after a connect timeout, and a 5xx that asks for a longer wait, only to an
+// again after another answer, one in JSON-RPC at whatever status, or a timeout; after a connect timeout, and a 5xx that asks for a longer wait, only to an
 // endpoint that has not had it. Each time takes from the budget, has to begin before the caller's deadline, and needs a
 // breaker that allows it. A session stays at its endpoint. No call comes back to an endpoint that it has left, or was the
 // probe of: what came of it there is known.
@@ -124,7 +124,7 @@ func (r *run) plan(o *outcome) (plan, bool) {
 		return r.planOfFailure(f)
 	}
 	why, known := resendOfStatus[o.result.Status]
-	if !known || !r.repeats() || answered(r.call, o.result) || losesSession(r.call, o.result) {
+	if !known || !r.repeats() || answered(r.call, o.result) {
 		return plan{}, false
 	}
 	asked, said := retryAfter(o.result.Header)
@@ -188,7 +188,7 @@ func (r *run) takeAnother(p plan) bool {
 		r.try = next
 		return true
 	}
-	return !p.elsewhere && r.try.renew(r.call)
+	return r.candidates(p).has(r.try.at) && r.try.renew(r.call)
 }
 
 // left puts the end of ctx in the place of a failure after which the call would have been sent again. An answer stays.

@@ -9,9 +9,9 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// try is what a call holds at an endpoint: its place there, and the breaker's permit, which stays the same while the call is
-// sent again there. What came of the last sending is reported when the endpoint is let go. The zero try holds and owes
-// nothing. It is used by one goroutine at a time, and moves with the answer.
+// try is what a call holds at an endpoint: its place there, and the breaker's permit, of the last sending where there were
+// several. What came of that one is reported when the endpoint is let go. The zero try holds and owes nothing. It is used by
+// one goroutine at a time, and moves with the answer.
 type try struct {
 	stage    *Stage
 	at       *endpoint // nil: none, or let go
@@ -40,18 +40,12 @@ func (t *try) force(s *Stage, e *endpoint) {
 	*t = try{stage: s, at: e, forced: true}
 }
 
-// renew reports whether the call may be sent to the same endpoint once more: by the permit that it has or, where the
-// breaker's state has changed since, by another. A probe may not.
+// renew reports whether the call may be sent to the same endpoint once more. The permit that it had, which must not be a
+// probe's, is forgotten: what came of it is not reported.
 func (t *try) renew(c *mcp.Call) bool {
-	switch {
-	case t.permit.Probe():
-		return false
-	case t.permit.current():
-		return true
-	}
 	p, ok := t.at.allow(c)
 	if ok {
-		t.permit, t.forced = p, false
+		t.permit = p
 	}
 	return ok
 }
