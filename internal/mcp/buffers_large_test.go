@@ -122,6 +122,26 @@ func TestBufferPoolDropsWhatLiesUnused(t *testing.T) {
 	})
 }
 
+// TestBufferPoolSweepsWhileSomeAreOut has slices be in use during a sweep that were there during the last.
+func TestBufferPoolSweepsWhileSomeAreOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pool mcp.BufferPool
+		put(&pool, 3, 1<<20)
+		time.Sleep(61 * time.Second)
+		a, b := pool.Get(1<<20), pool.Get(1<<20)
+		time.Sleep(time.Minute) // the third goes
+		pool.Put(a)
+		pool.Put(b)
+		time.Sleep(time.Minute) // they are younger than that
+		if n := drain(&pool, 3, 1<<20); n != 2 {
+			t.Errorf("%d left, want 2", n)
+		}
+		if n := put(&pool, 9, 1<<22); n != 8 {
+			t.Errorf("%d of 4 MiB kept when empty", n)
+		}
+	})
+}
+
 // TestBufferPoolIsBoundedUnderLoad has many take and give back large slices at once, and counts what is left.
 func TestBufferPoolIsBoundedUnderLoad(t *testing.T) {
 	var pool mcp.BufferPool

@@ -53,7 +53,7 @@ func (r *EventReader) handOut(n int) Event {
 	}
 	r.cut.begun, r.w.keep = true, true
 	r.drop(n)
-	r.block.fields, r.block.pos = b.fields, max(b.pos-n, 0)
+	r.block.fields = b.fields
 	return Event{Raw: held[:n:n], Partial: true}
 }
 
