@@ -269,7 +269,9 @@ func TestWritesInPieces(t *testing.T) {
 					r.hits(what+", on its way", first.n, read)
 				}
 				if end == "close" {
-					err = res.Close()
+					if err := res.Close(); err != nil {
+						t.Error(err)
+					}
 				} else if _, err = res.Raw.Read(make([]byte, 8)); err == nil {
 					t.Error("it goes on")
 				}
