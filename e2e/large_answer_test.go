@@ -191,7 +191,7 @@ func TestAnswersThatBreakOff(t *testing.T) {
 				{"large", "tools/call", 200, 200_000, 150_000, true},
 				{"large, an error", "tools/call", 503, 200_000, 150_000, true},
 				{"a list of 1 MB", "tools/list", 200, 1_000_000, 900_000, false},
-				{"a resource of 1 MB", "resources/read", 200, 1_000_000, 900_000, false},
+				{"resources of 1 MB", "resources/list", 200, 1_000_000, 900_000, false},
 			} {
 				t.Run(c.name+"/"+framing+"/"+how, func(t *testing.T) {
 					a, gate := d.agent(t), mcptest.NewGate()

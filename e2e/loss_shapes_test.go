@@ -42,7 +42,7 @@ func lossShapes() []lossShape {
 		{name: "hand-made, own id", status: 404, kind: jsonType, body: rpc(-32000, "ID", "Session s1 not found or expired")},
 		{name: "hand-made, 400", status: 400, kind: jsonType, body: rpc(-32001, "null", "Unknown session")},
 		{name: "hand-made, 400, own id", status: 400, kind: jsonType, body: rpc(-32600, "ID", "Invalid or expired session")},
-		{name: "old mcp-go", status: 400, kind: "text/plain", body: "Invalid session ID"},
+		{name: "old mcp-go", status: 400, kind: "text/plain", body: "Invalid session ID", sure: true},
 		{name: "not initialized", status: 400, kind: jsonType, body: rpc(-32002, "null", "Client not initialized")},
 		{name: "old rmcp", status: 401, kind: "text/plain", body: "Unauthorized: Session not found"},
 		{name: "a balancer", status: 503, kind: "text/plain", body: "no such session on this node"},
@@ -158,7 +158,7 @@ func TestLivingSessionsAreLeftAlone(t *testing.T) {
 func TestOnePingForAll(t *testing.T) {
 	t.Parallel()
 	f, d := runHealing(t, "")
-	f.become(func(p *persona) { p.lost = mcptest.Saying(400, "text/plain", "Invalid session ID") })
+	f.become(func(p *persona) { p.lost = mcptest.Saying(400, "text/plain", "Unknown session") })
 	k := d.begin(t)
 	gate, arrived := mcptest.NewGate(), make(chan struct{}, 100)
 	f.Script(func(x *mcptest.Exchange) {

@@ -266,8 +266,11 @@ func TestSloppyAnswersAreNotKept(t *testing.T) {
 		}
 		switch c.name {
 		case "no blank behind the colon", "data in two lines", "lines that end with CRLF", "lines that end with CR", "an event with empty data",
-			"fields of nobody's", "an id with a blank and a retry", "upper case", "another JSON", "trailers":
+			"fields of nobody's", "an id with a blank and a retry", "upper case", "another JSON", "trailers",
+			"a byte order mark before a stream", "an id as a number", "an id as a fraction":
 			continue // sound answers
+		case "the mark that others end with", "the answer twice", "rubbish behind the answer":
+			continue // the answer itself is sound
 		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -375,7 +375,7 @@ func TestPatience(t *testing.T) {
 			t.Fatalf("got %v after %v", err, time.Since(begun))
 		}
 		ev, err := res.Events.Next()
-		if err != nil || string(ev.Raw) != ": hi\n\n" {
+		if err != nil || string(ev.Raw) != ": hi\n\n: hi\n\n" {
 			t.Errorf("got %q, %v", ev.Raw, err)
 		}
 		if f := read(t, res); f == nil || f.Reason != mcp.ReasonBrokeOff {

@@ -165,17 +165,27 @@ func (o *outcome) await() *mcp.Failure {
 		}
 	}()
 	since := time.Now()
+	var comments []byte
 	for {
 		ev, err := o.result.Events.Next()
 		if err != nil {
 			return endOfStream(err)
 		}
 		if !isComment(&ev) || time.Since(since) > patience {
+			if comments != nil {
+				ev.Raw = append(comments, ev.Raw...)
+			}
 			o.first = &ev
 			return nil
 		}
+		if len(comments)+len(ev.Raw) <= maxComments {
+			comments = append(comments, ev.Raw...)
+		}
 	}
 }
+
+// maxComments bounds the comments that are kept until the first event, in bytes.
+const maxComments = 4 << 10
 
 // endOfStream is the failure of a stream that ended before the response.
 func endOfStream(err error) *mcp.Failure {
@@ -193,7 +203,7 @@ func isComment(ev *mcp.Event) bool {
 	return ev.Data == nil && !ev.HasID && ev.Retry == nil && len(ev.Name) == 0 && ev.Failure == nil && !ev.Partial && !ev.Answer
 }
 
-// owesAnswer reports whether the stream of a call is to carry its answer.
+// owesAnswer reports whether the stream of a call is to carry its answer. A 202 says that it comes elsewhere.
 func owesAnswer(c *mcp.Call, status int) bool {
-	return c.Lane == mcp.LaneRequest && status >= http.StatusOK && status < http.StatusMultipleChoices
+	return c.Lane == mcp.LaneRequest && status >= http.StatusOK && status < http.StatusMultipleChoices && status != http.StatusAccepted
 }

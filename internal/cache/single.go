@@ -38,10 +38,10 @@ func (b *back) ask(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Resu
 			return nil, brokenStream(err)
 		case ev.Partial || ev.Answer: // whatever it is, it is handed on
 			b.heardIn(&ev.Message, ev.Data)
-		case isComment(&ev):
-			continue // it has kept the way to the daemon open, and need not be said again
+		case isComment(&ev) && len(r.before) == maxReplay:
+			continue // it has kept the way to the daemon open
 		case len(ev.Data) == 0 && ev.Failure == nil && len(r.before) < maxReplay:
-			r.before = append(r.before, keepEvent(ev)) // a priming event
+			r.before = append(r.before, keepEvent(ev)) // a priming event, a comment
 			continue
 		case ev.Failure == nil:
 			b.heardIn(&ev.Message, ev.Data) // whoever gets the stream may be gone
@@ -82,7 +82,7 @@ func plainAnswer(ev *mcp.Event) bool {
 		(len(ev.Name) == 0 || string(ev.Name) == "message")
 }
 
-// maxReplay bounds the priming events before an answer.
+// maxReplay bounds the priming events and comments before an answer.
 const maxReplay = 16
 
 // keepEvent copies what of an event without data has to be said again.

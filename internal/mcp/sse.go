@@ -31,6 +31,7 @@ type EventReader struct {
 	piece  int // from how many bytes on an incomplete event goes out in pieces; 0: never
 	err    error
 	begun  bool // a byte order mark at the start has been dealt with
+	marked bool // there was one
 	cr     bool // the last line ended with a CR that was the last byte held: an LF at the next line's start belongs to it
 	block  block
 	cut    cutEvent
@@ -66,6 +67,15 @@ func (r *EventReader) Next() (Event, error) {
 	e := r.event()
 	e.More = r.advance()
 	return e, nil
+}
+
+// Mark returns the byte order mark that the stream began with, which is in no event's Raw, or nothing. It is known with the
+// first event.
+func (r *EventReader) Mark() string {
+	if r.marked {
+		return byteOrderMark
+	}
+	return ""
 }
 
 // Close gives the buffers back; the event that Next returned last is gone with them. It does not close the stream. More
@@ -172,6 +182,7 @@ func (r *EventReader) begin() bool {
 		r.begun = true
 		if bytes.HasPrefix(held, []byte(byteOrderMark)) {
 			r.drop(len(byteOrderMark))
+			r.marked = true
 		}
 	}
 	b := &r.block

@@ -124,6 +124,7 @@ func (r *relay) end(err error) {
 	case lane == mcp.LaneListen && f.Reason == mcp.ReasonDraining:
 		x.note(f)
 	case r.answered || isEOF(err) && lane != mcp.LaneRequest && lane != mcp.LaneListen:
+	case isEOF(err) && x.status == http.StatusAccepted: // the answer comes elsewhere
 	case r.legacy && r.withID && f.Reason == mcp.ReasonBrokeOff:
 		x.outcome = outcomeResumable
 	case lane != mcp.LaneRequest && lane != mcp.LaneListen:

@@ -58,42 +58,56 @@ func TestOldLaterEndpoints(t *testing.T) {
 	}
 }
 
-// TestOldEndpointElsewhere holds that an endpoint of another origin, or one that cannot be looked into, ends the stream with an
-// error, as it ends the calls that wait for an answer on it, and that nothing is posted there.
+// TestOldEndpointElsewhere holds that a later endpoint of another origin, or of none, is not followed, and that the agent does
+// not hear of it.
 func TestOldEndpointElsewhere(t *testing.T) {
-	for name, ev := range map[string]mcp.Event{
-		"another host":   endpointEvent("endpoint", "http://evil.test/m"),
-		"no scheme":      endpointEvent("endpoint", "//evil.test/m"),
-		"another port":   endpointEvent("endpoint", "http://server.test:81/m"),
-		"another scheme": endpointEvent("endpoint", "https://server.test/m"),
-		"no origin":      endpointEvent("endpoint", "javascript:alert(1)"),
-		"no URL":         endpointEvent("endpoint", "http://[::1"),
-		"a piece":        {Raw: []byte("data: /rpc/other\ndata: x"), Partial: true},
+	for _, data := range []string{
+		"http://evil.test/m", "//evil.test/m", "http://server.test:81/m", "https://server.test/m", "javascript:alert(1)", "http://[::1", "/a\n/b",
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newOldServer("/m")
-				o := newOld(t, s)
-				res, id := openOld(t, t.Context(), o)
-				if r, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`)); err != nil || r.Status != 202 {
-					t.Fatalf("%v, %v", r, err)
-				}
-				go func() { s.feed <- ev }()
-				got, err := res.Events.Next()
-				if err != nil || got.Failure == nil || got.Failure.Reason != mcp.ReasonBadAnswer || string(got.FailedID) != "1" || len(got.Raw) > 0 {
-					t.Fatalf("got %+v, %v", got, err)
-				}
-				var f *mcp.Failure
-				if _, err := res.Events.Next(); !errors.As(err, &f) || f.Code != 1502 || f.Reason != mcp.ReasonBadAnswer {
-					t.Errorf("ended with %v", err)
-				}
-				if _, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`)); err == nil || len(s.posts) != 1 {
-					t.Errorf("a call after it: %v, %d posts", err, len(s.posts))
-				}
-				closeResult(t, res)
-			})
+		synctest.Test(t, func(t *testing.T) {
+			s := newOldServer("/m")
+			o := newOld(t, s)
+			res, id := openOld(t, t.Context(), o)
+			go func() { s.feed <- endpointEvent("endpoint", data) }()
+			ev, err := res.Events.Next()
+			if err != nil || string(ev.Data) != "/mcp/old/message/"+id {
+				t.Fatalf("%q: the agent gets %q, %v", data, ev.Raw, err)
+			}
+			if r, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`)); err != nil || r.Status != 202 {
+				t.Fatalf("%q: %v, %v", data, r, err)
+			}
+			if got := s.posts[0].Target.String(); got != "http://server.test/m" {
+				t.Errorf("%q: posted to %s", data, got)
+			}
+			closeResult(t, res)
 		})
 	}
+}
+
+// TestOldEndpointInPieces holds that what cannot be looked into ends the stream with an error, as it ends the calls that wait
+// for an answer on it, and that nothing is posted after it.
+func TestOldEndpointInPieces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newOldServer("/m")
+		o := newOld(t, s)
+		res, id := openOld(t, t.Context(), o)
+		if r, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`)); err != nil || r.Status != 202 {
+			t.Fatalf("%v, %v", r, err)
+		}
+		go func() { s.feed <- mcp.Event{Raw: []byte("data: /rpc/other\ndata: x"), Partial: true} }()
+		got, err := res.Events.Next()
+		if err != nil || got.Failure == nil || got.Failure.Reason != mcp.ReasonBadAnswer || string(got.FailedID) != "1" || len(got.Raw) > 0 {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+		var f *mcp.Failure
+		if _, err := res.Events.Next(); !errors.As(err, &f) || f.Code != 1502 || f.Reason != mcp.ReasonBadAnswer {
+			t.Errorf("ended with %v", err)
+		}
+		if _, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`)); err == nil || len(s.posts) != 1 {
+			t.Errorf("a call after it: %v, %d posts", err, len(s.posts))
+		}
+		closeResult(t, res)
+	})
 }
 
 // TestOldLooks holds that the stream is asked for in whole events: in a piece of one nobody sees what it is.

@@ -202,7 +202,8 @@ func (s *oldSession) Next() (mcp.Event, error) {
 }
 
 // passed returns an event as the agent gets it. Clients post to where an endpoint event says, the last one for some, and a
-// path there is one of the daemon's: so each is replaced, and tells the daemon alone where the server wants its messages.
+// path there is one of the daemon's: so each is replaced, and tells the daemon alone where the server wants its messages. A
+// later one that names another origin, or nothing, changes nothing.
 // What comes in pieces cannot be looked into, and so does not pass.
 func (s *oldSession) passed(ev mcp.Event) (mcp.Event, *mcp.Failure) {
 	switch {
@@ -214,7 +215,8 @@ func (s *oldSession) passed(ev mcp.Event) (mcp.Event, *mcp.Failure) {
 	case len(ev.Data) > 0: // else it dispatches nothing (WHATWG HTML, server-sent events)
 		target, f := endpointOf(s.old.opts.URL, ev.Data)
 		if f != nil {
-			return ev, f
+			s.old.opts.Log.Warn("an endpoint event is not followed", "upstream", s.old.opts.Upstream, "error", f)
+			break
 		}
 		s.target.Store(target)
 	}

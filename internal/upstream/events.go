@@ -40,6 +40,7 @@ type events struct {
 	x     *exchange
 	r     *mcp.EventReader
 	scans bool
+	begun bool          // an event was handed out
 	open  bool          // the event that was handed out last was a piece
 	left  time.Duration // when that was
 	err   error         // the stream has ended so
@@ -56,6 +57,10 @@ func (e *events) Next() (mcp.Event, error) {
 		e.err = e.ended(err)
 		return mcp.Event{}, e.err
 	}
+	if !e.begun && e.r.Mark() != "" { // it passes with the first event
+		ev.Raw = append([]byte(e.r.Mark()), ev.Raw...)
+	}
+	e.begun = true
 	if e.open = ev.Partial; e.open {
 		e.left = e.x.watch.now()
 	}

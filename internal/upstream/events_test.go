@@ -335,3 +335,14 @@ func TestEventsInPieces(t *testing.T) {
 		closeResult(t, res)
 	}
 }
+
+// TestMarkBeforeEvents holds that a byte order mark passes with the first event.
+func TestMarkBeforeEvents(t *testing.T) {
+	s := mcptest.NewServer(t, streaming("\ufeff"+event(good)))
+	res := mustCall(t, newUpstream(t, s.URL()), request())
+	defer closeResult(t, res)
+	ev, err := res.Events.Next()
+	if err != nil || string(ev.Raw) != "\ufeff"+event(good) || !ev.Exact || string(ev.Data) != good {
+		t.Errorf("%q, exact %v, %v", ev.Raw, ev.Exact, err)
+	}
+}
