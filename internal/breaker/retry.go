@@ -129,6 +129,10 @@ func (r *run) plan(o *outcome) (plan, bool) {
 	}
 	asked, said := retryAfter(o.result.Header)
 	p := plan{why: why, least: asked}
+	if r.call.Method() == mcp.MethodServerDiscover {
+		// An old server answers it with any status, always the same, and its client goes on to initialize meanwhile.
+		p.least, p.elsewhere = 0, true
+	}
 	if asked > mostAskedFor {
 		p.least, p.elsewhere = 0, true
 	}

@@ -678,3 +678,20 @@ func TestBadStatusCountsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestDiscoverIsNotAskedAgain holds that a status in the place of an answer to server/discover reaches the agent at once where
+// there is one server: a Retry-After of an old server's is no reason to keep its client from initialize.
+func TestDiscoverIsNotAskedAgain(t *testing.T) {
+	for _, status := range []int{429, 502, 503, 504} {
+		synctest.Test(t, func(t *testing.T) {
+			server := newServer(says(status, "Retry-After", "1"))
+			s := newStage(t, setup{}, server)
+			begun := time.Now()
+			got, _ := s.do(t.Context(), modernPost(discoverBody))
+			if n, _ := server.sent(); got != status || n != 1 || time.Since(begun) != 0 {
+				t.Errorf("%d: got %d after %v, sent %d times", status, got, time.Since(begun), n)
+			}
+			s.idle()
+		})
+	}
+}

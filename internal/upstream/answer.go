@@ -25,6 +25,9 @@ func (x *exchange) answer(resp *http.Response) (*mcp.Result, *mcp.Failure) {
 	}
 	dropHopByHop(resp.Header)
 	res := &mcp.Result{Status: resp.StatusCode, Header: resp.Header}
+	if x.misleads(res) {
+		return nil, x.refuse(mcp.ReasonBadAnswer, "the server's answer to server/discover is neither JSON nor an event stream", nil)
+	}
 	switch x.manner(res, resp.ContentLength) {
 	case asEvents:
 		x.answerEvents(res)
@@ -39,6 +42,14 @@ func (x *exchange) answer(resp *http.Response) (*mcp.Result, *mcp.Failure) {
 		x.answerRaw(res, nil)
 	}
 	return res, nil
+}
+
+// misleads reports whether an answer would keep a client from a server that it could talk to: old servers answer
+// server/discover with a page and status 200, and clients that go on to initialize after any error give up at that.
+func (x *exchange) misleads(res *mcp.Result) bool {
+	h := res.Header
+	return x.call.Lane == mcp.LaneRequest && x.call.Method() == mcp.MethodServerDiscover && res.Status == http.StatusOK &&
+		!isJSON(h) && !isEvents(h)
 }
 
 // manner is how an answer is read.

@@ -402,3 +402,16 @@ func TestTimingAndHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestPageForDiscover holds that a page in the place of an answer to server/discover is an error, and to nothing else.
+func TestPageForDiscover(t *testing.T) {
+	s := mcptest.NewServer(t, saying(200, "text/html", "<html>"))
+	u := newUpstream(t, s.URL())
+	_, err := u.Call(t.Context(), requestOf("server/discover"))
+	wantFailure(t, err, mcp.CodeBadGateway, mcp.ReasonBadAnswer, mcp.SentYes)
+	res := mustCall(t, u, requestOf("tools/list"))
+	if got := textOf(t, res); got != "<html>" {
+		t.Errorf("got %q", got)
+	}
+	closeResult(t, res)
+}
