@@ -47,7 +47,7 @@ func faults() []fault {
 		{"a body that trickles for ever", tricklingBody, list, 1504, "call_timeout", "yes", callTimeout, ""},
 		{"an event that trickles for ever", tricklingEvent, list, 1504, "call_timeout", "yes", callTimeout, ""},
 
-		{"an event over the limit", event(`{"jsonrpc":"2.0","method":"x","params":{"p":"` + strings.Repeat("x", 70<<10) + `"}}`), call, 1502, "bad_answer", "yes", 0, ""},
+		{"an event over the limit", event(`{"jsonrpc":"2.0","method":"x","params":{"p":"` + strings.Repeat("x", 70<<10) + `"}}`), list, 1502, "bad_answer", "yes", 0, ""},
 		{"not HTTP", func(x *mcptest.Exchange) { x.Write("SSH-2.0-OpenSSH_9.6\r\n\r\n") }, call, 1502, "bad_answer", "unknown yes", 0, ""},
 		{"a length and chunks", lengthAndChunks, call, 1502, "bad_answer broke_off", "yes unknown", 0, ""},
 		{"a redirect elsewhere", mcptest.Saying(307, "", "", "Location: http://127.0.0.2:9/mcp"), call, 1502, "redirect", "yes", 0, ""},

@@ -49,7 +49,7 @@ func (r *arrayRun) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 		s.version, _ = mcp.Text(at.Of(result))
 	}
 	s.id = reply.header.Get("Mcp-Session-Id")
-	s.header = cloneHeader(r.header)
+	s.header, s.query = cloneHeader(r.header), r.call.Query
 	delete(s.header, "Content-Type")
 	s.fill(s.header)
 	return nil

@@ -31,6 +31,7 @@ type ownSession struct {
 	id      string // ""
 	version string
 	header  http.Header // of its DELETE
+	query   string      // of its DELETE
 	failure *mcp.Failure
 	unknown bool // the server does not know initialize
 
@@ -206,7 +207,8 @@ func (a *Array) end(ctx context.Context, s *ownSession) {
 		return
 	}
 	c := &mcp.Call{
-		Upstream: a.opts.Upstream, Lane: mcp.LaneEnd, Era: mcp.EraLegacy, Version: s.version, Header: s.header, Start: time.Now(),
+		Upstream: a.opts.Upstream, Lane: mcp.LaneEnd, Era: mcp.EraLegacy, Version: s.version, Header: s.header, Query: s.query,
+		Start: time.Now(),
 	}
 	res, err := a.opts.Next.Call(ctx, c)
 	if err != nil {

@@ -64,7 +64,7 @@ func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
 	switch res.Status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 	default:
-		if !losesSession(res.Status, &m, b) {
+		if !losesSession(res, b, &m) {
 			return at, false
 		}
 	}
@@ -75,17 +75,14 @@ func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
 	return m.ID, !own.named(b[:m.ID.Start]) && !own.named(b[m.ID.End:])
 }
 
-// losesSession reports whether an error says that the server does not know the session: 404 (2025-11-25, basic/transports,
-// "Session Management"), or what servers say instead, 400 and an error that names the session.
-func losesSession(status int, m *mcp.Message, b []byte) bool {
-	code := string(m.ErrorCode.Of(b))
-	switch status {
-	case http.StatusNotFound:
-		return code == "-32001" || code == "-32600" && mcp.NamesSession(m.Error.Of(b))
-	case http.StatusBadRequest:
-		return (code == "-32000" || code == "-32001") && mcp.NamesSession(m.Error.Of(b))
+// losesSession reports whether an error is about the session of all, surely or perhaps: what becomes of it is for the stage to
+// decide that knows the session.
+func losesSession(res *mcp.Result, b []byte, m *mcp.Message) bool {
+	if res.Status == http.StatusNotFound && string(m.ErrorCode.Of(b)) == "-32001" {
+		return true // the TypeScript SDK's, whatever its words
 	}
-	return false
+	call := mcp.Call{Lane: mcp.LaneRequest, Body: b, Message: mcp.Message{Kind: mcp.KindRequest, Method: mcp.MethodPing, ID: m.ID}}
+	return mcp.LossOf(&call, &mcp.Result{Status: res.Status, Header: res.Header, Body: b, Message: *m}) != mcp.LossNone
 }
 
 // passOn gives everybody the server's own answer to the array, as HTTP has it: a 401, a 503. The bytes are the same for all

@@ -52,6 +52,7 @@ type machine struct {
 	state   string
 	epoch   uint64        // changes of state so far: what was allowed in an older one counts no more
 	probe   *probe        // the one under way, nil: none
+	early   bool          // the last probe was an early one
 	waited  time.Duration // by the probes of this epoch whose callers left
 	proves  uint64        // the epoch from which on a probe is proof, however late: none that began after it has failed
 	row     int           // failures since the last success
@@ -134,7 +135,7 @@ func (m *machine) allow(most time.Duration, early bool) (Permit, bool) {
 	if err != nil {
 		return Permit{}, false // there is a probe already
 	}
-	m.probe = newProbe(m, report, most-m.waited)
+	m.probe, m.early = newProbe(m, report, most-m.waited), early
 	return Permit{machine: m, epoch: m.epoch, probe: m.probe}, true
 }
 
@@ -145,12 +146,17 @@ func (m *machine) wakeLocked(early bool) {
 	}
 }
 
-// dueLocked is when the next probe of an open machine is due. An early one waits no longer than gobreaker does.
+// dueLocked is when the next probe of an open machine is due. An early one waits no longer than gobreaker does, but after
+// another early one it lets an ordinary call go first that is due.
 func (m *machine) dueLocked(early bool) time.Time {
-	if early {
-		return m.opened.Add(m.rules.first)
+	if !early {
+		return m.due
 	}
-	return m.due
+	due := m.opened.Add(m.rules.first)
+	if m.early && !m.due.After(due) {
+		due = due.Add(m.rules.first)
+	}
+	return due
 }
 
 // retryAfter returns how long it is until the next probe is due, leastRetry at least; 0 while the machine is closed.
@@ -288,13 +294,25 @@ func (m *machine) changedLocked(to string) {
 	m.changes = append(m.changes, c)
 	switch c.to {
 	case Open:
-		m.step = min(max(2*m.step, m.rules.first), m.rules.most)
-		m.opened = time.Now()
-		m.due = m.opened.Add(m.step)
+		m.openedLocked(c.from)
 	case Closed:
-		m.step = 0
+		m.step, m.early = 0, false
 		m.proves = m.epoch // another outage has probes of its own
 	}
+}
+
+// openedLocked sets when the next probe is due. An early one that failed says nothing of ordinary calls: theirs stays due when
+// it was, as far as gobreaker lets it.
+func (m *machine) openedLocked(from string) {
+	m.opened = time.Now()
+	if m.early && from == HalfOpen {
+		if least := m.opened.Add(m.rules.first); m.due.Before(least) {
+			m.due = least
+		}
+		return
+	}
+	m.step = min(max(2*m.step, m.rules.first), m.rules.most)
+	m.due = m.opened.Add(m.step)
 }
 
 // aliveLocked lets the waits begin anew: something that does not count went well there. Gobreaker's own time stays.

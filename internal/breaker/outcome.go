@@ -69,10 +69,18 @@ func verdictOfAnswer(c *mcp.Call, res *mcp.Result) (Verdict, error) {
 	switch {
 	case uncounted(c) || losesSession(c, res):
 		return Ignored, nil
+	case res.Status >= http.StatusInternalServerError && owedNone(c):
+		return Ignored, nil // it came over HTTP, and no answer was due
 	case res.Status >= http.StatusInternalServerError && !answered(c, res):
 		return Failed, statusError(res.Status)
 	}
 	return Succeeded, nil
+}
+
+// owedNone reports whether no JSON-RPC answer is due to a call: some servers say 501 to a DELETE or 500 to a notification, and
+// answer every request.
+func owedNone(c *mcp.Call) bool {
+	return c.Lane == mcp.LaneNotification || c.Lane == mcp.LaneResponse || c.Lane == mcp.LaneEnd
 }
 
 // losesSession reports whether an answer surely says that the server does not know the call's session.

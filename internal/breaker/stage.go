@@ -78,12 +78,23 @@ func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.Lane.Long() || c.Lane == mcp.LaneFetch {
 		return s.pass(ctx, c, bound)
 	}
-	r := run{stage: s, call: c, among: s.endpoints.of(bound)}
+	r := run{stage: s, call: s.whole(c), among: s.endpoints.of(bound)}
 	if f := r.enter(ctx); f != nil {
 		return nil, f
 	}
 	defer r.leave()
 	return r.finish(r.send(ctx))
+}
+
+// whole returns the call with its answer to be held whole, if it is the operator who says that it may be sent again: no byte of
+// an answer may leave before that is over. Of the protocol's own methods the caller behind knows it.
+func (s *Stage) whole(c *mcp.Call) *mcp.Call {
+	if c.Whole || c.Repeatable() || !s.opts.Repeatable(c) {
+		return c
+	}
+	own := *c
+	own.Whole = true
+	return &own
 }
 
 // pass is Call for what is never refused. It goes to an endpoint that is not left alone, if there is one.

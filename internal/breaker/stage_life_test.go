@@ -165,9 +165,10 @@ func TestOpaqueLife(t *testing.T) {
 		{"a window's array", of(mcp.LaneBatch, "["+callBody+"]"), rpc(500, "["+ownError+"]"), true},
 		{"a window's array, HTML", of(mcp.LaneBatch, "["+callBody+"]"), rpc(500, html), false},
 		{"a notification, an error without an id", of(mcp.LaneNotification, progressBody), rpc(500, nullError), true},
-		{"a notification, an error of some id", of(mcp.LaneNotification, progressBody), rpc(500, ownError), false},
+		{"a notification, an error of some id", of(mcp.LaneNotification, progressBody), rpc(500, ownError), true},
 		{"the end of a session, an error without an id", of(mcp.LaneEnd, ""), rpc(500, namelessError), true},
-		{"the end of a session, text", of(mcp.LaneEnd, ""), rpc(500, "no"), false},
+		{"the end of a session, text", of(mcp.LaneEnd, ""), rpc(501, "no"), true},
+		{"a notification, text", of(mcp.LaneNotification, progressBody), rpc(500, "no"), true},
 	}
 	for _, c := range cases {
 		synctest.Test(t, func(t *testing.T) {
@@ -694,4 +695,24 @@ func TestDiscoverIsNotAskedAgain(t *testing.T) {
 			s.idle()
 		})
 	}
+}
+
+// TestOrdinaryCallsAreProbes holds that agents which try initialize again and again, each in vain, do not keep the probes of
+// sessions that live from the server: it takes calls, and no new sessions.
+func TestOrdinaryCallsAreProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newServer(fails(refused))
+		s := newStage(t, setup{}, server)
+		fall(s.circuits[0])
+		for range 120 {
+			pass(time.Second)
+			server.set(says(503))
+			s.do(t.Context(), post(initBody))
+			server.set(answers)
+			if status, _ := s.do(t.Context(), post(callBody)); status == 200 {
+				return
+			}
+		}
+		t.Error("no call of a living session was let through in two minutes")
+	})
 }

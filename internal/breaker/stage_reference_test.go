@@ -21,6 +21,7 @@ type reference struct {
 	step    time.Duration
 	due     time.Time
 	probe   *refCall // the one under way
+	early   bool     // the last one was an initialize
 	waited  time.Duration
 	proof   int // the change of state from which on a probe is proof
 	pending []*refCall
@@ -47,14 +48,23 @@ func newReference() *reference {
 }
 
 func (r *reference) become(state string) {
+	from := r.state
 	r.state = state
 	r.changed++
 	r.waited = 0
 	switch state {
 	case breaker.Open:
+		r.opened = r.now
+		if r.early && from == breaker.HalfOpen { // ordinary calls are due when they were
+			if least := r.now.Add(time.Second); r.due.Before(least) {
+				r.due = least
+			}
+			break
+		}
 		r.step = min(max(2*r.step, time.Second), 30*time.Second)
-		r.opened, r.due = r.now, r.now.Add(r.step)
+		r.due = r.now.Add(r.step)
 	case breaker.Closed:
+		r.early = false
 		r.step, r.row, r.refused, r.probe, r.proof = 0, 0, 0, nil, r.changed
 		r.start, r.reports = r.now, nil
 	}
@@ -96,6 +106,9 @@ func (r *reference) wake(early bool) {
 	due := r.due
 	if early {
 		due = r.opened.Add(time.Second)
+		if r.early && !r.due.After(due) {
+			due = due.Add(time.Second)
+		}
 	}
 	if r.state == breaker.Open && !r.now.Before(due) {
 		r.become(breaker.HalfOpen)
@@ -123,7 +136,7 @@ func (r *reference) ask(c *refCall, k kind) bool {
 	case r.state == breaker.Closed:
 		return true
 	case r.state == breaker.HalfOpen && r.probe == nil:
-		c.probe, r.probe = true, c
+		c.probe, r.probe, r.early = true, c, k == opening
 		return true
 	}
 	c.forced = k == urgent

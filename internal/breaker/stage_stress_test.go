@@ -235,6 +235,9 @@ func (s *stress) beside() {
 	var c refCall
 	s.ref.ask(&c, urgent)
 	s.do(s.tb.Context(), of(mcp.LaneResponse, responseBody))
+	if !good { // no answer was due
+		v = sNothing
+	}
 	s.ref.end(&c, v)
 }
 

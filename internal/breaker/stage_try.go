@@ -133,7 +133,7 @@ func (t *try) sendTo(ctx context.Context, r *run) outcome {
 // judge learns what an answer's head, or all of it, says.
 func (t *try) judge(c *mcp.Call, o *outcome) {
 	v, cause := verdictOfAnswer(c, o.result)
-	if v == Ignored && t.permit.Probe() {
+	if v == Ignored && t.permit.Probe() && losesSession(c, o.result) {
 		v = Succeeded // a server that has lost a session is there
 	}
 	switch {

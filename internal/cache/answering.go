@@ -37,9 +37,9 @@ type answering struct {
 func (a *answering) Next() (mcp.Event, error) {
 	ev, err := a.Events.Next()
 	switch {
-	case err != nil || ev.Answer && !a.many:
+	case err != nil || ev.Answer && !a.many && !ev.Last:
 		a.end()
-	case ev.Answer:
+	case ev.Answer: // one of several, or a large event of which nobody knows what it was
 		a.changed()
 	}
 	return ev, err

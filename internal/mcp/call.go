@@ -99,8 +99,12 @@ func (c *Call) Answers(b []byte, m *Message) bool {
 	return false
 }
 
-// AnsweredBy reports whether a Result carries an answer in JSON-RPC to this call, at whatever status: the server is alive.
-func (c *Call) AnsweredBy(r *Result) bool { return c.Answers(r.Said(), &r.Message) }
+// AnsweredBy reports whether a Result carries an answer in JSON-RPC to this call, at whatever status, its id of another type
+// perhaps: the server is alive.
+func (c *Call) AnsweredBy(r *Result) bool {
+	b, m := r.Said(), &r.Message
+	return c.Answers(b, m) || (m.Kind == KindResult || m.Kind == KindError) && AlikeID(c.ID(), m.ID.Of(b))
+}
 
 // Result is an answer. Exactly one of Body, Events and Raw carries it: Events and Raw if they are not nil, else Body. A
 // stream that carries one answer and nothing else may come with that answer in Body too, for those who share it.

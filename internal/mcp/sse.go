@@ -78,6 +78,9 @@ func (r *EventReader) Mark() string {
 	return ""
 }
 
+// Rest returns what is left of an incomplete event at the end of the stream, valid until Close.
+func (r *EventReader) Rest() []byte { return r.w.held() }
+
 // Close gives the buffers back; the event that Next returned last is gone with them. It does not close the stream. More
 // calls of it do nothing.
 func (r *EventReader) Close() {

@@ -53,6 +53,7 @@ type relay struct {
 	out      *eventWriter
 	legacy   bool
 	answered bool // the response to the call has passed
+	unread   bool // it came in pieces: nobody knows what it was
 	withID   bool // an event id has passed: a legacy client can resume
 	inside   bool // the last piece was one of an event that goes on: nothing but the rest of it may follow
 }
@@ -87,7 +88,7 @@ func (r *relay) take(ev mcp.Event) {
 		r.withID = true
 	}
 	if ev.Answer {
-		r.answered = true
+		r.answered, r.unread = true, ev.Last
 		if r.x.outcome = outcomeOK; !r.inside {
 			r.x.outcome = outcomeOfMessage(ev.Message.Kind)
 		}
@@ -123,6 +124,10 @@ func (r *relay) end(err error) {
 		}
 	case lane == mcp.LaneListen && f.Reason == mcp.ReasonDraining:
 		x.note(f)
+	case r.unread && !isEOF(err):
+		// What came in pieces need not have been the answer.
+		x.note(f)
+		x.abort()
 	case r.answered || isEOF(err) && lane != mcp.LaneRequest && lane != mcp.LaneListen:
 	case isEOF(err) && x.status == http.StatusAccepted: // the answer comes elsewhere
 	case r.legacy && r.withID && f.Reason == mcp.ReasonBrokeOff:

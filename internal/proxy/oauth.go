@@ -267,11 +267,13 @@ func isWhole(res *mcp.Result) bool {
 	return res.Status == http.StatusOK && res.Raw == nil && res.Events == nil
 }
 
+const byteOrderMark = "\ufeff"
+
 // isDocument reports whether a body is protected resource metadata as clients read it: `resource` is all that has to be
 // there (RFC 9728, 2).
 func isDocument(body []byte) bool {
 	var document struct{ Resource *string }
-	err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &document)
+	err := json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), &document)
 	return err == nil && document.Resource != nil
 }
 
@@ -294,6 +296,7 @@ func (x *exchange) ownDocument(res *mcp.Result) *mcp.Result {
 // replaceResource puts the URL under which the agent reaches the server into the server's document, in place of the
 // server's own; all else stays as received. Another's stays too: clients refuse it (RFC 9728, 3.3), and have to.
 func (x *exchange) replaceResource(res *mcp.Result) {
+	res.Body = bytes.TrimPrefix(res.Body, []byte(byteOrderMark)) // clients do not see it (WHATWG, "json()")
 	span, err := mcp.Member(res.Body, "resource")
 	if err != nil || !x.up.ownsResource(span.Of(res.Body)) {
 		return

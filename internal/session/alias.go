@@ -93,6 +93,7 @@ func (s *Stage) belongs(ctx context.Context, c *mcp.Call, e *session, at place) 
 func (s *Stage) answer(c *mcp.Call, e *session, at place, res *mcp.Result) *mcp.Result {
 	if isGood(res.Status) {
 		e.trust(s.opts.Credential(c))
+		e.initialized.Store(true)
 		if c.Lane == mcp.LaneResponse {
 			e.settle(c.ID())
 		}

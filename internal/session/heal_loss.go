@@ -17,7 +17,11 @@ const pingTime = 2 * time.Second
 // lost reports whether an answer to a call in the place says that the server has lost the session. Of what it may say in
 // other words a ping decides.
 func (s *Stage) lost(ctx context.Context, c *mcp.Call, e *session, at place, res *mcp.Result) bool {
-	switch mcp.LossOf(c, res) {
+	loss := mcp.LossOf(c, res)
+	if res.Status == http.StatusBadRequest && !e.initialized.Load() {
+		return false // it waits for notifications/initialized, and a ping would hear the same
+	}
+	switch loss {
 	case mcp.LossSure:
 		return true
 	case mcp.LossDoubtful:

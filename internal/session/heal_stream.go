@@ -270,7 +270,12 @@ func (st *stream) watch(ev *mcp.Event) {
 		st.e.saw(st.at, st.post, ev.ID)
 	}
 	m := ev.Message
-	if m.Kind == mcp.KindInvalid && (len(ev.Data) == 0 || mcp.Scan(ev.Data, &m) != nil) {
+	switch {
+	case m.Kind != mcp.KindInvalid:
+	case len(ev.Data) == 0 && !ev.Partial && !ev.Last:
+		return
+	case mcp.Scan(ev.Data, &m) != nil:
+		st.e.passedUnread(st.at)
 		return
 	}
 	if st.post != nil && isAnswer(&m) && mcp.SameID(m.ID.Of(ev.Data), st.post.id) {

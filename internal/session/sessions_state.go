@@ -49,24 +49,28 @@ type session struct {
 
 	weight atomic.Int64 // bytes that the session takes, about; grows under mu
 
+	initialized atomic.Bool // the server took notifications/initialized, or answered something in it
+
 	accepted atomic.Bool  // its GET stream was accepted once
 	streams  atomic.Int32 // GET streams that are open
 
-	mu      sync.Mutex // guards the following
-	at      place
-	owes    bool // one 1410: see heal.go
-	ended   bool // by DELETE
-	healing *healing
-	probes  map[probeKey]*probe // pings under way
-	begun   []time.Time         // when healings of the last minute began
-	trusted [][32]byte          // credentials that had a 2xx, the latest last
-	level   string              // of the last logging/setLevel that was accepted, as raw JSON
-	uris    [][]byte            // resources that are subscribed to, as raw JSON, in order
-	posts   []*post
-	fresh   recentIDs // of events in the place
-	old     recentIDs // of events in places of before
-	asked   []asked
-	moves   map[*stream]func() // what makes an open GET stream look for the session's new place
+	mu        sync.Mutex // guards the following
+	at        place
+	owes      bool // one 1410: see heal.go
+	ended     bool // by DELETE
+	healing   *healing
+	probes    map[probeKey]*probe // pings under way
+	begun     []time.Time         // when healings of the last minute began
+	trusted   [][32]byte          // credentials that had a 2xx, the latest last
+	level     string              // of the last logging/setLevel that was accepted, as raw JSON
+	uris      [][]byte            // resources that are subscribed to, as raw JSON, in order
+	posts     []*post
+	fresh     recentIDs // of events in the place
+	old       recentIDs // of events in places of before
+	asked     []asked
+	unread    bool               // something came that nobody could read,
+	unreadGen int                // in the place after so many healings
+	moves     map[*stream]func() // what makes an open GET stream look for the session's new place
 }
 
 // place returns where the session lives now.

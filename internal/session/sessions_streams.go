@@ -193,7 +193,7 @@ func (e *session) answerLocked(i int) {
 
 // stale reports whether an agent's answer is to a request of before the place. Servers begin to count anew, so of two
 // requests with the same id the first is taken to be answered first: an answer to it must never reach the second. In a
-// session that was healed, an answer to what is not known is one of before.
+// session that was healed, an answer to what is not known is one of before, unless something came since that nobody could read.
 func (e *session) stale(at place, id []byte) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -202,13 +202,25 @@ func (e *session) stale(at place, id []byte) bool {
 	}
 	i := e.askedLocked(id)
 	if i < 0 {
-		return true
+		return !e.unread || e.unreadGen < at.gen
 	}
 	if e.asked[i].gen >= at.gen {
 		return false
 	}
 	e.answerLocked(i)
 	return true
+}
+
+// passedUnread notes that something of the server's came in the place that nobody could read: it may have asked something.
+func (e *session) passedUnread(at place) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unread, e.unreadGen = true, max(e.unreadGen, at.gen)
+}
+
+// isUnread reports whether nobody knows what an event says: it came in pieces, or is no JSON-RPC.
+func isUnread(ev *mcp.Event) bool {
+	return ev.Partial || ev.Last || len(ev.Data) > 0 && ev.Message.Kind == mcp.KindInvalid
 }
 
 // settle notes that the server has taken an agent's answer.
@@ -275,6 +287,10 @@ func (w *eventsOf) Next() (mcp.Event, error) {
 			w.post = w.e.posted(w.at, w.call.ID())
 		}
 		w.e.saw(w.at, w.post, ev.ID)
+	}
+	if isUnread(&ev) {
+		w.e.passedUnread(w.at)
+		return ev, nil
 	}
 	if ev.Answer {
 		w.e.result(w.call, ev.Message.Kind)

@@ -68,7 +68,7 @@ func (u *Upstream) tellCancelled(c *mcp.Call) {
 	n := &mcp.Call{
 		Upstream: c.Upstream, Lane: mcp.LaneNotification, Era: c.Era, Version: c.Version,
 		Message: mcp.Message{Kind: mcp.KindNotification, Method: mcp.MethodCancelled},
-		Body:    body, Header: c.Header, Target: c.Target, Start: time.Now(),
+		Body:    body, Header: c.Header, Query: c.Query, Target: c.Target, Start: time.Now(),
 	}
 	go func() {
 		defer u.cancels.end()

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"time"
@@ -39,6 +40,7 @@ func (x *exchange) passesPieces() bool {
 type events struct {
 	x     *exchange
 	r     *mcp.EventReader
+	tail  *mcp.EventReader // the server's, once its last event was completed
 	scans bool
 	begun bool          // an event was handed out
 	open  bool          // the event that was handed out last was a piece
@@ -53,6 +55,9 @@ func (e *events) Next() (mcp.Event, error) {
 	}
 	e.bindNext()
 	ev, err := e.r.Next()
+	if err == io.EOF && e.scans {
+		ev, err = e.last()
+	}
 	if err != nil {
 		e.err = e.ended(err)
 		return mcp.Event{}, e.err
@@ -71,6 +76,24 @@ func (e *events) Next() (mcp.Event, error) {
 	case e.scans && isMessage(&ev):
 		e.scan(&ev)
 	}
+	return ev, nil
+}
+
+// last returns the last event of a stream whose server left out the blank line behind it, completed, if it is a message: some
+// clients take it as it is, others wait for ever. It returns io.EOF where there is none.
+func (e *events) last() (mcp.Event, error) {
+	rest := e.r.Rest()
+	if len(rest) == 0 || e.open {
+		return mcp.Event{}, io.EOF
+	}
+	whole := append(bytes.Clone(bytes.TrimRight(rest, "\r\n")), "\n\n"...)
+	e.tail = mcp.NewEventReader(bytes.NewReader(whole), nil, len(whole))
+	ev, err := e.tail.Next()
+	var m mcp.Message
+	if err != nil || !isMessage(&ev) || mcp.Scan(ev.Data, &m) != nil {
+		return mcp.Event{}, io.EOF
+	}
+	e.r, e.tail = e.tail, e.r // its end is the stream's
 	return ev, nil
 }
 
@@ -155,6 +178,9 @@ func mayAnswer(array []byte) bool {
 func (e *events) Close() error {
 	e.x.finish()
 	e.r.Close()
+	if e.tail != nil {
+		e.tail.Close()
+	}
 	if e.err == nil {
 		e.err = io.ErrClosedPipe
 	}

@@ -346,3 +346,27 @@ func TestMarkBeforeEvents(t *testing.T) {
 		t.Errorf("%q, exact %v, %v", ev.Raw, ev.Exact, err)
 	}
 }
+
+// TestLastEventWithoutABlankLine holds that an answer whose server left out what ends the event reaches the agent, complete,
+// and that what is no whole message does not.
+func TestLastEventWithoutABlankLine(t *testing.T) {
+	for tail, want := range map[string]string{
+		"data: " + good:                            "data: " + good + "\n\n",
+		"data: " + good + "\n":                     "data: " + good + "\n\n",
+		"event: message\r\ndata: " + good + "\r\n": "event: message\r\ndata: " + good + "\n\n",
+		"data: " + good[:len(good)-1]:              "",
+		": comment\n":                              ": comment\n",
+		"id: 7\n":                                  "",
+		"event: other\ndata: " + good:              "",
+	} {
+		for _, method := range []string{"tools/call", "tools/list"} {
+			s := mcptest.NewServer(t, streaming(event(progress), tail))
+			res := mustCall(t, newUpstream(t, s.URL()), requestOf(method))
+			all, answers, err := eventsOf(res.Events)
+			if err != io.EOF || strings.Join(all, "") != event(progress)+want || (answers == 1) != strings.Contains(want, "data") {
+				t.Errorf("%q: %q, %d answers, %v", tail, all, answers, err)
+			}
+			closeResult(t, res)
+		}
+	}
+}
