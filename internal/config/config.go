@@ -153,7 +153,7 @@ func defaultUpstream(name string) Upstream {
 		Streams:   Streams{Reopen: 2 * time.Minute},
 		Pool:      Pool{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, WaitTimeout: 5 * time.Second},
 		Timeouts:  Timeouts{Connect: 5 * time.Second, FirstByte: time.Minute, Call: 30 * time.Minute, Idle: 5 * time.Minute},
-		Limits:    UpstreamLimits{MaxInFlight: 512, Queue: 1024, QueueWait: 2 * time.Second},
+		Limits:    UpstreamLimits{MaxInFlight: 256, Queue: 1024, QueueWait: 2 * time.Second},
 		Breaker:   Breaker{Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: 3},
 		Retry:     Retry{Max: 2, Budget: 0.2},
 		Sessions:  Sessions{Heal: HealReads},

@@ -59,6 +59,7 @@ upstreams:
     streams: {reopen: 2m}
     pool: {max_connections: 256, max_idle: 256, idle_timeout: 90s, wait_timeout: 5s}
     timeouts: {connect: 5s, first_byte: 60s, call: 30m, idle: 5m}
+    limits: {max_in_flight: 256, queue: 1024, queue_wait: 2s}
     cache:
       ttl: {}
       tools: {}

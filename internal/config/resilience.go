@@ -20,7 +20,7 @@ const (
 
 // UpstreamLimits bound how many calls of one upstream are under way and wait.
 type UpstreamLimits struct {
-	MaxInFlight int           // calls under way, 1 to 65,535; default 512
+	MaxInFlight int           // calls under way, 1 to 65,535; default 256
 	Queue       int           // calls that wait, 0 to 1,000,000; default 1024
 	QueueWait   time.Duration // how long one waits, above 0; default 2 s
 }
