@@ -169,6 +169,7 @@ func TestFaultsOfATiersURL(t *testing.T) {
 		redisOption   = `takes no parameter but db, and skip_verify with rediss`
 		hasHost       = `must have a host, or a host= with the directory of a socket`
 		port          = `must have a port from 1 to 65535`
+		pooler        = `: behind a pooler such as PgBouncer write default_query_exec_mode=exec`
 		slashes       = `must have three slashes and a path: unix:///path`
 	)
 	for _, c := range []struct{ key, url, want string }{
@@ -248,6 +249,12 @@ func TestFaultsOfATiersURL(t *testing.T) {
 		{"database", `"postgres://h/x?a=%zz"`, parameters},
 		{"database", `"postgres://h/x?sslmode=on"`, `must have an sslmode of disable, allow, prefer, require, verify-ca, verify-full`},
 		{"database", `"postgres://h/x?pool_max_conns=4"`, `takes no pool_ parameters: cache.database.pool says it`},
+		{"database", `"postgres://h/x?statement_cache_capacity=0"`, `takes no statement_cache_capacity` + pooler},
+		{"database", `"postgres://h/x?statement_cache_capacity=512&sslmode=disable"`, `takes no statement_cache_capacity` + pooler},
+		{"database", `"postgres://h/x?default_query_exec_mode=exec&description_cache_capacity=0"`, `takes no description_cache_capacity` + pooler},
+		{"database", `"postgres://h/x?statement_cache_mode=describe"`, `takes no statement_cache_mode` + pooler},
+		{"database", `"postgres://h:6543/x?pgbouncer=true"`, `takes no pgbouncer` + pooler},
+		{"database", `"postgres://h/x?default_query_exec_mode=off"`, `must have a default_query_exec_mode of cache_statement, cache_describe, describe_exec, exec, simple_protocol; exec is what a pooler needs`},
 		{"database", `"postgres://h/x?connect_timeout=4"`, `takes no connect_timeout: cache.database.timeout says it`},
 		{"database", `"postgres://h/${env:NONE}"`, `the environment variable NONE is not set`},
 	} {
@@ -269,5 +276,24 @@ cache:
 f.yaml:5: cache.database.url: must be sqlite:PATH, postgres://user:password@host:5432/database, or off`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+// The way to use a pooler passes, with a word on what one of them does not carry.
+func TestPoolerWarning(t *testing.T) {
+	const word = "f.yaml:2: cache.database.url: a pooler in transaction mode carries no notifications, by which daemons tell each other of changes: " +
+		"let it pool by session, or name the server itself"
+	for query, want := range map[string][]string{
+		"":                              nil,
+		"?sslmode=disable":              nil,
+		"?default_query_exec_mode=exec": {word},
+		"?a=b&default_query_exec_mode=simple_protocol": {word},
+	} {
+		f := files{"f.yaml": "upstreams: {docs: {url: https://h/mcp}}\ncache: {database: {url: 'postgres://u:s3cret@h/x" + query + "'}}\n"}
+		_, warnings, err := f.load(config.Sources{File: "f.yaml"})
+		if err != nil {
+			t.Errorf("%s: %v", query, err)
+		}
+		wantWarnings(t, warnings, want...)
 	}
 }

@@ -96,7 +96,17 @@ func (d *decoder) databaseURL(db *Database) reader {
 		}
 		if why != "" {
 			d.fault(at, "%s", why)
+			return
 		}
+		d.warnPooler(at, db)
+	}
+}
+
+// warnPooler says what a pooler does not carry where there probably is one: nothing else needs execMode.
+func (d *decoder) warnPooler(at key, db *Database) {
+	if db.Kind == DatabasePostgres && strings.Contains(db.URL, execMode+"=") {
+		d.warn(at, "a pooler in transaction mode carries no notifications, by which daemons tell each other of changes: "+
+			"let it pool by session, or name the server itself")
 	}
 }
 
@@ -168,12 +178,29 @@ func postgresParameters(query string) (parameters map[string]string, why string)
 			return nil, "takes no pool_ parameters: cache.database.pool says it"
 		case name == "connect_timeout":
 			return nil, "takes no connect_timeout: cache.database.timeout says it"
+		case slices.Contains(statementParameters, name):
+			return nil, "takes no " + name + ": behind a pooler such as PgBouncer write default_query_exec_mode=exec"
+		case name == execMode && !slices.Contains(execModes, value):
+			return nil, "must have a " + execMode + " of " + strings.Join(execModes, ", ") + "; exec is what a pooler needs"
 		case name == "sslmode" && !slices.Contains(sslModes, value):
 			return nil, "must have an sslmode of " + strings.Join(sslModes, ", ")
 		}
 		parameters[name] = value
 	}
 	return parameters, ""
+}
+
+const execMode = "default_query_exec_mode" // of pgx: how statements are sent, and whether they are prepared
+
+// execModes are the values of execMode.
+var execModes = []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"}
+
+// statementParameters are others by which people keep drivers from preparing statements. The first two are of pgx, where a
+// capacity of 0 fails every query unless the mode is another one too; the rest are of its older versions and of other
+// drivers, and fail every connection: the server does not know them.
+var statementParameters = []string{
+	"statement_cache_capacity", "description_cache_capacity", "statement_cache_mode", "prefer_simple_protocol",
+	"binary_parameters", "pgbouncer", "prepareThreshold",
 }
 
 // sslModes are the values of sslmode (PostgreSQL, libpq-ssl).
