@@ -74,6 +74,46 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestWarningsOfAServersFile has check and serve say the same of an agent's file, whether a server is left or not.
+func TestWarningsOfAServersFile(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	own := taken.Addr().String() // serve ends at once: it cannot listen there
+	const bad = `"asks": {"url": "http://h", "headers": {"X": "${input:x}"}}, "me": {"url": "http://%s/mcp/me"}`
+	for _, c := range []struct {
+		text         string
+		check, serve int
+		warnings     int
+	}{
+		{`{"mcpServers": {"my server": {"httpUrl": "http://127.0.0.1:9/mcp"}, ` + bad + `}}`, 0, 1, 3},
+		{`{"mcpServers": {` + bad + `}}`, 2, 2, 2},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "mcp.json")
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(c.text, "%s", own)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, _, errs := command("check", "--mcp-json", file, "--listen", own)
+		checked := regexp.MustCompile(`(?m)^warning: (.*)$`).FindAllStringSubmatch(errs, -1)
+		if code != c.check || len(checked) != c.warnings {
+			t.Errorf("check: exit %d\n%s", code, errs)
+		}
+		code, _, errs = command("serve", "--mcp-json", file, "--listen", own, "--state-dir", dir, "--runtime-dir", dir, "--log-format", "json")
+		if code != c.serve {
+			t.Errorf("serve: exit %d\n%s", code, errs)
+		}
+		for _, warning := range checked {
+			said, _ := json.Marshal(warning[1])
+			if !strings.Contains(errs, `"level":"WARN","msg":`+string(said)) {
+				t.Errorf("serve does not say %s\n%s", said, errs)
+			}
+		}
+	}
+}
+
 func TestStreamCap(t *testing.T) {
 	for _, c := range []struct {
 		most        int

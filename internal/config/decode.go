@@ -21,6 +21,11 @@ type decoder struct {
 	visits  int             // values looked at, repeated aliases included
 }
 
+// anew returns a decoder of the same file that has seen no key yet.
+func (d *decoder) anew() *decoder {
+	return &decoder{report: d.report, sources: d.sources, file: d.file, lines: map[string]int{}, unsound: map[string]bool{}}
+}
+
 // reader reads the value of one key.
 type reader func(at key, n *node)
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 )
@@ -118,15 +119,25 @@ func (d *decoder) metricsListen(m *Metrics) reader {
 	}
 }
 
-// checkLoops refuses an upstream that is the daemon itself, as a servers file has it once its agent was pointed here.
+// checkLoops refuses an upstream that is the daemon itself.
 func (l *loader) checkLoops() {
 	for _, e := range l.endpoints {
-		a := urlAddress(e.u)
-		for _, b := range l.listens {
-			if a.reaches(b.address) {
-				e.by.fault(e.at, "is the daemon's own address (%s); name the server itself", l.name(b))
-				break
-			}
+		if own, ok := l.ownAddress(e.u); ok {
+			e.by.fault(e.at, "is the daemon's own address (%s); name the server itself", own)
 		}
 	}
+}
+
+// ownAddress returns the address of the daemon that a URL leads to, if there is one. u may be nil.
+func (l *loader) ownAddress(u *url.URL) (string, bool) {
+	if u == nil {
+		return "", false
+	}
+	a := urlAddress(u)
+	for _, b := range l.listens {
+		if a.reaches(b.address) {
+			return l.name(b), true
+		}
+	}
+	return "", false
 }

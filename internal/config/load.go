@@ -28,13 +28,17 @@ func Load(s Sources) (*Config, []Warning, error) {
 	if s.File != "" {
 		l.readFile(s.File)
 	}
-	for _, file := range s.MCPJSON {
-		l.readServers(file)
-	}
 	for _, flag := range s.Upstreams {
 		l.readFlag(flag)
 	}
-	l.finish()
+	l.listenFlags()
+	l.checkAddresses()
+	l.checkLoops()
+	for _, file := range s.MCPJSON {
+		l.readServers(file) // last: they give way to what a person wrote for the daemon
+	}
+	l.checkUpstreams()
+	slices.SortFunc(l.config.Upstreams, func(a, b Upstream) int { return strings.Compare(a.Name, b.Name) })
 	if len(l.report.faults) > 0 {
 		return nil, l.report.warnings, l.report.sorted()
 	}
@@ -80,7 +84,7 @@ func (l *loader) decoder(file string) *decoder {
 	if file != "" {
 		l.report.files = append(l.report.files, file)
 	}
-	return &decoder{report: l.report, sources: l.sources, file: file, lines: map[string]int{}, unsound: map[string]bool{}}
+	return (&decoder{report: l.report, sources: l.sources, file: file}).anew()
 }
 
 func (l *loader) readFile(file string) {
@@ -142,15 +146,6 @@ func (l *loader) add(d *decoder, at []key, u Upstream, before int) {
 	for i, to := range u.URLs {
 		l.endpoints = append(l.endpoints, endpoint{d, at[i], to})
 	}
-}
-
-// finish checks what needs all sources.
-func (l *loader) finish() {
-	l.listenFlags()
-	l.checkAddresses()
-	l.checkLoops()
-	l.checkUpstreams()
-	slices.SortFunc(l.config.Upstreams, func(a, b Upstream) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // checkUpstreams wants at least one upstream.

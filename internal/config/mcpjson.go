@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,68 +16,98 @@ type emptyServers struct {
 	why string
 }
 
-// servers reads one servers file of an agent.
+// servers reads one servers file of an agent. Other programs wrote it: once it is read at all, what cannot be used is left
+// out with a warning that names it and says why. Only `fluentd-perf` in an entry is ours, and as strict as the YAML.
 type servers struct {
 	*loader
 	d        *decoder
-	stdio    int // entries that need a process
-	disabled int
+	stdio    int            // entries that need a process
+	disabled int            // entries that a person switched off
+	unusable int            // entries that are left out for a reason that a warning says
+	suffixes map[string]int // the last one tried, by name
 }
 
 // readServers adds the HTTP servers of a servers file, in which agents differ: the entries are below `mcpServers` (Claude,
-// Cursor and most others) or `servers` (VS Code).
+// Cursor and most others) or `servers` (VS Code). What else listens and is named must be known before.
 func (l *loader) readServers(file string) {
-	s := servers{loader: l, d: l.decoder(file)}
+	s := servers{loader: l, d: l.decoder(file), suffixes: map[string]int{}}
 	root := s.d.open(parseJSON)
-	if root == nil {
+	if root == nil || !s.d.is(key{line: root.line}, root, kindMapping, kindNames[kindMapping]) {
 		l.unknown = true
 		return
 	}
 	before := len(l.names)
 	at := key{line: root.line}
-	known := keys{"mcpServers": s.entries, "servers": s.entries, "inputs": ignore, "$schema": ignore}
-	s.d.loosely(at, root, known, "unknown keys, left out")
-	if root.kind != kindMapping {
-		l.unknown = true
-		return
-	}
-	if root.find("mcpServers") == nil && root.find("servers") == nil {
+	if !s.lists(at, root) {
 		s.d.fault(at, "has neither mcpServers nor servers")
 		l.unknown = true
 	}
 	if len(l.names) == before {
-		l.empty = append(l.empty, emptyServers{s.d, at, s.why()})
+		why := fmt.Sprintf("%d stdio, %d disabled, %d not usable", s.stdio, s.disabled, s.unusable)
+		l.empty = append(l.empty, emptyServers{s.d, at, why})
 	}
 }
 
-func ignore(key, *node) {}
-
-func (s *servers) why() string {
-	return fmt.Sprintf("%d need stdio, %d are disabled", s.stdio, s.disabled)
+// lists reads the entries, and reports whether there is a place for any.
+func (s *servers) lists(at key, root *node) (found bool) {
+	var unknown []string
+	for _, f := range root.fields {
+		switch f.name {
+		case "mcpServers", "servers":
+			found = true
+			s.entries(at.child(f.name, f.line), f.value)
+		case "inputs", "$schema":
+		default:
+			unknown = append(unknown, f.name)
+		}
+	}
+	s.d.warnUnknown(at, "unknown keys, left out", unknown)
+	return found
 }
 
 func (s *servers) entries(at key, n *node) {
-	s.unknown = s.unknown || n.kind != kindMapping
-	s.d.each(at, n, s.entry)
+	if !s.leniently("left out", func() { s.d.is(at, n, kindMapping, kindNames[kindMapping]) }) {
+		return
+	}
+	for _, f := range n.fields {
+		s.d = s.d.anew() // a name may come twice
+		s.entry(f.name, at.child(f.name, f.line), f.value)
+	}
 }
 
 func (s *servers) entry(name string, at key, n *node) {
-	if !s.d.is(at, n, kindMapping, kindNames[kindMapping]) {
-		s.unknown = true
-		return
-	}
-	switch disabled, stdio := s.isDisabled(at, n), isStdio(n); {
+	var disabled bool
+	readable := s.leniently(serverLeftOut, func() {
+		if s.d.is(at, n, kindMapping, kindNames[kindMapping]) {
+			disabled = s.isDisabled(at, n)
+		}
+	})
+	switch {
+	case !readable:
+		s.unusable++
 	case disabled:
 		s.disabled++
-	case stdio && n.find("url") != nil:
-		s.d.fault(at, "has a url and is a stdio server: take one of them out")
-		s.unknown = true
-	case stdio:
+	case isStdio(n) && addressKey(n) == "":
 		s.stdio++
-		s.d.warn(at, "needs stdio, which is not served yet: left out")
+		s.d.warn(at, "%s: stdio servers come with a later version", serverLeftOut)
 	default:
 		s.http(name, at, n)
 	}
+}
+
+const serverLeftOut = "server left out"
+
+// leniently calls read and makes warnings of the faults that it finds. It reports whether there was none.
+func (s *servers) leniently(what string, read func()) bool {
+	before := len(s.d.faults)
+	read()
+	for _, f := range s.d.faults[before:] {
+		f.Text = what + ": " + f.Text
+		s.d.warnings = append(s.d.warnings, Warning(f))
+	}
+	sound := len(s.d.faults) == before
+	s.d.faults = s.d.faults[:before]
+	return sound
 }
 
 func (s *servers) isDisabled(at key, n *node) bool {
@@ -97,36 +128,119 @@ func isStdio(n *node) bool {
 	return n.find("command") != nil
 }
 
+// addressKey is the key of an entry that has its URL, or "". Of two, `httpUrl` is the newer beside `url` (Gemini CLI), and
+// only Windsurf and its kin know `serverUrl`.
+func addressKey(n *node) string {
+	for _, name := range []string{"httpUrl", "url", "serverUrl"} {
+		if n.find(name) != nil {
+			return name
+		}
+	}
+	return ""
+}
+
 // http reads an entry with a url.
 func (s *servers) http(name string, at key, n *node) {
-	before := len(s.d.faults)
-	s.claim(s.d, at, name)
 	u := defaultUpstream(name)
-	known := keys{
-		"url":          s.url(&u),
-		"headers":      s.d.headers(&u, s.expand),
-		"type":         s.transport(&u),
-		"disabled":     ignore, // read already
-		"fluentd-perf": s.d.mapping(s.d.settings(&u)),
+	var unknown []string
+	if !s.leniently(serverLeftOut, func() { unknown = s.read(at, n, &u) }) {
+		s.unusable++
+		return
 	}
-	s.d.loosely(at, n, known, "keys that mean nothing here, left out")
-	if n.find("url") == nil {
+	s.d.warnUnknown(at, "keys that mean nothing here, left out", unknown)
+	s.inferTransport(at, n, &u)
+	before := len(s.d.faults)
+	u.Name = s.claimUsable(name, at)
+	s.settings(at, n, &u)
+	s.add(s.d, []key{s.d.at(at, addressKey(n))}, u, before)
+}
+
+// read reads what agents know of an entry, and returns the keys that are not known here.
+func (s *servers) read(at key, n *node, u *Upstream) (unknown []string) {
+	if isStdio(n) {
+		s.d.fault(at, "has both a url and a command: take one of them out")
+		return nil
+	}
+	known := keys{
+		"headers":      s.headers(u),
+		"type":         s.transport(u),
+		"disabled":     ignore, // read already
+		"fluentd-perf": ignore, // read afterwards
+	}
+	address := addressKey(n)
+	if address != "" {
+		known[address] = s.url(u)
+	}
+	s.d.each(at, n, func(name string, at key, n *node) {
+		if read, ok := known[name]; ok {
+			read(at, n)
+			return
+		}
+		unknown = append(unknown, name)
+	})
+	if address == "" {
 		s.d.fault(at, "has neither url nor command")
 	}
+	if own, ok := s.ownAddress(u.URL); ok {
+		s.d.fault(s.d.at(at, address), "is the daemon's own address (%s)", own) // its agent was pointed here
+	}
+	return unknown
+}
+
+func ignore(key, *node) {}
+
+// inferTransport takes an address without a type for the old HTTP+SSE where its path says so: Cursor and others try both
+// transports, and Gemini CLI means it by every `url`.
+func (s *servers) inferTransport(at key, n *node, u *Upstream) {
+	if n.find("type") == nil && addressKey(n) != "httpUrl" && strings.HasSuffix(u.URL.Path, "/sse") {
+		u.Transport = TransportSSE
+		s.d.warn(at, "has no type and is taken for sse, as its path ends")
+	}
+}
+
+// settings reads our own part of an entry. A person wrote it for the daemon, so a slip in it is a fault.
+func (s *servers) settings(at key, n *node, u *Upstream) {
 	own := s.d.at(at, "fluentd-perf")
+	if settings := n.find("fluentd-perf"); settings != nil {
+		s.d.mapping(s.d.settings(u))(own, settings)
+	}
 	if s.d.given(at, "type") && s.d.given(own, "transport") {
 		s.d.fault(s.d.at(own, "transport"), "type says that already")
 	}
-	s.d.checkUpstream(own, &u)
-	s.add(s.d, []key{s.d.at(at, "url")}, u, before)
+	s.d.checkUpstream(own, u)
 }
 
-// transports are the values of type.
+// headers reads the headers of an entry, but for those that are not its to set.
+func (s *servers) headers(u *Upstream) reader {
+	read := s.d.headers(u, s.expand)
+	return func(at key, n *node) {
+		kept := *n
+		kept.fields = nil
+		for _, f := range n.fields {
+			if why := foreignHeader(f.name); why != "" {
+				s.d.warn(at.child(f.name, f.line), "left out: %s", why)
+				continue
+			}
+			kept.fields = append(kept.fields, f)
+		}
+		read(at, &kept)
+	}
+}
+
+// foreignHeader says why a header of an entry is left out, or "". Agents set Accept themselves, whatever the entry says.
+func foreignHeader(name string) string {
+	canonical := http.CanonicalHeaderKey(name)
+	if canonical == "Accept" {
+		return ofProtocol
+	}
+	return refusedHeaders[canonical]
+}
+
+// transports are the values of type, in small letters and without '-' and '_'.
 var transports = map[string]Transport{
-	"http":            TransportHTTP,
-	"streamable-http": TransportHTTP,
-	"streamableHttp":  TransportHTTP,
-	"sse":             TransportSSE,
+	"http":           TransportHTTP,
+	"streamablehttp": TransportHTTP,
+	"sse":            TransportSSE,
 }
 
 func (s *servers) transport(u *Upstream) reader {
@@ -135,7 +249,7 @@ func (s *servers) transport(u *Upstream) reader {
 		if !s.d.is(at, n, kindText, wanted) {
 			return
 		}
-		transport, ok := transports[n.text]
+		transport, ok := transports[strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(n.text))]
 		if !ok {
 			s.d.fault(at, "must be %s, not %s", wanted, shown(n.text))
 			return
@@ -206,16 +320,12 @@ func (s *servers) workspaceFolder() (string, error) {
 	return dir, nil
 }
 
-// loosely reads a mapping of which other programs know keys too: what is not known here is named in one warning.
-func (d *decoder) loosely(at key, n *node, known keys, warning string) {
+// warnUnknown names keys of other programs in one warning.
+func (d *decoder) warnUnknown(at key, warning string, names []string) {
 	unknown := map[string]bool{}
-	d.each(at, n, func(name string, at key, n *node) {
-		if read, ok := known[name]; ok {
-			read(at, n)
-			return
-		}
+	for _, name := range names {
 		unknown[quoteName(name)] = true
-	})
+	}
 	if len(unknown) > 0 {
 		d.warn(at, "%s: %s", warning, strings.Join(slices.Sorted(maps.Keys(unknown)), ", "))
 	}

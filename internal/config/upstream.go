@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
+const maxName = 64 // bytes of an upstream's name
+
 // isUpstreamName reports whether a name is fit to be an element of a path and a metric label.
 func isUpstreamName(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		plain := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
-		if !plain && (c != '.' || i == 0) {
-			return false
-		}
-	}
-	return name != "" && len(name) <= 64
+	odd := strings.ContainsFunc(name, func(r rune) bool { return !inUpstreamName(r) })
+	return name != "" && len(name) <= maxName && name[0] != '.' && !odd
+}
+
+func inUpstreamName(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
 }
 
 func (d *decoder) url(u *Upstream) reader {
