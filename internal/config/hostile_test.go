@@ -69,6 +69,7 @@ func FuzzLoad(f *testing.F) {
 	for _, text := range []string{
 		defaultsYAML, secretsYAML, faultsYAML, vscodeJSON, "a: &a [*a]", "{<<: {a: b}, <<: [x]}", "- - ? a\n  : b",
 		"upstreams: {a: {url: \"http://${env:S}\", headers: {X: \"${file:s}$$${env:S\"}}}", `{"servers":{"a":{"url":"http://${S:-b}"}}}`,
+		`{"mcpServers":{"a b":{"httpUrl":"http://h/${S}/sse","headers":{"X":"${S}","Host":"${S}"}},"a-b":{"serverUrl":"http://h"},"a b":{"url":"${S}","type":"${S}"}}}`,
 		"upstreams: {a: {url: http://h, cache: {ttl: {tools/list: 5m, tools/call: 1s}, tools: {'a[': 1s, '*': 0}, max_ttl: 1m, listen: yes}}}",
 		"cache: {redis: {url: 'redis://:${env:S}@h/0'}, database: {url: 'postgres://u:${env:S}@h/${env:S}?sslmode=${env:S}'}}\nupstreams: {a: {url: http://h}}",
 		"cache: {redis: {url: '${env:S}'}, database: {url: 'sqlite:${env:S}'}, partition_key: '${env:S}${env:S}${env:S}'}\nupstreams: {a: {url: http://h}}",
