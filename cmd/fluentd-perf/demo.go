@@ -1,18 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"fluentd-perf/internal/admin"
 	"fluentd-perf/internal/config"
 )
 
@@ -27,11 +26,16 @@ func demoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			surviveBrokenPipes()
+			out := newLineQueue(c.OutOrStdout()) // help that nobody reads does not keep it from ending
+			defer out.Close()
+			c.SetOut(out)
+			signals := demoSignals() // from before there is something to remove
 			own, remove, err := demoDirectories(dirs, log)
 			if err != nil {
 				return err
 			}
-			return errors.Join(runDemo(c, listen, own, log), remove())
+			return runDemoUntil(c.Context(), signals, remove, func(ctx context.Context) error { return runDemo(ctx, c, listen, own, log) })
 		},
 	}
 	c.Flags().StringArrayVar(&listen, "listen", nil, "`address` of the daemon; may be repeated")
@@ -40,46 +44,27 @@ func demoCommand() *cobra.Command {
 	return c
 }
 
-// demoDirectories leaves nothing behind on a newcomer's machine, and out of the way of a daemon that runs there: what
-// would outlive a restart, and the admin socket, go with the demo, unless somebody says where to. A demo that is killed
-// leaves its directory in the system's one for temporary files.
-func demoDirectories(flags directoryFlags, log *slog.Logger) (directories, func() error, error) {
-	remove := func() error { return nil }
-	if flags.state == "" || flags.runtime == "" {
-		temp, err := demoDirectory()
-		if err != nil {
-			return directories{}, nil, err
-		}
-		flags.state = cmp.Or(flags.state, temp)
-		flags.runtime = cmp.Or(flags.runtime, filepath.Join(temp, "run"))
-		remove = func() error { return os.RemoveAll(temp) }
-	}
-	dirs, err := flags.resolveOrWarn(log)
-	if err != nil {
-		return dirs, nil, errors.Join(err, remove())
-	}
-	return dirs, remove, nil
-}
-
-// demoDirectory makes a directory of the demo's own, with a path that is short enough for a socket in it.
-func demoDirectory() (string, error) {
-	const name = "fluentd-perf-"
-	dir, err := os.MkdirTemp("", name)
-	if err != nil || admin.CheckPath(filepath.Join(dir, "run", socketName)) == nil {
-		return dir, err
-	}
-	if err := os.Remove(dir); err != nil {
-		return "", err
-	}
-	return os.MkdirTemp("/tmp", name)
-}
-
-// runDemo starts the demo server on a free port and the daemon in front of it, and stops both at the end.
-func runDemo(c *cobra.Command, listen []string, dirs directories, log *slog.Logger) error {
-	ctx := c.Context()
+// runDemoUntil calls run with a context that ends with the first of signals, and remove in any case.
+func runDemoUntil(ctx context.Context, signals chan os.Signal, remove func() error, run func(context.Context) error) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		endDemo(ctx, signals, cancel, remove)
+	}()
+	err := errors.Join(run(ctx), remove())
+	signal.Stop(signals)
+	close(signals)
+	<-ended
+	return err
+}
+
+// runDemo starts the demo server on a free port and the daemon in front of it, and stops both at the end.
+func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs directories, log *slog.Logger) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -30,17 +31,19 @@ func (e usageError) Unwrap() error { return e.error }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is main without the process: it returns the exit code.
+// run is main without the process: it returns the exit code. No verb ever waits for whoever reads stderr.
 func run(args []string, stdout, stderr io.Writer) int {
+	lines := newLineQueue(stderr)
+	defer lines.Close()
 	root := rootCommand()
 	root.SetArgs(args)
 	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetErr(lines)
 	err := root.Execute()
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, err)
+	fmt.Fprintln(lines, err)
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage
@@ -83,19 +86,41 @@ func (f *logFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.format, "log-format", "text", "text or json")
 }
 
+// logger returns the log that is written to w. Where w is a lineQueue, the log says how many lines were lost.
 func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.level)); err != nil {
 		return nil, usageError{fmt.Errorf("--log-level %q: use debug, info, warn or error", f.level)}
 	}
+	handler, err := f.handler(w, level)
+	if err != nil {
+		return nil, err
+	}
+	if queue, ok := w.(*lineQueue); ok {
+		queue.reportBy(f.lostReport)
+		handler = queuedHandler{handler, queue}
+	}
+	return slog.New(handler), nil
+}
+
+func (f *logFlags) handler(w io.Writer, level slog.Level) (slog.Handler, error) {
 	o := &slog.HandlerOptions{Level: level}
 	switch f.format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
+		return slog.NewTextHandler(w, o), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
+		return slog.NewJSONHandler(w, o), nil
 	}
 	return nil, usageError{fmt.Errorf("--log-format %q: use text or json", f.format)}
+}
+
+// lostReport makes the line that stands where lines are missing. It is there at every level.
+func (f *logFlags) lostReport(lost uint64) []byte {
+	var line bytes.Buffer
+	if handler, err := f.handler(&line, slog.LevelWarn); err == nil {
+		slog.New(handler).Warn("log lines were lost here: they were not read in time, or could not be written", "lines", lost)
+	}
+	return line.Bytes()
 }
 
 // buildVersion returns what is running: the Makefile's version, else the module's, else the revision.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"runtime"
 	"runtime/metrics"
 
@@ -18,7 +19,7 @@ func newRegistry() *prometheus.Registry {
 }
 
 // registerProcessMetrics adds what belongs to no stage.
-func registerProcessMetrics(reg prometheus.Registerer, buffers *mcp.BufferPool) {
+func registerProcessMetrics(reg prometheus.Registerer, buffers *mcp.BufferPool, log *slog.Logger) {
 	stat := func(pick func(gets, misses, discards uint64) uint64) func() float64 {
 		return func() float64 { return float64(pick(buffers.Stats())) }
 	}
@@ -30,6 +31,9 @@ func registerProcessMetrics(reg prometheus.Registerer, buffers *mcp.BufferPool) 
 			Name: "fluentd_perf_build_info", Help: "Always 1; what is running.",
 			ConstLabels: prometheus.Labels{"version": buildVersion(), "goversion": runtime.Version()},
 		}, func() float64 { return 1 }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "fluentd_perf_log_lines_lost_total", Help: "Log lines that were not read in time or could not be written.",
+		}, lostLines(log)),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "fluentd_perf_buffer_pool_gets_total", Help: "Buffers asked of the pool.",
 		}, stat(func(gets, _, _ uint64) uint64 { return gets })),

@@ -79,6 +79,8 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			surviveBrokenPipes()
+			defer surviveHangups(log)()
 			cfg, warnings, err := sources.load()
 			for _, w := range warnings {
 				log.Warn(w.String())
@@ -162,7 +164,7 @@ func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *sl
 	reg := newRegistry()
 	d.registry = reg
 	buffers := new(mcp.BufferPool)
-	registerProcessMetrics(reg, buffers)
+	registerProcessMetrics(reg, buffers, log)
 
 	// What is undone where a later part cannot be had.
 	defer func() {
