@@ -100,7 +100,7 @@ func TestSQLiteRemembers(t *testing.T) {
 func TestSQLiteOutlivesKill(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestSQLiteChild$")
-	cmd.Env = append(os.Environ(), "SQLDB_TEST_CHILD="+dir)
+	cmd.Env = append(os.Environ(), "SQLDB_TEST_CHILD="+dir, "TMPDIR="+t.TempDir()) // what it leaves when it is killed goes with this test
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
