@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 // programWait bounds every wait for a program.
-const programWait = 30 * time.Second
+const programWait = 15 * time.Second
 
 // program is the program itself, as a process.
 type program struct {
@@ -85,7 +85,7 @@ func (p *program) startServe() {
 	p.t.Helper()
 	p.start()
 	p.awaits("the daemon is ready", func() bool {
-		resp, err := http.Get(p.url + "/readyz")
+		resp, err := programClient.Get(p.url + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -119,7 +119,7 @@ func (p *program) signal(s os.Signal) {
 // endsBy sends a signal and wants the program to end by itself, with status 0.
 func (p *program) endsBy(s os.Signal) {
 	p.t.Helper()
-	http.DefaultClient.CloseIdleConnections()
+	programClient.CloseIdleConnections()
 	p.signal(s)
 	p.awaitsEnd()
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
@@ -189,7 +189,7 @@ func (p *program) lost() int {
 // metric returns a figure of the daemon's.
 func (p *program) metric(series string) int {
 	p.t.Helper()
-	resp, err := http.Get(p.url + "/metrics")
+	resp, err := programClient.Get(p.url + "/metrics")
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -216,7 +216,6 @@ func answering(t *testing.T) string {
 	}))
 	t.Cleanup(s.Close)
 	t.Cleanup(programClient.CloseIdleConnections)
-	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	return s.URL
 }
 
@@ -362,7 +361,11 @@ func TestSIGHUP(t *testing.T) {
 	called, answer := make(chan struct{}), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(called)
-		<-answer
+		select {
+		case <-answer:
+		case <-r.Context().Done():
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{}}`)
 	}))
