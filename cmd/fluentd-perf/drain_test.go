@@ -10,9 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"fluentd-perf/internal/batch"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/proxy"
 )
 
 // endless is a legacy server that begins sessions, and does not answer their end in time.
@@ -79,7 +82,11 @@ func TestDrainOfManyUpstreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log strings.Builder
-				d := &daemon{log: slog.New(slog.NewTextHandler(&log, nil)), server: new(http.Server)}
+				door, err := proxy.New(proxy.Options{BodyLimit: 1, Metrics: proxy.NewMetrics(prometheus.NewRegistry())})
+				if err != nil {
+					t.Fatal(err)
+				}
+				d := &daemon{log: slog.New(slog.NewTextHandler(&log, nil)), server: new(http.Server), door: door}
 				d.base, d.abandon = context.WithCancelCause(context.Background())
 				for i := range 10 {
 					d.roads = append(d.roads, roadOf(t, d, fmt.Sprint(i), tt.server))

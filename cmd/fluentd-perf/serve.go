@@ -33,11 +33,13 @@ const (
 	maxHeaderBytes = 64 << 10
 	readTimeout    = 30 * time.Second // head and body of a request
 	idleTimeout    = 10 * time.Minute // longer than any client keeps a connection: it closes first, and loses no POST
-	lastWords      = 2 * time.Second  // after the drain's deadline, for the errors to leave
-	secondSignal   = time.Second      // what comes sooner after the first signal is the first again: timeout(1) sends it twice
-	lastCalls      = 6 * time.Second  // for what the stages have under way on their own: ending sessions takes five
-	lastWrites     = 5 * time.Second  // for what waits for the tiers
-	lastNotices    = 6 * time.Second  // for servers to hear that calls were cancelled
+	refusing       = 5 * time.Second  // before the drain's deadline: a call that begins by then may not end in time
+	drainTick      = 10 * time.Millisecond
+	lastWords      = 2 * time.Second // after the drain's deadline, for the errors to leave
+	secondSignal   = time.Second     // what comes sooner after the first signal is the first again: timeout(1) sends it twice
+	lastCalls      = 6 * time.Second // for what the stages have under way on their own: ending sessions takes five
+	lastWrites     = 5 * time.Second // for what waits for the tiers
+	lastNotices    = 6 * time.Second // for servers to hear that calls were cancelled
 )
 
 // sourceFlags say where the configuration comes from; serve and check share them.
@@ -150,6 +152,7 @@ type daemon struct {
 	base      context.Context // of every request
 	abandon   context.CancelCauseFunc
 	server    *http.Server
+	conns     connections // of the server
 	listeners []net.Listener
 	metrics   *http.Server // nil where /metrics is on the door
 	metricsOn net.Listener
@@ -197,12 +200,9 @@ func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *sl
 		closeAll(d.listeners)
 		return nil, err
 	}
-	d.server = d.httpServer(d.door)
+	d.server = d.httpServer(d.conns.handler(d.door))
 	d.server.BaseContext = func(net.Listener) context.Context { return d.base }
-	d.server.RegisterOnShutdown(d.door.Drain)
-	for _, r := range d.roads {
-		d.server.RegisterOnShutdown(r.drain)
-	}
+	d.server.ConnContext, d.server.ConnState = withConnection, connectionState
 	if d.metricsOn != nil {
 		d.metrics = d.metricsServer()
 	}
@@ -300,7 +300,7 @@ func (d *daemon) addresses() []string {
 // start serves every listener.
 func (d *daemon) start() {
 	for _, l := range d.listeners {
-		go d.serveOn(d.server, l)
+		go d.serveOn(d.server, d.conns.listener(l))
 	}
 	if d.metrics != nil {
 		go d.serveOn(d.metrics, d.metricsOn)
@@ -315,32 +315,36 @@ func (d *daemon) start() {
 }
 
 func (d *daemon) serveOn(s *http.Server, l net.Listener) {
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(l); !d.draining.Load() {
 		d.failed <- err
 	}
 }
 
-// drain stops the daemon, the start order read backwards: listeners and idle connections close, streams end, calls in
-// flight finish; at the deadline those left get their error; then the flights end, what waits for the tiers is written,
-// and the upstreams close.
+// drain stops the daemon, the start order read backwards: listeners close, streams end, what comes on open connections is
+// served until shortly before the deadline, calls in flight finish, and connections close when they are idle; at the
+// deadline the calls left get their error; then the flights end, what waits for the tiers is written, and the upstreams
+// close.
+//
+// http.Server.Shutdown has no part in it: once it has begun, net/http answers nothing that comes on an open connection.
 func (d *daemon) drain(patience time.Duration) error {
 	d.draining.Store(true)
+	closeAll(d.listeners) // a socket of the service manager's goes on listening: this was the daemon's copy of it
 	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", patience)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	err := d.server.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		d.log.Warn("the drain's deadline has passed, calls in flight end now")
-		err = nil
+	d.door.Drain()
+	for _, r := range d.roads {
+		r.drain()
+	}
+	if !d.served(patience - refusing) {
+		d.door.Refuse()
+		if !d.served(min(patience, refusing)) {
+			d.log.Warn("the drain's deadline has passed, calls in flight end now")
+		}
 	}
 	late := mcp.Draining()
 	late.Sent = mcp.SentUnknown // the stages make it true to the facts
 	d.abandon(late)
-	words, cancel := context.WithTimeout(context.Background(), lastWords)
-	defer cancel()
-	if d.server.Shutdown(words) != nil {
-		err = errors.Join(err, d.server.Close())
-	}
+	d.served(lastWords)
+	err := d.server.Close()
 	if d.admin != nil {
 		err = errors.Join(err, d.admin.Close())
 	}
@@ -352,6 +356,28 @@ func (d *daemon) drain(patience time.Duration) error {
 	}
 	d.log.Info("fluentd-perf has stopped")
 	return err
+}
+
+// served waits until no connection is left, at most for so long, and reports whether that came true. Connections close as
+// soon as no call is in flight: until then an agent may need one for the answer to a request of its server.
+func (d *daemon) served(most time.Duration) bool {
+	late := time.NewTimer(most)
+	defer late.Stop()
+	tick := time.NewTicker(drainTick)
+	defer tick.Stop()
+	for {
+		if d.door.InFlight() == 0 {
+			d.conns.closeIdle(time.Now())
+		}
+		if d.conns.open() == 0 {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			return false
+		}
+	}
 }
 
 // onEveryRoad does end with all roads at the same time, and leaves those behind that take longer than most: what waits for

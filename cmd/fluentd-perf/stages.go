@@ -195,11 +195,8 @@ func isAny(patterns []string, token []byte) bool {
 	return false
 }
 
-// drain lets no array of an agent's begin and no call wait for company any more.
+// drain lets no call wait for company any more.
 func (r *road) drain() {
-	if r.array != nil {
-		r.array.Drain()
-	}
 	if r.window != nil {
 		r.window.Drain()
 	}

@@ -138,12 +138,20 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Drain makes the door not ready and ends its GET and listen streams, without a completion result, so that agents
-// reconnect elsewhere or later. Streams that still owe answers (HTTP+SSE) end when those are given. Calls go on; the
-// server's base context ends them at the deadline.
+// reconnect elsewhere or later. A stream on which an answer or a request of the server's may come for a call in flight ends
+// with that call. Calls go on, and new ones are served, each as the last one of its connection; Refuse ends that, and the
+// server's base context ends at the deadline what is left.
 func (d *Door) Drain() {
 	d.draining.Store(true)
 	d.streams.drain()
 }
+
+// Refuse answers every new call with 1503. What belongs to calls in flight (answers to the server, notifications, the end
+// of a session) still gets through.
+func (d *Door) Refuse() { d.streams.refusing.Store(true) }
+
+// InFlight returns how many calls have not ended; while the door drains, streams that are left open for calls count too.
+func (d *Door) InFlight() int { return d.streams.inFlight() }
 
 const (
 	metadataPath = "/.well-known/oauth-protected-resource/mcp"

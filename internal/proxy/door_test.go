@@ -220,8 +220,12 @@ func TestStreamGET(t *testing.T) {
 	if a := do(t, "GET", base+"/readyz", ""); a.status != 503 {
 		t.Errorf("readyz %d while draining", a.status)
 	}
-	if a := do(t, "POST", base+"/mcp/s", listTools); !strings.Contains(a.body, `"reason":"draining"`) {
+	if a := do(t, "POST", base+"/mcp/s", listTools); a.body != "{}" {
 		t.Errorf("a call while draining got %s", a.body)
+	}
+	d.Refuse()
+	if a := do(t, "POST", base+"/mcp/s", listTools); !strings.Contains(a.body, `"reason":"draining"`) {
+		t.Errorf("a call shortly before the deadline got %s", a.body)
 	}
 }
 

@@ -101,6 +101,7 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 		return &mcp.Result{Status: 202, Header: http.Header{}}, nil
 	}, nil)
 	d.Drain()
+	d.Refuse()
 	for _, body := range []string{`{"jsonrpc":"2.0","id":1,"result":{}}`, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`} {
 		if a := do(t, "POST", base+"/mcp/s", body); a.status != 202 {
 			t.Errorf("%s: %d %s", body, a.status, a.body)

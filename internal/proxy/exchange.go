@@ -15,6 +15,7 @@ import (
 var (
 	jsonType  = []string{"application/json"}
 	noBuffers = []string{"no"}
+	lastOne   = []string{"close"} // of Connection
 )
 
 // exchange is one request of an agent on its way through the door and back. It belongs to the handler's goroutine.
@@ -61,12 +62,41 @@ func (x *exchange) post() {
 		x.long()
 		return
 	}
-	if x.door.draining.Load() && (x.call.Lane == mcp.LaneRequest || x.call.Lane == mcp.LaneOpaque) {
-		// Answers to the server, and notifications, belong to calls that are to finish.
+	if !x.isCall() { // answers to the server, and notifications, belong to calls that are to finish
+		x.relay(x.r.Context(), x.up.Caller)
+		return
+	}
+	x.relayCall(x.up.Caller)
+}
+
+// isCall reports whether the message is, or may hold, a request.
+func (x *exchange) isCall() bool {
+	switch x.call.Lane {
+	case mcp.LaneRequest, mcp.LaneOpaque:
+		return true
+	case mcp.LaneMessage:
+		return x.call.Message.Kind == mcp.KindRequest
+	}
+	return false
+}
+
+// relayCall relays what is counted as a call in flight.
+func (x *exchange) relayCall(next mcp.Caller) {
+	of := x.dialogueOf()
+	late, refused := x.door.streams.beginCall(of)
+	if late && x.call.Lane != mcp.LaneMessage { // whose answer comes on the stream: the session goes on here or nowhere
+		x.w.Header()["Connection"] = lastOne
+	}
+	if refused {
 		x.fail(mcp.Draining())
 		return
 	}
-	x.relay(x.r.Context(), x.up.Caller)
+	defer x.door.streams.endCall(of)
+	x.relay(x.r.Context(), next)
+}
+
+func (x *exchange) dialogueOf() dialogue {
+	return dialogue{x.up, header(x.call.Header, "Mcp-Session-Id")}
 }
 
 // get relays a GET: the session's stream, or what the server says instead.
@@ -117,7 +147,11 @@ func (x *exchange) headOnly(lane mcp.Lane) bool {
 
 // long relays a stream that stays open: it takes a place among the streams first.
 func (x *exchange) long() {
-	st, ctx, f := x.door.streams.begin(x.r.Context())
+	var of dialogue
+	if x.call.Lane == mcp.LaneStream { // servers put nothing of calls on a listen stream (2026-07-28)
+		of = x.dialogueOf()
+	}
+	st, ctx, f := x.door.streams.begin(x.r.Context(), of)
 	if f != nil {
 		x.fail(f)
 		return

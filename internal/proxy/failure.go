@@ -71,6 +71,8 @@ func (x *exchange) fail(f *mcp.Failure) {
 	case x.call.Lane == mcp.LaneStream:
 		x.failStream(f)
 		return
+	case x.call.Lane == mcp.LaneListen && f.Reason == mcp.ReasonDraining && !x.door.streams.refusing.Load():
+		x.abort() // like a GET: its client is to find a refused connection and come back
 	case x.call.Lane == mcp.LaneFetch:
 		x.status = httpStatus(f.Code)
 		plain(x.w, x.status, f.Message)

@@ -198,6 +198,7 @@ func TestOpaqueErrors(t *testing.T) {
 		}
 		d, base := newDoor(t, answering("{}"), nil)
 		d.Drain()
+		d.Refuse()
 		checkNoID(t, c, do(t, "POST", base+"/mcp/s", c.body, c.header...), 503, 1503)
 	}
 }

@@ -51,11 +51,7 @@ func (x *exchange) array() {
 		x.refuseEncoding()
 		return
 	}
-	if x.door.draining.Load() {
-		x.fail(mcp.Draining())
-		return
-	}
-	x.relay(x.r.Context(), x.up.Array)
+	x.relayCall(x.up.Array)
 }
 
 // refuseEncoding answers an array that cannot be taken apart as it came (RFC 9110, 15.5.16 and 12.5.3).

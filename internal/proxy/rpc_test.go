@@ -125,6 +125,7 @@ func TestRPCFailures(t *testing.T) {
 	want(`{"jsonrpc":"2.0","method":"n"}`, 502, 1502, "connect")
 	want(strings.Repeat(" ", 101), 413, 1413, "body_too_large")
 	d.Drain()
+	d.Refuse()
 	want(arrayBody, 503, 1503, "draining")
 }
 

@@ -20,7 +20,7 @@ func (s *oldSession) expect(c *mcp.Call) (*pendingCall, *mcp.Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.draining:
+	case s.draining && len(s.pending) == 0: // the stream is about to end
 		return nil, mcp.Draining()
 	case s.closed:
 		return nil, &mcp.Failure{
