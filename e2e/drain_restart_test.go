@@ -1,0 +1,239 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/mcptest"
+)
+
+// runCounter is a server that notes what it runs. Every fourth call it answers only after its agent has answered a request.
+type runCounter struct {
+	*mcptest.Server
+
+	mu      sync.Mutex
+	runs    map[string]int           // by the call's id
+	waiting map[string]chan struct{} // calls that wait for their agent, by id
+}
+
+func startRunCounter(t *testing.T) *runCounter {
+	c := &runCounter{runs: map[string]int{}, waiting: map[string]chan struct{}{}}
+	c.Server = mcptest.NewServer(t, c.answer)
+	return c
+}
+
+func (c *runCounter) answer(x *mcptest.Exchange) {
+	if x.Method() == "" {
+		c.given(x.ID())
+		x.Accept()
+		return
+	}
+	c.mu.Lock()
+	c.runs[x.ID()]++
+	answered := make(chan struct{})
+	c.waiting[x.ID()] = answered
+	c.mu.Unlock()
+	if !asksBack(x.ID()) {
+		<-time.After(2 * time.Millisecond) // what a tool takes
+		x.Result(mcptest.ToolResult)
+		return
+	}
+	st := x.Stream()
+	st.Event(`{"jsonrpc":"2.0","id":` + x.ID() + `,"method":"elicitation/create","params":{}}`)
+	if x.Wait(answered) {
+		st.Answer(mcptest.ToolResult)
+		st.End()
+	}
+}
+
+func (c *runCounter) given(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if answered := c.waiting[id]; answered != nil {
+		close(answered)
+		delete(c.waiting, id)
+	}
+}
+
+func (c *runCounter) ran(id string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.runs[id]
+}
+
+func asksBack(id string) bool { return strings.HasSuffix(id, `0"`) || strings.HasSuffix(id, `4"`) }
+
+// restless is an agent that makes one call after the other.
+type restless struct {
+	*agent
+	server        *runCounter
+	name          int
+	calls, unread int
+	refused       *atomic.Int64
+	answered      *atomic.Int64
+	over          <-chan struct{}
+}
+
+// run makes calls until over.
+func (s *restless) run() {
+	for ; ; s.calls++ {
+		select {
+		case <-s.over:
+			return
+		default:
+		}
+		id := fmt.Sprintf(`"%d-%d"`, s.name, s.calls)
+		if !s.insist(id, func() error { return s.call(id) }) {
+			return
+		}
+		if n := s.server.ran(id); n != 1 {
+			s.t.Errorf("call %s ran %d times", id, n)
+		}
+		s.answered.Add(1)
+	}
+}
+
+// insist repeats what found no daemon, or lost its connection before the server heard of it, and nothing else.
+func (s *restless) insist(id string, do func() error) bool {
+	for {
+		err := do()
+		switch {
+		case err == nil:
+			return true
+		case errors.Is(err, syscall.ECONNREFUSED):
+			s.refused.Add(1)
+			<-time.After(5 * time.Millisecond) // for the next daemon
+		case (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && s.server.ran(id) == 0:
+			s.unread++
+		default:
+			s.t.Errorf("call %s, run %d times: %v", id, s.server.ran(id), err)
+			return false
+		}
+	}
+}
+
+// call makes a call, and answers what the server asks in it.
+func (s *restless) call(id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	res, err := s.open(ctx, http.MethodPost, "/mcp/s", request(id, "tools/call"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if asksBack(id) {
+		if err := s.reply(res.Body, id); err != nil {
+			return err
+		}
+	}
+	body, err := io.ReadAll(res.Body)
+	if err == nil && !strings.Contains(string(body), `"result":`+mcptest.ToolResult) {
+		err = fmt.Errorf("got %d %q", res.StatusCode, body)
+	}
+	return err
+}
+
+// reply reads the server's request off a stream and answers it, on another connection.
+func (s *restless) reply(stream io.Reader, id string) error {
+	var read []byte
+	for b := make([]byte, 512); !strings.Contains(string(read), "elicitation/create"); {
+		n, err := stream.Read(b)
+		if read = append(read, b[:n]...); err != nil {
+			return fmt.Errorf("the stream of a call: %q, %v", read, err)
+		}
+	}
+	given := s.insist("none", func() error {
+		got, err := s.send(http.MethodPost, "/mcp/s", `{"jsonrpc":"2.0","id":`+id+`,"result":{"action":"accept"}}`)
+		if err == nil && got.status != http.StatusAccepted {
+			err = fmt.Errorf("an answer to the server got %d %s", got.status, got.body)
+		}
+		return err
+	})
+	if !given {
+		return errors.New("the server got no answer")
+	}
+	return nil
+}
+
+// TestRestartsUnderLoad: ten agents through ten restarts, each by SIGTERM with the next daemon on the same address at once.
+// Every call is answered and runs once; all that an agent sees of a restart is a connection refused, or one that ended
+// before its request was read.
+func TestRestartsUnderLoad(t *testing.T) {
+	t.Parallel()
+	server := startRunCounter(t)
+	c := one(server.URL(), "")
+	file := filepath.Join(t.TempDir(), "fluentd-perf.yaml")
+	c.top = "drain: 30s"
+	if err := os.WriteFile(file, []byte(c.yaml()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addr := "127.0.0.1:" + freePort(t)
+	d := startAt(t, addr, file)
+	over := make(chan struct{})
+	var refused, answered atomic.Int64
+	var agents []*restless
+	var running sync.WaitGroup
+	for i := range 10 {
+		s := &restless{agent: newAgent(t, "http://"+addr), server: server, name: i, refused: &refused, answered: &answered, over: over}
+		agents = append(agents, s)
+		running.Go(s.run)
+	}
+	for range 10 {
+		enough := answered.Load() + 100
+		eventually(t, "under load", func() bool { return answered.Load() >= enough || t.Failed() })
+		old := d
+		if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		d = startAt(t, addr, file)
+		select {
+		case <-old.done:
+		case <-time.After(patience):
+			t.Fatal("a daemon did not end")
+		}
+		if code := old.cmd.ProcessState.ExitCode(); code != 0 || strings.Contains(old.out.String(), "deadline has passed") {
+			t.Errorf("exit code %d\n%s", code, tail(old.out.String()))
+		}
+	}
+	close(over)
+	running.Wait()
+	unread := 0
+	for _, s := range agents {
+		unread += s.unread
+	}
+	t.Logf("%d calls, %d connections refused, %d ended before their request was read", answered.Load(), refused.Load(), unread)
+}
+
+// startAt starts the daemon on an address, as often as it takes until the one before has left it.
+func startAt(t *testing.T, addr, file string) *process {
+	t.Helper()
+	at := newPlaces(t)
+	for range 200 {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		p := start(t, append(at.env(), "GORACE=atexit_sleep_ms=0"), daemonBinary,
+			append([]string{"serve", "--listen", addr, "--config", file}, at.args()...)...)
+		_, err := p.out.find(ctx, regexp.MustCompile(`(fluentd-perf is ready)`))
+		cancel()
+		if err == nil {
+			return p
+		}
+		<-p.done
+		if !strings.Contains(p.out.String(), "address already in use") {
+			t.Fatalf("%v\n%s", err, p.out)
+		}
+	}
+	t.Fatal("the daemon before does not leave its address")
+	return nil
+}
