@@ -309,7 +309,12 @@ func TestOldFailures(t *testing.T) {
 			res, id := openOld(t, t.Context(), o)
 			send(t, o, message(t, id, slow))
 			res.Events.(mcp.Drainer).Drain()
-			go func() { s.feed <- answerEvent(`{"jsonrpc":"2.0","id":2,"result":{}}`) }()
+			send(t, o, message(t, id, strings.Replace(slow, "2,", "3,", 1))) // the stream is there for another call
+			go func() {
+				s.feed <- answerEvent(`{"jsonrpc":"2.0","id":2,"result":{}}`)
+				s.feed <- answerEvent(`{"jsonrpc":"2.0","id":3,"result":{}}`)
+			}()
+			next(t, res)
 			next(t, res)
 			var f *mcp.Failure
 			if _, err := res.Events.Next(); !errors.As(err, &f) || f.Reason != mcp.ReasonDraining {
