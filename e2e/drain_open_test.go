@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -300,5 +303,54 @@ func TestDrainKeepsTheStreamOfACall(t *testing.T) {
 	kept.cleanEnd(soon)
 	if code := d.exit(5 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestDrainLeavesTheManagersSocket: a socket that the service manager opened goes on listening: who connects during the
+// drain waits for the next daemon.
+func TestDrainLeavesTheManagersSocket(t *testing.T) {
+	t.Parallel()
+	gate := mcptest.NewGate()
+	s := mcptest.NewServer(t, mcptest.Minimal)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	socket, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := newPlaces(t)
+	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`, daemonBinary, "serve", "--upstream", "s=" + s.URL()}, at.args()...)...)
+	cmd.Env = append(append(os.Environ(), at.env()...), "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr, cmd.ExtraFiles = childAttributes(), []*os.File{socket}
+	d := &sidecar{startCommand(t, cmd), t, ln.Addr().String()}
+	_ = socket.Close()
+	d.announced(t, `(fluentd-perf is ready)`)
+	s.Once(func(x *mcptest.Exchange) {
+		x.Wait(gate.Opened())
+		mcptest.Minimal(x)
+	})
+	call := inBackground(d.agent(t), request("1", "tools/call"))
+	s.AwaitRequest(1)
+	d.signal(syscall.SIGTERM)
+	d.announced(t, "msg=\"(draining; another signal, a second from now or later, ends it at once)\"")
+	late := dialAgent(t, d)
+	late.sendPOST(request("2", "tools/list"))
+	gate.Open()
+	if got := <-call; got.err != nil || string(got.rpc(t).Result) != mcptest.ToolResult {
+		t.Errorf("the call in flight: %+v", got)
+	}
+	if code := d.exit(patience); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	next, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = next.Close() }()
+	if r, err := http.ReadRequest(bufio.NewReader(next)); err != nil || r.URL.Path != "/mcp/s" {
+		t.Errorf("the next daemon would get %v, %v", r, err)
 	}
 }
