@@ -14,7 +14,7 @@ import (
 
 // The bounds of the chaos run's daemon, and what agents allow for them on a machine that does other things as well.
 const (
-	chaosTimeouts = ", timeouts: {connect: 1s, first_byte: 2s, idle: 2s, call: 4s}, pool: {idle_timeout: 1s, wait_timeout: 1s}, " +
+	chaosTimeouts = ", timeouts: {connect: 1s, handshake: 2s, first_byte: 2s, idle: 2s, call: 4s}, pool: {idle_timeout: 1s, wait_timeout: 1s}, " +
 		"limits: {max_in_flight: 64, queue: 128, queue_wait: 1s}"
 	chaosPromise  = 12 * time.Second // three tries of 3 s or one of 5 s, after a second in the queue and one for a connection
 	chaosDeadline = 40 * time.Second // what is not answered by then is lost

@@ -213,7 +213,7 @@ func connectDaemon(t *testing.T, servers []string) (urls []string) {
 	t.Helper()
 	config := []string{"upstreams:"}
 	for i, url := range servers {
-		config = append(config, fmt.Sprintf("  s%d: {url: %q, timeouts: {first_byte: %v}}", i, url, probeWait))
+		config = append(config, fmt.Sprintf("  s%d: {url: %q, timeouts: {handshake: %v}}", i, url, probeWait))
 	}
 	file := filepath.Join(t.TempDir(), "fluentd-perf.yaml")
 	if err := os.WriteFile(file, []byte(strings.Join(config, "\n")+"\n"), 0o600); err != nil {

@@ -25,7 +25,7 @@ const (
 	headTimeout    = 2 * time.Second // first_byte, and idle
 	callTimeout    = 4 * time.Second
 
-	quick = "{connect: 1s, first_byte: 2s, idle: 2s, call: 4s}"
+	quick = "{connect: 1s, handshake: 2s, first_byte: 2s, idle: 2s, call: 4s}"
 )
 
 // conf is a daemon's configuration in parts.

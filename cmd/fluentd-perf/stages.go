@@ -107,7 +107,8 @@ func (b *builder) endpoints(c config.Upstream, r *road) ([]breaker.Endpoint, err
 				IdleTimeout: c.Pool.IdleTimeout, WaitTimeout: c.Pool.WaitTimeout,
 			},
 			Timeouts: upstream.Timeouts{
-				Connect: c.Timeouts.Connect, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call, Idle: c.Timeouts.Idle,
+				Connect: c.Timeouts.Connect, Handshake: c.Timeouts.Handshake, FirstByte: c.Timeouts.FirstByte,
+				Call: c.Timeouts.Call, Idle: c.Timeouts.Idle,
 			},
 			CheckBody: b.cfg.Limits.CheckBody, EventLimit: b.cfg.Limits.Event,
 			Buffers: b.buffers, Metrics: b.pools, Log: b.log,
@@ -143,7 +144,7 @@ func (b *builder) withSessions(c config.Upstream, r *road, next mcp.Caller, agai
 	}
 	if c.Transport == config.TransportSSE {
 		return session.NewOld(session.OldOptions{
-			Options: o, URL: c.URL, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call,
+			Options: o, URL: c.URL, Handshake: c.Timeouts.Handshake, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call,
 		})
 	}
 	r.session = session.New(o)

@@ -126,7 +126,8 @@ type Pool struct {
 // Timeouts of one upstream, all above 0. None of the others is above Call: one that is not given is at most Call.
 type Timeouts struct {
 	Connect   time.Duration // resolve, dial and TLS; default 5 s
-	FirstByte time.Duration // to the answer's first byte; default 60 s
+	Handshake time.Duration // to the first byte of the answer to initialize, server/discover and ping; default 55 s
+	FirstByte time.Duration // to that of other answers; default 55 s
 	Call      time.Duration // the same for methods that work, and for one whole body or event; default 30 min
 	Idle      time.Duration // between reads of an answer; default 5 min
 }
@@ -152,11 +153,13 @@ func defaultUpstream(name string) Upstream {
 		Headers:   http.Header{},
 		Streams:   Streams{Reopen: 2 * time.Minute},
 		Pool:      Pool{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, WaitTimeout: 5 * time.Second},
-		Timeouts:  Timeouts{Connect: 5 * time.Second, FirstByte: time.Minute, Call: 30 * time.Minute, Idle: 5 * time.Minute},
 		Limits:    UpstreamLimits{MaxInFlight: 256, Queue: 1024, QueueWait: 2 * time.Second},
 		Breaker:   Breaker{Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: 3},
 		Retry:     Retry{Max: 2, Budget: 0.2},
 		Sessions:  Sessions{Heal: HealReads},
 		Cache:     defaultUpstreamCache(),
+		Timeouts: Timeouts{
+			Connect: 5 * time.Second, Handshake: 55 * time.Second, FirstByte: 55 * time.Second, Call: 30 * time.Minute, Idle: 5 * time.Minute,
+		},
 	}
 }

@@ -58,7 +58,7 @@ upstreams:
     forward_cookies: false
     streams: {reopen: 2m}
     pool: {max_connections: 256, max_idle: 256, idle_timeout: 90s, wait_timeout: 5s}
-    timeouts: {connect: 5s, first_byte: 60s, call: 30m, idle: 5m}
+    timeouts: {connect: 5s, handshake: 55s, first_byte: 55s, call: 30m, idle: 5m}
     limits: {max_in_flight: 256, queue: 1024, queue_wait: 2s}
     cache:
       ttl: {}
@@ -117,7 +117,7 @@ upstreams:
     oauth: passthrough
     forward_cookies: true
     pool: {max_connections: 10, max_idle: 5, idle_timeout: 1m30s, wait_timeout: 1ms}
-    timeouts: {connect: 1s, first_byte: 2s, call: 3s, idle: 1500ms}
+    timeouts: {connect: 1s, handshake: 2500ms, first_byte: 2s, call: 3s, idle: 1500ms}
   a:
     url: https://h
     streams: {reopen: 0s}
@@ -151,7 +151,7 @@ limits: {body: 1MB, check_body: 2KiB, event: 1GiB, in_flight: 7, max_streams: 5}
 		"b.2", config.TransportSSE, http.Header{"Authorization": {"Bearer t0ken"}, "X-Both": {"v-v"}},
 		config.OAuthPassthrough, true,
 		config.Pool{MaxConnections: 10, MaxIdle: 5, IdleTimeout: 90 * time.Second, WaitTimeout: time.Millisecond},
-		config.Timeouts{Connect: time.Second, FirstByte: 2 * time.Second, Call: 3 * time.Second, Idle: 1500 * time.Millisecond},
+		config.Timeouts{Connect: time.Second, Handshake: 2500 * time.Millisecond, FirstByte: 2 * time.Second, Call: 3 * time.Second, Idle: 1500 * time.Millisecond},
 		"a", time.Duration(0),
 	}
 	for i := range want {
@@ -169,7 +169,7 @@ func TestDefaultsGiveWay(t *testing.T) {
 	if u.Pool.MaxIdle != 4 {
 		t.Errorf("MaxIdle = %d, want 4", u.Pool.MaxIdle)
 	}
-	if want := (config.Timeouts{Connect: 2 * time.Second, FirstByte: 2 * time.Second, Call: 2 * time.Second, Idle: 2 * time.Second}); u.Timeouts != want {
+	if want := (config.Timeouts{Connect: 2 * time.Second, Handshake: 2 * time.Second, FirstByte: 2 * time.Second, Call: 2 * time.Second, Idle: 2 * time.Second}); u.Timeouts != want {
 		t.Errorf("Timeouts = %+v, want %+v", u.Timeouts, want)
 	}
 }

@@ -50,6 +50,7 @@ func TestFaultsOfAnUpstream(t *testing.T) {
 		{`timeouts: {call: 9000h}`, docs + `timeouts.call: must not be more than 8760h`},
 		{`timeouts: {connect: 31m}`, docs + `timeouts.connect: must not be above call (30m)`},
 		{`timeouts: {first_byte: 2s, call: 1s}`, docs + `timeouts.first_byte: must not be above call (1s)`},
+		{`timeouts: {handshake: 2s, call: 1s}`, docs + `timeouts.handshake: must not be above call (1s)`},
 		{`timeouts: {idle: 31m}`, docs + `timeouts.idle: must not be above call (30m)`},
 		{`headers: [a]`, docs + `headers: must be a mapping, not a list`},
 		{`headers: {"X Y": a}`, docs + `headers."X Y": is not a name that a header can have`},

@@ -119,7 +119,7 @@ func checkPromises(t *testing.T, c *config.Config) {
 			t.Errorf("upstream %v", u)
 		}
 		p, to := u.Pool, u.Timeouts
-		if p.MaxIdle < 1 || p.MaxIdle > p.MaxConnections || to.Connect <= 0 || max(to.Connect, to.FirstByte, to.Idle) > to.Call {
+		if p.MaxIdle < 1 || p.MaxIdle > p.MaxConnections || to.Connect <= 0 || max(to.Connect, to.Handshake, to.FirstByte, to.Idle) > to.Call {
 			t.Errorf("upstream %v", u)
 		}
 		checkCachePromises(t, u)

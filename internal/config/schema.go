@@ -81,6 +81,7 @@ func (d *decoder) settings(u *Upstream) keys {
 		}),
 		"timeouts": d.mapping(keys{
 			"connect":    d.duration(&u.Timeouts.Connect),
+			"handshake":  d.duration(&u.Timeouts.Handshake),
 			"first_byte": d.duration(&u.Timeouts.FirstByte),
 			"call":       d.duration(&u.Timeouts.Call),
 			"idle":       d.duration(&u.Timeouts.Idle),
@@ -127,7 +128,7 @@ func (d *decoder) checkTimeouts(at key, t *Timeouts) {
 	for _, w := range []struct {
 		name  string
 		value *time.Duration
-	}{{"connect", &t.Connect}, {"first_byte", &t.FirstByte}, {"idle", &t.Idle}} {
+	}{{"connect", &t.Connect}, {"handshake", &t.Handshake}, {"first_byte", &t.FirstByte}, {"idle", &t.Idle}} {
 		switch {
 		case !d.given(at, "timeouts", w.name):
 			*w.value = min(*w.value, t.Call)

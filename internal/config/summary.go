@@ -104,6 +104,7 @@ func (u Upstream) set() string {
 	times("pool.idle_timeout", u.Pool.IdleTimeout, is.Pool.IdleTimeout)
 	times("pool.wait_timeout", u.Pool.WaitTimeout, is.Pool.WaitTimeout)
 	times("timeouts.connect", u.Timeouts.Connect, is.Timeouts.Connect)
+	times("timeouts.handshake", u.Timeouts.Handshake, is.Timeouts.Handshake)
 	times("timeouts.first_byte", u.Timeouts.FirstByte, is.Timeouts.FirstByte)
 	times("timeouts.call", u.Timeouts.Call, is.Timeouts.Call)
 	times("timeouts.idle", u.Timeouts.Idle, is.Timeouts.Idle)

@@ -85,8 +85,14 @@ func MethodOf(name []byte) Method {
 	return MethodOther
 }
 
+// Handshake reports whether a call of the method asks no more than whether the server is there and what it is. It answers
+// within `timeouts.handshake`.
+func (m Method) Handshake() bool {
+	return m == MethodInitialize || m == MethodServerDiscover || m == MethodPing
+}
+
 // Unhurried reports whether a call of the method may take as long as `timeouts.call` to its first byte and between
-// events: tools/call, tasks/result and what the daemon does not know run for as long as the work takes. All others
+// events: tools/call, tasks/result and what the daemon does not know run for as long as the work takes. All others but Handshake
 // answer within `timeouts.first_byte` and `timeouts.idle`.
 func (m Method) Unhurried() bool {
 	return m == MethodToolsCall || m == MethodTasksResult || m == MethodOther

@@ -14,6 +14,7 @@ import (
 type OldOptions struct {
 	Options
 	URL       *url.URL      // the upstream's endpoint: where its GET stream is
+	Handshake time.Duration // `timeouts.handshake`: to the answer of initialize and ping; 0: FirstByte
 	FirstByte time.Duration // `timeouts.first_byte`: to the endpoint event, and to the answer of a method that is known to be quick
 	Call      time.Duration // `timeouts.call`: to the answer of any other method
 }
@@ -32,7 +33,10 @@ type Old struct {
 func NewOld(o OldOptions) *Old {
 	o.fill()
 	if o.FirstByte == 0 {
-		o.FirstByte = time.Minute
+		o.FirstByte = 55 * time.Second
+	}
+	if o.Handshake == 0 {
+		o.Handshake = o.FirstByte
 	}
 	if o.Call == 0 {
 		o.Call = 30 * time.Minute

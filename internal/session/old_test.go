@@ -88,7 +88,7 @@ func newOldWith(t *testing.T, s mcp.Caller) *session.Old {
 		t.Fatal(err)
 	}
 	return session.NewOld(session.OldOptions{
-		Options: session.Options{Upstream: "old", Next: s}, URL: u, FirstByte: time.Minute, Call: time.Hour,
+		Options: session.Options{Upstream: "old", Next: s}, URL: u, Handshake: time.Second, FirstByte: time.Minute, Call: time.Hour,
 	})
 }
 
@@ -224,6 +224,20 @@ func TestOldFailures(t *testing.T) {
 			closeResult(t, res)
 		})
 	})
+	for _, method := range []string{"initialize", "ping"} {
+		t.Run("late "+method, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOld(t, newOldServer("/m"))
+				res, id := openOld(t, t.Context(), o)
+				send(t, o, message(t, id, `{"jsonrpc":"2.0","id":"h","method":"`+method+`"}`))
+				start := time.Now()
+				if ev := next(t, res); ev.Failure.Code != 1504 || string(ev.FailedID) != `"h"` || time.Since(start) != time.Second {
+					t.Errorf("%+v after %v", ev.Failure, time.Since(start))
+				}
+				closeResult(t, res)
+			})
+		})
+	}
 	t.Run("answered", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newOldServer("/m")

@@ -63,8 +63,11 @@ func (s *oldSession) accepted(p *pendingCall) {
 		return
 	}
 	limit := s.old.opts.FirstByte
-	if p.call.Method().Unhurried() {
+	switch m := p.call.Method(); {
+	case m.Unhurried():
 		limit = s.old.opts.Call
+	case m.Handshake():
+		limit = s.old.opts.Handshake
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

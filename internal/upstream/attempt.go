@@ -113,7 +113,7 @@ func urgent(l mcp.Lane) bool {
 
 func (x *exchange) queue(s *slots) *mcp.Failure {
 	from := x.watch.now()
-	x.watch.wait(waitingForSlot, x.u.opts.Pool.WaitTimeout, false)
+	x.watch.wait(waitingForSlot, x.u.opts.Pool.WaitTimeout)
 	got := s.take(x.Done())
 	x.watch.off()
 	x.facts.queue = x.watch.now() - from

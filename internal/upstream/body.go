@@ -56,7 +56,7 @@ func (x *exchange) waitForBytes() {
 		x.watch.waitOn(now, left, expired{phase: waitingForWhole, after: l.whole, since: x.since})
 		return
 	}
-	x.watch.waitAt(now, l.idle, expired{phase: waitingForBytes, after: l.idle, byCall: l.byCall})
+	x.watch.waitAt(now, l.idle, expired{phase: waitingForBytes, after: l.idle, key: l.idleKey})
 }
 
 // bindWhole begins the bound of a whole body or event.

@@ -89,7 +89,7 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 		x.u.pool.active.Add(1)
 	}
 	if l := &x.limits; l.head > 0 {
-		x.watch.waitAt(now, l.head, expired{phase: waitingForHead, after: l.head, byCall: l.byCall})
+		x.watch.waitAt(now, l.head, expired{phase: waitingForHead, after: l.head, key: l.headKey})
 	} else {
 		x.watch.off()
 	}

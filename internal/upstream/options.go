@@ -71,7 +71,8 @@ func (p *PoolOptions) complete() error {
 func (t *Timeouts) complete() error {
 	return errors.Join(
 		positive("Timeouts.Connect", &t.Connect, 5*time.Second),
-		positive("Timeouts.FirstByte", &t.FirstByte, 60*time.Second),
+		positive("Timeouts.Handshake", &t.Handshake, 55*time.Second),
+		positive("Timeouts.FirstByte", &t.FirstByte, 55*time.Second),
 		positive("Timeouts.Call", &t.Call, 30*time.Minute),
 		positive("Timeouts.Idle", &t.Idle, 5*time.Minute),
 	)

@@ -32,6 +32,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		"Pool.IdleTimeout is negative":     {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{IdleTimeout: -1}},
 		"Pool.WaitTimeout is negative":     {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{WaitTimeout: -1}},
 		"Timeouts.Connect is negative":     {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{Connect: -1}},
+		"Timeouts.Handshake is negative":   {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{Handshake: -1}},
 		"Timeouts.FirstByte is negative":   {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{FirstByte: -1}},
 		"Timeouts.Call is negative":        {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{Call: -1}},
 		"Timeouts.Idle is negative":        {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{Idle: -1}},

@@ -113,7 +113,7 @@ func (x *exchange) next(from *url.URL, location string, hops int) (*url.URL, *mc
 
 // discard reads the little that a redirect's body holds, and closes it.
 func (x *exchange) discard() {
-	x.watch.wait(waitingForBytes, x.limits.idle, x.limits.byCall)
+	x.watch.waitAt(x.watch.now(), x.limits.idle, expired{phase: waitingForBytes, after: x.limits.idle, key: x.limits.idleKey})
 	_, _ = io.CopyN(io.Discard, x.body, maxDiscard) // a body that fails or is longer costs the connection, no more
 	_ = x.body.Close()
 	x.watch.off()

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,7 @@ const (
 type expired struct {
 	phase  phase
 	after  time.Duration
-	byCall bool   // the bound is Timeouts.Call, which stands in for the tighter ones
+	key    string // the setting, where it does not follow from the phase
 	since  uint64 // what Upstream.heard was when the wait began
 	silent bool   // it is the same still
 }
@@ -39,7 +40,7 @@ func (e *expired) failure() *mcp.Failure {
 		f.Message = "no connection to the server came free in time"
 	case e.phase == connecting:
 		f.Reason, f.Message = mcp.ReasonConnectTimeout, "connecting to the server took too long"
-	case e.phase == waitingForWhole || e.byCall:
+	case e.phase == waitingForWhole || e.key == keyCall:
 		f.Reason, f.Message = mcp.ReasonCallTimeout, "the server took too long to answer"
 	case e.phase == waitingForHead:
 		f.Reason, f.Message = mcp.ReasonFirstByte, "the server did not begin to answer in time"
@@ -51,38 +52,39 @@ func (e *expired) failure() *mcp.Failure {
 
 // Error names the setting to turn.
 func (e *expired) Error() string {
-	var key string
-	switch {
-	case e.phase == waitingForSlot:
-		key = "pool.wait_timeout"
-	case e.phase == connecting:
-		key = "timeouts.connect"
-	case e.phase == waitingForWhole || e.byCall:
-		key = "timeouts.call"
-	case e.phase == waitingForHead:
-		key = "timeouts.first_byte"
-	default:
-		key = "timeouts.idle"
-	}
-	return key + " of " + e.after.String() + " is over"
+	return cmp.Or(e.key, keys[e.phase]) + " of " + e.after.String() + " is over"
 }
+
+// keys are the settings that bound the phases of a call. keyHandshake and keyCall bound those of some methods in their place.
+var keys = [...]string{
+	waitingForSlot: "pool.wait_timeout", connecting: "timeouts.connect", waitingForHead: "timeouts.first_byte",
+	waitingForBytes: "timeouts.idle", waitingForWhole: keyCall,
+}
+
+const (
+	keyHandshake = "timeouts.handshake"
+	keyCall      = "timeouts.call"
+)
 
 // limits are the bounds that hold for one call. Zero: no bound.
 type limits struct {
-	head   time.Duration // from a connection to the answer's head
-	idle   time.Duration // between two reads
-	whole  time.Duration // a body, from its head; an event, from its first byte
-	byCall bool          // head and idle are Timeouts.Call
+	head    time.Duration // from a connection to the answer's head
+	idle    time.Duration // between two reads
+	whole   time.Duration // a body, from its head; an event, from its first byte
+	headKey string        // the setting that head is; "": timeouts.first_byte
+	idleKey string        // the setting that idle is; "": timeouts.idle
 }
 
 // limitsOf returns the bounds of a call. `first_byte` and `idle` hold for known methods, and for all lanes that are no
-// request; a request that may take its time has `call` in their place. Streams without end have no bound at all until an
+// request; a request that may take its time has `call` in their place, one of the handshake `handshake` in that of `first_byte`. Streams without end have no bound at all until an
 // answer turns out to be no stream.
 func limitsOf(c *mcp.Call, t *Timeouts) limits {
 	l := limits{head: t.FirstByte, idle: t.Idle, whole: t.Call}
 	switch {
 	case takesItsTime(c):
-		l.head, l.idle, l.byCall = t.Call, t.Call, true
+		l.head, l.idle, l.headKey, l.idleKey = t.Call, t.Call, keyCall, keyCall
+	case c.Lane == mcp.LaneRequest && c.Message.Method.Handshake():
+		l.head, l.headKey = t.Handshake, keyHandshake
 	case c.Lane.Long():
 		l.head = 0
 	}
@@ -115,8 +117,8 @@ type watch struct {
 func (w *watch) now() time.Duration { return time.Since(w.start) }
 
 // wait begins a phase that may last d. A d of 0 or less has passed already.
-func (w *watch) wait(p phase, d time.Duration, byCall bool) {
-	w.waitAt(w.now(), d, expired{phase: p, after: d, byCall: byCall})
+func (w *watch) wait(p phase, d time.Duration) {
+	w.waitAt(w.now(), d, expired{phase: p, after: d})
 }
 
 // waitAt is wait at a time that is known already.

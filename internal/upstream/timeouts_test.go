@@ -21,12 +21,13 @@ import (
 const (
 	connectTime = 3 * time.Second
 	headTime    = 20 * time.Second
+	handTime    = 15 * time.Second
 	idleTime    = 2 * time.Minute
 	callTime    = 10 * time.Minute
 )
 
 func timed(o *upstream.Options) {
-	o.Timeouts = upstream.Timeouts{Connect: connectTime, FirstByte: headTime, Idle: idleTime, Call: callTime}
+	o.Timeouts = upstream.Timeouts{Connect: connectTime, Handshake: handTime, FirstByte: headTime, Idle: idleTime, Call: callTime}
 }
 
 // dialsBy has connections made by f and not by a network.
@@ -81,23 +82,28 @@ func TestDialerTimeout(t *testing.T) {
 func TestFirstByteAndIdle(t *testing.T) {
 	unknown := onLane(mcp.LaneRequest, `{"jsonrpc":"2.0","id":7,"method":"vendor/x"}`)
 	for name, tt := range map[string]struct {
-		call      *mcp.Call
-		unhurried bool
+		call *mcp.Call
+		key  string // which bounds the head
 	}{
-		"known method":   {request(), false},
-		"initialize":     {requestOf("initialize"), false},
-		"notification":   {notification(), false},
-		"response":       {onLane(mcp.LaneResponse, good), false},
-		"session end":    {onLane(mcp.LaneEnd, ""), false},
-		"message":        {onLane(mcp.LaneMessage, `{"jsonrpc":"2.0","id":7,"method":"tools/call"}`), false},
-		"fetch":          {onLane(mcp.LaneFetch, ""), false},
-		"batch":          {onLane(mcp.LaneBatch, batch), true}, // it may hold a tools/call
-		"tools/call":     {requestOf("tools/call"), true},
-		"tasks/result":   {requestOf("tasks/result"), true},
-		"unknown method": {unknown, true},
+		"known method":    {request(), "first_byte"},
+		"initialize":      {requestOf("initialize"), "handshake"},
+		"server/discover": {requestOf("server/discover"), "handshake"},
+		"ping":            {requestOf("ping"), "handshake"},
+		"notification":    {notification(), "first_byte"},
+		"response":        {onLane(mcp.LaneResponse, good), "first_byte"},
+		"session end":     {onLane(mcp.LaneEnd, ""), "first_byte"},
+		"message":         {onLane(mcp.LaneMessage, `{"jsonrpc":"2.0","id":7,"method":"tools/call"}`), "first_byte"},
+		"fetch":           {onLane(mcp.LaneFetch, ""), "first_byte"},
+		"batch":           {onLane(mcp.LaneBatch, batch), "call"}, // it may hold a tools/call
+		"tools/call":      {requestOf("tools/call"), "call"},
+		"tasks/result":    {requestOf("tasks/result"), "call"},
+		"unknown method":  {unknown, "call"},
 	} {
 		head, idle, reason := headTime, idleTime, []mcp.Reason{mcp.ReasonFirstByte, mcp.ReasonIdle}
-		if tt.unhurried {
+		switch tt.key {
+		case "handshake":
+			head = handTime
+		case "call":
 			head, idle, reason = callTime, callTime, []mcp.Reason{mcp.ReasonCallTimeout, mcp.ReasonCallTimeout}
 		}
 		c := modern(tt.call)
@@ -110,7 +116,10 @@ func TestFirstByteAndIdle(t *testing.T) {
 				}, timed)
 				start := time.Now()
 				_, err := u.Call(t.Context(), c)
-				wantFailure(t, err, mcp.CodeDeadlinePassed, reason[0], mcp.SentUnknown)
+				f := wantFailure(t, err, mcp.CodeDeadlinePassed, reason[0], mcp.SentUnknown)
+				if want := fmt.Sprintf("timeouts.%s of %v is over", tt.key, head); f.Cause.Error() != want {
+					t.Errorf("the cause is %q, want %q", f.Cause, want)
+				}
 				took(t, start, head)
 				shut()
 			})

@@ -44,7 +44,8 @@ type PoolOptions struct {
 // Timeouts bounds the waits of one call. A zero field stands for its default. See limitsOf for which holds when.
 type Timeouts struct {
 	Connect   time.Duration // to a connection: resolve, TCP, TLS; 5 s
-	FirstByte time.Duration // from there to the head of the answer, 60 s
+	Handshake time.Duration // from there to the head of the answer of initialize, server/discover and ping, 55 s
+	FirstByte time.Duration // the same of other methods, 55 s
 	Call      time.Duration // a whole body or one event; all waits of a call that takes its time; 30 min
 	Idle      time.Duration // between two reads of a body or stream, 5 min
 }
