@@ -3,6 +3,8 @@ package breaker
 import (
 	"context"
 	"time"
+
+	"fluentd-perf/internal/mcp"
 )
 
 // sendFirst sends the call for the first time, with a second beside it where that may be.
@@ -94,12 +96,15 @@ func (r *run) second(first *endpoint) (try, bool) {
 	return t, true
 }
 
+// errOutrun ends the call that was slower. As a failure it is no agent's giving up.
+var errOutrun = &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Message: "another endpoint was faster"}
+
 // start sends the call in a goroutine, which puts one result into the channel.
 func (c *race) start(t try) {
 	which := c.running
 	c.running++
-	ctx, cancel := context.WithCancel(c.ctx)
-	c.cancels[which] = cancel
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	c.cancels[which] = func() { cancel(errOutrun) }
 	go func() {
 		got := raced{which: which}
 		defer func() {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"syscall"
+	"time"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -123,21 +124,34 @@ func hasAnswer(array []byte) bool {
 
 // verdictOf is what a failure says of the server (design/resilience.md, "Breaker"). One that answers rubbish, or with a
 // redirect elsewhere, is reachable: to leave it alone would mend nothing. A timeout counts only if no byte of any call
-// came meanwhile. All that is the daemon's own or the agent's says nothing.
+// came meanwhile; so does a call that its agent gives up after a while, or a server that hangs would be found out only by
+// timeouts that are longer than agents wait. All that is the daemon's own or the agent's says nothing.
 func verdictOf(f *mcp.Failure) Verdict {
 	switch f.Reason {
 	case mcp.ReasonConnect:
 		return verdictOfConnect(f)
-	case mcp.ReasonConnectTimeout, mcp.ReasonBrokeOff:
+	case mcp.ReasonBrokeOff:
 		return Failed
-	case mcp.ReasonFirstByte, mcp.ReasonIdle, mcp.ReasonCallTimeout:
+	case mcp.ReasonConnectTimeout, mcp.ReasonFirstByte, mcp.ReasonIdle, mcp.ReasonCallTimeout:
 		if f.Silent {
+			return Failed
+		}
+	case mcp.ReasonCanceled:
+		if gaveUp(f) {
 			return Failed
 		}
 	case mcp.ReasonBadAnswer, mcp.ReasonRedirect:
 		return Succeeded
 	}
 	return Ignored
+}
+
+// patienceOfAgents is how long an agent waits at least that gives a call up: who leaves sooner has changed its mind.
+const patienceOfAgents = 10 * time.Second
+
+// gaveUp reports whether an agent gave up a call of which the server, silent to everybody, had sent no byte.
+func gaveUp(f *mcp.Failure) bool {
+	return f.Reason == mcp.ReasonCanceled && f.Silent && f.Waited >= patienceOfAgents
 }
 
 func verdictOfConnect(f *mcp.Failure) Verdict {

@@ -540,3 +540,34 @@ type panics struct{}
 
 func (panics) Next() (mcp.Event, error) { panic("boom") }
 func (panics) Close() error             { return nil }
+
+// TestOutrunIsNotGivenUp: the slower of two calls ends with a failure as its cause, and not as if its agent had left.
+func TestOutrunIsNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cause error
+		a := newServer(answers)
+		b := newServer(answers)
+		o := setup{}
+		o.Retry = breaker.RetryOptions{Max: 2, Budget: 1, Hedge: true}
+		s := newStage(t, o, a, b)
+		s.warm(40)
+		slow := func(ctx context.Context, work func()) (*mcp.Result, error) {
+			<-ctx.Done()
+			cause = context.Cause(ctx)
+			return nil, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown}
+		}
+		blocker, unblock := context.WithCancel(t.Context())
+		b.set(hangs)
+		go s.do(blocker, post(callBody, "Mcp-Session-Id", "x~1"))
+		synctest.Wait()
+		a.set(slow)
+		b.set(answers)
+		if status, f := s.do(t.Context(), post(readBody)); status != 200 {
+			t.Fatal(f)
+		}
+		if f, ok := cause.(*mcp.Failure); !ok || f.Reason != mcp.ReasonCanceled {
+			t.Errorf("the cause is %v", cause)
+		}
+		unblock()
+	})
+}

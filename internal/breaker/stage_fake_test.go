@@ -163,13 +163,18 @@ var (
 	unreachable    = mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo, Cause: errors.New("no route")}
 	noPort         = mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo, Cause: syscall.EADDRNOTAVAIL}
 	badCertificate = mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo, Cause: &tls.CertificateVerificationError{Err: errDown}}
-	noDial         = mcp.Failure{Code: 1504, Reason: mcp.ReasonConnectTimeout, Sent: mcp.SentNo}
+	noDial         = mcp.Failure{Code: 1504, Reason: mcp.ReasonConnectTimeout, Sent: mcp.SentNo, Silent: true}
 	brokeOff       = mcp.Failure{Code: 1502, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown}
 	cutOff         = mcp.Failure{Code: 1502, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}
 	rubbish        = mcp.Failure{Code: 1502, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes}
 	poolWait       = mcp.Failure{Code: 1429, Reason: mcp.ReasonPoolWait, Sent: mcp.SentNo}
 	leaves         = mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown}
 )
+
+// givesUp is an agent that leaves after it has waited so long for the first byte.
+func givesUp(waited time.Duration, silent bool) mcp.Failure {
+	return mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Silent: silent, Waited: waited}
+}
 
 func timeoutOf(silent bool) mcp.Failure {
 	return mcp.Failure{Code: 1504, Reason: mcp.ReasonFirstByte, Sent: mcp.SentUnknown, Silent: silent}

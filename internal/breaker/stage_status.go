@@ -30,7 +30,7 @@ type EndpointStatus struct {
 
 // LastError is the newest failure of the server's.
 type LastError struct {
-	Reason   string    `json:"reason"` // a mcp.Reason, http_ and a status of 500 or above, or slow_call
+	Reason   string    `json:"reason"` // a mcp.Reason, http_ and a status of 500 or above, slow_call, or given_up
 	Endpoint int       `json:"endpoint"`
 	Message  string    `json:"message,omitempty"` // without addresses or secrets
 	At       time.Time `json:"at"`
@@ -77,7 +77,9 @@ func reasonOf(cause error) string {
 	var f *mcp.Failure
 	var status statusError
 	switch {
-	case errors.As(cause, &f):
+	case errors.As(cause, &f) && gaveUp(f):
+		return "given_up"
+	case f != nil:
 		return string(f.Reason)
 	case errors.As(cause, &status):
 		return "http_" + strconv.Itoa(int(status))

@@ -80,7 +80,8 @@ type Failure struct {
 	Sent       Sent
 	Message    string        // one sentence for the agent, without addresses or secrets
 	RetryAfter time.Duration // 0 where the daemon has no opinion
-	Silent     bool          // of a timeout: no byte of any call came from the server while it ran
+	Silent     bool          // of a timeout, and of a wait that the caller gave up: no byte of any call came from the server while it ran
+	Waited     time.Duration // for the first byte of the answer, of a call whose caller left before it came
 	Cause      error         // for the log only
 }
 

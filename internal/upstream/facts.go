@@ -152,7 +152,7 @@ func (x *exchange) end(f *mcp.Failure) {
 
 func (x *exchange) failure(err error) *mcp.Failure {
 	if cause := context.Cause(x); cause != nil {
-		return ended(cause)
+		return x.ended(cause)
 	}
 	err = bare(err)
 	if !x.facts.conn && !x.facts.head {
@@ -171,7 +171,7 @@ func (x *exchange) failure(err error) *mcp.Failure {
 }
 
 // ended is the failure of a context that ended.
-func ended(cause error) *mcp.Failure {
+func (x *exchange) ended(cause error) *mcp.Failure {
 	var e *expired
 	if errors.As(cause, &e) {
 		return e.failure()
@@ -181,7 +181,11 @@ func ended(cause error) *mcp.Failure {
 		own := *f // the cause is shared by all calls that it ended
 		return &own
 	}
-	return &mcp.Failure{Reason: mcp.ReasonCanceled, Message: "the caller left", Cause: cause}
+	left := &mcp.Failure{Reason: mcp.ReasonCanceled, Message: "the caller left", Cause: cause}
+	if left.Waited, left.Silent = x.watch.unanswered(); left.Silent {
+		left.Message = "the server sent nothing for " + left.Waited.Round(time.Second).String() + ", and the caller gave up"
+	}
+	return left
 }
 
 func (x *exchange) notConnected(err error) *mcp.Failure {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/upstream"
 )
 
 // A timeout says whether any byte of any call came from the server while it ran: of another call's answer, of a stream
@@ -82,7 +83,7 @@ func TestSilent(t *testing.T) {
 					}
 					cancel()
 					wg.Wait()
-					pass(2 * connectTime) // a dial that hangs
+					pass(hungDial)
 					shut()
 				})
 			})
@@ -95,6 +96,9 @@ func answerAndClose(p *peer) {
 	p.say("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(good), good)
 }
 
+// hungDial is how long a dial lasts that hangs.
+const hungDial = time.Minute
+
 // dialTwo makes two connections and no more: one that first serves, and one that takes a request, does what second does
 // and hangs. Where second is nil, connecting hangs.
 func dialTwo(first, second func(*peer)) func(context.Context) (net.Conn, error) {
@@ -103,7 +107,7 @@ func dialTwo(first, second func(*peer)) func(context.Context) (net.Conn, error) 
 		serve := first
 		if dials.Add(1) > 1 {
 			if second == nil {
-				pass(2 * connectTime)
+				pass(hungDial)
 				return nil, context.DeadlineExceeded
 			}
 			serve = func(p *peer) {
@@ -143,5 +147,82 @@ func TestSilentAfterAll(t *testing.T) {
 		}
 		shut()
 		shutLively()
+	})
+}
+
+// A caller that leaves hears for how long the server has sent nothing, if it has sent nothing to anybody meanwhile.
+func TestGivenUp(t *testing.T) {
+	const waited = 12 * time.Second
+	cases := map[string]struct {
+		serve  func(p *peer) // nil: connecting hangs
+		other  bool          // another call is answered meanwhile
+		silent bool
+	}{
+		"no connection":               {nil, false, true},
+		"no byte":                     {func(*peer) {}, false, true},
+		"no byte, but for another":    {func(*peer) {}, true, false},
+		"the beginning of a head":     {func(p *peer) { p.say("HTTP/1.1 2") }, false, false},
+		"another head before the one": {func(p *peer) { p.say("HTTP/1.1 103 Early Hints\r\n\r\n") }, false, false},
+		"a head": {func(p *peer) {
+			p.say("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n")
+		}, false, false},
+		"a piece of an event": {func(p *peer) { eventHead(p); chunk(p, "data: {") }, false, false},
+	}
+	for name, tt := range cases {
+		for _, method := range []string{"initialize", "tools/call"} {
+			t.Run(name+", "+method, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					u, shut := piped(t, nil, timed, func(o *upstream.Options) { o.Timeouts.Connect = 14 * time.Second },
+						dialsBy(dialTwo(func(p *peer) { p.request(); pass(waited / 2); answerAndClose(p) }, tt.serve)))
+					var wg sync.WaitGroup
+					wg.Go(func() { works(t, u) })
+					synctest.Wait()
+					if !tt.other {
+						wg.Wait()
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), waited)
+					defer cancel()
+					res, err := u.Call(ctx, modern(requestOf(method)))
+					if err == nil {
+						err = drainResult(res)
+						closeResult(t, res)
+					}
+					f := wantFailure(t, err, 0, mcp.ReasonCanceled, mcp.SentNo, mcp.SentUnknown, mcp.SentYes)
+					if f.Silent != tt.silent || f.Silent && f.Waited != waited || !f.Silent && f.Waited != 0 {
+						t.Errorf("silent %v for %v, want %v for %v", f.Silent, f.Waited, tt.silent, waited)
+					}
+					wg.Wait()
+					pass(hungDial)
+					shut()
+				})
+			})
+		}
+	}
+}
+
+// That the daemon stops, or that there was no connection to be had, is not the server's silence.
+func TestNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u, shut := piped(t, func(p *peer) { p.request(); p.gone() }, timed, func(o *upstream.Options) {
+			o.Pool.MaxConnections, o.Pool.WaitTimeout = 1, time.Minute
+		})
+		ctx, stop := context.WithCancelCause(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := u.Call(ctx, requestOf("tools/call"))
+			if f := wantFailure(t, err, mcp.CodeUnavailable, mcp.ReasonDraining, mcp.SentUnknown); f.Silent || f.Waited != 0 {
+				t.Errorf("the drain counts as giving up: %+v", f)
+			}
+		})
+		synctest.Wait()
+		short, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+		defer cancel()
+		_, err := u.Call(short, requestOf("tools/call"))
+		if f := wantFailure(t, err, 0, mcp.ReasonCanceled, mcp.SentNo); f.Silent || f.Waited != 0 {
+			t.Errorf("waiting for the pool counts as giving up: %+v", f)
+		}
+		stop(mcp.Draining())
+		wg.Wait()
+		shut()
 	})
 }

@@ -25,9 +25,10 @@ const (
 type expired struct {
 	phase  phase
 	after  time.Duration
-	key    string // the setting, where it does not follow from the phase
-	since  uint64 // what Upstream.heard was when the wait began
-	silent bool   // it is the same still
+	key    string        // the setting, where it does not follow from the phase
+	from   time.Duration // when the wait began
+	since  uint64        // what Upstream.heard was then
+	silent bool          // it is the same still
 }
 
 // failure turns the timeout into what the caller gets. Sent is left to the caller.
@@ -135,6 +136,7 @@ func (w *watch) waitOn(now, d time.Duration, e expired) {
 		return
 	}
 	w.deadline = max(now+d, 1)
+	e.from = now
 	w.current = e
 	if w.set != 0 && w.set <= w.deadline {
 		return
@@ -159,6 +161,17 @@ func (w *watch) silent() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.heard.Load() == w.current.since
+}
+
+// unanswered returns how long the call has waited for the first byte of its answer, on one connection or for one, and
+// whether none of any call has come meanwhile. 0: it does not wait for that.
+func (w *watch) unanswered() (waited time.Duration, silent bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e := &w.current; w.heard.Load() == e.since && (e.phase == connecting || e.phase == waitingForHead) {
+		return w.now() - e.from, true
+	}
+	return 0, false
 }
 
 // stop ends the watch.

@@ -10,7 +10,7 @@
 //   - a request is sent once, but that net/http takes another connection where one turns out dead before a byte was
 //     written, and that redirects are followed; every Failure says truthfully whether the server may have seen the request;
 //   - every wait is bounded by Timeouts, those of streams without end excepted, a timeout's Failure says whether the server
-//     was silent to everybody (Silent), and a cancelled call closes the server's side at once.
+//     was silent to everybody (Silent), that of a caller who leaves also for how long (Waited), and a cancelled call closes the server's side at once.
 //
 // It leaves to others: who may call and how often, retries, what a stream that ends without the
 // answer means to the agent, and which header fields go on (Call.Header is sent as it is, see Call).
