@@ -181,11 +181,13 @@ func (r *run) refuse() *mcp.Failure {
 	s := r.stage
 	f := &mcp.Failure{
 		Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: mcp.SentNo,
-		Message:    "the server failed too often just now and is left alone for a while",
+		Message:    "the server failed too often just now and is not called for a while",
 		RetryAfter: max(s.endpoints.soonest(r.call, r.among), leastRetry),
 	}
 	if e := s.endpoints.least(r.among); e.Circuit != nil {
-		f.Cause, _ = e.Circuit.Last()
+		if f.Cause, _ = e.Circuit.Last(); f.Cause != nil {
+			f.Message += ": " + clauseOf(f.Cause)
+		}
 	}
 	return f
 }

@@ -19,7 +19,7 @@ func TestRefusal(t *testing.T) {
 		down := true
 		server := mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 			if down {
-				return nil, &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown}
+				return nil, &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown, Message: "it broke", Cause: errDown}
 			}
 			return &mcp.Result{Status: 200}, nil
 		})
@@ -33,6 +33,8 @@ func TestRefusal(t *testing.T) {
 		}
 		if f := s.Refusal(call); f == nil || f.Reason != mcp.ReasonBreakerOpen || f.Sent != mcp.SentNo || f.RetryAfter <= 0 {
 			t.Errorf("open: %+v", f)
+		} else if want := "the server failed too often just now and is not called for a while: it broke"; f.Message != want {
+			t.Errorf("an agent reads %q, want %q", f.Message, want)
 		}
 		<-time.After(1100 * time.Millisecond) // the next call tries
 		down = false

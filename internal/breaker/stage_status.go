@@ -66,11 +66,15 @@ func (s *Stage) note(e *endpoint, cause error) {
 	case "", mcp.ReasonCanceled, mcp.ReasonDraining, mcp.ReasonRPCTimeout:
 		return
 	}
-	last := &LastError{Reason: reason, Endpoint: e.index, At: time.Now()}
+	s.last.Store(&LastError{Reason: reason, Endpoint: e.index, Message: clauseOf(cause), At: time.Now()})
+}
+
+// clauseOf says in words of our own, without addresses and secrets, what a failure of the server's was.
+func clauseOf(cause error) string {
 	if f := new(mcp.Failure); errors.As(cause, &f) {
-		last.Message = f.Message
+		return f.Message
 	}
-	s.last.Store(last)
+	return cause.Error() // all others are made here
 }
 
 func reasonOf(cause error) string {

@@ -188,15 +188,22 @@ func (x *exchange) ended(cause error) *mcp.Failure {
 	return left
 }
 
+// notReached begins the message of every failure to connect.
+const notReached = "could not reach the server"
+
 func (x *exchange) notConnected(err error) *mcp.Failure {
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
 		e := expired{phase: connecting, after: x.u.opts.Timeouts.Connect, silent: x.watch.silent()}
 		f := e.failure()
-		f.Cause = err
+		f.Message, f.Cause = notReached+": the attempt timed out", err
 		return f
 	}
-	return &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonConnect, Message: "could not reach the server", Cause: err}
+	f := &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonConnect, Message: notReached, Cause: err}
+	if why := unreachable(err); why != "" {
+		f.Message += ": " + why
+	}
+	return f
 }
 
 // bare takes the URL off an error of http.Client's: its query may hold a secret.

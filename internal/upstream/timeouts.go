@@ -40,13 +40,13 @@ func (e *expired) failure() *mcp.Failure {
 		f.Silent = false // it is the daemon that waited for itself
 		f.Message = "no connection to the server came free in time"
 	case e.phase == connecting:
-		f.Reason, f.Message = mcp.ReasonConnectTimeout, "connecting to the server took too long"
+		f.Reason, f.Message = mcp.ReasonConnectTimeout, notReached+": no connection within "+e.after.String()
 	case e.phase == waitingForWhole || e.key == keyCall:
-		f.Reason, f.Message = mcp.ReasonCallTimeout, "the server took too long to answer"
+		f.Reason, f.Message = mcp.ReasonCallTimeout, "the server did not answer within "+e.after.String()
 	case e.phase == waitingForHead:
-		f.Reason, f.Message = mcp.ReasonFirstByte, "the server did not begin to answer in time"
+		f.Reason, f.Message = mcp.ReasonFirstByte, "the server did not begin to answer within "+e.after.String()
 	default:
-		f.Reason, f.Message = mcp.ReasonIdle, "the server stopped in the middle of its answer"
+		f.Reason, f.Message = mcp.ReasonIdle, "the server stopped in the middle of its answer for "+e.after.String()
 	}
 	return f
 }
