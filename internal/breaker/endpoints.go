@@ -28,7 +28,8 @@ type endpoint struct {
 	Endpoint
 	index    int
 	inFlight atomic.Int64
-	opened   uint64 // which opening in the row of all was its last; 0: it is closed. Guarded by endpoints.mu
+	trouble  atomic.Pointer[Trouble] // its failures since it last worked; nil: none
+	opened   uint64                  // which opening in the row of all was its last; 0: it is closed. Guarded by endpoints.mu
 }
 
 // allow asks the breaker. A call that does not count has no permit, and is allowed only while the breaker is closed.
@@ -80,6 +81,20 @@ func (e *endpoint) retryAfter(c *mcp.Call) time.Duration {
 		return 0
 	}
 	return e.Circuit.machine.retryAfter(opens(c))
+}
+
+// counts notes what a call said of the endpoint. Of several that fail at once one may be missed: it is for people.
+func (e *endpoint) counts(v Verdict, cause error) {
+	switch before := e.trouble.Load(); {
+	case v == Succeeded && before != nil:
+		e.trouble.Store(nil)
+	case v == Failed, v == Refused:
+		now := Trouble{Since: time.Now(), Failures: 1, Reason: reasonOf(cause), Message: clauseOf(cause)}
+		if before != nil {
+			now.Since, now.Failures = before.Since, before.Failures+1
+		}
+		e.trouble.Store(&now)
+	}
 }
 
 func (e *endpoint) alive() {

@@ -26,6 +26,16 @@ type EndpointStatus struct {
 	Breaker      string `json:"breaker"`                // Closed, HalfOpen, Open or BreakerOff
 	InFlight     int    `json:"inFlight"`               // calls under way there, hedges and notifications included
 	RetryAfterMs int64  `json:"retryAfterMs,omitempty"` // until it is tried again, where it is left alone
+
+	Trouble *Trouble `json:"trouble,omitempty"` // nil: the last call that says something of it was a success
+}
+
+// Trouble is what is wrong with an endpoint.
+type Trouble struct {
+	Since    time.Time `json:"since"`    // the first failure since it last worked
+	Failures int       `json:"failures"` // that many, each sending counted
+	Reason   string    `json:"reason"`   // of the last one, see LastError
+	Message  string    `json:"message"`  // of the last one, without addresses or secrets
 }
 
 // LastError is the newest failure of the server's.
@@ -51,7 +61,7 @@ func (s *Stage) Status() Status {
 }
 
 func (e *endpoint) status() EndpointStatus {
-	es := EndpointStatus{Breaker: BreakerOff, InFlight: int(e.inFlight.Load())}
+	es := EndpointStatus{Breaker: BreakerOff, InFlight: int(e.inFlight.Load()), Trouble: e.trouble.Load()}
 	if e.Circuit != nil {
 		es.Breaker = e.Circuit.State()
 		es.RetryAfterMs = e.Circuit.RetryAfter().Milliseconds()

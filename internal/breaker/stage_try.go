@@ -59,6 +59,7 @@ func (t *try) learn(v Verdict, cause error) {
 		v, cause = Failed, errSlow
 	}
 	t.verdict, t.cause = v, cause
+	t.at.counts(v, cause)
 	if cause != nil {
 		t.stage.note(t.at, cause)
 	}
