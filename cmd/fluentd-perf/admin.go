@@ -27,7 +27,7 @@ const (
 // adminCalls are the daemon's own answers to the verbs. They are asked from several goroutines.
 type adminCalls struct {
 	cacheStats func(ctx context.Context, detailed bool) (cache.Stats, error)
-	status     func(ctx context.Context) (statusAnswer, error)
+	status     func(ctx context.Context, calls bool) (statusAnswer, error)
 	cachePurge func(ctx context.Context, upstream, method string) (purgeAnswer, error)
 }
 
@@ -35,7 +35,7 @@ type adminCalls struct {
 func (a adminCalls) handlers() map[string]admin.Handler {
 	return map[string]admin.Handler{
 		statsCall:  admin.Handle(func(ctx context.Context, q statsQuestion) (cache.Stats, error) { return a.cacheStats(ctx, q.Detailed) }),
-		statusCall: admin.Handle(func(ctx context.Context, _ statusQuestion) (statusAnswer, error) { return a.status(ctx) }),
+		statusCall: admin.Handle(func(ctx context.Context, q statusQuestion) (statusAnswer, error) { return a.status(ctx, q.Calls) }),
 		purgeCall: admin.Handle(func(ctx context.Context, q purgeQuestion) (purgeAnswer, error) {
 			return a.cachePurge(ctx, q.Upstream, q.Method)
 		}),

@@ -13,13 +13,19 @@ import (
 
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/session"
 )
 
 // statusCall is the name of status on the admin socket.
 const statusCall = "status"
 
-type statusQuestion struct{}
+type statusQuestion struct {
+	Calls bool `json:"calls,omitempty"` // every call under way, and not the oldest alone
+}
+
+// maxStatusCalls bounds the calls that are told of one upstream.
+const maxStatusCalls = 1000
 
 // statusAnswer is what a daemon does now.
 type statusAnswer struct {
@@ -35,9 +41,11 @@ type statusAnswer struct {
 
 // upstreamStatus is one upstream: its admission, its endpoints and its sessions.
 type upstreamStatus struct {
-	Upstream string          `json:"upstream"`
-	Hosts    []string        `json:"hosts"`              // of the endpoints, in their order
-	Sessions *session.Status `json:"sessions,omitempty"` // null where there are none
+	Upstream string             `json:"upstream"`
+	Hosts    []string           `json:"hosts"`              // of the endpoints, in their order
+	Sessions *session.Status    `json:"sessions,omitempty"` // null where there are none
+	CallsNow int                `json:"callsNow"`           // calls of agents under way, those that wait for a slot or an answer of another's included
+	Calls    []proxy.CallStatus `json:"calls,omitempty"`    // the oldest of them; with --calls up to 1,000 in the order of their age
 	breaker.Status
 }
 
@@ -53,13 +61,19 @@ type tierStatus struct {
 }
 
 // status says what the daemon does now.
-func (d *daemon) status(ctx context.Context) (statusAnswer, error) {
+func (d *daemon) status(ctx context.Context, calls bool) (statusAnswer, error) {
 	a := statusAnswer{
 		Version: buildVersion(), Started: d.started, Now: time.Now(), Addresses: d.addresses(), Draining: d.draining.Load(),
 		InFlight: d.total.InFlight(),
 	}
+	most := 1
+	if calls {
+		most = maxStatusCalls
+	}
 	for _, r := range d.roads {
-		a.Upstreams = append(a.Upstreams, r.status())
+		s := r.status()
+		s.Calls, s.CallsNow = d.door.Calls(s.Upstream, most)
+		a.Upstreams = append(a.Upstreams, s)
 	}
 	for _, t := range d.store.Stats(ctx, false).Tiers {
 		a.Tiers = append(a.Tiers, tierStatus{t.Tier, t.Entries, t.Bytes, t.Queue, t.Owed, t.Breaker, t.Error})
@@ -82,25 +96,32 @@ func (r *road) status() upstreamStatus {
 func statusCommand() *cobra.Command {
 	var socket socketFlag
 	var output string
+	var calls bool
 	c := &cobra.Command{
 		Use: "status", Short: "Show what a running daemon does: servers, breakers, queues, sessions, tiers", Args: cobra.NoArgs,
 		Long: "Shows every upstream with each of its endpoints, and every tier of the cache; \"-\" is what is not known or not there.\n" +
+			"OLDEST is how long the oldest call of an agent has been under way; --calls lists them all.\n" +
 			"BREAKER is closed (in use), open (left alone, with the time until the next try), half-open (one call tries, or the next one that comes) or off.\n" +
+			"LAST ERROR is, of an endpoint that has failed since it last worked, for how long, how often and why.\n" +
 			"HEALED are sessions that were opened again after the server had lost them, LOST those that could not be.\n" +
 			"Exit code 0: done; 1: no daemon answers, or it refuses.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var answer statusAnswer
-			if err := socket.ask(c, statusCall, statusQuestion{}, &answer); err != nil {
+			if err := socket.ask(c, statusCall, statusQuestion{calls}, &answer); err != nil {
 				return err
 			}
 			if output == "json" {
 				return writeJSON(c.OutOrStdout(), answer)
+			}
+			if calls {
+				return callTable(c.OutOrStdout(), answer)
 			}
 			return statusTables(c.OutOrStdout(), answer)
 		},
 	}
 	socket.register(c)
 	outputFlag(c, &output)
+	c.Flags().BoolVar(&calls, "calls", false, "list the calls of agents under way, the oldest of each server first")
 	return c
 }
 
@@ -113,7 +134,7 @@ func statusTables(w io.Writer, a statusAnswer) error {
 	fmt.Fprintf(w, "fluentd-perf %s, %s %s, on %s, %d calls in flight\n\n",
 		printable(a.Version), state, rounded(a.Now.Sub(a.Started)), printable(strings.Join(a.Addresses, ", ")), a.InFlight)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "UPSTREAM", "ENDPOINT", "BREAKER", "IN FLIGHT", "QUEUE", "RETRIES", "HEDGES", "SESSIONS", "HEALED", "LOST", "LAST ERROR")
+	row(t, "UPSTREAM", "ENDPOINT", "BREAKER", "IN FLIGHT", "OLDEST", "QUEUE", "RETRIES", "HEDGES", "SESSIONS", "HEALED", "LOST", "LAST ERROR")
 	for _, u := range a.Upstreams {
 		upstreamRows(t, u, a.Now)
 	}
@@ -133,14 +154,17 @@ func upstreamRows(w io.Writer, u upstreamStatus, now time.Time) {
 			host = u.Hosts[i]
 		}
 		if i > 0 {
-			row(w, "", host, breakerText(e), e.InFlight, "", "", "", "", "", "", lastError(u.LastError, i, now))
+			row(w, "", host, breakerText(e), e.InFlight, "", "", "", "", "", "", "", lastError(u, i, now))
 			continue
 		}
-		sessions, healed, lost := "-", "-", "-"
+		sessions, healed, lost, oldest := "-", "-", "-", "-"
+		if len(u.Calls) > 0 {
+			oldest = age(u.Calls[0])
+		}
 		if s := u.Sessions; s != nil {
 			sessions, healed, lost = fmt.Sprint(s.Sessions), fmt.Sprint(s.Healed), fmt.Sprint(s.GaveUp)
 		}
-		row(w, u.Upstream, host, breakerText(e), e.InFlight, u.Queued, u.Retries, u.Hedges, sessions, healed, lost, lastError(u.LastError, i, now))
+		row(w, u.Upstream, host, breakerText(e), e.InFlight, oldest, u.Queued, u.Retries, u.Hedges, sessions, healed, lost, lastError(u, i, now))
 	}
 }
 
@@ -154,8 +178,29 @@ func breakerText(e breaker.EndpointStatus) string {
 	return e.Breaker
 }
 
-// lastError says what went wrong last and when, if it was at that endpoint.
-func lastError(e *breaker.LastError, endpoint int, now time.Time) string {
+// callTable lists the calls under way.
+func callTable(w io.Writer, a statusAnswer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row(t, "UPSTREAM", "AGE", "METHOD", "TOOL", "AGENT", "REQUEST")
+	for _, u := range a.Upstreams {
+		for _, c := range u.Calls {
+			row(t, c.Upstream, age(c), c.Method, cmp.Or(c.Tool, "-"), c.Agent, c.Request)
+		}
+		if left := u.CallsNow - len(u.Calls); left > 0 {
+			row(t, u.Upstream, fmt.Sprintf("and %d more", left))
+		}
+	}
+	return t.Flush()
+}
+
+func age(c proxy.CallStatus) string { return rounded(time.Duration(c.AgeMs) * time.Millisecond) }
+
+// lastError says what is wrong with an endpoint and since when, else what went wrong last and when, if it was there.
+func lastError(u upstreamStatus, endpoint int, now time.Time) string {
+	if t := u.Endpoints[endpoint].Trouble; t != nil {
+		return fmt.Sprintf("for %s, %d times: %s", rounded(now.Sub(t.Since)), t.Failures, t.Message)
+	}
+	e := u.LastError
 	if e == nil || e.Endpoint != endpoint {
 		return "-"
 	}

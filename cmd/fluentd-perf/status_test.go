@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/session"
 )
 
@@ -17,11 +18,17 @@ func TestStatusTables(t *testing.T) {
 		Upstreams: []upstreamStatus{
 			{
 				Upstream: "docs", Hosts: []string{"a.example", "b.example:8080"}, Sessions: &session.Status{Sessions: 5, Healed: 2, GaveUp: 1},
+				Calls: []proxy.CallStatus{
+					{Request: "a-1", Upstream: "docs", AgeMs: 41_500, Method: "tools/call", Tool: "search\x1b[2J", Agent: "coder"},
+					{Request: "a-2", Upstream: "docs", AgeMs: 20, Method: "tools/list", Agent: "127.0.0.1:5"},
+				}, CallsNow: 3,
 				Status: breaker.Status{
 					Endpoints: []breaker.EndpointStatus{
-						{Breaker: breaker.Closed, InFlight: 2}, {Breaker: breaker.Open, RetryAfterMs: 1234},
+						{Breaker: breaker.Closed, InFlight: 2}, {Breaker: breaker.Open, RetryAfterMs: 1234, Trouble: &breaker.Trouble{
+							Since: now.Add(-90 * time.Second), Failures: 5, Reason: "connect", Message: "could not reach the server: connection refused",
+						}},
 					},
-					InFlight: 2, Queued: 7, Retries: 4, LastError: &breaker.LastError{Reason: "broke_off", Endpoint: 1, At: now.Add(-90 * time.Second)},
+					InFlight: 2, Queued: 7, Retries: 4, LastError: &breaker.LastError{Reason: "broke_off", Endpoint: 0, At: now.Add(-90 * time.Second)},
 				},
 			},
 			{Upstream: "node", Hosts: []string{"127.0.0.1:8545"}, Status: breaker.Status{Endpoints: []breaker.EndpointStatus{{Breaker: breaker.BreakerOff, InFlight: 1}}}},
@@ -34,16 +41,28 @@ func TestStatusTables(t *testing.T) {
 	}
 	const want = `fluentd-perf v1, up 3m0s, on 127.0.0.1:7300, [::1]:7300, 3 calls in flight
 
-UPSTREAM  ENDPOINT        BREAKER                IN FLIGHT  QUEUE  RETRIES  HEDGES  SESSIONS  HEALED  LOST  LAST ERROR
-docs      a.example       closed                 2          7      4        0       5         2       1     -
-          b.example:8080  open, next try in 1.2s  0                                                         broke_off, 1m30s ago
-node      127.0.0.1:8545  off                    1          0      0        0       -         -       -     -
+UPSTREAM  ENDPOINT        BREAKER                IN FLIGHT  OLDEST QUEUE  RETRIES  HEDGES  SESSIONS  HEALED  LOST  LAST ERROR
+docs      a.example       closed                 2          41.5s  7      4        0       5         2       1     broke_off, 1m30s ago
+          b.example:8080  open, next try in 1.2s  0                                                         for 1m30s, 5 times: could not reach the server: connection refused
+node      127.0.0.1:8545  off                    1          -      0      0        0       -         -       -     -
 
 TIER    ENTRIES  SIZE     QUEUE  OWED  BREAKER  LAST ERROR
 memory  3        1.0 MiB  0      0     -        -
 redis   -        -        0      0     open     dial ?[2J
 `
 	if got, want := squeezed(b.String()), squeezed(want); got != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	const wantCalls = `UPSTREAM  AGE         METHOD      TOOL         AGENT        REQUEST
+docs      41.5s       tools/call  search?[2J   coder        a-1
+docs      20ms        tools/list  -            127.0.0.1:5  a-2
+docs      and 1 more
+`
+	b.Reset()
+	if err := callTable(&b, a); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := squeezed(b.String()), squeezed(wantCalls); got != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 }

@@ -66,6 +66,7 @@ type Door struct {
 	only      *upstream // the one behind the alias /mcp, if there is just one
 	guard     *guard
 	streams   *streams
+	agents    agents
 	handler   http.Handler
 	ids       requestIDs
 	draining  atomic.Bool
@@ -76,6 +77,7 @@ type Door struct {
 type upstream struct {
 	Upstream
 	metrics  *upstreamMetrics
+	calls    calls
 	endpoint http.HandlerFunc // of /mcp/<name>
 	origin   []string         // of URL, as the value of an Origin header
 	held     map[string]bool  // names of parameters in the queries of URLs: an agent does not set them
@@ -122,7 +124,7 @@ func (d *Door) newUpstream(u Upstream) *upstream {
 	if u.URLs == nil {
 		u.URLs = []*url.URL{u.URL}
 	}
-	return &upstream{Upstream: u, metrics: d.opts.Metrics.upstream(u.Name), origin: []string{originOf(u.URL)}, held: namesIn(u.URLs)}
+	return &upstream{Upstream: u, calls: calls{log: d.log}, metrics: d.opts.Metrics.upstream(u.Name), origin: []string{originOf(u.URL)}, held: namesIn(u.URLs)}
 }
 
 // ServeHTTP answers one request of an agent. Nearly all go to /mcp/<name>, which needs no router: chi copies each request to

@@ -26,6 +26,7 @@ type exchange struct {
 	r     *http.Request
 	alias bool // reached by /mcp
 	call  mcp.Call
+	links
 
 	// What came of it, for the access line and the metrics.
 	seq     uint64
@@ -175,6 +176,8 @@ func (x *exchange) long() {
 
 // relay hands the call to next and writes what comes back.
 func (x *exchange) relay(ctx context.Context, next mcp.Caller) {
+	x.up.calls.begin(x)
+	defer x.up.calls.end(x)
 	res, err := next.Call(ctx, &x.call)
 	if err != nil {
 		x.fail(failureOf(err))
@@ -228,6 +231,7 @@ func (x *exchange) answer(res *mcp.Result) {
 	}
 	h := x.w.Header()
 	copyAnswerHeader(h, res.Header, len(h["Access-Control-Allow-Origin"]) > 0)
+	x.noteAgent()
 	if _, typed := h["Content-Type"]; !typed {
 		h["Content-Type"] = nil // else net/http guesses one
 	}
