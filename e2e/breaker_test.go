@@ -143,7 +143,7 @@ func TestBreakerOpenCostsNothing(t *testing.T) {
 	}
 }
 
-var tookPattern = regexp.MustCompile(` took=(\S+)`)
+var tookPattern = regexp.MustCompile(` took_ms=(\S+)`)
 
 // tookOf returns how long requests took whose line in the log holds a text.
 func (d *sidecar) tookOf(text string) (all []time.Duration) {
@@ -153,7 +153,7 @@ func (d *sidecar) tookOf(text string) (all []time.Duration) {
 		if match == nil || !strings.Contains(line, text) {
 			continue
 		}
-		took, err := time.ParseDuration(match[1])
+		took, err := time.ParseDuration(match[1] + "ms")
 		if err != nil {
 			d.t.Fatalf("%q: %v", line, err)
 		}

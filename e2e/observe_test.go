@@ -25,7 +25,7 @@ var secretFields = []string{
 
 // secretRequest has a secret in its params.
 func secretRequest(method string) string {
-	return fmt.Sprintf(`{"jsonrpc":"2.0","id":"SECRET-id","method":%q,"params":{"name":"SECRET-tool","arguments":{"password":"SECRET-argument"}}}`, method)
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":"SECRET-id","method":%q,"params":{"name":"tool","arguments":{"password":"SECRET-argument"}}}`, method)
 }
 
 // TestLogsKeepSecrets: at debug level, in both formats, through calls that work and calls that fail, no credential, no
@@ -109,7 +109,7 @@ func talkInSecret(t *testing.T, d *sidecar, s *mcptest.Server) int {
 // accessLines returns the access lines of a log, each as its fields.
 func accessLines(t *testing.T, log, format string) []map[string]any {
 	t.Helper()
-	want := []string{"time", "level", "id", "upstream", "verb", "method", "outcome", "status", "in", "out", "took", "remote"}
+	want := []string{"time", "level", "id", "upstream", "verb", "method", "outcome", "status", "in", "out", "took_ms", "remote"}
 	var all []map[string]any
 	for line := range strings.SplitSeq(log, "\n") {
 		fields := map[string]any{}
@@ -227,7 +227,7 @@ func TestMetricsMove(t *testing.T) {
 	moved(requests, 1, `method="tools/list"`, `outcome="rpc_error"`)
 	moved(requests, 1, `method="tools/list"`, `outcome="http_error"`)
 	moved(requests, 1, `method="tools/list"`, `outcome="broke_off"`)
-	moved("fluentd_perf_request_duration_seconds_count", 5, `method="tools/call"`)
+	moved("fluentd_perf_request_duration_seconds_count", 5, `kind="call"`)
 	moved("fluentd_perf_shed_total", 1, `reason="pool_wait"`)
 	moved("fluentd_perf_pool_wait_seconds_count", 1)
 	if held.sum("fluentd_perf_active_connections", `pool="s"`) != 1 || held.sum("fluentd_perf_open_connections", `pool="s"`) != 1 {

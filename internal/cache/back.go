@@ -32,11 +32,13 @@ func (b *back) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	b.gather(q) // before anything is read: what is found is no older
 	if e := b.look(q); e != nil {
 		b.metrics.count(tierMemory, outcomeHit)
+		b.saved(c)
 		return b.found(q, e, tierMemory), nil
 	}
 	b.metrics.count(tierMemory, outcomeMiss)
 	if b.storable(p.question) {
 		if e, tier := b.fromSlow(ctx, q); e != nil {
+			b.saved(c)
 			return b.found(q, e, tier), nil
 		}
 	}
@@ -142,6 +144,7 @@ func (b *back) found(q *query, e *entry, tier int) *mcp.Result {
 
 func (b *back) tierAnswer(q *query, e *entry, ttlMs int64) *mcp.Result {
 	res := b.answer(q.call, e, ttlMs)
+	res.Cached = true
 	res.Checked = mcp.Scan(res.Body, &res.Message) == nil
 	res.Shareable = res.Checked && (e.public || !q.open)
 	return res

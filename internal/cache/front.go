@@ -93,6 +93,7 @@ func (u *Upstream) firstPage(q *question, now time.Time) bool {
 // hit is the answer from memory: JSON, with this caller's id and the time that is left.
 func (f *front) hit(c *mcp.Call, q *question, e *entry, now time.Time) *mcp.Result {
 	f.metrics.count(tierMemory, outcomeHit)
+	f.saved(c)
 	q.hits.Add(1)
 	q.size.Store(int64(len(e.body)))
 	ttlMs := e.remaining(now.UnixMilli())
@@ -102,7 +103,7 @@ func (f *front) hit(c *mcp.Call, q *question, e *entry, now time.Time) *mcp.Resu
 	if res.Body = e.answerInPlace(c.ID(), ttlMs); res.Body == nil {
 		f.answerInto(res, c, e, ttlMs)
 	}
-	res.Status, res.Checked = http.StatusOK, true
+	res.Status, res.Checked, res.Cached = http.StatusOK, true, true
 	res.Message.Kind = mcp.KindResult
 	res.Header = http.Header{"Content-Type": jsonType, "Cache-Status": h.status[:]}
 	return res
@@ -211,6 +212,7 @@ func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result
 	}
 	if res.Collapsed {
 		f.metrics.count(tierNone, outcomeCollapsed)
+		f.saved(c)
 		if !strings.HasPrefix(first(res.Header["Cache-Status"]), statusHit) { // what the flight's call found in a tier is a hit for all
 			res.Header["Cache-Status"] = []string{"fluentd-perf; fwd=miss; collapsed"}
 		}

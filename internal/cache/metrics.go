@@ -69,6 +69,8 @@ type Metrics struct {
 	evicted  *prometheus.CounterVec
 	ears     *prometheus.GaugeVec
 	bumps    *prometheus.CounterVec
+	saved    *prometheus.CounterVec
+	seconds  *prometheus.CounterVec
 
 	mu    sync.Mutex // guards the following
 	looks []func()   // run before a scrape, for what is only known by looking
@@ -95,6 +97,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		bumps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fluentd_perf_cache_invalidations_total", Help: "Times that something made answers old, by cause.",
 		}, []string{"upstream", "cause"}),
+		saved: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fluentd_perf_saved_calls_total", Help: "Calls that the server was spared: hits, and answers of an equal call under way.",
+		}, []string{"upstream"}),
+		seconds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fluentd_perf_saved_seconds_total", Help: "How long the server would have taken for them, by its own recent times.",
+		}, []string{"upstream"}),
 	}
 	if reg != nil {
 		reg.MustRegister(m)
@@ -103,7 +111,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.writes, m.entries, m.bytes, m.queue, m.evicted, m.ears, m.bumps}
+	return []prometheus.Collector{m.requests, m.writes, m.entries, m.bytes, m.queue, m.evicted, m.ears, m.bumps, m.saved, m.seconds}
 }
 
 // Describe implements prometheus.Collector.
@@ -173,21 +181,31 @@ type upstreamMetrics struct {
 	requests [tierCount][outcomeCount]meter
 	bumps    [causeCount]prometheus.Counter
 	ears     prometheus.Gauge
+	byTier   func(tier, outcome string) prometheus.Counter
+
+	savedCalls, savedSeconds prometheus.Counter
 }
 
 func (m *Metrics) upstream(name string) *upstreamMetrics {
-	u := &upstreamMetrics{ears: m.ears.WithLabelValues(name)}
-	for tier := range tierCount {
-		for o := range outcomeCount {
-			if allowed(tier, o) {
-				u.requests[tier][o].shown = m.requests.WithLabelValues(name, tierNames[tier], outcomeNames[o])
-			}
-		}
+	u := &upstreamMetrics{
+		ears: m.ears.WithLabelValues(name), savedCalls: m.saved.WithLabelValues(name), savedSeconds: m.seconds.WithLabelValues(name),
+		byTier: func(tier, outcome string) prometheus.Counter { return m.requests.WithLabelValues(name, tier, outcome) },
 	}
+	u.add(tierMemory)
+	u.add(tierNone)
 	for c := range causeCount {
 		u.bumps[c] = m.bumps.WithLabelValues(name, causeNames[c])
 	}
 	return u
+}
+
+// add makes the series of a tier: there are none of one that is not there.
+func (u *upstreamMetrics) add(tier int) {
+	for o := range outcomeCount {
+		if allowed(tier, o) {
+			u.requests[tier][o].shown = u.byTier(tierNames[tier], outcomeNames[o])
+		}
+	}
 }
 
 func (u *upstreamMetrics) count(tier int, o outcome) { u.requests[tier][o].inc() }

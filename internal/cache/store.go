@@ -50,8 +50,9 @@ type Store struct {
 	since  Change     // what the tiers are owed since the last run counts as one change
 	mu     sync.Mutex // guards the following
 	closed bool
-	alone  []*slowTier // those of slow that only this daemon uses
-	common []*slowTier // those that tell daemons what has changed
+	alone  []*slowTier                 // those of slow that only this daemon uses
+	common []*slowTier                 // those that tell daemons what has changed
+	times  map[string]*mcp.RecentTimes // by upstream
 	wg     sync.WaitGroup
 	room   chan struct{} // bounds what runs in the background
 }
@@ -100,6 +101,9 @@ func (s *Store) Add(o SlowTier) {
 	missed := s.state.Unclean() || !s.state.used(o.ID)
 	t := newSlowTier(o, s.metrics, s.state.owed(o.ID), s.since, missed, func() []Generation { return s.everything })
 	s.slow = append(s.slow, t)
+	for _, u := range s.upstreams {
+		u.metrics.add(t.label)
+	}
 	s.shares = s.shares || o.Shared
 	s.mu.Lock()
 	if t.alone() {

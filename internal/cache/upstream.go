@@ -16,6 +16,7 @@ type Upstream struct {
 	store     *Store
 	opts      UpstreamOptions
 	metrics   *upstreamMetrics
+	times     *mcp.RecentTimes
 	questions questions
 	peers     peers
 	streams   streams
@@ -38,7 +39,10 @@ type Fencing func(mcp.Scope)
 // streams. Fence may be set later, before the first call.
 func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	o.complete()
-	u := &Upstream{store: s, opts: o, metrics: s.metrics.upstream(o.Name), fence: func(mcp.Scope) {}}
+	u := &Upstream{store: s, opts: o, metrics: s.metrics.upstream(o.Name), times: s.Times(o.Name), fence: func(mcp.Scope) {}}
+	for _, t := range s.slow {
+		u.metrics.add(t.label)
+	}
 	u.peers.by = make(map[string]*peer)
 	u.streams.open, u.streams.broken = make(map[string]int), make(map[string]bool)
 	u.seen.last = s.state.credentials(o.Identity)
@@ -59,6 +63,27 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	s.upstreams = append(s.upstreams, u)
 	s.everything = append(s.everything, u.families[:]...)
 	return u
+}
+
+// saved notes that the server was spared a call: by a tier, or by another caller's.
+func (u *Upstream) saved(c *mcp.Call) {
+	u.metrics.savedCalls.Inc()
+	u.metrics.savedSeconds.Add(u.times.Seconds(c.Method().Group()))
+}
+
+// Times returns where the upstream of that name notes how long its answers take: by that is known what a hit saves.
+func (s *Store) Times(upstream string) *mcp.RecentTimes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.times == nil {
+		s.times = make(map[string]*mcp.RecentTimes)
+	}
+	t := s.times[upstream]
+	if t == nil {
+		t = new(mcp.RecentTimes)
+		s.times[upstream] = t
+	}
+	return t
 }
 
 // Fence sets what is told when calls may not join flights of before.

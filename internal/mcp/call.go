@@ -126,6 +126,7 @@ type Result struct {
 
 	Shareable bool // Body may go to every caller of the flight; it is never changed again
 	Collapsed bool // another caller's flight brought it
+	Cached    bool // a tier of the cache had it
 
 	Release func() // called once by Close, may be nil
 }

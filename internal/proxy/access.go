@@ -39,7 +39,7 @@ func (x *exchange) note(f *mcp.Failure) {
 // finish counts the request and writes its access line. It runs when an agent's connection is aborted too.
 func (x *exchange) finish() {
 	took := time.Since(x.call.Start)
-	x.up.metrics.count(&x.call, x.outcome, took)
+	x.up.metrics.count(&x.call, x.outcome, x.hit, took)
 	switch {
 	case x.failed != nil:
 		for reason, calls := range x.failed.Shed {
@@ -63,15 +63,16 @@ func isNews(r mcp.Reason) bool {
 	return r != mcp.ReasonCanceled && r != mcp.ReasonDraining && r != mcp.ReasonBreakerOpen
 }
 
-// accessLine says everything about one request that is no secret: no header values, no params, no session id.
+// accessLine says everything about one request that is no secret: no header values, no params but a tool's name, no session id.
 func (x *exchange) accessLine(level slog.Level, took time.Duration) {
 	c, t := &x.call, x.timing
-	attrs := make([]slog.Attr, 0, 24)
+	attrs := make([]slog.Attr, 0, 28)
 	attrs = append(attrs,
 		slog.String("id", x.requestID()), slog.String("upstream", x.up.Name), slog.String("verb", x.r.Method),
 		slog.String("method", methodLabel(c)), slog.String("outcome", x.outcome.String()), slog.Int("status", x.status),
-		slog.Int64("in", x.in), slog.Int64("out", x.out), slog.Duration("took", took), slog.String("remote", x.r.RemoteAddr),
+		slog.Int64("in", x.in), slog.Int64("out", x.out), milliseconds("took_ms", took), slog.String("remote", x.r.RemoteAddr),
 	)
+	attrs = x.appendWho(attrs)
 	if c.Lane != mcp.LaneArray { // of which each call has its own
 		attrs = append(attrs, slog.String("era", c.Era.String()))
 	}
@@ -84,9 +85,9 @@ func (x *exchange) accessLine(level slog.Level, took time.Duration) {
 	for _, part := range [...]struct {
 		name string
 		d    time.Duration
-	}{{"queue", t.Queue}, {"connect", t.Connect}, {"ttfb", t.FirstByte}, {"answered", t.Upstream}} {
+	}{{"queue_ms", t.Queue}, {"connect_ms", t.Connect}, {"ttfb_ms", t.FirstByte}, {"answered_ms", t.Upstream}} {
 		if part.d > 0 {
-			attrs = append(attrs, slog.Duration(part.name, part.d))
+			attrs = append(attrs, milliseconds(part.name, part.d))
 		}
 	}
 	if did := cacheStatus(x.w.Header()["Cache-Status"]); did != "" {
@@ -102,6 +103,27 @@ func (x *exchange) accessLine(level slog.Level, took time.Duration) {
 		}
 	}
 	x.door.log.LogAttrs(context.Background(), level, "request", attrs...)
+}
+
+// appendWho says which tool was called, by whom, in which session, and whether the tool failed; as far as it is known.
+func (x *exchange) appendWho(attrs []slog.Attr) []slog.Attr {
+	session := x.session()
+	for _, part := range [...]struct{ name, text string }{
+		{"tool", toolName(&x.call)}, {"agent", x.agent(session)}, {"session", session},
+	} {
+		if part.text != "" {
+			attrs = append(attrs, slog.String(part.name, part.text))
+		}
+	}
+	if x.tool != toolUnknown {
+		attrs = append(attrs, slog.Bool("isError", x.tool == toolFailed))
+	}
+	return attrs
+}
+
+// milliseconds is a duration as a number, with its unit in the name: log readers add numbers up, and no "1.2s" and "3ms".
+func milliseconds(name string, d time.Duration) slog.Attr {
+	return slog.Float64(name, float64(d.Microseconds())/1000)
 }
 
 // cacheStatus returns what this daemon's own cache did: its member of Cache-Status is the last one (RFC 9211, 2).

@@ -114,3 +114,31 @@ func member(doc []byte, name string) []byte {
 	}
 	return at.Of(doc)
 }
+
+// toolResult is what the result of a tools/call says of itself.
+type toolResult uint8
+
+const (
+	toolUnknown toolResult = iota // it was not looked into, or it is none
+	toolDone
+	toolFailed // isError
+)
+
+// resultOf looks into an answer of which m is the scan.
+func resultOf(c *mcp.Call, b []byte, m *mcp.Message) toolResult {
+	switch {
+	case c.Method() != mcp.MethodToolsCall || m.Kind != mcp.KindResult:
+		return toolUnknown
+	case string(m.IsError.Of(b)) == "true":
+		return toolFailed
+	}
+	return toolDone
+}
+
+// noteResult keeps what a result says of itself. A tool that failed is an outcome of its own: the relay worked.
+func (x *exchange) noteResult(b []byte, m *mcp.Message) {
+	x.tool = resultOf(&x.call, b, m)
+	if x.tool == toolFailed && x.outcome == outcomeOK {
+		x.outcome = outcomeToolError
+	}
+}

@@ -65,8 +65,8 @@ type Door struct {
 	upstreams map[string]*upstream
 	only      *upstream // the one behind the alias /mcp, if there is just one
 	guard     *guard
-	streams   *streams
 	agents    agents
+	streams   *streams
 	handler   http.Handler
 	ids       requestIDs
 	draining  atomic.Bool
@@ -165,9 +165,9 @@ func (d *Door) routes() http.Handler {
 	for _, verb := range []string{http.MethodGet, http.MethodHead} {
 		r.MethodFunc(verb, "/healthz", d.healthz)
 		r.MethodFunc(verb, "/readyz", d.readyz)
-	}
-	if d.opts.MetricsHandler != nil {
-		r.Method(http.MethodGet, "/metrics", d.guarded(d.serveMetrics))
+		if d.opts.MetricsHandler != nil {
+			r.Method(verb, "/metrics", d.guarded(d.serveMetrics))
+		}
 	}
 	for _, slash := range []string{"", "/"} {
 		r.Handle(endpointPath+slash, d.guarded(d.serveAlias))
@@ -281,7 +281,7 @@ func (d *Door) notFound(w http.ResponseWriter, r *http.Request) {
 
 func (d *Door) notAllowed(w http.ResponseWriter, _ *http.Request) {
 	d.opts.Metrics.refused[refusedVerb].Inc()
-	w.Header().Set("Allow", "GET") // all paths with another set of methods answer for themselves
+	w.Header().Set("Allow", "GET, HEAD") // all paths with another set of methods answer for themselves
 	plain(w, http.StatusMethodNotAllowed, "this path does not take that method")
 }
 

@@ -130,13 +130,16 @@ func TestEmptyEventID(t *testing.T) {
 
 // TestVerbs holds which verbs the paths take.
 func TestVerbs(t *testing.T) {
-	_, base := newDoor(t, answering("{}"), nil)
+	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) {
+		o.MetricsHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	})
 	for _, c := range []struct {
 		verb, path string
 		status     int
 		allow      string
 	}{
-		{"HEAD", "/healthz", 200, ""}, {"POST", "/healthz", 405, "GET"}, {"PUT", "/mcp/s", 405, "GET, POST, DELETE"},
+		{"HEAD", "/healthz", 200, ""}, {"POST", "/healthz", 405, "GET, HEAD"}, {"DELETE", "/readyz", 405, "GET, HEAD"}, {"PUT", "/mcp/s", 405, "GET, POST, DELETE"},
+		{"HEAD", "/metrics", 204, ""}, {"GET", "/metrics", 204, ""}, {"POST", "/metrics", 405, "GET, HEAD"},
 		{"POST", "/mcp", 200, ""}, {"POST", "/mcp/other", 404, ""}, {"POST", "/mcp/s/message/x", 404, ""}, {"GET", "/", 404, ""},
 	} {
 		if a := do(t, c.verb, base+c.path, listTools); a.status != c.status || a.header.Get("Allow") != c.allow {

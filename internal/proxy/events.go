@@ -91,6 +91,7 @@ func (r *relay) take(ev mcp.Event) {
 		r.answered, r.unread = true, ev.Last
 		if r.x.outcome = outcomeOK; !r.inside {
 			r.x.outcome = outcomeOfMessage(ev.Message.Kind)
+			r.x.noteResult(ev.Data, &ev.Message)
 		}
 	}
 	r.inside = ev.Partial

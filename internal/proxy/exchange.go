@@ -33,6 +33,8 @@ type exchange struct {
 	status  int
 	in, out int64
 	outcome outcome
+	tool    toolResult
+	hit     bool // the cache or another call brought the answer
 	failure *mcp.Failure
 	failed  *mcp.FailedCalls // of an array
 	timing  mcp.Timing
@@ -226,6 +228,7 @@ func (x *exchange) clearReadDeadline() {
 func (x *exchange) answer(res *mcp.Result) {
 	x.timing = res.Timing
 	x.status = res.Status
+	x.hit = res.Cached || res.Collapsed
 	if res.Status == http.StatusUnauthorized || res.Status == http.StatusForbidden {
 		x.challenged(res)
 	}
@@ -244,6 +247,7 @@ func (x *exchange) answer(res *mcp.Result) {
 		x.answerRaw(res)
 	default:
 		x.outcome = outcomeOf(x.call.Lane, res)
+		x.noteResult(res.Said(), &res.Message)
 		if res.Failed != nil {
 			x.failed = res.Failed
 			x.note(res.Failed.First)

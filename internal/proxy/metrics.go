@@ -28,8 +28,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"upstream", "method", "outcome"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "fluentd_perf_request_duration_seconds", Help: "From the head of an agent's request to the end of its answer; not for GET and listen streams.",
-			Buckets: mcp.DurationBuckets,
-		}, []string{"upstream", "method"}),
+			Buckets:                     mcp.DurationBuckets,
+			NativeHistogramBucketFactor: mcp.NativeFactor, NativeHistogramMaxBucketNumber: mcp.NativeBuckets,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"upstream", "kind"}),
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fluentd_perf_shed_total", Help: "Requests refused because a limit was reached, by upstream and reason.",
 		}, []string{"upstream", "reason"}),
@@ -59,19 +61,30 @@ type upstreamMetrics struct {
 
 	mu        sync.Mutex // guards the filling of the tables
 	requests  [labelCount][outcomeCount]atomic.Pointer[prometheus.Counter]
-	durations [labelCount]atomic.Pointer[prometheus.Observer]
+	durations [mcp.GroupCount]atomic.Pointer[prometheus.Observer]
 }
 
 func (m *Metrics) upstream(name string) *upstreamMetrics {
 	return &upstreamMetrics{name: name, all: m, streams: m.streams.WithLabelValues(name)}
 }
 
-func (u *upstreamMetrics) count(c *mcp.Call, o outcome, took time.Duration) {
-	label := labelOf(c)
-	u.requestCounter(label, o).Inc()
+// count counts a request that has ended; hit says that the server was not asked for its answer.
+func (u *upstreamMetrics) count(c *mcp.Call, o outcome, hit bool, took time.Duration) {
+	u.requestCounter(labelOf(c), o).Inc()
 	if !c.Lane.Long() {
-		u.duration(label).Observe(took.Seconds())
+		u.duration(groupOf(c, hit)).Observe(took.Seconds())
 	}
+}
+
+// groupOf returns the label `kind` of a request.
+func groupOf(c *mcp.Call, hit bool) mcp.Group {
+	switch {
+	case hit:
+		return mcp.GroupHit
+	case c.Lane == mcp.LaneRequest:
+		return c.Method().Group()
+	}
+	return mcp.GroupOther
 }
 
 func (u *upstreamMetrics) requestCounter(label int, o outcome) prometheus.Counter {
@@ -86,14 +99,14 @@ func (u *upstreamMetrics) requestCounter(label int, o outcome) prometheus.Counte
 	return c
 }
 
-func (u *upstreamMetrics) duration(label int) prometheus.Observer {
-	slot := &u.durations[label]
+func (u *upstreamMetrics) duration(group mcp.Group) prometheus.Observer {
+	slot := &u.durations[group]
 	if o := slot.Load(); o != nil {
 		return *o
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	o := u.all.durations.WithLabelValues(u.name, labelNames[label])
+	o := u.all.durations.WithLabelValues(u.name, group.String())
 	slot.Store(&o)
 	return o
 }
@@ -148,7 +161,8 @@ const (
 	outcomeOpaque    // an answer to a request that the daemon did not understand, relayed as bytes
 	outcomeResumable // a legacy stream ended early; its client resumes by Last-Event-ID
 	outcomeSlowBody
-	outcomeFailed // the first of those that are a failure's reason
+	outcomeToolError // a result with isError
+	outcomeFailed    // the first of those that are a failure's reason
 )
 
 var failureOutcomes = []mcp.Reason{
@@ -176,6 +190,8 @@ func (o outcome) String() string {
 		return "resumable"
 	case outcomeSlowBody:
 		return "slow_body"
+	case outcomeToolError:
+		return "tool_error"
 	}
 	return string(failureOutcomes[o-outcomeFailed])
 }

@@ -313,7 +313,7 @@ func TestLargeAnswers(t *testing.T) {
 				if _, total := s.Connections(); total != 1 {
 					t.Errorf("%d connections for two answers, want 1", total)
 				}
-				if got := value("upstream_duration_seconds", "tools/list"); got != 2 {
+				if got := value("upstream_duration_seconds", "list"); got != 2 {
 					t.Errorf("%v durations", got)
 				}
 			})

@@ -165,8 +165,14 @@ var noHeader = http.Header{}
 // whole notes that the answer has come whole, now.
 func (x *exchange) whole(now time.Duration) {
 	x.answered = true
-	if x.call.Lane == mcp.LaneRequest {
-		x.u.meters.observe(x.call.Message.Method, now-x.facts.queue)
+	took := now - x.facts.queue
+	switch x.call.Lane {
+	case mcp.LaneRequest:
+		group := x.call.Method().Group()
+		x.u.meters.observe(group, took)
+		x.u.opts.Times.Observe(group, took)
+	case mcp.LaneBatch: // of a plain server, as a rule, whose methods all are of this group
+		x.u.opts.Times.Observe(mcp.GroupOther, took)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestEventsOfARequest(t *testing.T) {
 	if _, total := s.Connections(); total != 1 {
 		t.Errorf("%d connections for two whole streams", total)
 	}
-	if d := value("upstream_duration_seconds", "tools/list"); d != 2 {
+	if d := value("upstream_duration_seconds", "list"); d != 2 {
 		t.Errorf("%v durations", d)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// Metrics counts what all upstreams do. Series are made when an Upstream is, those of methods at their first call.
+// Metrics counts what all upstreams do. Series are made when an Upstream is, those of kinds at their first call.
 type Metrics struct {
 	wait        *prometheus.HistogramVec
 	connections *prometheus.CounterVec
@@ -24,7 +24,7 @@ type Metrics struct {
 
 // NewMetrics makes the metrics and registers them: fluentd_perf_active_connections, _open_connections,
 // _idle_connections, _pool_wait_seconds and _pool_connections_total by pool, which is the upstream's name, and
-// fluentd_perf_upstream_duration_seconds by upstream and method. It panics if they are registered already. A nil reg
+// fluentd_perf_upstream_duration_seconds by upstream and kind. It panics if they are registered already. A nil reg
 // registers nothing.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	const ns = "fluentd_perf"
@@ -42,8 +42,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"pool", "reused"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: ns, Name: "upstream_duration_seconds", Buckets: mcp.DurationBuckets,
-			Help: "From sending a request to the whole of its answer.",
-		}, []string{"upstream", "method"}),
+			NativeHistogramBucketFactor: mcp.NativeFactor, NativeHistogramMaxBucketNumber: mcp.NativeBuckets,
+			NativeHistogramMinResetDuration: time.Hour,
+			Help:                            "From sending a request to the whole of its answer.",
+		}, []string{"upstream", "kind"}),
 		openDesc:   desc("open_connections", "Connections that are open."),
 		idleDesc:   desc("idle_connections", "Open connections that nobody uses."),
 		activeDesc: desc("active_connections", "Calls and streams that hold a connection."),
@@ -90,10 +92,10 @@ type meters struct {
 	duration      *durations
 }
 
-// durations finds a method's series without hashing labels.
+// durations finds a group's series without hashing labels.
 type durations struct {
-	vec      prometheus.ObserverVec
-	byMethod [mcp.MethodCount]atomic.Pointer[prometheus.Observer]
+	vec     prometheus.ObserverVec
+	byGroup [mcp.GroupCount]atomic.Pointer[prometheus.Observer]
 }
 
 // attach begins to count a pool and returns its series.
@@ -117,11 +119,11 @@ func (m *Metrics) detach(p *pool) {
 }
 
 // observe counts one answer that came whole.
-func (m *meters) observe(method mcp.Method, took time.Duration) {
-	slot := &m.duration.byMethod[method]
+func (m *meters) observe(group mcp.Group, took time.Duration) {
+	slot := &m.duration.byGroup[group]
 	o := slot.Load()
 	if o == nil {
-		made := m.duration.vec.WithLabelValues(method.String())
+		made := m.duration.vec.WithLabelValues(group.String())
 		o = &made
 		slot.Store(o) // who came at the same time has made the same one
 	}

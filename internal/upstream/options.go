@@ -24,6 +24,9 @@ func (o *Options) complete() error {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
 	}
+	if o.Times == nil {
+		o.Times = new(mcp.RecentTimes)
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

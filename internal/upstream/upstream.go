@@ -56,11 +56,12 @@ type Options struct {
 	URL        *url.URL // the endpoint, http or https, without user and fragment
 	Pool       PoolOptions
 	Timeouts   Timeouts
-	CheckBody  int64           // largest answer that is held and checked, in bytes; 0: 4 MiB
-	EventLimit int64           // largest event, in bytes; 0: 16 MiB
-	Buffers    *mcp.BufferPool // nil: one of its own
-	Metrics    *Metrics        // nil: not observed
-	Log        *slog.Logger    // nil: silent
+	CheckBody  int64            // largest answer that is held and checked, in bytes; 0: 4 MiB
+	EventLimit int64            // largest event, in bytes; 0: 16 MiB
+	Buffers    *mcp.BufferPool  // nil: one of its own
+	Metrics    *Metrics         // nil: not observed
+	Times      *mcp.RecentTimes // gets how long answers take; nil: nobody wants to know
+	Log        *slog.Logger     // nil: silent
 
 	// RoundTripper makes what carries the requests, once for calls and once for streams without end; nil: NewTransport.
 	// See TransportOptions for what it has to do.
