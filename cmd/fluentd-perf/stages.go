@@ -24,6 +24,7 @@ type builder struct {
 	breakers *breaker.Metrics
 	batches  *batch.Metrics
 	sessions *session.Metrics
+	bound    *session.Bound
 }
 
 // road is the stages of one upstream, the outermost first.
@@ -42,7 +43,7 @@ type road struct {
 func (d *daemon) openUpstreams(cfg *config.Config, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) ([]proxy.Upstream, error) {
 	b := builder{
 		daemon: d, cfg: cfg, buffers: buffers, breakers: breakers,
-		pools: upstream.NewMetrics(reg), batches: batch.NewMetrics(reg), sessions: session.NewMetrics(reg),
+		pools: upstream.NewMetrics(reg), batches: batch.NewMetrics(reg), sessions: session.NewMetrics(reg), bound: new(session.Bound),
 	}
 	var doors []proxy.Upstream
 	for _, c := range cfg.Upstreams {
@@ -140,7 +141,7 @@ func (b *builder) withSessions(c config.Upstream, r *road, next mcp.Caller, agai
 	}
 	o := session.Options{
 		Upstream: c.Name, Next: next, Probe: mcp.CallerFunc(r.breaker.Direct), Reopen: c.Streams.Reopen, Heal: heals[c.Sessions.Heal], Credential: b.store.Partition,
-		Repeatable: again, Base: b.base, Metrics: b.sessions, Log: b.log,
+		Repeatable: again, Base: b.base, Bound: b.bound, Metrics: b.sessions, Log: b.log,
 	}
 	if c.Transport == config.TransportSSE {
 		return session.NewOld(session.OldOptions{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"strings"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -100,7 +101,7 @@ func (s *Stage) opened(c *mcp.Call, id string, body []byte, m *mcp.Message) {
 	if !ok {
 		return
 	}
-	e := newSession(id, &opening{body: bytes.Clone(c.Body), version: c.Header.Get("Mcp-Protocol-Version"), server: server})
+	e := newSession(id, &opening{body: bytes.Clone(c.Body), version: strings.Clone(c.Header.Get("Mcp-Protocol-Version")), server: server})
 	e.trust(s.opts.Credential(c))
 	s.sessions.add(e)
 	s.sessions.take(e, id)

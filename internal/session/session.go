@@ -25,6 +25,7 @@ type Options struct {
 	Next     mcp.Caller    // where calls go on
 	Probe    mcp.Caller    // where a ping goes that asks whether a session lives: past queue, breaker and retry; nil means Next
 	Reopen   time.Duration // `streams.reopen`: how long a broken GET stream is re-opened before it is closed; 0 for not at all
+	Bound    *Bound        // what bounds the sessions of all Stages that have the same one; nil means one of its own
 	Metrics  *Metrics      // nil means none
 	Log      *slog.Logger  // nil means silent
 
@@ -50,6 +51,9 @@ func (o *Options) fill() {
 	if o.Probe == nil {
 		o.Probe = o.Next
 	}
+	if o.Bound == nil {
+		o.Bound = new(Bound)
+	}
 	if o.Base == nil {
 		o.Base = context.Background()
 	}
@@ -73,7 +77,7 @@ type Stage struct {
 // New makes a Stage. It is to be closed.
 func New(o Options) *Stage {
 	o.fill()
-	s := &Stage{opts: o, sessions: newTable()}
+	s := &Stage{opts: o, sessions: newTable(o.Bound)}
 	s.base, s.stop = context.WithCancel(o.Base)
 	return s
 }

@@ -8,27 +8,32 @@ import (
 	"time"
 )
 
-// The bounds of the table. Beyond them the session that was used longest ago is forgotten: its stream may get a 503, and
-// if the server loses it, its agent is told.
+// The bounds of all tables together. Beyond them the session is forgotten that was used longest ago and has no stream open,
+// else the one that was used longest ago: its stream may get a 503, and if the server loses it, its agent is told.
 const (
 	maxSessions      = 10_000
-	maxSessionsBytes = 64 << 20 // of what is remembered, over all sessions
+	maxSessionsBytes = 32 << 20 // of what is remembered, over all sessions
 	maxIdle          = 24 * time.Hour
 	longID           = 256 // bytes: longer ids stand in the table as a hash
 )
 
-// table is the sessions of one upstream by the id that their agents know, in the order of their last use.
+// Bound holds what the sessions of several Stages take together. The zero value is ready.
+type Bound struct {
+	mu    sync.Mutex // guards the following, the tables, and table, element, used, living and weighed of each session
+	order list.List  // of *session; in front what was used last
+	size  int64
+}
+
+// table is the sessions of one upstream by the id that their agents know.
 type table struct {
-	mu       sync.Mutex // guards the following, and element, used, living and weighed of each session
+	*Bound
 	byKey    map[string]*session
 	living   map[string]*session // by the key of the id that a session has on its server, as far as it is the only one
 	constant bool                // the server gives the same id to all: it says nothing
-	order    list.List           // of *session; in front what was used last
-	size     int64
 }
 
-func newTable() table {
-	return table{byKey: make(map[string]*session), living: make(map[string]*session)}
+func newTable(b *Bound) table {
+	return table{Bound: b, byKey: make(map[string]*session), living: make(map[string]*session)}
 }
 
 // keyOf returns what stands for an id in the table: a server may mint ids of any length.
@@ -82,7 +87,7 @@ func (t *table) add(e *session) {
 		t.removeLocked(old)
 	}
 	e.used = time.Now()
-	e.element = t.order.PushFront(e)
+	e.table, e.element = t, t.order.PushFront(e)
 	t.byKey[e.key] = e
 	t.weighLocked(e)
 	t.trimLocked()
@@ -176,22 +181,27 @@ func (t *table) removeLocked(e *session) {
 		return
 	}
 	t.order.Remove(e.element)
-	e.element = nil
+	e.table, e.element = nil, nil
 	delete(t.byKey, e.key)
 	t.size -= e.weighed.Load()
 	e.weighed.Store(0)
 	t.leaveLocked(e)
 }
 
-// trimLocked holds the bounds, and drops what has been idle for too long.
-func (t *table) trimLocked() {
+// trimLocked holds the bounds, and drops what has been idle for too long. A session with an open stream is in use: it goes
+// to the front, once, before it is forgotten for want of others.
+func (b *Bound) trimLocked() {
 	now := time.Now()
-	for last := t.order.Back(); last != nil; last = t.order.Back() {
-		e := last.Value.(*session)
-		if len(t.byKey) <= maxSessions && t.size <= maxSessionsBytes && !e.idle(now) {
+	for spared := b.order.Len(); b.order.Len() > 0; {
+		e := b.order.Back().Value.(*session)
+		if b.order.Len() <= maxSessions && b.size <= maxSessionsBytes && !e.idle(now) {
 			return
 		}
-		t.removeLocked(e)
+		if spared--; spared >= 0 && e.streams.Load() > 0 {
+			b.order.MoveToFront(e.element)
+			continue
+		}
+		e.table.removeLocked(e)
 	}
 }
 
@@ -212,7 +222,7 @@ func newSession(id string, o *opening) *session {
 	e := &session{name: id, key: keyOf(id), opening: o, at: place{id: id, header: []string{id}}}
 	e.weigh(len(id) + sessionBytes)
 	if o != nil {
-		e.weigh(len(o.body))
+		e.weigh(len(o.body) + len(o.version) + len(o.server.version) + len(o.server.name))
 	}
 	return e
 }

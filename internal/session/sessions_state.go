@@ -42,6 +42,7 @@ type session struct {
 	opening *opening // nil: not seen, or too large
 
 	// The table's.
+	table   *table // nil: in none
 	element *list.Element
 	used    time.Time
 	living  string       // the key under which it stands in table.living; "" for none

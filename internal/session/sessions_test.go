@@ -87,7 +87,7 @@ func TestMuchToRemember(t *testing.T) {
 	w := newWorld()
 	w.asking()
 	a := newAgent(t, w, session.HealReads)
-	const most = 64 << 20 / (256 << 10) // sessions that weigh no more than 256 questions
+	const most = 32 << 20 / (256 << 10) // sessions that weigh no more than 256 questions
 	for range most {
 		a.id = ""
 		a.begin()
@@ -96,7 +96,7 @@ func TestMuchToRemember(t *testing.T) {
 		body(t, res)
 		w.calls = nil
 	}
-	if n := a.stage.Status().Sessions; n >= most || n < most/2 || a.stage.Weight() > 64<<20 {
+	if n := a.stage.Status().Sessions; n >= most || n < most/2 || a.stage.Weight() > 32<<20 {
 		t.Errorf("%d sessions are known, of %d bytes", n, a.stage.Weight())
 	}
 }
