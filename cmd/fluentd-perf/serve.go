@@ -147,6 +147,7 @@ type daemon struct {
 	roads     []*road // one for each upstream
 	total     *breaker.Total
 	started   time.Time
+	buffered  *mcp.Budget
 	draining  atomic.Bool
 	door      *proxy.Door
 	base      context.Context // of every request
@@ -162,7 +163,7 @@ type daemon struct {
 
 // assemble builds the daemon from the inside out, and opens its listeners. Nothing runs yet.
 func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *slog.Logger, out io.Writer) (_ *daemon, err error) {
-	d := &daemon{log: log, failed: make(chan error, 4), started: time.Now(), total: breaker.NewTotal(cfg.Limits.InFlight)}
+	d := &daemon{log: log, failed: make(chan error, 4), started: time.Now(), total: breaker.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(cfg.Limits.Buffered)}
 	d.base, d.abandon = context.WithCancelCause(context.Background())
 	reg := newRegistry()
 	d.registry = reg
@@ -192,7 +193,7 @@ func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *sl
 	}
 	d.door, err = proxy.New(proxy.Options{
 		Upstreams: doors, Hosts: hosts(cfg, d.listeners), Origins: cfg.Origins, Token: token,
-		BodyLimit: cfg.Limits.Body, MaxStreams: d.maxStreams(cfg), ErrorsHTTP: cfg.Errors == config.ErrorsHTTP,
+		BodyLimit: cfg.Limits.Body, Buffered: d.buffered, MaxStreams: d.maxStreams(cfg), ErrorsHTTP: cfg.Errors == config.ErrorsHTTP,
 		Metrics: proxy.NewMetrics(reg), MetricsHandler: d.metricsHandler(cfg), MetricsToken: !onLoopback(d.listeners),
 		Log: log,
 	})

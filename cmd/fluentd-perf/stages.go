@@ -112,7 +112,7 @@ func (b *builder) endpoints(c config.Upstream, r *road) ([]breaker.Endpoint, err
 				Call: c.Timeouts.Call, Idle: c.Timeouts.Idle,
 			},
 			CheckBody: b.cfg.Limits.CheckBody, EventLimit: b.cfg.Limits.Event,
-			Buffers: b.buffers, Metrics: b.pools, Times: b.store.Times(c.Name), Log: b.log,
+			Buffered: b.buffered, Buffers: b.buffers, Metrics: b.pools, Times: b.store.Times(c.Name), Log: b.log,
 		})
 		if err != nil {
 			return nil, err

@@ -63,6 +63,7 @@ type Limits struct {
 	Body       int64 // a request; default 16 MiB
 	CheckBody  int64 // a JSON answer that is read whole and checked before it is passed on; default 4 MiB
 	Event      int64 // one SSE event; default 16 MiB
+	Buffered   int64 // request bodies and held answers together, 1 KiB to 64 GiB; default 256 MiB
 	InFlight   int   // calls under way over all upstreams, 1 to 1,000,000; default 4096
 	MaxStreams int   // open GET and listen streams, 1 to 1,000,000; default 10,000
 }
@@ -138,7 +139,7 @@ func Default() *Config {
 		Listen: []Listen{{Address: "127.0.0.1:7300"}, {Address: "[::1]:7300", Optional: true}},
 		Errors: ErrorsJSONRPC,
 		Drain:  30 * time.Second,
-		Limits: Limits{Body: 16 << 20, CheckBody: 4 << 20, Event: 16 << 20, InFlight: 4096, MaxStreams: 10_000},
+		Limits: Limits{Body: 16 << 20, CheckBody: 4 << 20, Event: 16 << 20, Buffered: 256 << 20, InFlight: 4096, MaxStreams: 10_000},
 		RPC:    RPC{Concurrency: 32, Timeout: 10 * time.Minute, Answers: 64 << 20},
 		Cache:  defaultCache(),
 	}

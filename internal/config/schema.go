@@ -24,6 +24,7 @@ func (l *loader) schema(d *decoder) keys {
 			"body":        d.size(&c.Limits.Body, leastSize, mostSize),
 			"check_body":  d.size(&c.Limits.CheckBody, leastSize, mostSize),
 			"event":       d.size(&c.Limits.Event, leastSize, mostSize),
+			"buffered":    d.size(&c.Limits.Buffered, leastSize, mostBuffered),
 			"in_flight":   d.count(&c.Limits.InFlight, 1, mostCalls),
 			"max_streams": d.count(&c.Limits.MaxStreams, 1, 1_000_000),
 		}),
@@ -35,6 +36,8 @@ func (l *loader) schema(d *decoder) keys {
 const (
 	leastSize = 1 << 10
 	mostSize  = 1 << 30
+
+	mostBuffered = 64 << 30
 )
 
 // upstreams reads the mapping of names to upstreams.

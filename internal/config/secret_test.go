@@ -55,7 +55,7 @@ func TestSummary(t *testing.T) {
 token                set
 errors               jsonrpc
 drain                30s
-limits               body 16MiB, check_body 4MiB, event 16MiB, in_flight 4096, max_streams 10000
+limits               body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
 rpc                  concurrency 32, timeout 10m, answers 64MiB
 cache.memory         8MiB, entries up to 512KiB
 cache.redis          rediss://cache.example:6380/1?…, timeout 50ms, pool 16
@@ -86,7 +86,7 @@ func TestSummaryOfDefaults(t *testing.T) {
 token                none
 errors               jsonrpc
 drain                30s
-limits               body 16MiB, check_body 4MiB, event 16MiB, in_flight 4096, max_streams 10000
+limits               body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
 rpc                  concurrency 32, timeout 10m, answers 64MiB
 cache.memory         128MiB, entries up to 1MiB
 cache.redis          none

@@ -66,8 +66,8 @@ func (c *Config) listenText() string {
 }
 
 func (l Limits) text() string {
-	return fmt.Sprintf("body %s, check_body %s, event %s, in_flight %d, max_streams %d",
-		formatSize(l.Body), formatSize(l.CheckBody), formatSize(l.Event), l.InFlight, l.MaxStreams)
+	return fmt.Sprintf("body %s, check_body %s, event %s, buffered %s, in_flight %d, max_streams %d",
+		formatSize(l.Body), formatSize(l.CheckBody), formatSize(l.Event), formatSize(l.Buffered), l.InFlight, l.MaxStreams)
 }
 
 // address returns the URL for people.

@@ -27,6 +27,7 @@ const (
 	ReasonParse          Reason = "parse"           // not JSON
 	ReasonInvalidMessage Reason = "invalid_message" // JSON, but not one valid JSON-RPC message
 	ReasonBodyTooLarge   Reason = "body_too_large"  // limits.body
+	ReasonBuffered       Reason = "buffered"        // limits.buffered, over all requests
 	ReasonPoolWait       Reason = "pool_wait"       // no connection came free within pool.wait_timeout
 	ReasonTooManyStreams Reason = "too_many_streams"
 	ReasonTooManyCalls   Reason = "too_many_calls" // outstanding calls of one HTTP+SSE session

@@ -39,6 +39,7 @@ func (x *exchange) note(f *mcp.Failure) {
 // finish counts the request and writes its access line. It runs when an agent's connection is aborted too.
 func (x *exchange) finish() {
 	took := time.Since(x.call.Start)
+	x.door.opts.Buffered.Put(x.held)
 	x.up.metrics.count(&x.call, x.outcome, x.hit, took)
 	switch {
 	case x.failed != nil:

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -16,8 +17,8 @@ var errSlowBody = errors.New("the request body did not arrive in time")
 
 // readBody reads a request body whole: streaming it to the server through net/http loses POSTs (golang/go #40747).
 // A body that fits lies in room. It returns a *mcp.Failure for a body over the limit, errSlowBody, or the error of an agent
-// that left.
-func readBody(r *http.Request, limit int64, room []byte) ([]byte, error) {
+// that left. What it takes is told to hold, which says no where that is too much for all requests together.
+func readBody(r *http.Request, limit int64, room []byte, hold func(bytes int) bool) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge()
 	}
@@ -29,6 +30,9 @@ func readBody(r *http.Request, limit int64, room []byte) ([]byte, error) {
 	}
 	// One byte more than the body, so that the read that finds its end needs no growth.
 	body := room[:0]
+	if !hold(int(size)) {
+		return nil, tooMuchBuffered()
+	}
 	if size >= int64(cap(room)) {
 		body = make([]byte, 0, size+1)
 	}
@@ -46,10 +50,20 @@ func readBody(r *http.Request, limit int64, room []byte) ([]byte, error) {
 			return nil, err
 		}
 		if len(body) == cap(body) {
+			if !hold(cap(body)) {
+				return nil, tooMuchBuffered()
+			}
 			grown := make([]byte, len(body), min(2*int64(cap(body)), limit+1)+512)
 			copy(grown, body)
 			body = grown
 		}
+	}
+}
+
+func tooMuchBuffered() *mcp.Failure {
+	return &mcp.Failure{
+		Code: mcp.CodeOverloaded, Reason: mcp.ReasonBuffered, Sent: mcp.SentNo, RetryAfter: time.Second,
+		Message: "the requests and answers under way are over limits.buffered",
 	}
 }
 

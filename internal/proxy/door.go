@@ -33,6 +33,7 @@ type Options struct {
 	Token   string   // the daemon's own token; "" means none is asked for
 
 	BodyLimit  int64         // bytes of a request body
+	Buffered   *mcp.Budget   // of bodies and held answers together; nil means no limit
 	MaxStreams int           // open GET and listen streams; 0 means no limit
 	ErrorsHTTP bool          // `errors: http`: failures of requests carry their HTTP status instead of 200
 	KeepAlive  time.Duration // a comment on a stream that was quiet for so long; 0 means 15 s

@@ -34,6 +34,7 @@ type exchange struct {
 	in, out int64
 	outcome outcome
 	tool    toolResult
+	held    int  // bytes of the budget
 	hit     bool // the cache or another call brought the answer
 	failure *mcp.Failure
 	failed  *mcp.FailedCalls // of an array
@@ -126,7 +127,7 @@ func (x *exchange) end() {
 
 // readBody reads the request's body, or answers why it cannot and reports false.
 func (x *exchange) readBody() ([]byte, bool) {
-	body, err := readBody(x.r, x.door.opts.BodyLimit, x.room[:])
+	body, err := readBody(x.r, x.door.opts.BodyLimit, x.room[:], x.hold)
 	x.in = int64(len(body))
 	if err != nil {
 		x.failBody(err)
@@ -134,6 +135,15 @@ func (x *exchange) readBody() ([]byte, bool) {
 	}
 	x.clearReadDeadline()
 	return body, true
+}
+
+// hold takes bytes of the budget until the request has ended.
+func (x *exchange) hold(bytes int) bool {
+	if !x.door.opts.Buffered.Take(bytes) {
+		return false
+	}
+	x.held += bytes
+	return true
 }
 
 // headOnly makes the call of a request whose body, if it has one, means nothing. It is read all the same: net/http would

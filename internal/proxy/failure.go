@@ -43,6 +43,8 @@ type shape struct {
 func (x *exchange) shapeOf(f *mcp.Failure) shape {
 	status := httpStatus(f.Code)
 	switch {
+	case f.Reason == mcp.ReasonBuffered: // the body was not read: nobody knows what it is
+		return shape{status, false}
 	case f.Code < 0 || f.Code == mcp.CodeTooLarge:
 		return shape{status, true}
 	case x.call.Lane == mcp.LaneMessage:

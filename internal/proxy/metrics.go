@@ -171,10 +171,11 @@ var failureOutcomes = []mcp.Reason{
 	mcp.ReasonDraining, mcp.ReasonConnectTimeout, mcp.ReasonFirstByte, mcp.ReasonIdle, mcp.ReasonCallTimeout,
 	mcp.ReasonCanceled, mcp.ReasonBreakerOpen, mcp.ReasonQueueFull, mcp.ReasonQueueWait, mcp.ReasonInFlight,
 	mcp.ReasonSessionRestarted, mcp.ReasonSessionLost, mcp.ReasonRPCAnswers, mcp.ReasonRPCTimeout,
+	mcp.ReasonBuffered,
 }
 
 // outcomeCount has room for every reason; a test holds that none is missing.
-const outcomeCount = int(outcomeFailed) + 24
+const outcomeCount = int(outcomeFailed) + 25
 
 func (o outcome) String() string {
 	switch o {

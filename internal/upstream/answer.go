@@ -100,7 +100,12 @@ func (x *exchange) answerWhole(res *mcp.Result, length int64) (*mcp.Result, *mcp
 		x.answerRaw(res, nil)
 		return res, nil
 	}
-	body, err := x.readWhole(length, limit)
+	first, ok := x.firstRoom(length)
+	if !ok {
+		x.answerRaw(res, nil)
+		return res, nil
+	}
+	body, err := x.readWhole(first, limit)
 	switch err {
 	case nil:
 		return x.came(res, body), nil
@@ -122,30 +127,47 @@ func (x *exchange) came(res *mcp.Result, body []byte) *mcp.Result {
 	res.Timing = x.timing(now)
 	x.finish()
 	if body != nil {
-		res.Release = func() { x.u.buffers.Put(body) }
+		res.Release = func() { x.free(body) }
 	}
 	return res
 }
 
 func (x *exchange) free(buf []byte) {
 	if buf != nil {
+		x.u.opts.Buffered.Put(cap(buf))
 		x.u.buffers.Put(buf)
 	}
 }
 
+// room returns pooled memory, where all requests together may hold so much.
+func (x *exchange) room(n int) ([]byte, bool) {
+	buf := x.u.buffers.Get(n)
+	if !x.u.opts.Buffered.Take(cap(buf)) {
+		x.u.buffers.Put(buf)
+		return nil, false
+	}
+	return buf, true
+}
+
+// firstRoom returns the first memory of a body. A length below 0 is unknown.
+func (x *exchange) firstRoom(length int64) ([]byte, bool) {
+	switch {
+	case length == 0:
+		return nil, true
+	case length < 0:
+		return x.room(firstRead)
+	}
+	return x.room(int(length) + 1) // one more, so that the read that finds the end has somewhere to go
+}
+
 var errTooLarge = errors.New("larger than may be held")
 
-// readWhole reads the body into pooled memory: all of it, or what came before an error. errTooLarge means that there is
-// more than the limit. A length below 0 is unknown.
-func (x *exchange) readWhole(length, limit int64) ([]byte, error) {
-	if length == 0 {
+// readWhole reads the body into pooled memory, buf at first: all of it, or what came before an error. errTooLarge means that
+// there is more than the limit, or than may be held at this time.
+func (x *exchange) readWhole(buf []byte, limit int64) ([]byte, error) {
+	if buf == nil {
 		return nil, nil
 	}
-	room := int64(firstRead)
-	if length > 0 {
-		room = length + 1 // one more, so that the read that finds the end has somewhere to go
-	}
-	buf := x.u.buffers.Get(int(room))
 	for {
 		n, err := x.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
@@ -157,16 +179,24 @@ func (x *exchange) readWhole(length, limit int64) ([]byte, error) {
 		case err != nil:
 			return buf, err
 		case len(buf) == cap(buf):
-			buf = x.grow(buf)
+			larger, ok := x.grow(buf)
+			if !ok {
+				return buf, errTooLarge
+			}
+			buf = larger
 		}
 	}
 }
 
-func (x *exchange) grow(buf []byte) []byte {
-	larger := x.u.buffers.Get(2 * cap(buf))
+// grow moves a body to larger memory, if there is any.
+func (x *exchange) grow(buf []byte) ([]byte, bool) {
+	larger, ok := x.room(2 * cap(buf))
+	if !ok {
+		return nil, false
+	}
 	larger = append(larger, buf...)
-	x.u.buffers.Put(buf)
-	return larger
+	x.free(buf)
+	return larger, true
 }
 
 // scan looks at a body that came whole, once. An answer under another id than the call's is loose.

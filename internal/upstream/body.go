@@ -154,7 +154,7 @@ func (r *raw) Close() error {
 		r.hold = nil
 	}
 	if r.buf != nil {
-		r.x.u.buffers.Put(r.buf)
+		r.x.free(r.buf)
 		r.buf, r.head = nil, nil
 	}
 	return nil

@@ -22,8 +22,16 @@ func (x *exchange) answerHeld(res *mcp.Result, length int64) (*mcp.Result, *mcp.
 		x.answerRaw(res, nil)
 		return res, nil
 	}
+	if length == 0 { // of events, which are read to their end
+		length = -1
+	}
+	first, ok := x.firstRoom(length)
+	if !ok {
+		x.answerRaw(res, nil)
+		return res, nil
+	}
 	h := &x.hold
-	h.start(x, length)
+	h.start(x, first)
 	if !h.ended(heldTime) {
 		res.Raw = &raw{x: x, hold: h, left: x.watch.now()}
 		res.Timing = x.timing(x.watch.now())
@@ -55,12 +63,8 @@ type hold struct {
 	end time.Duration // when it read last, by the exchange's clock
 }
 
-func (h *hold) start(x *exchange, length int64) {
-	room := int64(firstRead)
-	if length > 0 {
-		room = length + 1 // one more, so that the read that finds the end has somewhere to go
-	}
-	h.x, h.done, h.buf = x, make(chan struct{}), x.u.buffers.Get(int(room))
+func (h *hold) start(x *exchange, first []byte) {
+	h.x, h.done, h.buf = x, make(chan struct{}), first
 	h.came.L = &h.mu
 	go h.run()
 }
@@ -95,7 +99,11 @@ func (h *hold) fill() bool {
 	case err == nil && len(h.buf) > heldSize:
 		err = errTooLarge
 	case err == nil && len(h.buf) == cap(h.buf):
-		h.buf = h.x.grow(h.buf)
+		if larger, ok := h.x.grow(h.buf); ok {
+			h.buf = larger
+		} else {
+			err = errTooLarge
+		}
 	}
 	h.err = err
 	return err == nil

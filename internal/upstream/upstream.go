@@ -58,6 +58,7 @@ type Options struct {
 	Timeouts   Timeouts
 	CheckBody  int64            // largest answer that is held and checked, in bytes; 0: 4 MiB
 	EventLimit int64            // largest event, in bytes; 0: 16 MiB
+	Buffered   *mcp.Budget      // of bodies and held answers together; nil: no limit
 	Buffers    *mcp.BufferPool  // nil: one of its own
 	Metrics    *Metrics         // nil: not observed
 	Times      *mcp.RecentTimes // gets how long answers take; nil: nobody wants to know
