@@ -105,7 +105,7 @@ func (b *builder) endpoints(c config.Upstream, r *road) ([]breaker.Endpoint, err
 			Name: c.Name, URL: url,
 			Pool: upstream.PoolOptions{
 				MaxConnections: c.Pool.MaxConnections, MaxIdle: c.Pool.MaxIdle,
-				IdleTimeout: c.Pool.IdleTimeout, WaitTimeout: c.Pool.WaitTimeout,
+				IdleTimeout: c.Pool.IdleTimeout, MaxAge: c.Pool.MaxAge, WaitTimeout: c.Pool.WaitTimeout,
 			},
 			Timeouts: upstream.Timeouts{
 				Connect: c.Timeouts.Connect, Handshake: c.Timeouts.Handshake, FirstByte: c.Timeouts.FirstByte,

@@ -121,6 +121,7 @@ type Pool struct {
 	MaxConnections int           // 1 to 65,535; default 256
 	MaxIdle        int           // 1 to MaxConnections; default MaxConnections
 	IdleTimeout    time.Duration // above 0; default 90 s
+	MaxAge         time.Duration // of a connection that is used for another call, above 0; default 5 min
 	WaitTimeout    time.Duration // how long a call waits for a connection, above 0; default 5 s
 }
 
@@ -153,7 +154,7 @@ func defaultUpstream(name string) Upstream {
 		OAuth:     OAuthRewrite,
 		Headers:   http.Header{},
 		Streams:   Streams{Reopen: 2 * time.Minute},
-		Pool:      Pool{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, WaitTimeout: 5 * time.Second},
+		Pool:      Pool{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, MaxAge: 5 * time.Minute, WaitTimeout: 5 * time.Second},
 		Limits:    UpstreamLimits{MaxInFlight: 256, Queue: 1024, QueueWait: 2 * time.Second},
 		Breaker:   Breaker{Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: 3},
 		Retry:     Retry{Max: 2, Budget: 0.2},

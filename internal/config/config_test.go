@@ -57,7 +57,7 @@ upstreams:
     oauth: rewrite
     forward_cookies: false
     streams: {reopen: 2m}
-    pool: {max_connections: 256, max_idle: 256, idle_timeout: 90s, wait_timeout: 5s}
+    pool: {max_connections: 256, max_idle: 256, idle_timeout: 90s, max_age: 5m, wait_timeout: 5s}
     timeouts: {connect: 5s, handshake: 55s, first_byte: 55s, call: 30m, idle: 5m}
     limits: {max_in_flight: 256, queue: 1024, queue_wait: 2s}
     cache:
@@ -116,7 +116,7 @@ upstreams:
     headers: {authorization: "Bearer ${file:tokens/b}", X-Both: "${env:Q}-${env:Q}"}
     oauth: passthrough
     forward_cookies: true
-    pool: {max_connections: 10, max_idle: 5, idle_timeout: 1m30s, wait_timeout: 1ms}
+    pool: {max_connections: 10, max_idle: 5, idle_timeout: 1m30s, max_age: 1m, wait_timeout: 1ms}
     timeouts: {connect: 1s, handshake: 2500ms, first_byte: 2s, call: 3s, idle: 1500ms}
   a:
     url: https://h
@@ -150,7 +150,7 @@ limits: {body: 1MB, check_body: 2KiB, event: 1GiB, buffered: 3GiB, in_flight: 7,
 		config.Limits{Body: 1_000_000, CheckBody: 2048, Event: 1 << 30, Buffered: 3 << 30, InFlight: 7, MaxStreams: 5},
 		"b.2", config.TransportSSE, http.Header{"Authorization": {"Bearer t0ken"}, "X-Both": {"v-v"}},
 		config.OAuthPassthrough, true,
-		config.Pool{MaxConnections: 10, MaxIdle: 5, IdleTimeout: 90 * time.Second, WaitTimeout: time.Millisecond},
+		config.Pool{MaxConnections: 10, MaxIdle: 5, IdleTimeout: 90 * time.Second, MaxAge: time.Minute, WaitTimeout: time.Millisecond},
 		config.Timeouts{Connect: time.Second, Handshake: 2500 * time.Millisecond, FirstByte: 2 * time.Second, Call: 3 * time.Second, Idle: 1500 * time.Millisecond},
 		"a", time.Duration(0),
 	}

@@ -40,6 +40,7 @@ func TestFaultsOfAnUpstream(t *testing.T) {
 		{`pool: {max_idle: 257}`, docs + `pool.max_idle: must not be above max_connections (256)`},
 		{`pool: {max_connections: 8, max_idle: 9}`, docs + `pool.max_idle: must not be above max_connections (8)`},
 		{`pool: {idle_timeout: 0s}`, docs + `pool.idle_timeout: must be above 0`},
+		{`pool: {max_age: 0}`, docs + `pool.max_age: must be above 0`},
 		{`pool: {wait_timeout: 0}`, docs + `pool.wait_timeout: must be above 0`},
 		{`pool: {wait_timeout: soon}`, docs + `pool.wait_timeout: must be ` + times + `, not "soon"`},
 		{`timeouts: {connect: 5}`, docs + `timeouts.connect: must be ` + times + `: "5" has none`},

@@ -80,6 +80,7 @@ func (d *decoder) settings(u *Upstream) keys {
 			"max_connections": d.count(&u.Pool.MaxConnections, 1, math.MaxUint16),
 			"max_idle":        d.count(&u.Pool.MaxIdle, 1, math.MaxUint16),
 			"idle_timeout":    d.duration(&u.Pool.IdleTimeout),
+			"max_age":         d.duration(&u.Pool.MaxAge),
 			"wait_timeout":    d.duration(&u.Pool.WaitTimeout),
 		}),
 		"timeouts": d.mapping(keys{

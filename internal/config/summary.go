@@ -102,6 +102,7 @@ func (u Upstream) set() string {
 	differs("pool.max_connections", fmt.Sprint(u.Pool.MaxConnections), fmt.Sprint(is.Pool.MaxConnections))
 	differs("pool.max_idle", fmt.Sprint(u.Pool.MaxIdle), fmt.Sprint(is.Pool.MaxIdle))
 	times("pool.idle_timeout", u.Pool.IdleTimeout, is.Pool.IdleTimeout)
+	times("pool.max_age", u.Pool.MaxAge, is.Pool.MaxAge)
 	times("pool.wait_timeout", u.Pool.WaitTimeout, is.Pool.WaitTimeout)
 	times("timeouts.connect", u.Timeouts.Connect, is.Timeouts.Connect)
 	times("timeouts.handshake", u.Timeouts.Handshake, is.Timeouts.Handshake)

@@ -20,8 +20,8 @@ func (x *exchange) answer(resp *http.Response) (*mcp.Result, *mcp.Failure) {
 		// 101 was not asked for, other 1xx do not come this far, and below 100 is no status at all.
 		return nil, x.refuse(mcp.ReasonBadAnswer, "the server answered with a status that is none", fmt.Errorf("status %d", resp.StatusCode))
 	}
-	if x.call.Lane != mcp.LaneFetch {
-		x.u.pool.hint(resp.Header)
+	if x.conn != nil {
+		x.conn.hint(resp.Header)
 	}
 	dropHopByHop(resp.Header)
 	res := &mcp.Result{Status: resp.StatusCode, Header: resp.Header}

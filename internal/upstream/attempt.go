@@ -37,7 +37,7 @@ type exchange struct {
 
 	lasting *url.URL // where the permanent redirects at the start led; nil: nowhere
 	written sync.Once
-	conn    *counted // of this sending, where somebody waits for its being written; nil where it is none of ours
+	conn    *counted // of this sending; nil where it is none of ours
 
 	body     io.ReadCloser // of the answer that counts
 	kind     bodyKind

@@ -1,9 +1,12 @@
 package upstream
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // Counted wraps a connection as the upstream's own dialing does.
 func (u *Upstream) Counted(c net.Conn) net.Conn { return u.pool.opened(c) }
 
 // Count does so with a pool of its own: the upstream counts it nowhere.
-func Count(c net.Conn) net.Conn { return newPool(1).opened(c) }
+func Count(c net.Conn) net.Conn { return newPool(&PoolOptions{MaxAge: time.Hour}).opened(c) }

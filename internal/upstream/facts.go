@@ -70,9 +70,9 @@ func (x *exchange) getConn(string) {
 func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	f := &x.facts
 	now := x.watch.now()
-	stale := x.u.pool.retire(info)
-	if x.call.Written != nil {
-		x.conn, _ = countedOf(info.Conn)
+	stale := false
+	if x.conn, _ = countedOf(info.Conn); x.conn != nil {
+		stale = x.conn.retire(info, x.watch.start.Add(now))
 	}
 	f.conn = true
 	f.wrote.Store(int64(now))

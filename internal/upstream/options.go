@@ -61,6 +61,7 @@ func (p *PoolOptions) complete() error {
 	}
 	err := errors.Join(
 		positive("Pool.IdleTimeout", &p.IdleTimeout, 90*time.Second),
+		positive("Pool.MaxAge", &p.MaxAge, 5*time.Minute),
 		positive("Pool.WaitTimeout", &p.WaitTimeout, 5*time.Second),
 	)
 	if p.MaxConnections < 0 || p.MaxIdle < 0 {

@@ -30,6 +30,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		"MaxIdle is above":                 {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{MaxIdle: 3, MaxConnections: 2}},
 		"is negative":                      {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{MaxConnections: -1}},
 		"Pool.IdleTimeout is negative":     {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{IdleTimeout: -1}},
+		"Pool.MaxAge is negative":          {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{MaxAge: -1}},
 		"Pool.WaitTimeout is negative":     {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{WaitTimeout: -1}},
 		"Timeouts.Connect is negative":     {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{Connect: -1}},
 		"Timeouts.Handshake is negative":   {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{Handshake: -1}},

@@ -28,7 +28,7 @@ type pool struct {
 	open   atomic.Int64 // connections that are open
 	active atomic.Int64 // calls and streams that hold one
 
-	idleFor atomic.Int64 // how long the server says that it keeps an idle connection, a time.Duration; 0: it does not say
+	maxAge time.Duration // from which on a connection is not used for another call
 
 	calls   slots
 	warm    slots // GET streams on connections of the transport for calls, beside the calls
@@ -37,9 +37,9 @@ type pool struct {
 	urgent slots
 }
 
-func newPool(max int) *pool {
-	p := &pool{}
-	p.calls.free = max
+func newPool(o *PoolOptions) *pool {
+	p := &pool{maxAge: o.MaxAge}
+	p.calls.free = o.MaxConnections
 	p.urgent.free = urgentSlots
 	p.fetches.free = fetchSlots
 	p.warm.free = warmStreams
@@ -49,21 +49,23 @@ func newPool(max int) *pool {
 // opened counts a connection until it is closed.
 func (p *pool) opened(c net.Conn) net.Conn {
 	p.open.Add(1)
-	return &counted{Conn: c, pool: p}
+	return &counted{Conn: c, pool: p, since: time.Now()}
 }
 
 type counted struct {
 	net.Conn
 	pool  *pool
+	since time.Time // when it was opened
 	once  sync.Once
+	keeps atomic.Int64           // how long the server says that it keeps it idle, a time.Duration; 0: it does not say
 	stale atomic.Bool            // not to be written to again
 	wrote atomic.Pointer[func()] // to be called when the next Write has succeeded, once
 }
 
-var errStale = errors.New("the connection has been idle for as long as the server keeps one")
+var errStale = errors.New("the connection is too old, or has been idle for as long as the server keeps one")
 
-// Write refuses before a byte has left, where the server may be closing the connection just now: net/http then takes
-// another, which is the one case in which it does so safely.
+// Write refuses before a byte has left, where the connection is stale: net/http then takes another, which is the one case
+// in which it does so safely.
 func (c *counted) Write(b []byte) (int, error) {
 	if c.stale.Load() {
 		return 0, errStale
@@ -91,8 +93,8 @@ func countedOf(conn net.Conn) (*counted, bool) {
 }
 
 // hint notes `Keep-Alive: timeout=5`, by which servers (Node's, for one) say how long they keep an idle connection, or that
-// the server that answers now does not say.
-func (p *pool) hint(h http.Header) {
+// the server does not say. It is this connection's own (RFC 9112, section 9.3): behind one name there may be several servers.
+func (c *counted) hint(h http.Header) {
 	keeps := time.Duration(0)
 	for _, line := range h["Keep-Alive"] {
 		for part := range strings.SplitSeq(line, ",") {
@@ -102,23 +104,22 @@ func (p *pool) hint(h http.Header) {
 			}
 		}
 	}
-	if p.idleFor.Load() != int64(keeps) {
-		p.idleFor.Store(int64(keeps))
+	if c.keeps.Load() != int64(keeps) {
+		c.keeps.Store(int64(keeps))
 	}
 }
 
-// retire marks a connection stale that was idle nearly as long as the server keeps one, and reports whether it did. A
-// second is for the way.
-func (p *pool) retire(info httptrace.GotConnInfo) bool {
-	keeps := time.Duration(p.idleFor.Load())
-	if keeps == 0 || !info.WasIdle || info.IdleTime < max(keeps-time.Second, keeps/2) {
+// retire marks a connection that was used before stale if its time is over, and reports whether it did: it is older than
+// max_age, so that a name that moved is looked up again, or it was idle nearly as long as the server keeps it. A second is
+// for the way.
+func (c *counted) retire(info httptrace.GotConnInfo, now time.Time) bool {
+	keeps := time.Duration(c.keeps.Load())
+	closing := keeps > 0 && info.WasIdle && info.IdleTime >= max(keeps-time.Second, keeps/2)
+	if !closing && (!info.Reused || now.Sub(c.since) < c.pool.maxAge) {
 		return false
 	}
-	c, ok := countedOf(info.Conn)
-	if ok {
-		c.stale.Store(true)
-	}
-	return ok
+	c.stale.Store(true)
+	return true
 }
 
 func (c *counted) Close() error {

@@ -38,6 +38,7 @@ type PoolOptions struct {
 	MaxConnections int           // connections for calls, 256
 	MaxIdle        int           // of those kept while nobody uses them, MaxConnections
 	IdleTimeout    time.Duration // how long an unused connection is kept, 90 s
+	MaxAge         time.Duration // from which on a connection is used for no other call, 5 min; what is under way on it stays
 	WaitTimeout    time.Duration // how long a call waits for a connection, 5 s
 }
 
@@ -95,7 +96,7 @@ func New(o Options) (*Upstream, error) {
 		opts:    o,
 		buffers: o.Buffers,
 		log:     o.Log,
-		pool:    newPool(o.Pool.MaxConnections),
+		pool:    newPool(&o.Pool),
 	}
 	u.client = newClient()
 	u.calls = o.RoundTripper(u.transportOptions(false))
