@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -109,7 +110,8 @@ func TestDeadTierAtStart(t *testing.T) {
 	crowd.end()
 }
 
-// TestStateDirectoryInUse starts a second daemon in the state directory of the first: it says so, and works in memory.
+// TestStateDirectoryInUse starts a second daemon in the state directory of the first: it says so, works in memory, and has
+// the database when the first has ended.
 func TestStateDirectoryInUse(t *testing.T) {
 	t.Parallel()
 	m, at, beside := startModern(t, modernOptions{hint: hint{10 * time.Minute, "private"}, json: true}), newPlaces(t), newPlaces(t)
@@ -125,8 +127,15 @@ func TestStateDirectoryInUse(t *testing.T) {
 			t.Errorf("%s", got.header.Get("Cache-Status"))
 		}
 	}
-	if s := beside.stats(t); len(s.Tiers) != 1 {
+	if s := beside.stats(t); len(s.Tiers) != 2 || s.Tiers[1].Written != 0 {
 		t.Errorf("the second one's tiers: %+v", s.Tiers)
 	}
 	first.awaitWritten("database", 1)
+	first.stop(t, syscall.SIGTERM)
+	within(t, 5*time.Second, "the second one has the database", func() bool {
+		second.agent(t).ask("/mcp/s", "tools/list", "", as("bob"))
+		second.agent(t).ask("/mcp/s", "prompts/list", "", as("bob"))
+		s := beside.stats(t)
+		return s.Tiers[1].Entries > 0
+	})
 }

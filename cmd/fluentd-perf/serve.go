@@ -157,7 +157,10 @@ type daemon struct {
 	listeners []net.Listener
 	metrics   *http.Server // nil where /metrics is on the door
 	metricsOn net.Listener
-	admin     *admin.Server // nil where there is none
+	admin     *admin.Server // nil where there is none; takeOver's while that runs
+	takeOver  takeOver
+	joined    atomic.Bool // the state directory is this daemon's, or there is none
+	late      *lateTier   // nil where there is no embedded tier
 	failed    chan error
 }
 
@@ -306,13 +309,8 @@ func (d *daemon) start() {
 	if d.metrics != nil {
 		go d.serveOn(d.metrics, d.metricsOn)
 	}
-	if d.admin != nil {
-		go func() {
-			if err := d.admin.Serve(); err != nil {
-				d.log.Error("the admin socket failed", "error", err)
-			}
-		}()
-	}
+	d.serveAdmin()
+	d.takeOver.begin()
 }
 
 func (d *daemon) serveOn(s *http.Server, l net.Listener) {
@@ -331,6 +329,7 @@ func (d *daemon) drain(patience time.Duration) error {
 	d.draining.Store(true)
 	closeAll(d.listeners) // a socket of the service manager's goes on listening: this was the daemon's copy of it
 	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", patience)
+	d.takeOver.end()
 	d.door.Drain()
 	for _, r := range d.roads {
 		r.drain()

@@ -33,11 +33,9 @@ const sealed = 1 << 10
 // openCache makes the tiers, one behind the other. A tier that cannot be reached is a warning.
 func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) error {
 	d.state = openState(stateDir, cfg.Cache.PartitionKey, d.log)
-	for _, w := range d.state.Warnings() {
-		d.log.Warn(w)
-	}
-	if d.state.Unclean() {
-		d.log.Info("the last run did not end cleanly: what the embedded database kept is not used", "directory", stateDir)
+	d.sayState()
+	if d.joined.Store(!d.state.Waits()); d.state.Waits() {
+		d.takeOver.add(d.joinState)
 	}
 	store, err := cache.NewStore(cache.StoreOptions{
 		Memory: cache.MemoryOptions{Size: cfg.Cache.Memory.Size, MaxEntry: cfg.Cache.Memory.MaxEntry},
@@ -65,12 +63,28 @@ func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breake
 	return nil
 }
 
-// openState opens the state directory. Without one, or where another daemon has it, nothing outlives this process.
+// sayState logs what the state directory has told.
+func (d *daemon) sayState() {
+	for _, w := range d.state.Warnings() {
+		d.log.Warn(w)
+	}
+	if d.state.Unclean() {
+		d.log.Info("the last run did not end cleanly: what the embedded database kept is not used", "directory", d.state.Dir())
+	}
+}
+
+// openState opens the state directory. Without one nothing outlives this process. Where another daemon has it, its key is
+// used at once, and the rest when it is free.
 func openState(dir, key string, log *slog.Logger) *cache.State {
 	if dir == "" {
 		return cache.MemoryState([]byte(key))
 	}
 	state, err := cache.OpenState(dir, []byte(key))
+	if errors.Is(err, cache.ErrStateInUse) {
+		log.Warn("the cache is in memory alone until the state directory is free: another daemon has it, which drains perhaps",
+			"directory", dir, "error", err)
+		state, err = cache.AwaitState(dir, []byte(key))
+	}
 	if err == nil {
 		return state
 	}
@@ -163,12 +177,16 @@ func (t *tiers) addSQLite(c config.Database) {
 		path = filepath.Join(t.state.Dir(), path)
 	}
 	late := newLateTier(func() (embedded, error) {
+		if !t.joined.Load() {
+			return nil, cache.ErrStateInUse
+		}
 		return sqldb.OpenSQLite(sqldb.SQLiteOptions{
 			Path: path, Prefix: t.prefix, MaxBytes: c.Size, Timeout: max(c.Timeout, tierTimeout),
 			MaxValue: int(min(int64(t.maxValue), c.Size/8)), Log: t.log,
 		})
 	})
-	if err := late.open(); err != nil {
+	t.late = late
+	if err := late.open(); err != nil && !t.state.Waits() {
 		t.log.Warn("the database tier cannot be used for now", "file", path, "error", err)
 	}
 	t.reg.MustRegister(late)
@@ -237,21 +255,36 @@ func (d *daemon) closeCache(patience time.Duration) {
 	}
 }
 
-// openAdmin opens the admin socket. Without one the daemon works, but no verb finds it.
+// openAdmin opens the admin socket. Without one the daemon works, but no verb finds it. One that another daemon has is taken
+// when it is free.
 func (d *daemon) openAdmin(dir, group string) {
-	if dir == "" {
+	if dir == "" || d.tryAdmin(dir, group) {
 		return
 	}
+	d.log.Warn("another daemon has the admin socket: verbs reach that one until it ends; for two at a time name another --runtime-dir for this one",
+		"directory", dir)
+	d.takeOver.add(func() bool {
+		done := !admin.Locked(filepath.Join(dir, socketName)) && d.tryAdmin(dir, group)
+		if done {
+			d.serveAdmin()
+		}
+		return done
+	})
+}
+
+// tryAdmin opens the admin socket, or says why there is none; false where another daemon has it.
+func (d *daemon) tryAdmin(dir, group string) bool {
 	own, err := openAdmin(dir, group, d.calls(), d.log)
 	switch {
 	case errors.Is(err, admin.ErrInUse):
-		d.log.Warn("another daemon has the admin socket: verbs reach that one, name another --runtime-dir for this one", "directory", dir)
+		return false
 	case err != nil:
 		d.log.Warn("there is no admin socket: verbs such as cache-stats do not reach this daemon", "error", err)
 	default:
 		d.admin = own
 		d.log.Info("the admin socket is open", "socket", own.Path())
 	}
+	return true
 }
 
 func (d *daemon) calls() adminCalls {

@@ -32,6 +32,16 @@ func takeLock(path string) (*os.File, error) {
 	}
 }
 
+// Locked reports whether a daemon has the socket of that path.
+func Locked(path string) bool {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
 // stillNamed reports whether the path leads to the open file.
 func stillNamed(f *os.File, path string) bool {
 	mine, err := f.Stat()

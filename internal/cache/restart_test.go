@@ -1,6 +1,8 @@
 package cache_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +97,51 @@ func TestWarmRestart(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestOverlappingRestart starts a daemon while the one before it drains: from memory until that one has ended, then it knows
+// what that one knew, and what changed in the meantime is not served.
+func TestOverlappingRestart(t *testing.T) {
+	restarts(t, time.Hour, "public", func(w *runs) {
+		var next *rig
+		var state *cache.State
+		var tier *rigTier
+		w.run(func(old *rig, _ *rigTier) {
+			for _, what := range []string{"tools/list", "prompts/list"} {
+				old.want("a", what, "v1", "fwd=miss stored")
+			}
+			var err error
+			if state, err = cache.AwaitState(w.dir, nil); err != nil {
+				w.t.Fatal(err)
+			}
+			tier = newRigTier("database", w.disk)
+			tier.set(func() { tier.fate = always(rigFails, "read", "write", "bump", "bumpall", "delete") }) // its file is the other's
+			next = newRig(w.t, rigOptions{state: state, tiers: []cache.SlowTier{slow(rigFile{tier})}, server: w.own})
+			w.own.set(func() { w.own.says = "v2" })
+			next.want("b", "prompts/list", "v2", "fwd=miss stored")
+			next.want("b", "prompts/list", "v2", "memory")
+			soon, cancel := context.WithTimeout(w.t.Context(), time.Second)
+			defer cancel()
+			if _, pending, err := next.store.Purge(soon, "", "prompts/list"); err != nil || len(pending) != 1 {
+				w.t.Fatalf("the tier is told: %v, %v", pending, err)
+			}
+			if err := next.store.Join(); !errors.Is(err, cache.ErrStateInUse) {
+				w.t.Fatal(err)
+			}
+		})
+		if err := next.store.Join(); err != nil {
+			w.t.Fatal(err)
+		}
+		tier.set(func() { tier.fate = nil })
+		after(10 * time.Second)
+		next.want("a", "tools/list", "v1", "database")
+		next.want("a", "prompts/list", "v2", "fwd=miss stored")
+		next.close(time.Second)
+		if err := state.Close(); err != nil {
+			w.t.Error(err)
+		}
+		w.run(func(r *rig, _ *rigTier) { r.want("b", "prompts/list", "v2", "database") })
+	})
 }
 
 // TestStaleOverARestart has the server be gone when the daemon starts.

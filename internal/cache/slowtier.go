@@ -85,13 +85,22 @@ func newSlowTier(o SlowTier, m *Metrics, owed []Generation, since Change, unclea
 		wake: make(chan struct{}, 1), begun: make(chan struct{}),
 		owed: make(map[Generation]debt), gone: make(map[Key]debt), everything: everything,
 	}
+	t.inherit(owed, since, unclean)
+	return t
+}
+
+// inherit owes the tier what an earlier run left.
+func (t *slowTier) inherit(owed []Generation, since Change, unclean bool) {
+	t.mu.Lock()
 	for _, g := range owed {
-		t.owed[g] = debt{why: []reason{{change: since}}}
+		t.round++
+		t.owed[g] = debt{round: t.round, why: because(t.owed[g].why, reason{change: since})}
 	}
+	t.mu.Unlock()
 	if unclean {
 		t.renew()
 	}
-	return t
+	t.rouse()
 }
 
 // renewPatience is how long a start waits for a tier in which everything has to be made old first.

@@ -48,10 +48,11 @@ var ErrStateInUse = errors.New("in use by another daemon")
 var errSaved = errors.New("not what a daemon with this partition key wrote")
 
 // State is what a daemon keeps over a restart: its Secret, the times of credentials, the generations that tiers have not
-// been told of, and whether the last run ended cleanly. Its methods but save and Close are safe for concurrent use.
+// been told of, and whether the last run ended cleanly. Its methods but save, Close and join are safe for concurrent use.
 type State struct {
 	dir      string   // "" where there is none
-	lock     *os.File // nil once closed
+	lock     *os.File // nil once closed, and while it waits
+	waits    bool     // another daemon has the directory: see AwaitState
 	secret   *Secret
 	unclean  bool
 	warnings []string
@@ -93,31 +94,76 @@ func MemoryState(shared []byte) *State {
 // directory the error is ErrStateInUse; the other errors say what about the directory the operator has to mend. What the
 // last run left behind and cannot be read is no error, but a warning and an unclean end.
 func OpenState(dir string, shared []byte) (*State, error) {
+	return openState(dir, shared, (*State).open)
+}
+
+// AwaitState opens a state directory that another daemon has, one that drains, say. The key is there at once, and nothing
+// else until Store.Join takes the directory: the State remembers nothing, and save does nothing.
+func AwaitState(dir string, shared []byte) (*State, error) {
+	return openState(dir, shared, func(s *State, key []byte) error {
+		s.waits = true
+		return s.useKey(key)
+	})
+}
+
+func openState(dir string, shared []byte, open func(*State, []byte) error) (*State, error) {
 	if n := len(shared); n > 0 && n < minShared {
 		return nil, fmt.Errorf("cache.partition_key: %d bytes, at least %d are needed", n, minShared)
 	}
 	s := &State{dir: dir}
-	if err := s.open(shared); err != nil {
+	if err := open(s, shared); err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory: %w", err), s.Close())
 	}
 	return s, nil
 }
 
 // open takes the lock first and makes the marker last, so that a run which ends in between changes nothing for the next.
-func (s *State) open(key []byte) (err error) {
+func (s *State) open(key []byte) error {
 	if err := s.openDir(); err != nil {
 		return err
 	}
-	if s.lock, err = lockPath(s.path(lockName)); err != nil {
+	if err := s.take(); err != nil {
 		return err
 	}
-	s.removeTemps()
+	if err := s.useKey(key); err != nil {
+		return err
+	}
+	return s.resume()
+}
+
+func (s *State) take() (err error) {
+	if s.lock, err = lockPath(s.path(lockName)); err == nil {
+		s.removeTemps()
+	}
+	return err
+}
+
+// useKey makes the Secret of a shared key, or of the directory's own where that is empty.
+func (s *State) useKey(key []byte) (err error) {
 	if len(key) == 0 {
 		if key, err = s.ownKey(); err != nil {
 			return err
 		}
 	}
 	s.secret = NewSecret(key)
+	return nil
+}
+
+// join takes the directory that another daemon had; ErrStateInUse while it still has it.
+func (s *State) join() error {
+	s.warnings, s.unclean = nil, false
+	if err := s.take(); err != nil {
+		return err
+	}
+	if err := s.resume(); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	s.waits = false
+	return nil
+}
+
+// resume reads what the last run left, and marks that one runs.
+func (s *State) resume() error {
 	if err := s.load(); err != nil {
 		// What it owed to tiers is not known: as after an unclean end.
 		s.unclean = true
@@ -144,10 +190,13 @@ func (s *State) Secret() *Secret { return s.secret }
 // embedded tier may hold what should have been made old.
 func (s *State) Unclean() bool { return s.unclean }
 
+// Waits reports whether another daemon has the directory still.
+func (s *State) Waits() bool { return s.waits }
+
 // Dir returns the directory, "" where there is none.
 func (s *State) Dir() string { return s.dir }
 
-// Warnings returns what OpenState found and got over, for the log.
+// Warnings returns what OpenState or Store.Join found and got over, for the log.
 func (s *State) Warnings() []string { return s.warnings }
 
 func (s *State) warn(format string, args ...any) {
@@ -203,7 +252,7 @@ func (s *State) used(tier string) bool {
 // 10,000 the latest), and owed generations, with an entry for every tier that was in use. Only if it returns nil the run has ended cleanly: call it when the tiers are
 // closed. More than 100,000 owed generations are an error, since those that are left out would be forgotten.
 func (s *State) save(credentials map[string]map[Partition]time.Time, owed map[string][]Generation) error {
-	if s.dir == "" {
+	if s.dir == "" || s.waits {
 		return nil
 	}
 	if s.lock == nil {

@@ -215,6 +215,47 @@ func TestStateInUse(t *testing.T) {
 	}
 }
 
+// A daemon that starts while another drains has its key at once and changes nothing, and takes what that one leaves: all it
+// remembered after a clean end, and nothing after another.
+func TestStateTakenOver(t *testing.T) {
+	for name, clean := range map[string]bool{"clean end": true, "killed": false} {
+		for _, shared := range []string{"", "0123456789abcdef"} {
+			t.Run(name+" "+shared, func(t *testing.T) {
+				dir := t.TempDir()
+				first := mustOpenState(t, dir, []byte(shared))
+				next, err := AwaitState(dir, []byte(shared))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer next.Close()
+				if next.Secret().ID() != first.Secret().ID() || next.Dir() != dir || !next.Waits() {
+					t.Errorf("key %s, directory %q, waits %v", next.Secret().ID(), next.Dir(), next.Waits())
+				}
+				for range 2 {
+					if err := next.join(); !errors.Is(err, ErrStateInUse) || next.save(nil, nil) != nil || next.Unclean() || remembers(next) {
+						t.Fatalf("beside the first: %v, unclean %v", err, next.Unclean())
+					}
+				}
+				if clean {
+					endRun(t, first)
+				} else if err := first.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if err := next.join(); err != nil || next.Waits() || next.Unclean() == clean || remembers(next) != clean {
+					t.Errorf("%v, waits %v, unclean %v, remembers %v", err, next.Waits(), next.Unclean(), remembers(next))
+				}
+				if s, err := OpenState(dir, nil); !errors.Is(err, ErrStateInUse) || s != nil {
+					t.Errorf("a third one gets %v", err)
+				}
+				endRun(t, next)
+				if s := mustOpenState(t, dir, []byte(shared)); s.Unclean() || !remembers(s) {
+					t.Error("what the second one saved is not there")
+				}
+			})
+		}
+	}
+}
+
 // Daemons that start together have one key, whether or not the lock holds.
 func TestStateOneKey(t *testing.T) {
 	const many = 16

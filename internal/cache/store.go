@@ -98,7 +98,7 @@ func (s *Store) Add(o SlowTier) {
 	if o.ID == "" {
 		o.ID = o.Tier.Name()
 	}
-	missed := s.state.Unclean() || !s.state.used(o.ID)
+	missed := s.state.Unclean() || !s.state.used(o.ID) && !s.state.Waits()
 	t := newSlowTier(o, s.metrics, s.state.owed(o.ID), s.since, missed, func() []Generation { return s.everything })
 	s.slow = append(s.slow, t)
 	for _, u := range s.upstreams {
@@ -124,6 +124,22 @@ func (s *Store) Add(o SlowTier) {
 	if t.owes(nil) {
 		t.awaitNew() // so that the first answers are kept there
 	}
+}
+
+// Join takes the state directory that another daemon had when this one started (AwaitState), and with it what that one left:
+// what the tiers are owed, and known credentials. The error is ErrStateInUse while it still has it. The embedded tier is not
+// to be opened before. It is called by one goroutine, when the tiers and upstreams are there, and has ended before Close.
+func (s *Store) Join() error {
+	if err := s.state.join(); err != nil {
+		return err
+	}
+	for _, t := range s.slow {
+		t.inherit(s.state.owed(t.ID), s.since, s.state.Unclean() || !s.state.used(t.ID))
+	}
+	for _, u := range s.upstreams {
+		u.seen.inherit(s.state.credentials(u.opts.Identity))
+	}
+	return nil
 }
 
 // renew makes all old that the tiers of this daemon alone hold: other daemons may have bumped it unheard.

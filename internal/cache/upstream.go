@@ -183,6 +183,19 @@ const (
 	maxCredentials = 10_000
 )
 
+// inherit adds the times of an earlier run. What this one saw itself is later.
+func (c *credentials) inherit(last map[Partition]time.Time) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p, at := range last {
+		if _, ok := c.last[p]; !ok && at.After(c.no[p]) {
+			c.makeRoomLocked(now)
+			c.last[p] = at
+		}
+	}
+}
+
 // accepted notes an answer of now to a call that was sent then. One that was sent before a refusal says nothing.
 func (c *credentials) accepted(p Partition, sent, now time.Time) {
 	c.mu.RLock()
