@@ -5,12 +5,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"fluentd-perf/internal/cache"
 )
 
 // dialTime ends a dial with its TLS. It is longer than a call waits: a dial that takes longer than that goes on, and the
@@ -22,7 +25,14 @@ const dialTime = time.Second
 // 64 to 256 KiB of buffers for each.
 func clientOptions(server *goredis.Options, o Options, d *dialer) *goredis.Options {
 	c := baseOptions(server)
-	c.Dialer = d.pooled(valueHeader(0) + 1024 + o.MaxValue)
+	c.Dialer = d.pooled(valueHeader(0) + 4096 + o.MaxValue)
+	c.OnConnect = func(ctx context.Context, conn *goredis.Conn) error {
+		id, err := introduce(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return d.one.Admit(id)
+	}
 	c.DialTimeout, c.PoolTimeout = dialTime, o.Timeout
 	c.ReadTimeout, c.WriteTimeout = -1, -1 // none but the context's, which every call has
 	c.PoolSize, c.MaxActiveConns, c.MaxConcurrentDials = o.Pool, o.Pool, min(o.Pool, 4)
@@ -41,7 +51,6 @@ func baseOptions(server *goredis.Options) *goredis.Options {
 		PipelinePoolSize: -1, // pipelines share the one pool
 		ConnMaxIdleTime:  5 * time.Minute,
 		DisableIdentity:  true,
-		OnConnect:        introduce,
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled,
 		},
@@ -52,17 +61,26 @@ func baseOptions(server *goredis.Options) *goredis.Options {
 const clientName = "fluentd-perf"
 
 // introduce names a connection, for the server's operator. A server that does not allow that is as good: the driver's own
-// option for it would refuse to work with one.
-func introduce(ctx context.Context, c *goredis.Conn) error {
-	if err := c.ClientSetName(ctx, clientName).Err(); err != nil && !isReply(err) {
-		return err
+// option for it would refuse to work with one. It returns the run id of the server, "" where that does not say.
+func introduce(ctx context.Context, c *goredis.Conn) (id string, err error) {
+	var info *goredis.StringCmd
+	_, err = c.Pipelined(ctx, func(p goredis.Pipeliner) error {
+		p.ClientSetName(ctx, clientName)
+		info = p.Info(ctx, "server")
+		return nil
+	})
+	if err != nil && !isReply(err) {
+		return "", err
 	}
-	return nil
+	_, text, _ := strings.Cut(info.Val(), "run_id:")
+	id, _, _ = strings.Cut(text, "\r\n")
+	return id, nil
 }
 
 // dialer opens the connections of a tier, and ends those that are being opened when the tier does.
 type dialer struct {
 	tls  *tls.Config // nil without TLS
+	one  cache.OneServer
 	ctx  context.Context
 	stop context.CancelFunc
 
@@ -103,7 +121,8 @@ type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 // outlives Close by a second; so each call finds out by itself how the server is.
 func (d *dialer) pooled(maxBulk int) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := d.dial(ctx, network, addr, maxBulk)
+		era := d.one.Era()
+		c, err := d.dial(ctx, network, addr, maxBulk, func() bool { return d.one.Era() != era })
 		if err != nil {
 			return brokenConn{err}, nil
 		}
@@ -111,8 +130,9 @@ func (d *dialer) pooled(maxBulk int) dialFunc {
 	}
 }
 
-// dial connects within dialTime, checks what comes back as RESP, and takes no bulk string over maxBulk bytes.
-func (d *dialer) dial(ctx context.Context, network, addr string, maxBulk int) (net.Conn, error) {
+// dial connects within dialTime, checks what comes back as RESP, and takes no bulk string over maxBulk bytes. The connection
+// ends when it is used and past says so.
+func (d *dialer) dial(ctx context.Context, network, addr string, maxBulk int, past func() bool) (net.Conn, error) {
 	if !d.begin() {
 		return nil, net.ErrClosed
 	}
@@ -124,7 +144,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string, maxBulk int) (n
 	if err != nil {
 		return nil, err
 	}
-	checked := checkedConn{Conn: raw, raw: raw, check: respCheck{maxBulk: maxBulk}}
+	checked := checkedConn{Conn: raw, raw: raw, check: respCheck{maxBulk: maxBulk}, past: past}
 	if d.tls == nil {
 		return &plainConn{checked}, nil
 	}
@@ -143,19 +163,47 @@ type checkedConn struct {
 	net.Conn
 	raw   net.Conn
 	check respCheck // of what was read; one reads at a time
+	past  func() bool
 }
 
 // Read implements net.Conn.
 func (c *checkedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if c.past() {
+		return 0, cache.ErrOtherServer
+	}
 	if bad := c.check.feed(b[:n]); bad != nil {
 		return 0, bad
 	}
 	return n, err
 }
 
+// Write implements net.Conn.
+func (c *checkedConn) Write(b []byte) (int, error) {
+	if c.past() {
+		return 0, cache.ErrOtherServer
+	}
+	return c.Conn.Write(b)
+}
+
 // Close implements net.Conn. It skips the good-bye of TLS, which waits for a server that may be hung.
 func (c *checkedConn) Close() error { return c.raw.Close() }
+
+// SyscallConn implements syscall.Conn, by which the pool throws a connection away that is not to be used any more. With TLS
+// the driver must not look for bytes: there may be some that are no answer.
+func (c *checkedConn) SyscallConn() (syscall.RawConn, error) {
+	if c.past() {
+		return nil, cache.ErrOtherServer
+	}
+	return quietConn{}, nil
+}
+
+// quietConn is one on which nothing has come.
+type quietConn struct{}
+
+func (quietConn) Control(func(uintptr)) error    { return nil }
+func (quietConn) Read(func(uintptr) bool) error  { return nil }
+func (quietConn) Write(func(uintptr) bool) error { return nil }
 
 // plainConn is one without TLS. The driver looks through it whether the server has hung up before it uses it again; with
 // TLS there may be bytes that are no answer.
@@ -163,6 +211,9 @@ type plainConn struct{ checkedConn }
 
 // SyscallConn implements syscall.Conn.
 func (c *plainConn) SyscallConn() (syscall.RawConn, error) {
+	if c.past() {
+		return nil, cache.ErrOtherServer // so the pool takes another
+	}
 	if s, ok := c.raw.(syscall.Conn); ok {
 		return s.SyscallConn()
 	}

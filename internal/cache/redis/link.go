@@ -113,7 +113,8 @@ func (l *link) hear(ctx context.Context, ready func()) (err error) {
 		cancel(nil)
 		pinging.Wait()
 	}()
-	client := goredis.NewClient(l.clientOptions(ctx))
+	var id string
+	client := goredis.NewClient(l.clientOptions(ctx, &id))
 	defer client.Close()
 	sub := client.Subscribe(ctx)
 	if err := bounded(ctx, func(ctx context.Context) error { return sub.Subscribe(ctx, l.channel) }); err != nil {
@@ -132,6 +133,11 @@ func (l *link) hear(ctx context.Context, ready func()) (err error) {
 		heard.Store(time.Now().UnixNano())
 		switch m := m.(type) {
 		case *goredis.Subscription:
+			l.dialer.one.Linked(id, func() {
+				l.up.Store(false)
+				cancel(cache.ErrOtherServer)
+			})
+			defer l.dialer.one.Unlinked()
 			ready()
 		case *goredis.Message:
 			l.message(m)
@@ -145,18 +151,22 @@ func bounded(ctx context.Context, f func(context.Context) error) error {
 	return f(ctx)
 }
 
-// clientOptions are the driver's for one link, whose connection ends with the context.
-func (l *link) clientOptions(ctx context.Context) *goredis.Options {
+// clientOptions are the driver's for one link, whose connection ends with the context. id gets the server's run id.
+func (l *link) clientOptions(ctx context.Context, id *string) *goredis.Options {
 	c := baseOptions(l.server)
 	c.PoolSize = 1
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout = dialTime, linkCall, linkCall
+	c.OnConnect = func(ctx context.Context, conn *goredis.Conn) (err error) {
+		*id, err = introduce(ctx, conn)
+		return err
+	}
 	dialed := false // the driver dials under a lock
 	c.Dialer = func(dctx context.Context, network, addr string) (net.Conn, error) {
 		if dialed {
 			return nil, errOneDial
 		}
 		dialed = true
-		conn, err := l.dialer.dial(dctx, network, addr, max(cache.NewsBytes(chunk), maxLine))
+		conn, err := l.dialer.dial(dctx, network, addr, max(cache.NewsBytes(chunk), maxLine), func() bool { return false })
 		if err != nil {
 			return nil, err
 		}

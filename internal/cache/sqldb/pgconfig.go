@@ -64,7 +64,6 @@ func (o PostgresOptions) tune(config *pgxpool.Config) {
 	config.PingTimeout = o.Timeout
 	// A ping before the query is a round trip more; a dead connection is found by the query as well (see call).
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error { return made(conn) }
 
 	connection := config.ConnConfig
 	// A row has one value in it. Rubbish spells lengths of up to a gigabyte, which would be taken at its word.
@@ -87,6 +86,25 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return boundConn{conn}, nil
+}
+
+// admit makes a new connection of the pool one that can be used.
+func (p *Postgres) admit(ctx context.Context, conn *pgx.Conn) error {
+	id, err := serverID(ctx, conn)
+	if err == nil {
+		err = p.one.Admit(id)
+	}
+	if err != nil {
+		return err
+	}
+	return made(conn)
+}
+
+// serverID returns what tells the server from others: when it was started, to the microsecond. The system identifier is the
+// same for a server and its replicas, of which one may take its place while it lives on.
+func serverID(ctx context.Context, conn *pgx.Conn) (id string, err error) {
+	err = conn.QueryRow(ctx, "SELECT extract(epoch FROM pg_postmaster_start_time())::text", pgx.QueryExecModeSimpleProtocol).Scan(&id)
+	return id, err
 }
 
 // made lifts the deadline of dial from a connection that is ready.

@@ -103,9 +103,21 @@ func (p *Postgres) link(ctx context.Context) (up bool, err error) {
 		<-conn.PgConn().CleanupDone()
 	}()
 	p.missing.Store(false)
+	id, err := serverID(ctx, conn)
+	if err != nil {
+		return false, err
+	}
 	if err := p.listen(ctx, conn); err != nil {
 		return false, err
 	}
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	p.one.Linked(id, func() {
+		p.linked.Store(false)
+		cut(cache.ErrOtherServer)
+	})
+	defer p.one.Unlinked()
+	p.pool.Reset() // its connections may be at another server
 	if p.usable.Load() {
 		p.lost() // before anybody sees the link stand
 	}

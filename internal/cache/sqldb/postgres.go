@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"fluentd-perf/internal/cache"
 )
 
 // Postgres is a tier in a Postgres server that several daemons may share. It has two tables, which it makes itself; both
@@ -19,6 +21,7 @@ type Postgres struct {
 	pool   *pgxpool.Pool
 	prefix []byte
 
+	one       cache.OneServer
 	usable    atomic.Bool // the tables have been seen, and the link has been up once
 	outage    outage      // until it is usable
 	missing   atomic.Bool // a call found the tables gone
@@ -44,6 +47,7 @@ func OpenPostgres(opt PostgresOptions) (*Postgres, error) {
 	if p.codec, err = newCodec(opt.MaxValue); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
+	config.AfterConnect = p.admit
 	if p.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
 		p.codec.close()
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -110,7 +114,10 @@ func (p *Postgres) try(ctx context.Context, f func(context.Context, *pgxpool.Con
 		if err != nil {
 			return err
 		}
-		err = f(ctx, conn)
+		era := p.one.Era()
+		if err = f(ctx, conn); p.one.Era() != era {
+			err = errors.Join(err, cache.ErrOtherServer)
+		}
 		dead := conn.Conn().IsClosed()
 		conn.Release()
 		p.active.Add(-1)

@@ -1,0 +1,65 @@
+package cache
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// ErrOtherServer means that a connection of a shared tier was, or is, at another server than its link: what it reads may
+// have changed unheard.
+var ErrOtherServer = errors.New("the connection is at another server than the one whose changes are heard")
+
+// OneServer holds the connections of a shared tier to the server of its link, the connection on which other daemons'
+// changes are heard: behind one address there may be several servers, one after the other. A server is known by an identity
+// of its process, which each connection asks for once, when it is made; "" is one that does not say, and passes. The zero
+// value is a tier without a link. It is safe for concurrent use.
+type OneServer struct {
+	era atomic.Uint64 // goes up with a link at another server: connections from before are not used any more
+
+	mu  sync.Mutex // guards the following
+	id  string     // of the link's server; "" where there is no link
+	cut func()     // ends the link
+	at  string     // the server of the connections that there are
+	two bool       // some of them are at another
+}
+
+// Era is what a connection remembers from before it was dialled: it is good while Era is the same.
+func (o *OneServer) Era() uint64 { return o.era.Load() }
+
+// Linked notes a new link, which cut ends. It is called before anybody sees the link stand.
+func (o *OneServer) Linked(id string, cut func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if id != o.at || o.two {
+		o.era.Add(1)
+	}
+	o.id, o.cut, o.at, o.two = id, cut, id, false
+}
+
+// Unlinked notes that the link has ended.
+func (o *OneServer) Unlinked() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.id = ""
+}
+
+// Admit says whether a new connection may be used. Where its server is not the link's, the link is cut, and both are to be
+// made anew.
+func (o *OneServer) Admit(id string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.id == "" && o.at == "":
+		o.at = id
+		return nil
+	case o.id == "":
+		o.two = o.two || id != o.at
+		return nil
+	case id == "" || id == o.id:
+		return nil
+	}
+	o.id = ""
+	o.cut()
+	return ErrOtherServer
+}

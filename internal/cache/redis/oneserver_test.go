@@ -1,0 +1,99 @@
+package redis_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"fluentd-perf/internal/cache"
+)
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// relay is an address that leads to one server after the other. A move leaves the connections that are open where they are.
+type relay struct {
+	mu sync.Mutex // guards the following
+	to *server
+}
+
+func newRelay(t *testing.T, to *server) (r *relay, url string) {
+	r = &relay{to: to}
+	return r, fakeServer(t, r.carry)
+}
+
+func (r *relay) carry(c net.Conn) {
+	r.mu.Lock()
+	to := r.to
+	r.mu.Unlock()
+	direct, err := net.Dial("unix", to.socket())
+	if err != nil {
+		return
+	}
+	defer direct.Close()
+	go func() {
+		_, _ = io.Copy(direct, c)
+		_ = direct.Close()
+	}()
+	_, _ = io.Copy(c, direct)
+}
+
+func (r *relay) move(to *server) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.to = to
+}
+
+// TestOneServer has the address of two daemons move from one server to another that lives beside it, and either the
+// connections of calls or the link be made anew: both are at one server soon, and no daemon finds what the other has bumped.
+func TestOneServer(t *testing.T) {
+	for name, cut := range map[string]string{"the calls go": "normal", "the link goes": "pubsub"} {
+		for _, replica := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: ", to its replica"}[replica], func(t *testing.T) {
+				port := freePort(t)
+				a, b := newServer(t), newServer(t, "--port", port, "--bind", "127.0.0.1")
+				r, url := newRelay(t, a)
+				heard := newEars()
+				one := newTier(t, url, heard.listen)
+				eventually(t, "the link stands", one.Linked)
+				x := newThing()
+				store(t, one, x, "old")
+				losses := heard.losses()
+				r.move(b)
+				if replica {
+					a.do("REPLICAOF", "127.0.0.1", port)
+				}
+				if cut == "normal" {
+					a.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+				} else {
+					a.do("CLIENT", "KILL", "TYPE", "pubsub")
+				}
+				other := newTier(t, url, newEars().listen)
+				y := newThing()
+				eventually(t, "one daemon hears the other at the new server", func() bool {
+					_ = other.Bump(context.Background(), []cache.Generation{y.gen})
+					return works(one) && one.Linked() && other.Linked() && heard.has(y.gen) && b.do("PUBSUB", "NUMSUB", "fluentd-perf:1:test:bumps").([]any)[1] == int64(2)
+				})
+				if heard.losses() == losses {
+					t.Error("nobody is told that changes may have been missed")
+				}
+				z := newThing()
+				store(t, one, z, "shared")
+				want(t, other, z, "shared")
+				bump(t, other, z)
+				want(t, one, z, "")
+				want(t, one, x, "")
+			})
+		}
+	}
+}
