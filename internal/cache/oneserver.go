@@ -31,7 +31,7 @@ func (o *OneServer) Era() uint64 { return o.era.Load() }
 func (o *OneServer) Linked(id string, cut func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if id != o.at || o.two {
+	if o.at != "" && id != o.at || o.two {
 		o.era.Add(1)
 	}
 	o.id, o.cut, o.at, o.two = id, cut, id, false
