@@ -31,7 +31,7 @@ setup:
 
 ## test: all tests, the end-to-end ones included, under the race detector
 test: setup
-	go test -race -timeout 20m ./...
+	go test -race -timeout 40m ./...
 	go test -timeout 10m -run '$(NORACE)' ./internal/mcp ./internal/upstream ./cmd/fluentd-perf
 
 ## chaos: a minute of 50 agents working while servers and cache tiers are killed, hung, slowed and cut off (CHAOS_SECONDS, CHAOS_SEED)
