@@ -45,6 +45,7 @@ func (m *measured) script(x *mcptest.Exchange) {
 	switch x.Method() {
 	case "resources/read":
 		<-time.After(20 * time.Millisecond)
+		m.serves(x.Method(), begun)
 		x.Result(`{"contents":[],` + pipePrivate + `}`)
 	case "tools/call":
 		if bytes.Contains(x.Body, []byte(`"name":"die"`)) {
@@ -52,14 +53,18 @@ func (m *measured) script(x *mcptest.Exchange) {
 			return
 		}
 		<-time.After(50 * time.Millisecond)
+		m.serves(x.Method(), begun)
 		x.Result(`{"content":[],"resultType":"complete"}`)
 	default:
 		x.Say(http.StatusNotFound, "text/plain", "not here")
-		return
 	}
+}
+
+// serves notes how long the server takes, before it answers: the client may look right after.
+func (m *measured) serves(method string, begun time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.served[x.Method()] = append(m.served[x.Method()], time.Since(begun))
+	m.served[method] = append(m.served[method], time.Since(begun))
 }
 
 // ask sends one request and notes how long it took, and who answered.
@@ -159,6 +164,8 @@ func (m *measured) settled(addr string) series {
 }
 
 func (m *measured) check(before, after series, server *mcptest.Server) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	const s, slack = `upstream="s"`, 0.010 // what the machine may take between a write and the next line
 	reads, hits := len(m.missed["resources/read"])+len(m.hits), float64(len(m.hits))
 	_, conns := server.Connections()
