@@ -14,11 +14,18 @@ func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
 // Take reports whether n bytes more may be held. Whoever takes them puts them back, once.
 func (b *Budget) Take(n int) bool {
-	if b == nil || b.held.Add(int64(n)) <= b.limit {
+	if b == nil {
 		return true
 	}
-	b.held.Add(-int64(n))
-	return false
+	for { // one that is refused is no reason to refuse others beside it
+		held := b.held.Load()
+		if held+int64(n) > b.limit {
+			return false
+		}
+		if b.held.CompareAndSwap(held, held+int64(n)) {
+			return true
+		}
+	}
 }
 
 // Put gives bytes back that were taken.

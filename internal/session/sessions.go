@@ -90,7 +90,9 @@ func (t *table) add(e *session) {
 	e.table, e.element = t, t.order.PushFront(e)
 	t.byKey[e.key] = e
 	t.weighLocked(e)
+	e.streams.Add(1) // the newest is not the one that goes
 	t.trimLocked()
+	e.streams.Add(-1)
 }
 
 // findOrAdd returns the session of an id, a new one of which nothing is known where there is none.

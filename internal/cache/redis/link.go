@@ -59,6 +59,7 @@ func (l *link) run(ctx context.Context) {
 	defer close(l.done)
 	pause, told, stood := firstPause, false, false
 	for {
+		up := false
 		err := l.hear(ctx, func() {
 			if stood || l.missed.Load() {
 				l.lost()
@@ -66,12 +67,15 @@ func (l *link) run(ctx context.Context) {
 			if told {
 				l.o.Log.Info("redis: changes that other daemons hear of are heard again")
 			}
-			pause, told, stood = firstPause, false, true
+			up, told, stood = true, false, true
 			l.up.Store(true)
 		})
 		l.up.Store(false)
 		if ctx.Err() != nil {
 			return
+		}
+		if up && !errors.Is(err, cache.ErrOtherServer) { // two servers at one address would be linked in turn, without a rest
+			pause = firstPause
 		}
 		if !told {
 			l.o.Log.Warn(complaint(err, stood), "error", explain(err))

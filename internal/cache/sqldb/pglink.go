@@ -63,7 +63,7 @@ func (p *Postgres) keepLink(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if up {
+		if up && !errors.Is(err, cache.ErrOtherServer) { // two servers at one address would be linked in turn, without a rest
 			pause, said = linkMinPause, ""
 		}
 		err = briefly(err)
