@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -136,6 +137,13 @@ func writeResult(w http.ResponseWriter, id json.RawMessage, result string) {
 	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":%s}`, id, result)
 }
 
+// counts returns how often what was asked for so far.
+func (s *oldServer) counts() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.asked)
+}
+
 func (s *oldServer) count(what string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,8 +197,8 @@ func TestConnect(t *testing.T) {
 			got := client.run(t, d)
 			for i, answer := range discoverAnswers {
 				t.Run(answer.name, func(t *testing.T) {
-					t.Logf("directly %v, asked %v", want[i], direct[i].asked)
-					t.Logf("through  %v, asked %v", got[i], through[i].asked)
+					t.Logf("directly %v, asked %v", want[i], direct[i].counts())
+					t.Logf("through  %v, asked %v", got[i], through[i].counts())
 					checkConnected(t, client.always && !answer.weird, want[i], got[i])
 					checkAsked(t, direct[i], through[i], want[i])
 				})

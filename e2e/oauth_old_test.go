@@ -44,7 +44,7 @@ func startOwnAuthorizer(t *testing.T) (endpoint string) {
 		srv.CloseClientConnections()
 		srv.Close()
 	})
-	a.url = srv.URL
+	a.standsAt(srv.URL)
 	return srv.URL + "/mcp"
 }
 

@@ -24,9 +24,8 @@ import (
 // authorizer is an authorization server whose user always says yes: metadata (RFC 8414), dynamic registration (RFC 7591),
 // the code flow with PKCE (RFC 7636) and the resource parameter (RFC 8707), which is what the tests look at.
 type authorizer struct {
-	url string
-
 	mu        sync.Mutex
+	url       string
 	clients   map[string][]string // client id -> redirect URIs
 	codes     map[string]grant
 	tokens    map[string]string // token -> resource
@@ -43,7 +42,7 @@ func startAuthorizer(t testing.TB) *authorizer {
 	a.handle(mux)
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
-	a.url = srv.URL
+	a.standsAt(srv.URL)
 	return a
 }
 
@@ -54,12 +53,26 @@ func (a *authorizer) handle(mux *http.ServeMux) {
 	mux.HandleFunc("POST /token", a.token)
 }
 
+// standsAt says where the server is, which is known only once it may be asked already.
+func (a *authorizer) standsAt(url string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.url = url
+}
+
+func (a *authorizer) origin() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.url
+}
+
 func (a *authorizer) metadata(w http.ResponseWriter, _ *http.Request) {
+	origin := a.origin()
 	writeJSON(w, http.StatusOK, map[string]any{
-		"issuer":                                         a.url,
-		"authorization_endpoint":                         a.url + "/authorize",
-		"token_endpoint":                                 a.url + "/token",
-		"registration_endpoint":                          a.url + "/register",
+		"issuer":                                         origin,
+		"authorization_endpoint":                         origin + "/authorize",
+		"token_endpoint":                                 origin + "/token",
+		"registration_endpoint":                          origin + "/register",
 		"response_types_supported":                       []string{"code"},
 		"grant_types_supported":                          []string{"authorization_code"},
 		"code_challenge_methods_supported":               []string{"S256"},
@@ -199,14 +212,14 @@ func startProtected(t testing.TB, a *authorizer, p protection) string {
 		options.ResourceMetadataURL = ""
 	}
 	if p.own {
-		a.url = srv.URL
+		a.standsAt(srv.URL)
 		a.handle(mux)
 		if p.absent != nil {
 			mux.Handle("/.well-known/oauth-protected-resource/", p.absent)
 		}
 	} else {
 		mux.Handle(metadataPath, auth.ProtectedResourceMetadataHandler(&oauthex.ProtectedResourceMetadata{
-			Resource: cmp.Or(p.resource, endpoint), AuthorizationServers: []string{a.url}, ScopesSupported: []string{"greet"},
+			Resource: cmp.Or(p.resource, endpoint), AuthorizationServers: []string{a.origin()}, ScopesSupported: []string{"greet"},
 		}))
 	}
 	protected := auth.RequireBearerToken(a.verifier(endpoint, p.strict), options)(handler)

@@ -350,7 +350,7 @@ func TestOrderOfGETAndCalls(t *testing.T) {
 	direct := callsBeforeGET(t, s, s.Addr(), "/mcp", tries)
 	through := callsBeforeGET(t, s, d.addr, "/mcp/s", tries)
 	t.Logf("the call was at the server first in %d of %d directly, in %d through the daemon", direct, tries, through)
-	if through > direct+3 { // of a machine that does other things
+	if through > direct+15 { // of a machine that does other things; 23 to 28 where the order is not kept
 		t.Errorf("the call was at the server first in %d of %d, directly in %d", through, tries, direct)
 	}
 }

@@ -345,6 +345,9 @@ func (d *daemon) drain(patience time.Duration) error {
 	d.abandon(late)
 	d.served(lastWords)
 	err := d.server.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // the listeners: net/http may not have noticed yet that they are closed
+	}
 	if d.admin != nil {
 		err = errors.Join(err, d.admin.Close())
 	}
