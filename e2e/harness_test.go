@@ -29,6 +29,10 @@ func absolute(path string) string {
 var node, daemonBinary string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(orderServerEnv) != "" {
+		runOrderServer()
+		return
+	}
 	if err := prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
