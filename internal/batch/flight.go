@@ -26,7 +26,7 @@ type flight struct {
 	free   chan struct{} // closed when the followers need not wait any more: with done, or when the leader was cancelled
 
 	failure *mcp.Failure // if not nil, the next two are nil
-	crashed bool         // the failure is the leader's alone
+	crashed bool         // the failure is the leader's alone: a panic, or that of a call of its session
 	shared  *shared      // what followers may have, if they may
 	own     *mcp.Result  // the leader's, if it was still there
 
@@ -144,7 +144,7 @@ func (f *flight) run(c *mcp.Call) {
 	err := errNoReturn
 	defer func() {
 		failure, crashed := f.failureOf(err, recover())
-		f.crashed = crashed
+		f.crashed = crashed || c.Bound
 		f.end(c, res, failure)
 	}()
 	res, err = f.group.opts.Next.Call(f.ctx, c)

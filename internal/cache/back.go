@@ -85,6 +85,14 @@ type query struct {
 	isThere   bool // some tier has a public entry
 }
 
+// forAll is the query as one for all sessions of its view.
+func (q *query) forAll() *query {
+	own, p := *q, *q.plan
+	p.question = q.all
+	own.plan, own.privateTokens = &p, q.privateTokens[:len(q.all.private.Generations)]
+	return &own
+}
+
 // slowTokens are those of one slow tier. They are nil where it was not read.
 type slowTokens struct{ private, public []Token }
 
@@ -170,7 +178,7 @@ func (b *back) fetch(ctx context.Context, q *query) (*mcp.Result, error) {
 	}
 	b.metrics.count(tierNone, outcomeUncacheable)
 	if refusal(res) {
-		res.Shareable = !q.open
+		res.Shareable = !q.open && !q.scoped
 	}
 	addStatus(res, "fwd=miss")
 	return res, nil
@@ -204,8 +212,16 @@ func (b *back) take(q *query, res *mcp.Result) bool {
 		return false // input_required and the like belong to this caller alone
 	}
 	if m.Kind == mcp.KindError || m.Ambiguous || q.mayBeError(m, res.Body) {
-		res.Shareable = !q.open
+		res.Shareable = !q.open && !q.scoped
 		return false
+	}
+	if q.view != nil {
+		switch shared := b.compare(q.question, q.privateTokens, m.Result.Of(res.Body)); {
+		case shared && !q.scoped:
+			q = q.forAll()
+		case q.scoped && !shared:
+			return false
+		}
 	}
 	if !q.plain {
 		b.notice(res)
@@ -321,7 +337,7 @@ func (u *Upstream) lifetime(q *question, heard bool, serverTTL int64) time.Durat
 	switch {
 	case q.override:
 		ttl = q.ttl
-	case q.legacy && q.list && heard:
+	case q.legacy && q.list && (heard || q.scoped):
 		ttl = legacyTTL
 	case !q.legacy && serverTTL > 0:
 		ttl = max(time.Duration(min(serverTTL, int64(dayTTL/time.Millisecond)))*time.Millisecond, u.opts.MinTTL)

@@ -32,6 +32,7 @@ type plan struct {
 func (f *front) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	asker := f.store.partition(c)
 	f.ears.touched(asker)
+	f.peerOf(c).acts(c)
 	q := f.ask(c, asker)
 	if q == nil {
 		return f.pass(ctx, c, asker)
@@ -77,7 +78,7 @@ func (u *Upstream) remembered(l *Lookup, q *question, public bool, what extent, 
 
 // fresh reports whether an entry may be served: one that is kept because a change would be heard, only while it would be.
 func (u *Upstream) fresh(q *question, e *entry, now time.Time) bool {
-	return e.fresh(now.UnixMilli()) && (!q.legacy || q.override || u.hears(q))
+	return e.fresh(now.UnixMilli()) && (!q.legacy || q.override || q.scoped || u.hears(q))
 }
 
 // firstPage reports whether the page may be used: the first one always, a later one while the first is there and fresh,
@@ -95,6 +96,7 @@ func (f *front) hit(c *mcp.Call, q *question, e *entry, now time.Time) *mcp.Resu
 	f.metrics.count(tierMemory, outcomeHit)
 	f.saved(c)
 	q.hits.Add(1)
+	f.savedBySession(q)
 	q.size.Store(int64(len(e.body)))
 	ttlMs := e.remaining(now.UnixMilli())
 	h := new(hit)
@@ -202,7 +204,7 @@ func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result
 	p := &plan{question: q}
 	p.open = q.keeps && !q.own && f.publics.has(q.public.Key) && f.seen.known(q.asker, time.Now())
 	out := *c
-	out.Notes, out.Whole = p, true
+	out.Notes, out.Whole, out.Bound = p, true, q.scoped
 	if q.shares {
 		out.Flight, out.Scope = f.flight(p)
 	}
@@ -213,6 +215,7 @@ func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result
 	if res.Collapsed {
 		f.metrics.count(tierNone, outcomeCollapsed)
 		f.saved(c)
+		f.savedBySession(q)
 		if !strings.HasPrefix(first(res.Header["Cache-Status"]), statusHit) { // what the flight's call found in a tier is a hit for all
 			res.Header["Cache-Status"] = []string{"fluentd-perf; fwd=miss; collapsed"}
 		}

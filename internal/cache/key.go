@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -25,6 +26,12 @@ type scope struct {
 	partition    Partition
 	capabilities []byte // of the client, canonical; nil where there is no part
 	session      string // legacy session id and peer.nonce; "" where there is none or where it may be shared
+
+	// Of a key that sessions share.
+	view   bool
+	agent  string   // clientInfo.name of the session's initialize
+	server [32]byte // a hash over what the server said to it
+	early  uint32   // how often the session was told at its beginning that the list has changed
 }
 
 // keyOf returns the key of a call with the given params. The params are hashed as they are: effectiveParams and canonical
@@ -46,6 +53,10 @@ func keyOf(buf []byte, s *scope, method string, params []byte) (Key, []byte) {
 		buf = appendPart(append(buf, 1), s.capabilities)
 	}
 	buf = appendPart(buf, s.session)
+	if s.view {
+		buf = appendPart(appendPart(appendPart(buf, "view"), s.agent), s.server[:])
+		buf = binary.AppendUvarint(buf, uint64(s.early))
+	}
 	return sha256.Sum256(buf), buf
 }
 

@@ -149,7 +149,7 @@ type keyParts struct {
 }
 
 func (p *keyParts) key() Key {
-	k, _ := keyOf(nil, &scope{p.plain, p.upstream, p.version, p.partition, p.caps, p.session}, p.method, p.params)
+	k, _ := keyOf(nil, &scope{plain: p.plain, upstream: p.upstream, version: p.version, partition: p.partition, capabilities: p.caps, session: p.session}, p.method, p.params)
 	return k
 }
 

@@ -40,6 +40,7 @@ func TestUnreadNotifications(t *testing.T) {
 		} {
 			rulesTest(t, o, func(r *rulesRig) {
 				r.initialize("s", "{}", "{}")
+				time.Sleep(2 * time.Second) // before that it would be about this session alone
 				list := rulesModern("tools/list")
 				kept := r.asks("kept", list)
 				r.hits("kept", kept.n, list)
@@ -101,6 +102,7 @@ func TestNotificationsInArrays(t *testing.T) {
 				rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
 					r.initializeAs(rulesLegacy("initialize").with(`"protocolVersion":"2025-03-26","capabilities":{}`), "s",
 						`"protocolVersion":"2025-03-26","capabilities":{}`)
+					time.Sleep(2 * time.Second) // before that it would be about this session alone
 					kept := r.asks("kept", rulesModern("tools/list"))
 					r.gives(give)
 					r.reads(a)

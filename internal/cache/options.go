@@ -19,6 +19,8 @@ type UpstreamOptions struct {
 	// only MaxTTL and the Stale times mean anything.
 	Plain bool
 
+	Scope Scope // who shares the lists of legacy sessions
+
 	TTL   map[string]time.Duration // `cache.ttl` by method: the operator's word, in place of the server's
 	Tools map[string]time.Duration // `cache.tools` by pattern of the tool's name (path.Match): only these tools/call are cached
 

@@ -41,7 +41,7 @@ func (f *front) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Re
 		res.Events = f.watch(res.Events, w)
 		return res, nil
 	}
-	f.heardWhole(c, res)
+	f.heardWhole(f.peerOf(c), c, res)
 	if res.Checked && res.Message.Kind == mcp.KindResult {
 		f.initialized(&w, res.Message.Result.Of(res.Body))
 	} else if res.Status < http.StatusMultipleChoices {
@@ -110,6 +110,9 @@ func (u *Upstream) initialized(w *watching, result []byte) {
 	if name == "" {
 		name = peerName("", own.version)
 	}
+	if own != nil {
+		own.session = w.session != ""
+	}
 	u.peers.settled(name, own)
 }
 
@@ -164,7 +167,7 @@ func (w *watched) Next() (mcp.Event, error) {
 	if m.Kind == mcp.KindInvalid && mcp.Scan(ev.Data, &m) != nil {
 		return ev, nil // a GET stream is not checked, and what is no message is none of ours
 	}
-	w.front.heardIn(&m, ev.Data)
+	w.front.heardIn(w.front.peerOf(w.call), &m, ev.Data)
 	switch {
 	case ev.Exact && m.Kind == mcp.KindResult:
 		w.front.initialized(&w.watching, m.Result.Of(ev.Data))
@@ -191,27 +194,30 @@ func (w *watched) Close() error {
 	return w.Events.Close()
 }
 
-// heardIn applies a message that is a notification, or an array that may hold some.
-func (u *Upstream) heardIn(m *mcp.Message, data []byte) {
+// heardIn applies a message to a session that is a notification, or an array that may hold some, and notes a request of the
+// server's.
+func (u *Upstream) heardIn(p *peer, m *mcp.Message, data []byte) {
 	switch {
 	case u.opts.Plain: // it is none of MCP's
+	case m.Kind == mcp.KindRequest:
+		p.asks(m, data)
 	case m.Kind == mcp.KindNotification:
-		u.heard(m, data)
+		u.heardBy(p, m, data)
 	case m.Kind == mcp.KindBatch:
-		u.heardAll(data)
+		u.heardAll(p, data)
 	}
 }
 
 // heardWhole applies the notifications in a whole answer that is an array (2025-03-26, basic/transports).
-func (u *Upstream) heardWhole(c *mcp.Call, res *mcp.Result) {
+func (u *Upstream) heardWhole(p *peer, c *mcp.Call, res *mcp.Result) {
 	body := bytes.TrimPrefix(res.Said(), []byte("\ufeff"))
 	if text := bytes.TrimLeft(body, " \t\r\n"); len(text) > 0 && text[0] == '[' && c.Era == mcp.EraLegacy {
-		u.heardAll(body)
+		u.heardAll(p, body)
 	}
 }
 
 // heardAll applies the notifications in an array of messages, as far as that is one. What is loose in it is no matter.
-func (u *Upstream) heardAll(array []byte) {
+func (u *Upstream) heardAll(p *peer, array []byte) {
 	var messages []json.RawMessage
 	if json.Unmarshal(array, &messages) != nil {
 		return
@@ -219,24 +225,27 @@ func (u *Upstream) heardAll(array []byte) {
 	for _, one := range messages {
 		var m mcp.Message
 		if mcp.Scan(one, &m) == nil && m.Kind == mcp.KindNotification {
-			u.heard(&m, one)
+			u.heardBy(p, &m, one)
 		}
 	}
 }
 
-// heard applies a notification of the server's (2026-07-28, server/utilities/caching, "Invalidation").
-func (u *Upstream) heard(m *mcp.Message, data []byte) {
+// heard is heardBy for a notification that comes to no session.
+func (u *Upstream) heard(m *mcp.Message, data []byte) { u.heardBy(nil, m, data) }
+
+// heardBy applies a notification of the server's (2026-07-28, server/utilities/caching, "Invalidation").
+func (u *Upstream) heardBy(p *peer, m *mcp.Message, data []byte) {
 	name, ok := mcp.Text(m.MethodName.Of(data))
 	if !ok {
 		return
 	}
 	switch name {
 	case "notifications/tools/list_changed":
-		u.bump(causeNotification, u.family(FamilyTools))
+		u.listChanged(p, FamilyTools)
 	case "notifications/prompts/list_changed":
-		u.bump(causeNotification, u.family(FamilyPrompts))
+		u.listChanged(p, FamilyPrompts)
 	case "notifications/resources/list_changed":
-		u.bump(causeNotification, u.family(FamilyResources))
+		u.listChanged(p, FamilyResources)
 	case "notifications/resources/updated":
 		u.updated(m, data)
 	}

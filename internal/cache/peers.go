@@ -2,18 +2,31 @@ package cache
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"fluentd-perf/internal/mcp"
 )
 
-// peer is what an `initialize` settled between an agent and a legacy server. It is not changed after it was made: another
-// initialize makes another one.
+// peer is what an `initialize` settled between an agent and a legacy server, which another initialize makes anew, and what
+// the session has done since.
 type peer struct {
 	version      string
 	nonce        string            // another one for each: a server that gives an id out again has made another session
 	capabilities []byte            // of the client, canonical
 	changes      [familyCount]bool // the server declared listChanged for the family
+	agent        string            // clientInfo.name, raw
+	result       [32]byte          // a hash over what the server said
+	session      bool              // the server gave the session an id
+	born         time.Time
+
+	acted atomic.Bool                // the agent did what may change what the server shows it
+	early [familyCount]atomic.Uint32 // how often the server said at the beginning that the list has changed
+
+	mu    sync.Mutex          // guards the following
+	asked map[string]struct{} // ids of requests of the server's whose answers change nothing
 }
 
 // maxPeers bounds the sessions that are remembered. One that is forgotten is relayed and not cached.
@@ -45,7 +58,10 @@ func newPeer(params, result []byte) *peer {
 			return nil
 		}
 	}
-	own := &peer{version: version, capabilities: caps, nonce: rand.Text()}
+	own := &peer{
+		version: version, capabilities: caps, nonce: rand.Text(), born: time.Now(),
+		agent: string(memberOf(params, "clientInfo", "name")), result: sha256.Sum256(result),
+	}
 	for f, name := range map[Family]string{FamilyTools: "tools", FamilyPrompts: "prompts", FamilyResources: "resources"} {
 		own.changes[f] = string(memberOf(result, "capabilities", name, "listChanged")) == "true"
 	}

@@ -3,6 +3,7 @@ package cache
 import (
 	"crypto/sha256"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,13 @@ type question struct {
 	pair
 	first *pair // of the list's first page, where this is a later one
 
+	// Legacy lists that sessions may share (see Scope); nil for others.
+	view *view
+	all  *question // the same, asked for all of the view
+
+	scoped bool   // it is asked for all sessions of a view
+	early  uint32 // of the session's peer, when this was made
+
 	hits atomic.Uint64 // answered from memory
 	size atomic.Int64  // of the answer, in bytes
 }
@@ -52,7 +60,7 @@ func (u *Upstream) storable(q *question) bool {
 	case q.override:
 		return q.ttl > 0
 	case q.legacy:
-		return u.hears(q)
+		return q.scoped || u.hears(q)
 	}
 	return true
 }
@@ -148,12 +156,15 @@ func (u *Upstream) ask(c *mcp.Call, asker Partition) *question {
 		}
 	}
 	raw := u.rawKey(c, asker, session)
-	if q := u.questions.get(raw); q != nil && q.peer == own {
-		return q
-	}
-	q := u.newQuestion(c, asker, session, own)
-	if q != nil {
+	q := u.questions.get(raw)
+	if q == nil || q.peer != own || q.session && q.early != own.early[q.family].Load() {
+		if q = u.newQuestion(c, asker, session, own); q == nil {
+			return nil
+		}
 		u.questions.put(raw, q)
+	}
+	if all := u.shared(q); all != nil {
+		return all
 	}
 	return q
 }
@@ -194,10 +205,13 @@ func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own
 		asker: asker, peer: own, list: isList(c.Method()),
 	}
 	q.own = q.legacy || q.method == mcp.MethodToolsCall
+	if own != nil {
+		q.early = own.early[q.family].Load()
+	}
 	if !u.rules(q, c, session) {
 		return nil
 	}
-	s, ok := u.scopeOf(c, asker, session, own)
+	s, ok := u.scopeOf(c, asker, session, own, q.early)
 	if !ok {
 		return nil
 	}
@@ -230,14 +244,14 @@ func (u *Upstream) rules(q *question, c *mcp.Call, session string) bool {
 }
 
 // scopeOf settles version and capabilities of a call; false where they are not settled.
-func (u *Upstream) scopeOf(c *mcp.Call, asker Partition, session string, own *peer) (scope, bool) {
+func (u *Upstream) scopeOf(c *mcp.Call, asker Partition, session string, own *peer, early uint32) (scope, bool) {
 	s := scope{upstream: u.opts.Identity, version: c.Version, partition: asker}
 	if c.Era == mcp.EraLegacy {
 		if s.version == "" {
 			s.version = mcp.Version20250326 // the header came later (2025-06-18)
 		}
 		if session != "" {
-			s.capabilities, s.session = own.capabilities, session+own.nonce
+			s.capabilities, s.session = own.capabilities, session+own.nonce+strconv.FormatUint(uint64(early), 36)
 		}
 		return s, s.version == own.version
 	}
@@ -270,6 +284,11 @@ func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
 			one := pairOf(s, q.name, params, private, public)
 			q.first = &one
 		}
+	}
+	if q.legacy && q.list && u.opts.Scope != ScopeSession {
+		q.all = u.ofView(q, s, params)
+		q.view = u.views.of(q.all.private.Key)
+		q.all.view, q.all.all = q.view, q.all
 	}
 }
 

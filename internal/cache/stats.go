@@ -30,11 +30,12 @@ type UpstreamReport struct {
 	Upstream  string            `json:"upstream"`
 	Hits      map[string]uint64 `json:"hits"` // by tier
 	Misses    uint64            `json:"misses"`
-	Stale     uint64            `json:"stale"`     // expired answers given for want of a fresh one
-	Collapsed uint64            `json:"collapsed"` // answers of another caller's flight
-	Bypass    uint64            `json:"bypass"`    // requests that are not for the cache
-	Stored    uint64            `json:"stored"`    // answers kept
-	Listening int               `json:"listening"` // streams of the daemon's own on which changes would come
+	Stale     uint64            `json:"stale"`           // expired answers given for want of a fresh one
+	Collapsed uint64            `json:"collapsed"`       // answers of another caller's flight
+	Bypass    uint64            `json:"bypass"`          // requests that are not for the cache
+	Stored    uint64            `json:"stored"`          // answers kept
+	Listening int               `json:"listening"`       // streams of the daemon's own on which changes would come
+	Scope     *ScopeReport      `json:"scope,omitempty"` // of lists that legacy sessions may share; nil where none do
 	Keys      []KeyReport       `json:"keys,omitempty"`
 }
 

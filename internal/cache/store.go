@@ -385,6 +385,9 @@ func (u *Upstream) report(detailed bool) UpstreamReport {
 		r.Misses -= min(r.Misses, m.counted(t.label, outcomeHit)) // memory's misses that another tier made good
 	}
 	r.Misses -= min(r.Misses, r.Stale) // and those for which an expired answer stood in
+	if scope := u.views.report(time.Now()); scope.Views > 0 {
+		r.Scope = &scope
+	}
 	if detailed {
 		r.Keys = u.keys()
 	}

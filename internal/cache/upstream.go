@@ -20,6 +20,7 @@ type Upstream struct {
 	questions questions
 	peers     peers
 	streams   streams
+	views     views
 	seen      credentials
 	publics   publics
 	server    [2]identity // by era: they say it in different words
@@ -69,6 +70,24 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 func (u *Upstream) saved(c *mcp.Call) {
 	u.metrics.savedCalls.Inc()
 	u.metrics.savedSeconds.Add(u.times.Seconds(c.Method().Group()))
+}
+
+// savedBySession notes that an answer to another session was given to one.
+func (u *Upstream) savedBySession(q *question) {
+	if q.scoped {
+		u.views.hits.Add(1)
+	}
+}
+
+// peerOf returns what is known of a call's session, nil for nothing.
+func (u *Upstream) peerOf(c *mcp.Call) *peer {
+	if c.Era != mcp.EraLegacy {
+		return nil
+	}
+	if session := first(c.Header["Mcp-Session-Id"]); session != "" {
+		return u.peers.get(session)
+	}
+	return nil
 }
 
 // Times returns where the upstream of that name notes how long its answers take: by that is known what a hit saves.

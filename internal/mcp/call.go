@@ -65,6 +65,7 @@ type Call struct {
 	// The following are set by the caching stage, on the copy of the call that it hands on.
 	Flight FlightKey // calls with equal keys may be one; zero: this one goes by itself
 	Scope  Scope     // whose answer it is: upstream and credential
+	Bound  bool      // it is of a session: others in its flight get a complete result of it, or go by themselves
 	Notes  any       // the stage's own, for its half behind the flights
 }
 
