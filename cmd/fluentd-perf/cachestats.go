@@ -32,6 +32,8 @@ func cacheStatsCommand() *cobra.Command {
 		Long: "Shows every tier and every upstream, counted since the daemon's start; \"-\" is what is not known.\n" +
 			"HIT% of a tier is of the questions it could answer. HIT% of an upstream is of the requests that are for the cache:\n" +
 			"hits, stale answers, collapsed ones (another caller's answer) and misses; BYPASS are the requests that are not.\n" +
+			"LISTS OF SESSIONS are those of servers with sessions: how many were compared between sessions, how many of these are\n" +
+			"shared within one credential by now, and what that saved; a credential is never given another's.\n" +
 			"Exit code 0: done; 1: no daemon answers, or it refuses.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var stats cache.Stats
@@ -55,6 +57,7 @@ func statsTables(w io.Writer, stats cache.Stats, detailed bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	tierTable(t, stats.Tiers)
 	upstreamTable(t, stats.Upstreams)
+	scopeTable(t, stats.Upstreams)
 	if detailed {
 		hitTable(t, stats)
 		keyTable(t, stats.Upstreams)
@@ -90,6 +93,20 @@ func upstreamTable(w io.Writer, upstreams []cache.UpstreamReport) {
 	for _, r := range upstreams {
 		hits := totalHits(r)
 		row(w, r.Upstream, hits, percent(hits, r.Stale+r.Collapsed+r.Misses), r.Stale, r.Collapsed, r.Misses, r.Bypass, r.Stored, r.Listening)
+	}
+}
+
+// scopeTable writes what was learned of legacy sessions' lists, where any were compared.
+func scopeTable(w io.Writer, upstreams []cache.UpstreamReport) {
+	if !slices.ContainsFunc(upstreams, func(r cache.UpstreamReport) bool { return r.Scope != nil }) {
+		return
+	}
+	fmt.Fprintln(w)
+	row(w, "LISTS OF SESSIONS", "COMPARED", "SHARED", "DIFFERENCES", "HITS", "SHARED AGAIN")
+	for _, r := range upstreams {
+		if s := r.Scope; s != nil {
+			row(w, r.Upstream, s.Views, s.Learned, s.Differences, s.Hits, cmp.Or(s.EndedUntil, "-"))
+		}
 	}
 }
 

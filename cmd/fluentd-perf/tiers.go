@@ -203,12 +203,17 @@ func (d *daemon) cached(c config.Upstream, server mcp.Caller, metrics *batch.Met
 		Name: c.Name, Identity: identityOf(c), Plain: c.Protocol == config.ProtocolJSONRPC, TTL: c.Cache.TTL, Tools: c.Cache.Tools, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL,
 		StaleIfError: c.Cache.StaleIfError, StaleAfter: c.Cache.StaleAfter, StaleWhileRevalidate: c.Cache.StaleWhileRevalidate,
 		CoalesceTools: c.Coalesce.Tools, FlushOnCall: c.Cache.FlushOnCall, Listen: c.Cache.Listen,
+		Scope: scopes[c.Cache.Scope],
 	}, server)
 	flights := batch.New(batch.Options{
 		Upstream: c.Name, Next: stage.Back(server), Base: d.base, Partition: d.store.Partition, Buffers: buffers, Metrics: metrics, Log: d.log,
 	})
 	stage.Fence(flights.Fence)
 	return stage.Front(flights), flights
+}
+
+var scopes = map[config.CacheScope]cache.Scope{
+	config.CacheScopeAuto: cache.ScopeAuto, config.CacheScopeSession: cache.ScopeSession, config.CacheScopeCredential: cache.ScopeCredential,
 }
 
 // identityOf is what makes an upstream another server: its endpoints, what it speaks and the headers that the configuration

@@ -64,9 +64,20 @@ type UpstreamCache struct {
 	StaleIfError         time.Duration // how long an expired answer may stand in for a failing server, 0 for never; default 1 h
 	StaleAfter           time.Duration // how long a call waits where such an answer is at hand, above 0; default 2 s
 	StaleWhileRevalidate time.Duration // how long an expired answer is given while another is fetched, 0 for never; default 0
+	Scope                CacheScope    // who shares the lists that a legacy server gives its sessions; default auto
 	FlushOnCall          bool          // a call of a tool outside Tools ends the operator-TTL answers of its caller; default true
 	Listen               bool          // hear of changes from the server by a stream of the daemon's own; default true
 }
+
+// CacheScope says who shares the lists that a legacy server gives its sessions.
+type CacheScope string
+
+// The scopes of lists.
+const (
+	CacheScopeAuto       CacheScope = "auto"       // all sessions of a credential, once they were seen to be given the same
+	CacheScopeSession    CacheScope = "session"    // nobody
+	CacheScopeCredential CacheScope = "credential" // all sessions of a credential
+)
 
 // Coalesce says what shares one call to the upstream beyond what the protocol lets share.
 type Coalesce struct {
@@ -105,12 +116,12 @@ func defaultCache() Cache {
 
 func defaultUpstreamCache() UpstreamCache {
 	return UpstreamCache{
-		TTL:          map[string]time.Duration{},
-		Tools:        map[string]time.Duration{},
-		MaxTTL:       mostTTL,
-		StaleIfError: time.Hour,
-		StaleAfter:   2 * time.Second,
-		FlushOnCall:  true,
-		Listen:       true,
+		TTL:    map[string]time.Duration{},
+		Tools:  map[string]time.Duration{},
+		MaxTTL: mostTTL,
+		Scope:  CacheScopeAuto, StaleIfError: time.Hour,
+		StaleAfter:  2 * time.Second,
+		FlushOnCall: true,
+		Listen:      true,
 	}
 }

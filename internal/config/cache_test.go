@@ -30,6 +30,7 @@ upstreams:
       stale_if_error: 0s
       stale_after: 500ms
       stale_while_revalidate: 30s
+      scope: credential
       flush_on_call: false
       listen: off
     coalesce: {tools: ["search_*", get]}
@@ -62,7 +63,7 @@ admin: {group: "mcp users"}
 			},
 			Tools:  map[string]time.Duration{"search_*": 10 * time.Minute, `get\*`: time.Second, "[a-c]?": 24 * time.Hour},
 			MinTTL: time.Second, MaxTTL: 24 * time.Hour,
-			StaleAfter: 500 * time.Millisecond, StaleWhileRevalidate: 30 * time.Second,
+			Scope: config.CacheScopeCredential, StaleAfter: 500 * time.Millisecond, StaleWhileRevalidate: 30 * time.Second,
 		},
 		[]string{"search_*", "get"}, true, true, 24 * time.Hour, []string(nil),
 		config.Memory{Size: 64 << 30, MaxEntry: 64 << 20}, "redis://u:pa%20ss@h:6380/2", 10 * time.Second, 1024,

@@ -18,7 +18,7 @@ func TestFaultsOfAnUpstreamsCache(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{`cache: 5m`, `cache: must be a mapping, not a string`},
 		{`cache: {tll: {}}`, `cache.tll: is not a known key; did you mean ttl?`},
-		{`cache: {size: 1MiB}`, `cache.size: is not a known key; known here: flush_on_call, listen, max_ttl, min_ttl, stale_after, stale_if_error, stale_while_revalidate, tools, ttl`},
+		{`cache: {size: 1MiB}`, `cache.size: is not a known key; known here: flush_on_call, listen, max_ttl, min_ttl, scope, stale_after, stale_if_error, stale_while_revalidate, tools, ttl`},
 		{`cache: {ttl: 5m}`, `cache.ttl: must be a mapping, not a string`},
 		{`cache: {ttl: {tools/list: 5}}`, `cache.ttl.tools/list: must be ` + aDuration + `: "5" has none`},
 		{`cache: {ttl: {tools/list: -5m}}`, `cache.ttl.tools/list: must not be negative`},

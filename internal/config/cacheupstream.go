@@ -31,6 +31,7 @@ func (d *decoder) upstreamCache(c *UpstreamCache) reader {
 		"stale_after":            d.duration(&c.StaleAfter),
 		"stale_while_revalidate": d.durationIn(&c.StaleWhileRevalidate, 0, mostTTL),
 		"flush_on_call":          d.boolean(&c.FlushOnCall),
+		"scope":                  oneOf(d, &c.Scope, CacheScopeAuto, CacheScopeSession, CacheScopeCredential),
 		"listen":                 d.onOff(&c.Listen),
 	})
 }

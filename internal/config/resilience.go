@@ -143,7 +143,7 @@ func (d *decoder) checkProtocol(at key, u *Upstream) {
 	}
 	const why = "means nothing with protocol jsonrpc, which has no MCP in it"
 	d.refuse(at, why, "transport", "oauth", "streams", "sessions", "coalesce")
-	d.refuse(d.at(at, "cache"), why, "tools", "flush_on_call", "listen")
+	d.refuse(d.at(at, "cache"), why, "tools", "flush_on_call", "listen", "scope")
 	d.refuse(d.at(at, "retry"), why, "tools")
 }
 

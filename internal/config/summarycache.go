@@ -40,6 +40,7 @@ func (c UpstreamCache) differs(is UpstreamCache, differs func(name, value, usual
 	times("cache.stale_after", c.StaleAfter, is.StaleAfter)
 	times("cache.stale_while_revalidate", c.StaleWhileRevalidate, is.StaleWhileRevalidate)
 	differs("cache.flush_on_call", fmt.Sprint(c.FlushOnCall), fmt.Sprint(is.FlushOnCall))
+	differs("cache.scope", string(c.Scope), string(is.Scope))
 	differs("cache.listen", onOffText(c.Listen), onOffText(is.Listen))
 }
 
