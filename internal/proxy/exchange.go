@@ -253,7 +253,7 @@ func (x *exchange) answer(res *mcp.Result) {
 		x.answerEvents(res)
 	case res.Raw != nil:
 		x.serverTiming(h, res.Timing)
-		x.outcome = outcomeOfStatus(res.Status)
+		x.outcome = outcomeOfRaw(&x.call, res)
 		x.answerRaw(res)
 	default:
 		x.outcome = outcomeOf(x.call.Lane, res)

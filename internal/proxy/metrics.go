@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -216,12 +217,31 @@ func outcomeOfStatus(status int) outcome {
 // outcomeOf is the outcome of a whole answer. What is no request has no answer in JSON-RPC, and the answer to an array of
 // /rpc is the daemon's own.
 func outcomeOf(lane mcp.Lane, res *mcp.Result) outcome {
-	asked := lane == mcp.LaneRequest || lane == mcp.LaneOpaque || lane == mcp.LaneListen
 	o := outcomeOfMessage(res.Message.Kind)
-	if o == outcomeOpaque && (res.Status >= http.StatusBadRequest || !asked || len(res.Body) == 0) {
+	if o == outcomeOpaque && (res.Status >= http.StatusBadRequest || !isAnswered(lane) || len(res.Body) == 0) {
 		return outcomeOfStatus(res.Status)
 	}
 	return o
+}
+
+// isAnswered reports whether what comes on a lane has an answer in JSON-RPC.
+func isAnswered(lane mcp.Lane) bool {
+	return lane == mcp.LaneRequest || lane == mcp.LaneOpaque || lane == mcp.LaneListen
+}
+
+// outcomeOfRaw is the outcome of an answer that nobody has looked into. By its type a page is no JSON-RPC, whatever its
+// status says; what is encoded, or too large to be looked into, may be.
+func outcomeOfRaw(c *mcp.Call, res *mcp.Result) outcome {
+	o := outcomeOfStatus(res.Status)
+	if o != outcomeOK || !isAnswered(c.Lane) || c.Era == mcp.EraPlain || res.Header.Get("Content-Encoding") != "" {
+		return o
+	}
+	media, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+	switch strings.ToLower(strings.TrimSpace(media)) {
+	case "", "application/json", "text/event-stream":
+		return o
+	}
+	return outcomeOpaque
 }
 
 // outcomeOfMessage is the outcome of an answer in JSON-RPC, of outcomeOpaque where it is none.

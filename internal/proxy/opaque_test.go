@@ -308,6 +308,48 @@ func TestAnswerOutcomes(t *testing.T) {
 	}
 }
 
+// TestOutcomesUnseen holds what is counted for an answer that passes without being looked into: its type says whether it
+// can be one.
+func TestOutcomesUnseen(t *testing.T) {
+	header := func(fields ...string) http.Header {
+		h := http.Header{}
+		for i := 0; i < len(fields); i += 2 {
+			h.Set(fields[i], fields[i+1])
+		}
+		return h
+	}
+	const notify = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+	for _, c := range []struct {
+		name, body string
+		status     int
+		header     http.Header
+		method     string
+		outcome    string
+	}{
+		{"a page", listTools, 200, header("Content-Type", "text/html; charset=utf-8"), "tools/list", "opaque"},
+		{"text", listTools, 200, header("Content-Type", "text/plain"), "tools/list", "opaque"},
+		{"a page by status", listTools, 502, header("Content-Type", "text/html"), "tools/list", "http_error"},
+		{"a large answer", listTools, 200, header("Content-Type", "Application/JSON ; charset=utf-8"), "tools/list", "ok"},
+		{"an encoded answer", listTools, 200, header("Content-Type", "application/json", "Content-Encoding", "br"), "tools/list", "ok"},
+		{"encoded events", listTools, 200, header("Content-Type", "text/event-stream", "Content-Encoding", "br"), "tools/list", "ok"},
+		{"no type", listTools, 200, header(), "tools/list", "ok"},
+		{"a page for a notification", notify, 200, header("Content-Type", "text/html"), "notifications/initialized", "ok"},
+		{"a page for an array", `[]`, 200, header("Content-Type", "text/html"), "other", "opaque"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := observe(t, func() (*mcp.Result, error) {
+				return &mcp.Result{Status: c.status, Header: c.header, Raw: io.NopCloser(strings.NewReader("<p>x"))}, nil
+			}, nil)
+			if a := do(t, "POST", o.base+"/mcp/s", c.body); a.status != c.status || a.body != "<p>x" {
+				t.Errorf("got %d %q", a.status, a.body)
+			}
+			if n := requestsOf(t, o.reg, c.method, c.outcome); n != 1 {
+				t.Errorf("%v requests of %s are counted as %s, want 1", n, c.method, c.outcome)
+			}
+		})
+	}
+}
+
 // writes counts the writes of a body.
 type writes struct {
 	*httptest.ResponseRecorder
