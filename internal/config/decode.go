@@ -189,6 +189,9 @@ func within(at key, names []string) key {
 
 // suggestion names the known key that was probably meant, or all of them.
 func suggestion(name string, known []string) string {
+	if name == "mcpServers" {
+		return "this is a file of an agent's: name it by --mcp-json"
+	}
 	best, distance := "", 1+min(2, len(name)/3)
 	for _, k := range known {
 		if d := editDistance(name, k, distance); d < distance {

@@ -193,6 +193,7 @@ func TestFaultsOfAFile(t *testing.T) {
 		{"", "f.yaml: upstreams: there is none; name one here, by --upstream or by --mcp-json"},
 		{"# only a comment\n", "f.yaml: upstreams: there is none; name one here, by --upstream or by --mcp-json"},
 		{"drain: 1s\nupstreams: {}\n", "f.yaml:2: upstreams: there is none; name one here, by --upstream or by --mcp-json"},
+		{"{\"mcpServers\": {\"a\": {\"url\": \"http://h\"}}, \"upstreams\": {\"a\": {\"url\": \"http://h\"}}}", "f.yaml:1: mcpServers: is not a known key; this is a file of an agent's: name it by --mcp-json"},
 		{"upstreams:\n", "f.yaml:1: upstreams: has no value, must be a mapping"},
 		{"- a\n", "f.yaml:1: must be a mapping, not a list"},
 		{"a: b\n\tc: d\n", `f.yaml:2: is not valid YAML: found character '\t' that cannot start any token`},
@@ -241,7 +242,7 @@ func TestFaultsOfTheCommandLine(t *testing.T) {
 		s    config.Sources
 		want string
 	}{
-		{config.Sources{}, "upstreams: there is none; name one here, by --upstream or by --mcp-json"},
+		{config.Sources{}, "upstreams: there is none; name one in a file for --config, by --upstream or by --mcp-json"},
 		{config.Sources{File: "none.yaml"}, "none.yaml: cannot be read: no such file or directory"},
 		{config.Sources{Upstreams: []string{"http://u:secret@h"}}, "--upstream: must be name=url"},
 		{config.Sources{Upstreams: []string{"a b=http://h"}}, `--upstream "a b": the name must be 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', not '.' first`},

@@ -157,6 +157,10 @@ func (l *loader) checkUpstreams() {
 		e.by.fault(e.at, "has no server left: %s", e.why)
 	}
 	if len(l.empty) == 0 {
-		l.main.fault(l.main.at(key{}, "upstreams"), "there is none; name one here, by --upstream or by --mcp-json")
+		where := "here"
+		if l.main.file == "" {
+			where = "in a file for --config"
+		}
+		l.main.fault(l.main.at(key{}, "upstreams"), "there is none; name one %s, by --upstream or by --mcp-json", where)
 	}
 }

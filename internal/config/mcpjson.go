@@ -110,14 +110,15 @@ func (s *servers) leniently(what string, read func()) bool {
 	return sound
 }
 
+// isDisabled reports whether a person switched the entry off: most agents say `disabled`, others `enabled`.
 func (s *servers) isDisabled(at key, n *node) bool {
-	off := n.find("disabled")
-	if off == nil {
-		return false
+	disabled, enabled := false, true
+	for name, into := range map[string]*bool{"disabled": &disabled, "enabled": &enabled} {
+		if said := n.find(name); said != nil {
+			s.d.boolean(into)(at.child(name, said.line), said)
+		}
 	}
-	var disabled bool
-	s.d.boolean(&disabled)(at.child("disabled", off.line), off)
-	return disabled
+	return disabled || !enabled
 }
 
 // isStdio reports whether an entry starts a process. Without a type, what it has decides.
@@ -165,6 +166,7 @@ func (s *servers) read(at key, n *node, u *Upstream) (unknown []string) {
 		"headers":      s.headers(u),
 		"type":         s.transport(u),
 		"disabled":     ignore, // read already
+		"enabled":      ignore,
 		"fluentd-perf": ignore, // read afterwards
 	}
 	address := addressKey(n)
@@ -261,8 +263,8 @@ func (s *servers) transport(u *Upstream) reader {
 func (s *servers) url(u *Upstream) reader {
 	return func(at key, n *node) {
 		if text, ok := s.expand(at, n); ok {
-			s.d.endpoint(at, text, u)
-			u.shown = withoutQuery(n.text)
+			s.d.endpoint(at, strings.TrimSpace(text), u) // as agents' own URL parsers do
+			u.shown = withoutQuery(strings.TrimSpace(n.text))
 		}
 	}
 }

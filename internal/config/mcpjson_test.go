@@ -99,6 +99,7 @@ func TestEntriesThatAreLeftOut(t *testing.T) {
 		{`"a": {"url": "http://h", "type": null}`, `.a.type` + out + `has no value, ` + types},
 		{`"a": {"url": "http://h", "type": ""}`, `.a.type` + out + types + `, not ""`},
 		{`"a": {"url": "http://h", "disabled": "yes"}`, `.a.disabled` + out + `must be true or false, not a string`},
+		{`"a": {"url": "http://h", "enabled": 1}`, `.a.enabled` + out + `must be true or false, not a number`},
 		{`"a": {"url": 5}`, `.a.url` + out + `must be a string (put it in quotes), not a number`},
 		{`"a": {"httpUrl": null}`, `.a.httpUrl` + out + `has no value, must be a string`},
 		{`"a": {"url": "h"}`, `.a.url` + out + `must be an http:// or https:// URL with a host`},
@@ -408,6 +409,7 @@ func TestFaultsOfAServersFile(t *testing.T) {
 		{`{"servers": []}`, `m.json:1: has no server left: 0 stdio, 0 disabled, 0 not usable`},
 		{`{"servers": {}}`, `m.json:1: has no server left: 0 stdio, 0 disabled, 0 not usable`},
 		{`{"servers": {"a": {"command": "x"}, "b": {"disabled": true}, "c": {"type": "stdio"}}}`, `m.json:1: has no server left: 2 stdio, 1 disabled, 0 not usable`},
+		{`{"mcpServers": {"a": {"url": "http://h", "enabled": false}, "b": {"url": "http://h", "enabled": true, "disabled": true}}}`, `m.json:1: has no server left: 0 stdio, 2 disabled, 0 not usable`},
 	} {
 		wantServersFault(t, c.text, c.want)
 	}
@@ -453,5 +455,24 @@ func TestTwoServersFiles(t *testing.T) {
 	s.MCPJSON = append(s.MCPJSON, "c.json")
 	if _, _, err = f.load(s); err == nil || err.Error() != "c.json: cannot be read: no such file or directory" {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+// TestEntriesAsAgentsReadThem: what is around a URL is no part of it, and an entry that says that it is enabled is served
+// without a word.
+func TestEntriesAsAgentsReadThem(t *testing.T) {
+	for entry, want := range map[string]string{
+		`{"url": "  http://h/mcp "}`:                                              "http://h/mcp",
+		`{"serverUrl": "http://h/mcp\n"}`:                                         "http://h/mcp",
+		`{"httpUrl": "${FROM_A_FILE}"}`:                                           "http://v/mcp",
+		`{"url": "http://h", "enabled": true}`:                                    "http://h",
+		`{"url": "http://h/a%20b/mcp", "disabled": false}`:                        "http://h/a%20b/mcp",
+		`{"url": "http://h", "type": "http", "enabled": true, "disabled": false}`: "http://h",
+	} {
+		f := files{"m.json": `{"mcpServers": {"a": ` + entry + `}}`, "$FROM_A_FILE": "http://v/mcp\r\n"}
+		c, warnings, err := f.load(config.Sources{MCPJSON: []string{"m.json"}})
+		if err != nil || len(c.Upstreams) != 1 || c.Upstreams[0].URL.String() != want || len(warnings) > 0 {
+			t.Errorf("%s: %+v, %v, %v; want %s", entry, c, warnings, err, want)
+		}
 	}
 }
