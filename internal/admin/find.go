@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -74,7 +75,7 @@ func probe(ctx context.Context, path string) error {
 	if err == nil {
 		return c.Close()
 	}
-	return hint(reason(err))
+	return hint(path, reason(err))
 }
 
 func dial(ctx context.Context, path string) (net.Conn, error) {
@@ -90,11 +91,14 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 }
 
 // hint adds to the system's word what it means here.
-func hint(err error) error {
+func hint(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: it is another user's (`admin.group` in that daemon's configuration lets others in)", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
+		if f, gone := os.Stat(path); gone == nil && f.Mode().Type() != fs.ModeSocket {
+			return fmt.Errorf("%w: it is not a socket", err)
+		}
 		return fmt.Errorf("%w: its daemon has died", err)
 	}
 	return err

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -32,6 +33,16 @@ func TestFind(t *testing.T) {
 	}
 	if !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v hides why", err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, dir} {
+		_, err = admin.Find(t.Context(), []admin.Place{{Path: path, From: "--socket"}})
+		if want := path + " (--socket): connection refused: it is not a socket"; err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 	_, err = admin.Find(t.Context(), []admin.Place{{Path: "/" + strings.Repeat("x", 200)}})
 	if !errors.Is(err, admin.ErrPathTooLong) {
