@@ -57,8 +57,12 @@ func rootCommand() *cobra.Command {
 		Short:         "A local daemon between AI agents and MCP servers",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       buildVersion(), // --version: what people try first
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetVersionTemplate(versionLine())
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+	})
 	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), statusCommand(), cacheStatsCommand(), cachePurgeCommand(), versionCommand(), healthcheckCommand())
 	root.Args = wrongUsage(cobra.NoArgs)
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
@@ -143,16 +147,21 @@ func buildVersion() string {
 	return "devel"
 }
 
+const platform = runtime.GOOS + "/" + runtime.GOARCH
+
+func versionLine() string {
+	return fmt.Sprintf("fluentd-perf %s (%s, %s)\n", buildVersion(), runtime.Version(), platform)
+}
+
 func versionCommand() *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			v := map[string]string{"version": buildVersion(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 			if output == "json" {
-				return writeJSON(c.OutOrStdout(), v)
+				return writeJSON(c.OutOrStdout(), map[string]string{"version": buildVersion(), "go": runtime.Version(), "platform": platform})
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "fluentd-perf %s (%s, %s)\n", v["version"], v["go"], v["platform"])
+			_, err := io.WriteString(c.OutOrStdout(), versionLine())
 			return err
 		},
 	}
