@@ -400,6 +400,21 @@ func TestSIGHUP(t *testing.T) {
 	p.endsBy(syscall.SIGTERM)
 }
 
+// TestLogOfADrain: in JSON, too, a duration is one that a person can read, with its unit.
+func TestLogOfADrain(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		p := newServe(t, "http://127.0.0.1:9/mcp")
+		p.cmd.Args = append(p.cmd.Args, "--log-format", format)
+		var log bytes.Buffer
+		p.cmd.Stderr = &log
+		p.startServe()
+		p.endsBy(syscall.SIGTERM)
+		if !strings.Contains(log.String(), "for=30s") && !strings.Contains(log.String(), `"for":"30s"`) {
+			t.Errorf("%s: it does not say for how long it drains: %s", format, &log)
+		}
+	}
+}
+
 // startDemoProgram starts a demo whose directory is in temp, and waits until it says how to try it.
 func startDemoProgram(t *testing.T, temp string) *program {
 	t.Helper()

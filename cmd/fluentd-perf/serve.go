@@ -328,7 +328,7 @@ func (d *daemon) serveOn(s *http.Server, l net.Listener) {
 func (d *daemon) drain(patience time.Duration) error {
 	d.draining.Store(true)
 	closeAll(d.listeners) // a socket of the service manager's goes on listening: this was the daemon's copy of it
-	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", patience)
+	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", patience.String())
 	d.takeOver.end()
 	d.door.Drain()
 	for _, r := range d.roads {

@@ -166,7 +166,7 @@ func (w *Window) spoilt(why string) {
 	was := w.single.Swap(time.Now().Add(singleFor).UnixMilli())
 	if was < time.Now().UnixMilli() {
 		w.opts.Log.Warn("the server cannot take arrays of calls: they go one by one",
-			slog.String("upstream", w.opts.Upstream), slog.String("why", why), slog.Duration("for", singleFor))
+			slog.String("upstream", w.opts.Upstream), slog.String("why", why), slog.String("for", singleFor.String()))
 	}
 }
 

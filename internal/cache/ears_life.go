@@ -127,5 +127,5 @@ func (l *earLife) decline(k earKind) {
 	l.ear.declined[k] = l.e.now() + int64(earDecline)
 	l.e.mu.Unlock()
 	l.e.log.Info("the server does not let the daemon listen for changes: cached answers live by their TTL",
-		slog.String("request", earKindNames[k]), slog.Duration("again_after", earDecline))
+		slog.String("request", earKindNames[k]), slog.String("again_after", earDecline.String()))
 }

@@ -71,7 +71,7 @@ func (c *calls) look() {
 		method, tool, agent := x.who()
 		c.log.LogAttrs(context.Background(), slog.LevelWarn, "a call has been under way for long",
 			slog.String("id", x.requestID()), slog.String("upstream", x.up.Name), slog.String("method", method),
-			slog.String("tool", tool), slog.String("agent", agent), slog.Duration("for", time.Since(x.call.Start).Round(time.Second)))
+			slog.String("tool", tool), slog.String("agent", agent), slog.String("for", time.Since(x.call.Start).Round(time.Second).String()))
 	}
 }
 
