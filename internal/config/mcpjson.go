@@ -263,20 +263,21 @@ func (s *servers) transport(u *Upstream) reader {
 func (s *servers) url(u *Upstream) reader {
 	return func(at key, n *node) {
 		if text, ok := s.expand(at, n); ok {
-			s.d.endpoint(at, strings.TrimSpace(text), u) // as agents' own URL parsers do
+			s.d.endpoint(at, text, u)
 			u.shown = withoutQuery(strings.TrimSpace(n.text))
 		}
 	}
 }
 
 // expand reads a string as agents do: `${VAR}`, `${VAR:-default}`, `${env:VAR}` and `${workspaceFolder}`. A dollar sign
-// elsewhere is itself.
+// elsewhere is itself. Space around a URL or a header's value is dropped, as by fetch: variables often end with a newline.
 func (s *servers) expand(at key, n *node) (string, bool) {
 	text, ok := s.d.rawText(at, n)
 	if !ok {
 		return "", false
 	}
-	return s.d.expand(at, text, false, s.form)
+	text, ok = s.d.expand(at, text, false, s.form)
+	return strings.Trim(text, " \t\r\n"), ok
 }
 
 func (s *servers) form(form string) (string, error) {

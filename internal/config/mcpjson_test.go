@@ -476,3 +476,25 @@ func TestEntriesAsAgentsReadThem(t *testing.T) {
 		}
 	}
 }
+
+// TestHeadersAsAgentsReadThem: a token that was read from a file is one without the end of its line. What is within a value
+// is not touched.
+func TestHeadersAsAgentsReadThem(t *testing.T) {
+	for value, want := range map[string]string{
+		`Bearer ${TOKEN}`:          "Bearer v",
+		` \tBearer  x\r\n`:         "Bearer  x",
+		`${env:NONE:-Bearer x }\n`: "Bearer x",
+	} {
+		f := files{"m.json": `{"mcpServers": {"a": {"url": "http://h", "headers": {"Authorization": "` + value + `"}}}}`, "$TOKEN": "v\n"}
+		c, warnings, err := f.load(config.Sources{MCPJSON: []string{"m.json"}})
+		if err != nil || len(warnings) > 0 || c.Upstreams[0].Headers.Get("Authorization") != want {
+			t.Errorf("%q: %+v, %v, %v; want %q", value, c, warnings, err, want)
+		}
+	}
+	const within = `{"mcpServers": {"a": {"url": "http://h", "headers": {"X": "a\nb"}}, "b": {"url": "http://h"}}}`
+	_, warnings, err := files{"m.json": within}.load(config.Sources{MCPJSON: []string{"m.json"}})
+	if err != nil {
+		t.Error(err)
+	}
+	wantWarnings(t, warnings, "m.json:1: mcpServers.a.headers.X: server left out: has a value that a header cannot have: control characters, or space at an end")
+}
