@@ -138,6 +138,38 @@ func TestArrayLegacy(t *testing.T) {
 	}
 }
 
+// TestArraySessionWithQuery holds that a session of the daemon's own is of one query, as it is of one credential: all that goes
+// out on it has the query, to the DELETE that ends it.
+func TestArraySessionWithQuery(t *testing.T) {
+	s := &eraServer{legacy: true, mints: true, modernRefusal: legacyRefusals["text"]}
+	r := newArrayRig(s.call, nil)
+	queries := []string{"tenant=a", "tenant=b", ""}
+	for _, query := range queries {
+		c := arrayCall(ping2)
+		c.Query = query
+		if code, body, err := r.ask(t.Context(), c); err != nil || code != 200 || strings.Contains(body, "error") {
+			t.Errorf("%q: %d %s, %v", query, code, body, err)
+		}
+	}
+	r.close(t)
+	of := map[string]string{}
+	for _, c := range r.sent("tools/list") {
+		if id := c.Header.Get("Mcp-Session-Id"); id != "" {
+			of[id] = c.Query
+		}
+	}
+	ends := r.sent("DELETE")
+	if len(of) != len(queries) || len(ends) != len(queries) {
+		t.Fatalf("%d sessions and %d ends, want %d", len(of), len(ends), len(queries))
+	}
+	for _, c := range ends {
+		if want, ok := of[c.Header.Get("Mcp-Session-Id")]; !ok || c.Query != want {
+			t.Errorf("the session of %q ended with %q", want, c.Query)
+		}
+	}
+	s.blameless(t)
+}
+
 // TestArrayOneSession opens one session for all who wait, and one for each credential.
 func TestArrayOneSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -54,6 +54,29 @@ func TestLegacyServerIsToldOfATimeout(t *testing.T) {
 	}
 }
 
+// The agent's query is a part of who it is: the cancellation of its call goes with it, behind what the configured URL has.
+func TestCancelledGoesWithTheQuery(t *testing.T) {
+	for configured, want := range map[string]string{"": "?tenant=a&y", "?key=s": "?key=s&tenant=a&y"} {
+		s := mcptest.NewServer(t, mcptest.Minimal)
+		s.Once(mcptest.Hang)
+		u := newUpstream(t, s.URL()+configured, short)
+		c := request()
+		c.Query = "tenant=a&y"
+		_, err := u.Call(t.Context(), c)
+		wantFailure(t, err, mcp.CodeDeadlinePassed, mcp.ReasonFirstByte, mcp.SentUnknown)
+		u.Close() // waits for it
+		all := s.Requests()
+		if len(all) != 2 || all[1].Method() != "notifications/cancelled" {
+			t.Fatalf("%d requests, want the call and its cancellation", len(all))
+		}
+		for _, r := range all {
+			if r.Target != "/mcp"+want {
+				t.Errorf("%s went to %s, want /mcp%s", r.Method(), r.Target, want)
+			}
+		}
+	}
+}
+
 // Who is not told: a modern server, and a legacy one where the protocol says not to, or where there is nothing to cancel.
 func TestWhoIsNotTold(t *testing.T) {
 	task := onLane(mcp.LaneRequest, `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x","task":{"ttl":1}}}`)
