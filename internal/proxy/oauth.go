@@ -296,16 +296,12 @@ func (x *exchange) ownDocument(res *mcp.Result) *mcp.Result {
 // replaceResource puts the URL under which the agent reaches the server into the server's document, in place of the
 // server's own; all else stays as received. Another's stays too: clients refuse it (RFC 9728, 3.3), and have to.
 func (x *exchange) replaceResource(res *mcp.Result) {
-	res.Body = bytes.TrimPrefix(res.Body, []byte(byteOrderMark)) // clients do not see it (WHATWG, "json()")
-	span, err := mcp.Member(res.Body, "resource")
-	if err != nil || !x.up.ownsResource(span.Of(res.Body)) {
+	document := bytes.TrimPrefix(res.Body, []byte(byteOrderMark)) // clients do not see it (WHATWG, "json()")
+	span, err := mcp.Member(document, "resource")
+	if err != nil || !x.up.ownsResource(span.Of(document)) {
 		return
 	}
-	own := x.resource()
-	body := make([]byte, 0, len(res.Body)+len(own))
-	body = append(body, res.Body[:span.Start]...)
-	body = append(body, own...)
-	res.Body = append(body, res.Body[span.End:]...)
+	res.Body = slices.Concat(document[:span.Start], []byte(x.resource()), document[span.End:])
 	delete(res.Header, "Content-Length")
 	delete(res.Header, "Etag")
 }

@@ -255,6 +255,40 @@ func TestOwnDocument(t *testing.T) {
 	}
 }
 
+// TestMarkedDocument holds that a byte order mark before a document hides nothing of it: clients do not see one, so the
+// document is the server's, and `resource` becomes the agent's URL. Another's document passes as it came, and what is no document
+// is none with a mark either.
+func TestMarkedDocument(t *testing.T) {
+	const mark = "\ufeff"
+	for _, c := range []struct{ doc, want string }{
+		{`{"resource":"http://server.test/base/mcp","x":1.0}`, `{"resource":"BASE/mcp/s","x":1.0}`},
+		{"\r\n" + `{"x":"` + mark + `","resource":"http://server.test"}`, "\r\n" + `{"x":"` + mark + `","resource":"BASE/mcp/s"}`},
+		{`{"resource":"https://victim.example/mcp"}`, mark + `{"resource":"https://victim.example/mcp"}`},
+		{`<html>`, `{"resource":"BASE/mcp/s","authorization_servers":["http://server.test"]}`},
+		{``, `{"resource":"BASE/mcp/s","authorization_servers":["http://server.test"]}`},
+	} {
+		for _, streamed := range []bool{false, true} {
+			_, base := newDoor(t, func(_ context.Context, call *mcp.Call) (*mcp.Result, error) {
+				if call.Lane != mcp.LaneFetch {
+					return &mcp.Result{Status: 401, Header: http.Header{"Www-Authenticate": {"Bearer"}}}, nil
+				}
+				res := &mcp.Result{Status: 200, Header: http.Header{"Content-Length": {"1000"}}}
+				if streamed {
+					res.Raw = io.NopCloser(strings.NewReader(mark + c.doc))
+				} else {
+					res.Body = []byte(mark + c.doc)
+				}
+				return res, nil
+			}, nil)
+			do(t, "POST", base+"/mcp/s", listTools) // 401
+			a := do(t, "GET", base+metadataOf+"/s", "")
+			if want := strings.ReplaceAll(c.want, "BASE", base); a.status != 200 || a.body != want {
+				t.Errorf("%q, streamed %v: got %d %q, want %q", c.doc, streamed, a.status, a.body, want)
+			}
+		}
+	}
+}
+
 // TestMetadataElsewhere has a gateway that guards the well-known place with the endpoint's path, and a challenge that names a
 // place where nothing lies: the document at the root is found.
 func TestMetadataElsewhere(t *testing.T) {
