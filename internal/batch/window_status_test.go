@@ -127,6 +127,78 @@ func TestWindowPassesOnIDs(t *testing.T) {
 	}
 }
 
+// lossWords are errors about a session: the words of the SDKs and of others, with the statuses that go with them.
+var lossWords = []struct {
+	status  int
+	code    int
+	message string
+}{
+	{404, -32001, "Session not found"}, {404, -32600, "Session not found"}, {404, -32000, "session abc expired"},
+	{400, -32000, "Bad Request: Server not initialized"}, {400, -32000, "Bad Request: No valid session ID provided"},
+	{400, -32001, "Unknown SESSION"}, {400, -32600, "Invalid session ID"}, {400, -32000, "call initialize first"},
+	{400, -32000, "server is not yet initialised"}, {401, -32000, "Unauthorized: Session not found"}, {503, -32000, "no such session here"},
+	{410, -32000, "gone"}, {404, -32001, "gone"},
+}
+
+// notLossWords are errors that are about a call: of its arguments, its method or its resource, or in other words.
+var notLossWords = []struct {
+	status  int
+	code    int
+	message string
+}{
+	{400, -32602, "no session of that name"}, {404, -32601, "unknown method session/list"}, {404, -32002, "session://1 not found"},
+	{400, -32000, "division by zero"}, {500, -32000, "session not found"}, {409, -32000, "session not found"},
+	{404, -32000, "no such block"}, {503, -32000, "try later"},
+}
+
+// TestWindowLossWords: an error in the words of a lost session is everybody's, in whose name it may be, and nobody's call is sent
+// again by the window; another one is of the call that it names.
+func TestWindowLossWords(t *testing.T) {
+	run := func(t *testing.T, status, code int, message string, named bool) (bodies []string, sent int) {
+		synctest.Test(t, func(t *testing.T) {
+			server := &arrays{reply: func(_ context.Context, _ *mcp.Call, calls []element) (*mcp.Result, error) {
+				id := "null"
+				if named {
+					id = string(calls[1].ID)
+				}
+				body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%q}}`, id, code, message)
+				return &mcp.Result{Status: status, Header: http.Header{}, Body: []byte(body)}, nil
+			}}
+			r := newWindow(server, 2, time.Minute)
+			for _, g := range r.together(t.Context(), []*mcp.Call{plainCall("1", "sendBlock", 1), plainCall(`"b"`, "sendBlock", 2)}) {
+				body := fmt.Sprint(g.err)
+				if g.err == nil && g.res.Status == status {
+					body = string(g.res.Body)
+				}
+				bodies = append(bodies, body)
+			}
+			r.Wait()
+			sent = server.singles
+		})
+		return bodies, sent
+	}
+	for _, x := range lossWords {
+		for _, named := range []bool{false, true} {
+			bodies, sent := run(t, x.status, x.code, x.message, named)
+			for i, id := range []string{"1", `"b"`} {
+				if !named {
+					id = "null"
+				}
+				want := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%q}}`, id, x.code, x.message)
+				if bodies[i] != want || sent != 0 {
+					t.Errorf("%d %d %q, named %v: call %d got %s, %d sent again", x.status, x.code, x.message, named, i, bodies[i], sent)
+				}
+			}
+		}
+	}
+	for _, x := range notLossWords {
+		bodies, _ := run(t, x.status, x.code, x.message, true)
+		if strings.Contains(bodies[0], `"id":1,`) {
+			t.Errorf("%d %d %q: the error of the second call is the first's, too: %s", x.status, x.code, x.message, bodies[0])
+		}
+	}
+}
+
 // TestWindowPassesOnNoOthers: an error that names a second call is not for everybody.
 func TestWindowPassesOnNoOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
