@@ -190,9 +190,3 @@ func messageOf(rpcError []byte) string {
 	}
 	return string(bytes.Trim(token, `"`))
 }
-
-// NamesSession reports whether the message of a JSON-RPC error, given as its error member, is about a session. Its data may
-// be about anything.
-func NamesSession(rpcError []byte) bool {
-	return strings.Contains(strings.ToLower(messageOf(rpcError)), "session")
-}
