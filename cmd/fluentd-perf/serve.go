@@ -166,7 +166,7 @@ type daemon struct {
 
 // assemble builds the daemon from the inside out, and opens its listeners. Nothing runs yet.
 func assemble(ctx context.Context, cfg *config.Config, dirs directories, log *slog.Logger, out io.Writer) (_ *daemon, err error) {
-	d := &daemon{log: log, failed: make(chan error, 4), started: time.Now(), total: breaker.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(max(cfg.Limits.Buffered, cfg.Limits.Body))}
+	d := &daemon{log: log, failed: make(chan error, 4), started: time.Now(), total: breaker.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(cfg.Limits.Buffered)}
 	d.base, d.abandon = context.WithCancelCause(context.Background())
 	reg := newRegistry()
 	d.registry = reg

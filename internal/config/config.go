@@ -63,7 +63,7 @@ type Limits struct {
 	Body       int64 // a request; default 16 MiB
 	CheckBody  int64 // a JSON answer that is read whole and checked before it is passed on; default 4 MiB
 	Event      int64 // one SSE event; default 16 MiB
-	Buffered   int64 // request bodies and held answers together, 1 KiB to 64 GiB, Body at least; default 256 MiB
+	Buffered   int64 // request bodies and held answers together, Body to 64 GiB; default 256 MiB, or Body where that is more
 	InFlight   int   // calls under way over all upstreams, 1 to 1,000,000; default 4096
 	MaxStreams int   // open GET and listen streams, 1 to 1,000,000; default 10,000
 }

@@ -181,6 +181,11 @@ func TestFaultsOfTheRest(t *testing.T) {
 		{`limits: {check_body: 4mib}`, `limits.check_body: ` + size},
 		{`limits: {event: 010}`, `limits.event: ` + size},
 		{`limits: {event: [1]}`, `limits.event: must be a whole number of bytes, or one with a unit (B, kB, MB, GB, KiB, MiB, GiB), not a list`},
+		{`limits: {buffered: 15MiB}`, `limits.buffered: must not be less than body (16MiB)`},
+		{`limits: {buffered: 1023, body: 1KiB}`, `limits.buffered: must not be less than 1KiB`},
+		{`limits: {buffered: 1KiB, body: 1025}`, `limits.buffered: must not be less than body (1025B)`},
+		{`limits: {body: 512MiB, buffered: 256MiB}`, `limits.buffered: must not be less than body (512MiB)`},
+		{`limits: {body: 2GiB, buffered: 1KiB}`, `limits.body: must not be more than 1GiB`},
 		{`limits: {max_streams: 0}`, `limits.max_streams: must not be less than 1`},
 		{`limits: {max_streams: 1000001}`, `limits.max_streams: must not be more than 1000000`},
 	} {

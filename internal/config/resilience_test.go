@@ -101,6 +101,19 @@ func TestFaultsOfURLsAndRPC(t *testing.T) {
 		`f.yaml:3: upstreams.docs.urls[64]: there must not be more than 64`)
 }
 
+// TestBufferedHoldsABody: what is held together has room for one body at least; the default gives way.
+func TestBufferedHoldsABody(t *testing.T) {
+	for limits, want := range map[string]int64{
+		"{body: 256MiB}": 256 << 20, "{body: 257MiB}": 257 << 20, "{body: 1GiB}": 1 << 30, "{in_flight: 9}": 256 << 20,
+		"{buffered: 16MiB}": 16 << 20, "{buffered: 1KiB, body: 1KiB}": 1 << 10, "{body: 1KiB}": 256 << 20,
+	} {
+		c := mustLoad(t, files{"f.yaml": "upstreams: {docs: {url: http://a/}}\nlimits: " + limits + "\n"}, config.Sources{File: "f.yaml"})
+		if got := c.Limits.Buffered; got != want {
+			t.Errorf("limits: %s: buffered is %d, want %d", limits, got, want)
+		}
+	}
+}
+
 func TestResilienceArrives(t *testing.T) {
 	c := mustLoad(t, files{"f.yaml": `
 upstreams:

@@ -20,15 +20,29 @@ func (l *loader) schema(d *decoder) keys {
 		"admin":     d.mapping(keys{"group": d.group(&c.Admin.Group)}),
 		"errors":    oneOf(d, &c.Errors, ErrorsJSONRPC, ErrorsHTTP),
 		"drain":     d.durationOrZero(&c.Drain),
-		"limits": d.mapping(keys{
-			"body":        d.size(&c.Limits.Body, leastSize, mostSize),
-			"check_body":  d.size(&c.Limits.CheckBody, leastSize, mostSize),
-			"event":       d.size(&c.Limits.Event, leastSize, mostSize),
-			"buffered":    d.size(&c.Limits.Buffered, leastSize, mostBuffered),
-			"in_flight":   d.count(&c.Limits.InFlight, 1, mostCalls),
-			"max_streams": d.count(&c.Limits.MaxStreams, 1, 1_000_000),
-		}),
-		"rpc": d.rpc(&c.RPC),
+		"limits":    d.limits(&c.Limits),
+		"rpc":       d.rpc(&c.RPC),
+	}
+}
+
+// limits reads the bounds of the whole daemon. What is held together has room for one body at least.
+func (d *decoder) limits(l *Limits) reader {
+	read := d.mapping(keys{
+		"body":        d.size(&l.Body, leastSize, mostSize),
+		"check_body":  d.size(&l.CheckBody, leastSize, mostSize),
+		"event":       d.size(&l.Event, leastSize, mostSize),
+		"buffered":    d.size(&l.Buffered, leastSize, mostBuffered),
+		"in_flight":   d.count(&l.InFlight, 1, mostCalls),
+		"max_streams": d.count(&l.MaxStreams, 1, 1_000_000),
+	})
+	return func(at key, n *node) {
+		read(at, n)
+		switch {
+		case !d.given(at, "buffered"):
+			l.Buffered = max(l.Buffered, l.Body)
+		case d.sound(at, "buffered") && d.sound(at, "body") && l.Buffered < l.Body:
+			d.fault(d.at(at, "buffered"), "must not be less than body (%s)", formatSize(l.Body))
+		}
 	}
 }
 
