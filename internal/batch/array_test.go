@@ -117,13 +117,43 @@ func thousand(t *testing.T, plain bool) {
 		t.Errorf("%d messages are counted as dropped, want %d", n, streams)
 	}
 	total := 0
-	for _, outcome := range []string{"ok", "rpc_error", "failed", "refused", "notification"} {
+	for _, outcome := range []string{"ok", "tool_error", "rpc_error", "failed", "refused", "notification"} {
 		total += r.metric(t, "fluentd_perf_rpc_calls_total", outcome)
 	}
 	if total != 1000 {
 		t.Errorf("%d elements are counted, want 1000", total)
 	}
 	r.close(t)
+}
+
+// TestArrayToolErrors: a result that says isError is counted as such, of a tool's call and nothing else, as requests are.
+func TestArrayToolErrors(t *testing.T) {
+	for _, c := range []struct {
+		method, result, outcome string
+		plain                   bool
+	}{
+		{"tools/call", `{"content":[],"isError":true}`, "tool_error", false},
+		{"tools/call", `{"content":[],"isError":false}`, "ok", false},
+		{"tools/call", `{"content":[{"isError":true}]}`, "ok", false},
+		{"tools/call", `{"isError":"true"}`, "ok", false},
+		{"prompts/get", `{"isError":true}`, "ok", false},
+		{"tools/call", `{"isError":true}`, "ok", true}, // no MCP
+	} {
+		r := newArrayRig(func(_ context.Context, call *mcp.Call) (*mcp.Result, error) {
+			return answerOK(call, c.result)
+		}, func(o *batch.ArrayOptions) { o.Plain = c.plain })
+		r.answers(t, t.Context(), `[{"jsonrpc":"2.0","id":1,"method":"`+c.method+`","params":{"name":"x"}}]`, modernHeader, modernVer)
+		for _, outcome := range []string{"ok", "tool_error", "rpc_error", "failed"} {
+			want := 0
+			if outcome == c.outcome {
+				want = 1
+			}
+			if got := r.metric(t, "fluentd_perf_rpc_calls_total", outcome); got != want {
+				t.Errorf("%s %s: %d counted as %s, want %d", c.method, c.result, got, outcome, want)
+			}
+		}
+		r.close(t)
+	}
 }
 
 // TestArrayOrder holds that elements begin in the order asked, as many at once as may be.

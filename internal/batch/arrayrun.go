@@ -201,9 +201,17 @@ func (r *arrayRun) ask(ctx context.Context, e *arrayElement, m *mcp.Message) {
 		start := reply.message.Whole.Start + 1
 		e.at, e.put = mcp.Span{Start: start, End: start}, append(append([]byte(`"id":`), id...), ',')
 	}
-	if reply.message.Kind == mcp.KindError {
+	r.count(m.Method, &reply)
+}
+
+// count counts an answer of the server's.
+func (r *arrayRun) count(method mcp.Method, reply *arrayReply) {
+	switch {
+	case reply.message.Kind == mcp.KindError:
 		r.a.meters.errors.Inc()
-	} else {
+	case method == mcp.MethodToolsCall && string(reply.message.IsError.Of(reply.body)) == "true":
+		r.a.meters.toolErrors.Inc()
+	default:
 		r.a.meters.answered.Inc()
 	}
 }

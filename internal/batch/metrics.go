@@ -64,13 +64,13 @@ func (m *Metrics) window(name string) windowMeters {
 
 // arrayMeters are the handles of one upstream's Array.
 type arrayMeters struct {
-	answered, errors, failed, refused, notified, dropped prometheus.Counter
+	answered, toolErrors, errors, failed, refused, notified, dropped prometheus.Counter
 }
 
 func (m *Metrics) array(name string) arrayMeters {
 	calls := func(outcome string) prometheus.Counter { return m.rpcCalls.WithLabelValues(name, outcome) }
 	return arrayMeters{
-		answered: calls("ok"), errors: calls("rpc_error"), failed: calls("failed"), refused: calls("refused"),
-		notified: calls("notification"), dropped: m.rpcDrops.WithLabelValues(name),
+		answered: calls("ok"), toolErrors: calls("tool_error"), errors: calls("rpc_error"), failed: calls("failed"),
+		refused: calls("refused"), notified: calls("notification"), dropped: m.rpcDrops.WithLabelValues(name),
 	}
 }
