@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -52,12 +53,14 @@ func openAdmin(dir, group string, calls adminCalls, log *slog.Logger) (*admin.Se
 // socketFlag is how a verb finds the daemon.
 type socketFlag struct {
 	path     string
+	runtime  string        // a directory that the socket is in
 	patience time.Duration // 0: askTimeout
 }
 
 func (f *socketFlag) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.path, "socket", "",
 		"the daemon's admin socket `file` (default $FLUENTD_PERF_SOCKET, or "+socketName+" in a runtime directory of serve's)")
+	c.Flags().StringVar(&f.runtime, "runtime-dir", "", "the `directory` of the admin socket, as serve has it")
 }
 
 // places returns where the daemon's socket may be. Who names one means that one: a purge of another daemon, because this
@@ -65,6 +68,9 @@ func (f *socketFlag) register(c *cobra.Command) {
 func (f *socketFlag) places(s surroundings) []admin.Place {
 	if f.path != "" {
 		return []admin.Place{{Path: f.path, From: "--socket"}}
+	}
+	if f.runtime != "" {
+		return []admin.Place{{Path: filepath.Join(f.runtime, socketName), From: "--runtime-dir"}}
 	}
 	if path, _ := s.env("FLUENTD_PERF_SOCKET"); path != "" {
 		return []admin.Place{{Path: path, From: "$FLUENTD_PERF_SOCKET"}}
@@ -79,6 +85,9 @@ func (f *socketFlag) places(s surroundings) []admin.Place {
 
 // ask finds the daemon and makes one call.
 func (f *socketFlag) ask(c *cobra.Command, call string, in, out any) error {
+	if f.path != "" && f.runtime != "" {
+		return usageError{errors.New("--socket and --runtime-dir name the same thing: give one")}
+	}
 	ctx := c.Context()
 	if ctx == nil {
 		ctx = context.Background()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"fluentd-perf/internal/admin"
+	"fluentd-perf/internal/cache"
 )
 
 // around makes surroundings of variables. Whoever runs the tests, root may use the system's directory.
@@ -180,13 +184,41 @@ func TestServeDirectories(t *testing.T) {
 	}
 }
 
-// TestSocketPlaces holds that who names a socket means that one.
+// TestSocketPlaces holds that who names a socket, or its directory, means that one.
 func TestSocketPlaces(t *testing.T) {
-	env := map[string]string{"FLUENTD_PERF_SOCKET": "/env.sock", "HOME": "/home/x"}
-	for flag, want := range map[string]string{"/flag.sock": "/flag.sock", "": "/env.sock"} {
-		places := (&socketFlag{path: flag}).places(around(false, env))
-		if len(places) != 1 || places[0].Path != want {
-			t.Errorf("--socket %q: %+v, want %s", flag, places, want)
+	env := map[string]string{"FLUENTD_PERF_SOCKET": "/env.sock", "RUNTIME_DIRECTORY": "/run/x", "HOME": "/home/x"}
+	for _, c := range []struct {
+		flag socketFlag
+		want admin.Place
+	}{
+		{socketFlag{path: "/flag.sock"}, admin.Place{Path: "/flag.sock", From: "--socket"}},
+		{socketFlag{runtime: "/flag"}, admin.Place{Path: "/flag/admin.sock", From: "--runtime-dir"}},
+		{socketFlag{runtime: "flag/"}, admin.Place{Path: "flag/admin.sock", From: "--runtime-dir"}},
+		{socketFlag{}, admin.Place{Path: "/env.sock", From: "$FLUENTD_PERF_SOCKET"}},
+	} {
+		places := c.flag.places(around(false, env))
+		if len(places) != 1 || places[0] != c.want {
+			t.Errorf("%+v: %+v, want %+v", c.flag, places, c.want)
+		}
+	}
+}
+
+// TestVerbsRuntimeDirectory holds that a verb finds the daemon by the directory that serve was given, and takes one name.
+func TestVerbsRuntimeDirectory(t *testing.T) {
+	daemonFor(t, adminCalls{
+		status:     func(context.Context, bool) (statusAnswer, error) { return statusAnswer{Version: "this one"}, nil },
+		cacheStats: func(context.Context, bool) (cache.Stats, error) { return cache.Stats{}, nil },
+		cachePurge: func(context.Context, string, string) (purgeAnswer, error) { return purgeAnswer{}, nil },
+	})
+	dir := filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "fluentd-perf")
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("FLUENTD_PERF_SOCKET", "/not/this.sock")
+	for _, verb := range []string{"status", "cache-stats", "cache-purge"} {
+		if code, _, errs := command(verb, "--runtime-dir", dir); code != 0 {
+			t.Errorf("%s: exit %d, %s", verb, code, errs)
+		}
+		if code, _, errs := command(verb, "--runtime-dir", dir, "--socket", dir+"/admin.sock"); code != exitUsage || !strings.Contains(errs, "give one") {
+			t.Errorf("%s with both: exit %d, %s", verb, code, errs)
 		}
 	}
 }
