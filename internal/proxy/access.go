@@ -40,6 +40,7 @@ func (x *exchange) note(f *mcp.Failure) {
 func (x *exchange) finish() {
 	took := time.Since(x.call.Start)
 	x.door.opts.Buffered.Put(x.held)
+	x.door.spare.Put(x.spared)
 	x.up.metrics.count(&x.call, x.outcome, x.hit, took)
 	switch {
 	case x.failed != nil:

@@ -30,7 +30,8 @@ func readBody(r *http.Request, limit int64, room []byte, hold func(bytes int) bo
 	}
 	// One byte more than the body, so that the read that finds its end needs no growth.
 	body := room[:0]
-	if !hold(int(size)) {
+	held := min(size, limit) // a body of limit bytes counts as that many, whatever is left empty behind it
+	if !hold(int(held)) {
 		return nil, tooMuchBuffered()
 	}
 	if size >= int64(cap(room)) {
@@ -50,10 +51,13 @@ func readBody(r *http.Request, limit int64, room []byte, hold func(bytes int) bo
 			return nil, err
 		}
 		if len(body) == cap(body) {
-			if !hold(cap(body)) {
+			size = min(2*int64(cap(body)), limit+1) + 512
+			more := min(size, limit) - held
+			if !hold(int(more)) {
 				return nil, tooMuchBuffered()
 			}
-			grown := make([]byte, len(body), min(2*int64(cap(body)), limit+1)+512)
+			held += more
+			grown := make([]byte, len(body), size)
 			copy(grown, body)
 			body = grown
 		}

@@ -45,6 +45,14 @@ type Options struct {
 	Log *slog.Logger // nil means silent
 }
 
+// While the budget is spent, small messages that are owed no answer pass beside it: a cancellation ends a call that holds
+// some of it, an answer to the server lets one go on. A model's longest answer is well below smallMessage; spareBytes has
+// room for 64 of those, or thousands of cancellations.
+const (
+	smallMessage = 64 << 10
+	spareBytes   = 4 << 20
+)
+
 // Upstream is one server as the door knows it.
 type Upstream struct {
 	Name           string
@@ -70,6 +78,7 @@ type Door struct {
 	streams   *streams
 	handler   http.Handler
 	ids       requestIDs
+	spare     *mcp.Budget // for small messages while opts.Buffered is spent
 	draining  atomic.Bool
 	refusals  perSecond // keeps the log of refusals short
 }
@@ -105,6 +114,7 @@ func New(o Options) (*Door, error) {
 		guard:     newGuard(o),
 		streams:   newStreams(o.MaxStreams),
 		ids:       newRequestIDs(),
+		spare:     mcp.NewBudget(spareBytes),
 	}
 	for _, u := range o.Upstreams {
 		if _, twice := d.upstreams[u.Name]; twice {

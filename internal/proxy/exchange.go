@@ -35,6 +35,7 @@ type exchange struct {
 	outcome outcome
 	tool    toolResult
 	held    int  // bytes of the budget
+	spared  int  // bytes of what is there for small messages beside it
 	hit     bool // the cache or another call brought the answer
 	failure *mcp.Failure
 	failed  *mcp.FailedCalls // of an array
@@ -62,6 +63,10 @@ func (x *exchange) post() {
 		return
 	}
 	x.decode(body)
+	if x.spared > 0 && x.owedAnswer() {
+		x.fail(tooMuchBuffered())
+		return
+	}
 	if x.call.Lane.Long() {
 		x.long()
 		return
@@ -82,6 +87,15 @@ func (x *exchange) isCall() bool {
 		return x.call.Message.Kind == mcp.KindRequest
 	}
 	return false
+}
+
+// owedAnswer reports whether an answer has to come for the message, or may have to.
+func (x *exchange) owedAnswer() bool {
+	switch x.call.Message.Kind {
+	case mcp.KindNotification, mcp.KindResult, mcp.KindError:
+		return false
+	}
+	return true
 }
 
 // relayCall relays what is counted as a call in flight.
@@ -137,12 +151,16 @@ func (x *exchange) readBody() ([]byte, bool) {
 	return body, true
 }
 
-// hold takes bytes of the budget until the request has ended.
+// hold takes bytes of the budget until the request has ended, or where it is spent, of what is there for small messages.
 func (x *exchange) hold(bytes int) bool {
-	if !x.door.opts.Buffered.Take(bytes) {
+	switch {
+	case x.door.opts.Buffered.Take(bytes):
+		x.held += bytes
+	case x.held+x.spared+bytes <= smallMessage && x.door.spare.Take(bytes):
+		x.spared += bytes
+	default:
 		return false
 	}
-	x.held += bytes
 	return true
 }
 

@@ -43,7 +43,7 @@ type shape struct {
 func (x *exchange) shapeOf(f *mcp.Failure) shape {
 	status := httpStatus(f.Code)
 	switch {
-	case f.Reason == mcp.ReasonBuffered: // the body was not read: nobody knows what it is
+	case f.Reason == mcp.ReasonBuffered: // mostly the body was not read: nobody knows what it is
 		return shape{status, false}
 	case f.Code < 0 || f.Code == mcp.CodeTooLarge:
 		return shape{status, true}

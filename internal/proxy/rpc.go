@@ -45,6 +45,10 @@ func (x *exchange) array() {
 	if !ok {
 		return
 	}
+	if x.spared > 0 {
+		x.fail(tooMuchBuffered())
+		return
+	}
 	c.Body = body
 	x.decodeHeader()
 	if isEncoded(c.Header) {
