@@ -14,7 +14,7 @@ GOFILES = $(shell find . -name '*.go' -not -path './.cache/*' -not -path '*/node
 NORACE = Allocat|BufferPoolReuses|SpansCannotHold|Zipf
 
 .DEFAULT_GOAL := build
-.PHONY: run build setup test chaos check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean
+.PHONY: run build setup test tests chaos check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean
 
 ## run: the daemon with a demo server behind it, on 127.0.0.1:7300
 run: build
@@ -29,8 +29,11 @@ setup:
 	scripts/need.sh cc node redis postgres pgrep
 	e2e/setup.sh
 
-## test: all tests, the end-to-end ones included, under the race detector
-test: setup
+## test: all tests, the end-to-end ones included, under the race detector; what they leave in the temporary directory fails it
+test:
+	@scripts/own-temp.sh $(MAKE) --no-print-directory tests
+
+tests: setup
 	go test -race -timeout 40m ./...
 	go test -timeout 10m -run '$(NORACE)' ./internal/mcp ./internal/upstream ./cmd/fluentd-perf
 
