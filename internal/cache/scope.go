@@ -180,6 +180,8 @@ func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 		session: true, // kept in memory alone: elsewhere nobody has seen that it may be shared
 		scoped:  true,
 	}
+	// A session that is told at its beginning that a list has changed has another view of it from then on. What it asked before
+	// that, and was given since, is what others are given who were not told yet.
 	s.view, s.session = true, ""
 	if q.peer.session {
 		s.agent, s.server, s.early = q.peer.agent, q.peer.result, q.early
@@ -197,7 +199,7 @@ func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 
 // shared returns the question as it is asked for all sessions of a credential, nil where it is not.
 func (u *Upstream) shared(q *question) *question {
-	if q.view == nil || q.peer.session && q.peer.different(q) {
+	if q.view == nil || q.peer.acted.Load() {
 		return nil
 	}
 	if u.opts.Scope == ScopeCredential || q.view.learned.Load() {
@@ -208,7 +210,7 @@ func (u *Upstream) shared(q *question) *question {
 
 // compare learns from an answer to a question of a session's, and reports whether it is everybody's of the view.
 func (u *Upstream) compare(q *question, tokens []Token, result []byte) bool {
-	if q.view == nil || q.peer.session && q.peer.different(q) {
+	if q.view == nil || q.peer.acted.Load() {
 		return false
 	}
 	if u.opts.Scope == ScopeCredential {
@@ -228,12 +230,6 @@ func (u *Upstream) compare(q *question, tokens []Token, result []byte) bool {
 			"upstream", u.opts.Name, "method", q.name)
 	}
 	return q.view.learned.Load()
-}
-
-// different reports whether what the session was given, or will be, may not be what others of the view are: it has done
-// something that may have changed its lists, or was told that they have changed.
-func (p *peer) different(q *question) bool {
-	return p.acted.Load() || p.early[q.family].Load() != q.early
 }
 
 // acts notes what an agent does in its session: after anything that may change what the server shows it, its lists are its own.

@@ -351,6 +351,27 @@ func TestScopeOnTheWay(t *testing.T) {
 	})
 }
 
+// TestScopeToldOnTheWay: a session that is told at its beginning that the list has changed, while that is on its way to it, asks
+// again; who was not told yet is given what it was given.
+func TestScopeToldOnTheWay(t *testing.T) {
+	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+		r.begins("1", "2", "3", "4")
+		for _, s := range []string{"1", "2"} {
+			r.gives(func(c *mcp.Call) *mcp.Result {
+				r.serves()
+				r.stream(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`, rulesLegacy("ping").in(s))
+				return rulesWhole(200, `{"jsonrpc":"2.0","id":1,"result":{"tools":[""]}}`)
+			})
+			r.want("on its way", false, s)
+		}
+		r.lists["1"], r.lists["2"], r.lists["4"] = "new", "new", "new"
+		r.want("not told", true, "3")
+		r.want("told", false, "1", "2")
+		r.stream(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`, rulesLegacy("ping").in("4"))
+		r.want("told before it asks", true, "4")
+	})
+}
+
 // TestScopeOfFlights: sessions that share a list share a flight for it, of which only a complete result is for all.
 func TestScopeOfFlights(t *testing.T) {
 	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
