@@ -48,25 +48,46 @@ const (
 // listener returns l with its connections known to c.
 func (c *connections) listener(l net.Listener) net.Listener { return countedListener{l, c} }
 
+// add makes a connection known. One that is no TCP connection is a bug: openListeners opens no other listeners.
+func (c *connections) add(nc net.Conn) *connection {
+	own := &connection{TCPConn: nc.(*net.TCPConn), of: c, since: time.Now()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = make(map[*connection]struct{})
+	}
+	c.all[own] = struct{}{}
+	return own
+}
+
 type countedListener struct {
 	net.Listener
 	of *connections
 }
 
-// Accept implements net.Listener. What is no TCP connection is a bug: openListeners opens no others.
+// Accept implements net.Listener.
 func (l countedListener) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	own := &connection{TCPConn: nc.(*net.TCPConn), of: l.of, since: time.Now()}
-	l.of.mu.Lock()
-	defer l.of.mu.Unlock()
-	if l.of.all == nil {
-		l.of.all = make(map[*connection]struct{})
+	return l.of.add(nc), nil
+}
+
+// queuedListener hands out the connections that waited in the accept queue of a listener that is closed, and then ends.
+type queuedListener struct {
+	net.Listener
+	conns []net.Conn
+}
+
+// Accept implements net.Listener.
+func (l *queuedListener) Accept() (net.Conn, error) {
+	if len(l.conns) == 0 {
+		return nil, net.ErrClosed
 	}
-	l.of.all[own] = struct{}{}
-	return own, nil
+	nc := l.conns[0]
+	l.conns = l.conns[1:]
+	return nc, nil
 }
 
 // Read implements net.Conn. Bytes that arrive while the drain closes the connection are not handed on.

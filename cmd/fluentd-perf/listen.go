@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -15,24 +16,24 @@ import (
 )
 
 // openListeners takes the sockets that the service manager hands over, or opens the configured addresses. An address that
-// is optional ([::1] by default) is left out where the machine does not have it.
-func openListeners(ctx context.Context, wanted []config.Listen, log *slog.Logger) ([]net.Listener, error) {
+// is optional ([::1] by default) is left out where the machine does not have it. own says that it opened them itself: nobody
+// else accepts there.
+func openListeners(ctx context.Context, wanted []config.Listen, log *slog.Logger) (open []net.Listener, own bool, err error) {
 	given, err := activation.Listeners()
 	if err != nil {
-		return nil, fmt.Errorf("taking over the service manager's sockets: %w", err)
+		return nil, false, fmt.Errorf("taking over the service manager's sockets: %w", err)
 	}
 	for _, l := range given {
 		if l == nil {
-			return nil, errors.New("the service manager handed over a socket that does not listen for streams")
+			return nil, false, errors.New("the service manager handed over a socket that does not listen for streams")
 		}
 		if _, ok := l.Addr().(*net.TCPAddr); !ok {
-			return nil, fmt.Errorf("the service manager handed over %s: agents come by TCP", l.Addr())
+			return nil, false, fmt.Errorf("the service manager handed over %s: agents come by TCP", l.Addr())
 		}
 	}
 	if len(given) > 0 {
-		return given, nil
+		return given, false, nil
 	}
-	var open []net.Listener
 	var lc net.ListenConfig
 	for _, l := range wanted {
 		ln, err := lc.Listen(ctx, "tcp", l.Address)
@@ -45,9 +46,9 @@ func openListeners(ctx context.Context, wanted []config.Listen, log *slog.Logger
 			continue
 		}
 		closeAll(open)
-		return nil, fmt.Errorf("listening on %s: %w", l.Address, listenHint(err))
+		return nil, false, fmt.Errorf("listening on %s: %w", l.Address, listenHint(err))
 	}
-	return open, nil
+	return open, true, nil
 }
 
 // addressMissing reports whether the machine has no such address, IPv6 switched off included.
@@ -76,6 +77,47 @@ func closeAll(listeners []net.Listener) {
 	for _, l := range listeners {
 		l.Close()
 	}
+}
+
+// acceptQueued takes all connections that wait in the accept queue of l, and waits for none. An error ends it: what cannot
+// be taken is reset with the listener.
+func acceptQueued(l net.Listener) (conns []net.Conn) {
+	sc, ok := l.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	_ = raw.Control(func(fd uintptr) { // fails on a listener that is closed
+		for {
+			nc, err := acceptNow(int(fd))
+			switch {
+			case err == nil:
+				conns = append(conns, nc)
+			case !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.ECONNABORTED):
+				return
+			}
+		}
+	})
+	return conns
+}
+
+// acceptNow accepts one connection of a socket that does not block.
+func acceptNow(socket int) (net.Conn, error) {
+	syscall.ForkLock.RLock()
+	fd, _, err := syscall.Accept(socket)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "accepted")
+	defer f.Close() // net.FileConn has a copy
+	return net.FileConn(f)
 }
 
 // raiseDescriptorLimit lifts the soft limit to the hard one and returns it, 0 where it is unknown. Go does the same at

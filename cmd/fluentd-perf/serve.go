@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -155,6 +156,8 @@ type daemon struct {
 	server    *http.Server
 	conns     connections // of the server
 	listeners []net.Listener
+	ownSocket bool           // the listeners are this daemon's own, and nobody else accepts there
+	accepting sync.WaitGroup // the accept loops of the server
 	metrics   *http.Server // nil where /metrics is on the door
 	metricsOn net.Listener
 	admin     *admin.Server // nil where there is none; takeOver's while that runs
@@ -257,7 +260,7 @@ func (d *daemon) httpServer(h http.Handler) *http.Server {
 // with, so what they are is looked at here.
 func (d *daemon) listen(ctx context.Context, cfg *config.Config, hasToken bool) error {
 	var err error
-	if d.listeners, err = openListeners(ctx, cfg.Listen, d.log); err != nil {
+	if d.listeners, d.ownSocket, err = openListeners(ctx, cfg.Listen, d.log); err != nil {
 		return err
 	}
 	if !hasToken && !onLoopback(d.listeners) {
@@ -304,13 +307,32 @@ func (d *daemon) addresses() []string {
 // start serves every listener.
 func (d *daemon) start() {
 	for _, l := range d.listeners {
-		go d.serveOn(d.server, d.conns.listener(l))
+		d.accept(d.conns.listener(l))
 	}
 	if d.metrics != nil {
 		go d.serveOn(d.metrics, d.metricsOn)
 	}
 	d.serveAdmin()
 	d.takeOver.begin()
+}
+
+// accept serves the connections of one more listener.
+func (d *daemon) accept(l net.Listener) { d.accepting.Go(func() { d.serveOn(d.server, l) }) }
+
+// stopAccepting closes the listeners, and returns when every connection that they had accepted is known to d.conns. What the
+// kernel has accepted and the daemon has not would be reset with its listener: it is taken first, and served. Only what
+// comes in the microsecond between the two is lost. A socket of the service manager's goes on listening: this was the
+// daemon's copy of it, and what waits there is the next daemon's.
+func (d *daemon) stopAccepting() {
+	for _, l := range d.listeners {
+		queued := &queuedListener{Listener: l}
+		if d.ownSocket {
+			queued.conns = acceptQueued(l)
+		}
+		_ = l.Close() // that it is closed is all that is wanted
+		d.accept(d.conns.listener(queued))
+	}
+	d.accepting.Wait()
 }
 
 func (d *daemon) serveOn(s *http.Server, l net.Listener) {
@@ -327,7 +349,7 @@ func (d *daemon) serveOn(s *http.Server, l net.Listener) {
 // http.Server.Shutdown has no part in it: once it has begun, net/http answers nothing that comes on an open connection.
 func (d *daemon) drain(patience time.Duration) error {
 	d.draining.Store(true)
-	closeAll(d.listeners) // a socket of the service manager's goes on listening: this was the daemon's copy of it
+	d.stopAccepting()
 	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", patience.String())
 	d.takeOver.end()
 	d.door.Drain()
@@ -345,9 +367,6 @@ func (d *daemon) drain(patience time.Duration) error {
 	d.abandon(late)
 	d.served(lastWords)
 	err := d.server.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil // the listeners: net/http may not have noticed yet that they are closed
-	}
 	if d.admin != nil {
 		err = errors.Join(err, d.admin.Close())
 	}
