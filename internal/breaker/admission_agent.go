@@ -15,28 +15,9 @@ func takesSlot(c *mcp.Call) bool {
 	case mcp.LaneBatch:
 		return true
 	case mcp.LaneOpaque: // taken for the most that it could be
-		return c.Message.Kind != mcp.KindBatch || hasRequest(c.Body)
+		return c.Message.Kind != mcp.KindBatch || mcp.HasRequest(c.Body)
 	case mcp.LaneMessage:
-		return c.Message.Kind == mcp.KindRequest || c.Message.Kind == mcp.KindBatch && hasRequest(c.Body)
-	}
-	return false
-}
-
-// mostElements is how many of an array are looked at: it is as many as /rpc takes.
-const mostElements = 1000
-
-// hasRequest reports whether there is a request in an array. An array of answers to the server must not wait: a call that
-// holds a slot may be waiting for them.
-func hasRequest(array []byte) bool {
-	elements, err := mcp.Elements(nil, array, mostElements)
-	if err != nil {
-		return true // nobody knows, or it is too long for answers
-	}
-	for _, e := range elements {
-		var m mcp.Message
-		if err := mcp.Scan(e.Of(array), &m); err != nil || m.Kind == mcp.KindRequest {
-			return true
-		}
+		return c.Message.Kind == mcp.KindRequest || c.Message.Kind == mcp.KindBatch && mcp.HasRequest(c.Body)
 	}
 	return false
 }

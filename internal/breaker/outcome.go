@@ -109,7 +109,7 @@ func isAnswer(k mcp.Kind) bool { return k == mcp.KindResult || k == mcp.KindErro
 
 // hasAnswer reports whether there is an answer in an array.
 func hasAnswer(array []byte) bool {
-	elements, err := mcp.Elements(nil, array, mostElements)
+	elements, err := mcp.Elements(nil, array, mcp.MostElements)
 	if err != nil {
 		return false
 	}

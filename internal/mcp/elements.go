@@ -17,6 +17,26 @@ func Elements(dst []Span, doc []byte, most int) ([]Span, error) {
 	return dst, nil
 }
 
+// MostElements is how many elements of an array are looked at: it is as many as /rpc takes.
+const MostElements = 1000
+
+// HasRequest reports whether there is a request in an array, or may be: what cannot be read, and what has more than
+// MostElements, is taken for one. An array without is of answers to the server and of notifications, for which calls under
+// way may be waiting (2025-03-26, basic/transports, "Sending Messages to the Server").
+func HasRequest(array []byte) bool {
+	elements, err := Elements(nil, array, MostElements)
+	if err != nil {
+		return true
+	}
+	for _, e := range elements {
+		var m Message
+		if Scan(e.Of(array), &m) != nil || m.Kind == KindRequest {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *scanner) elements(dst []Span, most int) []Span {
 	i := s.space(0)
 	if s.at(i) != '[' {

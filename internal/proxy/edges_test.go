@@ -102,9 +102,16 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 	}, nil)
 	d.Drain()
 	d.Refuse()
-	for _, body := range []string{`{"jsonrpc":"2.0","id":1,"result":{}}`, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`} {
-		if a := do(t, "POST", base+"/mcp/s", body); a.status != 202 {
-			t.Errorf("%s: %d %s", body, a.status, a.body)
+	const result, failed = `{"jsonrpc":"2.0","id":1,"result":{}}`, `{"jsonrpc":"2.0","id":2,"error":{"code":-1,"message":"no"}}`
+	const cancelled, ping = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`, `{"jsonrpc":"2.0","id":1,"method":"ping"}`
+	for body, status := range map[string]int{
+		result: 202, cancelled: 202,
+		"[" + result + "]": 202, "[" + result + ", " + failed + "]": 202, "[" + cancelled + "," + result + "]": 202,
+		"[" + ping + "]": 503, "[" + result + "," + ping + "]": 503, "[" + result + ",7]": 503, "[]": 503,
+		"[" + strings.Repeat(result+",", 1000) + result + "]": 503,
+	} {
+		if a := do(t, "POST", base+"/mcp/s", body); a.status != status {
+			t.Errorf("%.100s: %d %s", body, a.status, a.body)
 		}
 	}
 }

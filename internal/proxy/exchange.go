@@ -81,8 +81,10 @@ func (x *exchange) post() {
 // isCall reports whether the message is, or may hold, a request.
 func (x *exchange) isCall() bool {
 	switch x.call.Lane {
-	case mcp.LaneRequest, mcp.LaneOpaque:
+	case mcp.LaneRequest:
 		return true
+	case mcp.LaneOpaque:
+		return x.call.Message.Kind != mcp.KindBatch || mcp.HasRequest(x.call.Body)
 	case mcp.LaneMessage:
 		return x.call.Message.Kind == mcp.KindRequest
 	}
