@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,16 +32,15 @@ func assembled(t *testing.T, url string) *daemon {
 	return d
 }
 
-// posting connects and sends a request, whoever accepts it.
-func posting(t *testing.T, addr string) net.Conn {
+// sending connects and sends a request, whoever accepts it.
+func sending(t *testing.T, addr, line, body string) net.Conn {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	const body = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`
-	if _, err := fmt.Fprintf(nc, "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+	if _, err := fmt.Fprintf(nc, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", line, len(body), body); err != nil {
 		t.Fatal(err)
 	}
 	return nc
@@ -60,10 +60,10 @@ func TestDrainServesTheAcceptQueue(t *testing.T) {
 			}
 			d.start()
 			addr := d.addresses()[0]
-			conns := []net.Conn{posting(t, addr)}
+			conns := []net.Conn{sending(t, addr, "POST /mcp/s", aCall)}
 			<-held.Opened()
 			for range waiting {
-				conns = append(conns, posting(t, addr))
+				conns = append(conns, sending(t, addr, "POST /mcp/s", aCall))
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- d.drain(time.Minute) }()
@@ -88,5 +88,65 @@ func TestDrainServesTheAcceptQueue(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestRefusingOverSockets: what the door refuses shortly before the drain's deadline, and what gets through, while a call waits
+// for its agent. No clock runs: TestDrainRefusesNearTheDeadline holds when that is.
+func TestRefusingOverSockets(t *testing.T) {
+	given := mcptest.NewGate()
+	d := assembled(t, mcptest.NewServer(t, func(x *mcptest.Exchange) {
+		switch {
+		case x.Verb == http.MethodPost && x.Method() == "":
+			given.Open()
+			x.Accept()
+		case x.Method() == "tools/call":
+			st := x.Stream()
+			st.Event(`{"jsonrpc":"2.0","id":"ask","method":"elicitation/create","params":{}}`)
+			if x.Wait(given.Opened()) {
+				st.Answer(mcptest.ToolResult)
+				st.End()
+			}
+		default:
+			mcptest.Minimal(x)
+		}
+	}).URL())
+	d.start()
+	addr := d.addresses()[0]
+	call, err := http.ReadResponse(bufio.NewReader(sending(t, addr, "POST /mcp/s", aCall)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.door.Drain()
+	d.door.Refuse()
+	const list = `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`
+	for _, tt := range []struct {
+		line, body string
+		status     int // 0: the connection ends
+	}{
+		{"POST /mcp/s", list, 200}, {"POST /rpc/s", "[" + list + "]", 503}, {"POST /mcp/s", "[" + list + "]", 503},
+		{"GET /mcp/s", "", 0}, {"DELETE /mcp/s", "", 200}, {"POST /mcp/s", "[" + aReply + "," + aReply + "]", 202},
+	} {
+		res, err := http.ReadResponse(bufio.NewReader(sending(t, addr, tt.line, tt.body)), nil)
+		if tt.status == 0 {
+			if err == nil {
+				t.Errorf("%s got %d", tt.line, res.StatusCode)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s %s: %v", tt.line, tt.body, err)
+		}
+		answer, err := io.ReadAll(res.Body)
+		refused := strings.Contains(string(answer), `"code":1503`)
+		if err != nil || res.StatusCode != tt.status || refused != strings.Contains(tt.body, "tools/list") {
+			t.Errorf("%s %s got %d %s, %v", tt.line, tt.body, res.StatusCode, answer, err)
+		}
+	}
+	if answer, err := io.ReadAll(call.Body); err != nil || !strings.Contains(string(answer), `"result":`+mcptest.ToolResult) {
+		t.Errorf("the call in flight got %s, %v", answer, err)
+	}
+	if err := d.drain(time.Minute); err != nil {
+		t.Error(err)
 	}
 }

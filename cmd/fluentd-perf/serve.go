@@ -36,6 +36,7 @@ const (
 	idleTimeout    = 10 * time.Minute // longer than any client keeps a connection: it closes first, and loses no POST
 	refusing       = 5 * time.Second  // before the drain's deadline: a call that begins by then may not end in time
 	drainTick      = 10 * time.Millisecond
+	unowedGrace    = 5 * time.Second // at the drain, for what is owed no answer, once no call is in flight
 	lastWords      = 2 * time.Second // after the drain's deadline, for the errors to leave
 	secondSignal   = time.Second     // what comes sooner after the first signal is the first again: timeout(1) sends it twice
 	lastCalls      = 6 * time.Second // for what the stages have under way on their own: ending sessions takes five
@@ -158,7 +159,7 @@ type daemon struct {
 	listeners []net.Listener
 	ownSocket bool           // the listeners are this daemon's own, and nobody else accepts there
 	accepting sync.WaitGroup // the accept loops of the server
-	metrics   *http.Server // nil where /metrics is on the door
+	metrics   *http.Server   // nil where /metrics is on the door
 	metricsOn net.Listener
 	admin     *admin.Server // nil where there is none; takeOver's while that runs
 	takeOver  takeOver
@@ -381,17 +382,26 @@ func (d *daemon) drain(patience time.Duration) error {
 }
 
 // served waits until no connection is left, at most for so long, and reports whether that came true. Connections close as
-// soon as no call is in flight: until then an agent may need one for the answer to a request of its server.
+// soon as no call is in flight: until then an agent may need one for the answer to a request of its server. Where nothing is
+// left but what is owed no answer, a notification to a server that hangs, say, it is not waited for longer than unowedGrace:
+// nobody waits for it either.
 func (d *daemon) served(most time.Duration) bool {
 	late := time.NewTimer(most)
 	defer late.Stop()
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
+	owed := time.Now() // when something was left that is owed an answer, or may be
 	for {
-		if d.door.InFlight() == 0 {
-			d.conns.closeIdle(time.Now())
+		now, calls := time.Now(), d.door.InFlight()
+		if calls == 0 {
+			d.conns.closeIdle(now)
 		}
-		if d.conns.open() == 0 {
+		switch open := d.conns.open(); {
+		case open == 0:
+			return true
+		case calls > 0 || open > d.door.Unowed():
+			owed = now
+		case now.Sub(owed) >= unowedGrace:
 			return true
 		}
 		select {

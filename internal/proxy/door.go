@@ -166,6 +166,10 @@ func (d *Door) Refuse() { d.streams.refusing.Store(true) }
 // InFlight returns how many calls have not ended; while the door drains, streams that are left open for calls count too.
 func (d *Door) InFlight() int { return d.streams.inFlight() }
 
+// Unowed returns how much is relayed now that is owed no answer: notifications, answers to the server, ends of sessions. While
+// no call is in flight, nobody waits for it.
+func (d *Door) Unowed() int { return int(d.streams.unowed.Load()) }
+
 const (
 	metadataPath = "/.well-known/oauth-protected-resource/mcp"
 	endpointPath = "/mcp"

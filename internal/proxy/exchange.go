@@ -72,10 +72,17 @@ func (x *exchange) post() {
 		return
 	}
 	if !x.isCall() { // answers to the server, and notifications, belong to calls that are to finish
-		x.relay(x.r.Context(), x.up.Caller)
+		x.relayUnowed()
 		return
 	}
 	x.relayCall(x.up.Caller)
+}
+
+// relayUnowed relays what is owed no answer but that it has arrived.
+func (x *exchange) relayUnowed() {
+	x.door.streams.unowed.Add(1)
+	defer x.door.streams.unowed.Add(-1)
+	x.relay(x.r.Context(), x.up.Caller)
 }
 
 // isCall reports whether the message is, or may hold, a request.
@@ -137,7 +144,7 @@ func (x *exchange) end() {
 	}
 	defer x.finish()
 	if x.headOnly(mcp.LaneEnd) {
-		x.relay(x.r.Context(), x.up.Caller)
+		x.relayUnowed()
 	}
 }
 

@@ -19,7 +19,8 @@ type streams struct {
 	calls    map[dialogue]int // those in flight
 	draining bool
 
-	refusing atomic.Bool // no call begins any more
+	refusing atomic.Bool  // no call begins any more
+	unowed   atomic.Int64 // what is relayed now and no call
 }
 
 // dialogue is what the calls and the GET stream of a session have in common. Where the agent has no session, all that have
