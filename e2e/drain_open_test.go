@@ -212,46 +212,6 @@ func TestDrainOfIdleConnections(t *testing.T) {
 	}
 }
 
-// TestDrainRefusesNearTheDeadline: five seconds before it a new request gets its error, in its shape, a GET none; what
-// belongs to a call in flight gets through.
-func TestDrainRefusesNearTheDeadline(t *testing.T) {
-	t.Parallel()
-	s := mcptest.NewServer(t, eliciting())
-	c := one(s.URL(), "")
-	c.top = "drain: 5s"
-	d := runSidecar(t, c)
-	idle := idleAgents(t, d, 5)
-	a := d.agent(t)
-	call := a.listen(http.MethodPost, "/mcp/s", request("1", "tools/call"))
-	call.next()
-	d.drains()
-
-	listen, fields := modern("3", "subscriptions/listen")
-	for i, send := range []func(r *rawAgent) string{
-		func(r *rawAgent) string { r.sendPOST(request("2", "tools/list")); return "2" },
-		func(r *rawAgent) string { r.sendPOST(listen, fields...); return "3" },
-	} {
-		id := send(idle[i])
-		got, _ := idle[i].answered(http.StatusOK)
-		checkFailure(t, got.rpc(t), id, "s", 1503, "draining", "no")
-	}
-	rpc := "[" + request("4", "tools/list") + "]"
-	idle[2].write("POST /rpc/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(rpc), rpc)
-	if got, last := idle[2].answered(http.StatusServiceUnavailable); !last {
-		t.Errorf("an array got %s, and another may follow", got.body)
-	}
-	idle[3].write("GET /mcp/s HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	idle[3].ended("a GET")
-	idle[4].sendPOST(`{"jsonrpc":"2.0","id":"ask","result":{"action":"accept","content":{}}}`)
-	idle[4].answered(http.StatusAccepted)
-	if e := call.next(); !strings.Contains(e.data, mcptest.ToolResult) {
-		t.Errorf("the call in flight: %+v", e)
-	}
-	if code := d.exit(5 * time.Second); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-}
-
 // TestDrainKeepsTheStreamOfACall: the GET stream of a session stays for as long as a call of the session is in flight, whose
 // requests may come on it. Others, and listen streams, close at once; a listen that comes now finds no answer.
 func TestDrainKeepsTheStreamOfACall(t *testing.T) {

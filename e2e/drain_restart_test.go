@@ -214,7 +214,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 		unread += s.unread
 	}
 	t.Logf("%d calls, %d connections refused, %d ended before their request was read", answered.Load(), refused.Load(), unread)
-	if unread > 20 { // what the kernel has accepted and the daemon has not is reset when the listener closes: microseconds
+	if unread > 5 { // what connects in the microsecond between the last look into the accept queue and the close
 		t.Errorf("%d requests found their connection closed", unread)
 	}
 }
