@@ -118,7 +118,7 @@ func (b *builder) endpoints(c config.Upstream, r *road) ([]breaker.Endpoint, err
 			return nil, err
 		}
 		r.servers = append(r.servers, u)
-		endpoints[i] = breaker.Endpoint{Caller: u, Circuit: b.circuit(c, i)}
+		endpoints[i] = breaker.Endpoint{Caller: u, Circuit: b.circuit(c, i), GivenUp: u.GivenUp}
 	}
 	return endpoints, nil
 }

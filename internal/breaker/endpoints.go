@@ -15,6 +15,10 @@ import (
 type Endpoint struct {
 	Caller  mcp.Caller // calls it
 	Circuit *Circuit   // its breaker; nil: it is never left alone
+
+	// GivenUp takes a notifications/cancelled to the call under way there that it names, and returns the failure of one that has
+	// waited in vain for least or longer, once for each call. nil: agents only give up by leaving.
+	GivenUp func(c *mcp.Call, least time.Duration) *mcp.Failure
 }
 
 // mostEndpoints is what a set holds.

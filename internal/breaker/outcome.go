@@ -127,6 +127,9 @@ func hasAnswer(array []byte) bool {
 // came meanwhile; so does a call that its agent gives up after a while, or a server that hangs would be found out only by
 // timeouts that are longer than agents wait. All that is the daemon's own or the agent's says nothing.
 func verdictOf(f *mcp.Failure) Verdict {
+	if f.Counted {
+		return Ignored
+	}
 	switch f.Reason {
 	case mcp.ReasonConnect:
 		return verdictOfConnect(f)
@@ -152,6 +155,32 @@ const patienceOfAgents = 10 * time.Second
 // gaveUp reports whether an agent gave up a call of which the server, silent to everybody, had sent no byte.
 func gaveUp(f *mcp.Failure) bool {
 	return f.Reason == mcp.ReasonCanceled && f.Silent && f.Waited >= patienceOfAgents
+}
+
+// giveUp counts the call that a cancellation gives up, if it was silent for long enough: the TypeScript SDK says so, and leaves
+// the POST open. It reports whether there was one. Such a call says nothing to a breaker that is not closed: it is of an
+// earlier time, or is the probe, whose permit has a deadline.
+func (s *Stage) giveUp(c *mcp.Call, among set) (counted bool) {
+	for _, e := range s.endpoints.list {
+		if !among.has(e) || e.GivenUp == nil {
+			continue
+		}
+		f := e.GivenUp(c, patienceOfAgents)
+		if f == nil {
+			continue
+		}
+		counted = true
+		e.counts(Failed, f)
+		s.note(e, f)
+		if e.state() != Closed || e.Circuit == nil {
+			continue
+		}
+		if p, ok := e.Circuit.Allow(); ok {
+			p.Done(Failed, f)
+			s.endpoints.spread()
+		}
+	}
+	return counted
 }
 
 func verdictOfConnect(f *mcp.Failure) Verdict {

@@ -79,6 +79,9 @@ func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return s.pass(ctx, c, bound)
 	}
 	r := run{stage: s, call: s.whole(c), among: s.endpoints.of(bound)}
+	if c.Lane == mcp.LaneNotification && c.Message.Method == mcp.MethodCancelled {
+		r.counted = s.giveUp(c, r.among)
+	}
 	if f := r.enter(ctx); f != nil {
 		return nil, f
 	}
@@ -128,6 +131,8 @@ type run struct {
 	seen   mcp.Sent // the most that is known of earlier sendings
 	resent int      // times
 	hedged bool     // it may be one of two
+
+	counted bool // it has given up a call that was counted as failed: that it gets no answer either is not counted once more
 }
 
 // enter takes a slot and an endpoint. A call that all breakers refuse does not wait for a slot before it hears so, and one

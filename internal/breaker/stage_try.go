@@ -68,7 +68,7 @@ func (t *try) learn(v Verdict, cause error) {
 // learnFailure notes that the last sending failed.
 func (t *try) learnFailure(f *mcp.Failure) {
 	v := verdictOf(f)
-	if v == Ignored && isTimeout(f.Reason) && t.slow() {
+	if v == Ignored && !f.Counted && isTimeout(f.Reason) && t.slow() {
 		v = Failed
 	}
 	t.learn(v, f)
@@ -118,7 +118,12 @@ func (t *try) sendTo(ctx context.Context, r *run) outcome {
 	t.verdict, t.cause, t.queued = Ignored, nil, 0
 	res, err := t.at.Caller.Call(ctx, r.call)
 	if err != nil {
-		return t.failed(failureOf(err))
+		f := failureOf(err)
+		if r.counted {
+			own := *f
+			own.Counted, f = true, &own
+		}
+		return t.failed(f)
 	}
 	t.queued = res.Timing.Queue
 	o := outcome{result: res, from: t.at}

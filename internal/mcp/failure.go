@@ -83,6 +83,7 @@ type Failure struct {
 	RetryAfter time.Duration // 0 where the daemon has no opinion
 	Silent     bool          // of a timeout, and of a wait that the caller gave up: no byte of any call came from the server while it ran
 	Waited     time.Duration // for the first byte of the answer, of a call whose caller left before it came
+	Counted    bool          // of a call that its agent has given up by notifications/cancelled, and the breaker knows that already
 	Cause      error         // for the log only
 }
 

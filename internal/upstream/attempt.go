@@ -7,6 +7,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -37,7 +38,8 @@ type exchange struct {
 
 	lasting *url.URL // where the permanent redirects at the start led; nil: nowhere
 	written sync.Once
-	conn    *counted // of this sending; nil where it is none of ours
+	givenUp atomic.Bool // GivenUp has said so
+	conn    *counted    // of this sending; nil where it is none of ours
 
 	body     io.ReadCloser // of the answer that counts
 	kind     bodyKind
@@ -137,7 +139,9 @@ func (x *exchange) send(target *url.URL) (*http.Response, error) {
 	}
 	x.status = 0
 	x.facts.again()
+	x.u.waiting.begin(x)
 	resp, err := x.u.client.Do(r)
+	x.u.waiting.end(x)
 	x.watch.off()
 	if err != nil {
 		return nil, err

@@ -125,7 +125,7 @@ func (x *exchange) gotFirstByte() {
 // fail ends the exchange and says why: because its context ended, else because of err.
 func (x *exchange) fail(err error) *mcp.Failure {
 	f := x.failure(err)
-	f.Sent = x.facts.sent()
+	f.Sent, f.Counted = x.facts.sent(), x.givenUp.Load()
 	x.end(f)
 	return f
 }
@@ -181,6 +181,11 @@ func (x *exchange) ended(cause error) *mcp.Failure {
 		own := *f // the cause is shared by all calls that it ended
 		return &own
 	}
+	return x.left(cause)
+}
+
+// left is the failure of a call whose caller left.
+func (x *exchange) left(cause error) *mcp.Failure {
 	left := &mcp.Failure{Reason: mcp.ReasonCanceled, Message: "the caller left", Cause: cause}
 	if left.Waited, left.Silent = x.watch.unanswered(); left.Silent {
 		left.Message = "the server sent nothing for " + left.Waited.Round(time.Second).String() + ", and the caller gave up"

@@ -226,3 +226,72 @@ func TestNotGivenUp(t *testing.T) {
 		shut()
 	})
 }
+
+// A call that is given up by notifications/cancelled is found once, if it was silent for long enough and is the one that is
+// named; its own failure says later that it has been counted.
+func TestGivenUpByCancelling(t *testing.T) {
+	const waited = 12 * time.Second
+	cancelled := func(id string, change ...string) *mcp.Call {
+		c := onLane(mcp.LaneNotification, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`+id+`}}`)
+		for i := 0; i < len(change); i += 2 {
+			c.Header.Set(change[i], change[i+1])
+		}
+		return c
+	}
+	for name, tt := range map[string]struct {
+		call   *mcp.Call
+		cancel *mcp.Call
+		after  time.Duration
+		serve  func(p *peer)
+		found  bool
+	}{
+		"silent":              {requestOf("tools/call"), cancelled("7"), waited, func(*peer) {}, true},
+		"a list":              {requestOf("tools/list"), cancelled("7"), waited, func(*peer) {}, true},
+		"its id as a float":   {requestOf("tools/call"), cancelled("7.0"), waited, func(*peer) {}, true},
+		"early":               {requestOf("tools/call"), cancelled("7"), 9 * time.Second, func(*peer) {}, false},
+		"another id":          {requestOf("tools/call"), cancelled("8"), waited, func(*peer) {}, false},
+		"a text as its id":    {requestOf("tools/call"), cancelled(`"7"`), waited, func(*peer) {}, false},
+		"another session":     {requestOf("tools/call"), cancelled("7", "Mcp-Session-Id", "s2"), waited, func(*peer) {}, false},
+		"another credential":  {requestOf("tools/call"), cancelled("7", "Authorization", "b"), waited, func(*peer) {}, false},
+		"initialize":          {requestOf("initialize"), cancelled("7"), waited, func(*peer) {}, false},
+		"modern":              {modern(requestOf("tools/call")), cancelled("7"), waited, func(*peer) {}, false},
+		"a byte of a head":    {requestOf("tools/call"), cancelled("7"), waited, func(p *peer) { p.say("H") }, false},
+		"the head":            {requestOf("tools/call"), cancelled("7"), waited, eventHead, false},
+		"none since that one": {requestOf("tools/call"), cancelled("7"), waited, func(p *peer) { pass(5 * time.Second); p.say("H") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u, shut := piped(t, func(p *peer) { p.request(); tt.serve(p); p.gone() }, func(o *upstream.Options) {
+					o.Timeouts.FirstByte, o.Timeouts.Handshake = time.Minute, time.Minute
+				})
+				ctx, leave := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() {
+					res, err := u.Call(ctx, tt.call)
+					if err == nil {
+						err = drainResult(res)
+						_ = res.Close()
+					}
+					ended <- err
+				}()
+				pass(tt.after)
+				if f := u.GivenUp(tt.cancel, 10*time.Second); (f != nil) != tt.found {
+					t.Errorf("found %+v, want %v", f, tt.found)
+				} else if tt.found && (f.Reason != mcp.ReasonCanceled || !f.Silent || f.Waited != tt.after) {
+					t.Errorf("got %+v", f)
+				}
+				if f := u.GivenUp(tt.cancel, 10*time.Second); f != nil {
+					t.Errorf("found again: %+v", f)
+				}
+				leave()
+				if f := wantFailure(t, <-ended, 0, mcp.ReasonCanceled, mcp.SentUnknown, mcp.SentYes); f.Counted != tt.found {
+					t.Errorf("counted: %v, want %v", f.Counted, tt.found)
+				}
+				if f := u.GivenUp(tt.cancel, 0); f != nil {
+					t.Errorf("found after its end: %+v", f)
+				}
+				shut()
+			})
+		})
+	}
+}

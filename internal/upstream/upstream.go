@@ -85,6 +85,7 @@ type Upstream struct {
 
 	moved   atomic.Pointer[url.URL] // where redirects from the endpoint led, nil where there were none
 	cancels cancels
+	waiting waiting
 }
 
 // New returns an Upstream. It connects to nothing yet. The error names the option that cannot be.
