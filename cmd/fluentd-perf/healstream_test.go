@@ -120,8 +120,8 @@ func (a losingAgent) streamed() string {
 	return fmt.Sprint(resp.StatusCode)
 }
 
-// assembled runs a daemon in front of a server until the test ends.
-func assembled(t *testing.T, url string) *daemon {
+// runningDaemon runs a daemon in front of a server until the test ends.
+func runningDaemon(t *testing.T, url string) *daemon {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "f.yaml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, "listen: 127.0.0.1:0\nupstreams: {docs: {url: %q}}\n", url), 0o600); err != nil {
@@ -151,7 +151,7 @@ func TestGETMeetsAHealing(t *testing.T) {
 	for name, early := range map[string]bool{"comes": false, "on its way": true} {
 		t.Run(name, func(t *testing.T) {
 			l := newLosing()
-			d := assembled(t, mcptest.NewServer(t, l.script).URL())
+			d := runningDaemon(t, mcptest.NewServer(t, l.script).URL())
 			a := losingAgent{t, "http://" + d.addresses()[0]}
 			a.post("", `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"a","version":"1"}}}`)
 			stream, list := make(chan string, 1), make(chan string, 1)
