@@ -16,10 +16,11 @@ var ErrOtherServer = errors.New("the connection is at another server than the on
 // value is a tier without a link. It is safe for concurrent use.
 type OneServer struct {
 	era atomic.Uint64 // goes up with a link at another server: connections from before are not used any more
+	up  atomic.Bool   // the link stands; set under mu
 
 	mu  sync.Mutex // guards the following
 	id  string     // of the link's server; "" where there is no link
-	cut func()     // ends the link
+	cut func()     // ends the link; nil where there is none, or it has been cut
 	at  string     // the server of the connections that there are
 	two bool       // some of them are at another
 }
@@ -37,11 +38,27 @@ func (o *OneServer) Linked(id string, cut func()) {
 	o.id, o.cut, o.at, o.two = id, cut, id, false
 }
 
+// Stand has the link stand, unless it has been cut since it was noted: a connection at another server may come between.
+func (o *OneServer) Stand() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.up.Store(o.cut != nil)
+	return o.cut != nil
+}
+
+// Stands says whether the link stands at this moment.
+func (o *OneServer) Stands() bool { return o.up.Load() }
+
 // Unlinked notes that the link has ended.
 func (o *OneServer) Unlinked() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.id = ""
+	o.unlinkLocked()
+}
+
+func (o *OneServer) unlinkLocked() {
+	o.up.Store(false)
+	o.id, o.cut = "", nil
 }
 
 // Admit says whether a new connection may be used. Where its server is not the link's, the link is cut, and both are to be
@@ -59,7 +76,8 @@ func (o *OneServer) Admit(id string) error {
 	case id == "" || id == o.id:
 		return nil
 	}
-	o.id = ""
-	o.cut()
+	cut := o.cut
+	o.unlinkLocked()
+	cut()
 	return ErrOtherServer
 }

@@ -1,5 +1,7 @@
 package redis
 
+import "fluentd-perf/internal/cache"
+
 // CheckRESP feeds the parts to a check that takes strings of maxBulk bytes, and returns what it says in the end. The server
 // cannot be made to cut its answers at every place, so that this has a door of its own for tests.
 func CheckRESP(maxBulk int, parts ...[]byte) error {
@@ -9,3 +11,6 @@ func CheckRESP(maxBulk int, parts ...[]byte) error {
 	}
 	return r.err
 }
+
+// OneServer is what holds the tier to one server: a test plays a connection that comes between two steps.
+func (t *Tier) OneServer() *cache.OneServer { return &t.dialer.one }

@@ -36,7 +36,6 @@ type link struct {
 	server  *goredis.Options
 	dialer  *dialer
 	missed  *atomic.Bool
-	up      atomic.Bool
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -64,13 +63,12 @@ func (l *link) run(ctx context.Context) {
 			if stood || l.missed.Load() {
 				l.lost()
 			}
-			if told {
+			up, stood = true, true
+			if l.dialer.one.Stand() && told {
+				told = false
 				l.o.Log.Info("redis: changes that other daemons hear of are heard again")
 			}
-			up, told, stood = true, false, true
-			l.up.Store(true)
 		})
-		l.up.Store(false)
 		if ctx.Err() != nil {
 			return
 		}
@@ -137,10 +135,7 @@ func (l *link) hear(ctx context.Context, ready func()) (err error) {
 		heard.Store(time.Now().UnixNano())
 		switch m := m.(type) {
 		case *goredis.Subscription:
-			l.dialer.one.Linked(id, func() {
-				l.up.Store(false)
-				cancel(cache.ErrOtherServer)
-			})
+			l.dialer.one.Linked(id, func() { cancel(cache.ErrOtherServer) })
 			defer l.dialer.one.Unlinked()
 			ready()
 		case *goredis.Message:

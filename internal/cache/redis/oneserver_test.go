@@ -2,12 +2,17 @@ package redis_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/redis"
 )
 
 func freePort(t *testing.T) string {
@@ -97,3 +102,37 @@ func TestOneServer(t *testing.T) {
 		}
 	}
 }
+
+// TestLinkIsCutBeforeItStands has a connection be at another server after the link was noted and before it stands. Nobody is
+// told that it stands, and the next one does.
+func TestLinkIsCutBeforeItStands(t *testing.T) {
+	s, said := newServer(t), new(lines)
+	var tier atomic.Pointer[redis.Tier]
+	var links atomic.Int32
+	watch := lineFunc(func(line string) {
+		if strings.Contains(line, "heard again") && links.Load() == 1 {
+			t.Errorf("a link that was cut: %s", line)
+		}
+	})
+	tier.Store(newTier(t, s.url(), func(o *redis.Options) {
+		o.Log = slog.New(slog.NewTextHandler(io.MultiWriter(said, watch), nil))
+		o.Listener.Lost = func() {
+			if links.Add(1) == 1 {
+				if err := tier.Load().OneServer().Admit("another server"); !errors.Is(err, cache.ErrOtherServer) {
+					t.Errorf("a connection at another server: %v", err)
+				}
+			}
+		}
+	}))
+	eventually(t, "the link stands", tier.Load().Linked)
+	s.do("CLIENT", "KILL", "TYPE", "pubsub")
+	eventually(t, "the next link stands, and that is said", func() bool {
+		return links.Load() == 2 && tier.Load().Linked() && strings.Contains(said.String(), "heard again")
+	})
+}
+
+// lineFunc is told each line of a log.
+type lineFunc func(line string)
+
+// Write implements io.Writer.
+func (f lineFunc) Write(line []byte) (int, error) { f(string(line)); return len(line), nil }

@@ -81,7 +81,7 @@ func (t *Tier) Close() error {
 
 // Linked says whether what other daemons bump is heard at this moment. A link that went silent counts as linked for up to
 // 3 s. A tier without a Listener is never linked.
-func (t *Tier) Linked() bool { return t.link != nil && t.link.up.Load() }
+func (t *Tier) Linked() bool { return t.dialer.one.Stands() }
 
 // Read implements cache.Tier. It is always one round trip, but for the first after a start of the server.
 func (t *Tier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {

@@ -112,21 +112,21 @@ func (p *Postgres) link(ctx context.Context) (up bool, err error) {
 	}
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
-	p.one.Linked(id, func() {
-		p.linked.Store(false)
-		cut(cache.ErrOtherServer)
-	})
+	p.one.Linked(id, func() { cut(cache.ErrOtherServer) })
 	defer p.one.Unlinked()
 	p.pool.Reset() // its connections may be at another server
 	if p.usable.Load() {
 		p.lost() // before anybody sees the link stand
 	}
 	p.usable.Store(true)
-	p.linked.Store(true)
-	defer p.linked.Store(false)
+	if !p.one.Stand() {
+		return true, context.Cause(ctx)
+	}
 	p.opt.Log.Info("postgres is in use: changes that other daemons hear of are heard")
 	for {
-		if err := p.hear(ctx, conn); err != nil {
+		if err := p.hear(ctx, conn); ctx.Err() != nil {
+			return true, context.Cause(ctx)
+		} else if err != nil {
 			return true, err
 		}
 	}

@@ -25,7 +25,6 @@ type Postgres struct {
 	usable    atomic.Bool // the tables have been seen, and the link has been up once
 	outage    outage      // until it is usable
 	missing   atomic.Bool // a call found the tables gone
-	linked    atomic.Bool
 	active    atomic.Int32
 	evictions atomic.Int64
 	waits     *waits
@@ -64,7 +63,7 @@ func (p *Postgres) Name() string { return "database" }
 
 // Linked says whether what other daemons bump is heard at this moment. A link that went silent counts as linked for up to
 // 3 s.
-func (p *Postgres) Linked() bool { return p.linked.Load() }
+func (p *Postgres) Linked() bool { return p.one.Stands() }
 
 // Pool says how the pool's connections are used. The one that listens is not counted.
 func (p *Postgres) Pool() PoolStats {
