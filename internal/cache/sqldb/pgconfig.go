@@ -88,8 +88,12 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return boundConn{conn}, nil
 }
 
+// eraKey is where a connection of the pool keeps the era from which it is.
+const eraKey = "era"
+
 // admit makes a new connection of the pool one that can be used.
 func (p *Postgres) admit(ctx context.Context, conn *pgx.Conn) error {
+	conn.PgConn().CustomData()[eraKey] = p.one.Era() // before its server is known: a link that changes after that outdates it
 	id, err := serverID(ctx, conn)
 	if err == nil {
 		err = p.one.Admit(id)

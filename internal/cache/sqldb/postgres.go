@@ -113,8 +113,7 @@ func (p *Postgres) try(ctx context.Context, f func(context.Context, *pgxpool.Con
 		if err != nil {
 			return err
 		}
-		era := p.one.Era()
-		if err = f(ctx, conn); p.one.Era() != era {
+		if err = f(ctx, conn); p.past(conn) {
 			err = errors.Join(err, cache.ErrOtherServer)
 		}
 		dead := conn.Conn().IsClosed()
@@ -131,6 +130,12 @@ func (p *Postgres) try(ctx context.Context, f func(context.Context, *pgxpool.Con
 			return err
 		}
 	}
+}
+
+// past says whether the server of the link was another when the connection was made: not when it was acquired, since the
+// pool is reset after the link is noted.
+func (p *Postgres) past(conn *pgxpool.Conn) bool {
+	return conn.Conn().PgConn().CustomData()[eraKey] != p.one.Era()
 }
 
 func (p *Postgres) acquire(ctx context.Context) (*pgxpool.Conn, error) {
