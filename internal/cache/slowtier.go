@@ -135,6 +135,9 @@ func (t *slowTier) renew() {
 	t.rouse()
 }
 
+// unlinked is what is wrong with a shared tier whose calls work while its link does not stand.
+const unlinked = "changes that other daemons make are not heard: copies of what they share are not used"
+
 // linked reports whether the tier hears what other daemons bump, or has no other daemons.
 func (t *slowTier) linked() bool {
 	l, ok := t.Tier.(linker)

@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -233,4 +234,16 @@ func TestEntriesOfAnotherClock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSharedTierSaysThatNothingIsHeard cuts the link alone: calls work, and what is wrong is said until the link stands again.
+func TestSharedTierSaysThatNothingIsHeard(t *testing.T) {
+	shareds(t, func(r *rig, _ *rigTier, up *atomic.Bool) {
+		for _, stands := range []bool{true, false, true} {
+			up.Store(stands)
+			if got := r.tier("redis").Error; (got == "") != stands || !stands && !strings.Contains(got, "not heard") {
+				t.Errorf("the link stands: %t, and what is wrong is %q", stands, got)
+			}
+		}
+	})
 }

@@ -22,7 +22,7 @@ type TierReport struct {
 	Dropped   uint64 `json:"dropped"`   // entries that were not written: the queue was full, or the tier failed
 	Owed      int    `json:"owed"`      // generations that the tier could not be told of yet
 	Breaker   string `json:"breaker"`   // closed, half-open or open; "" for memory
-	Error     string `json:"error"`     // the last one, without secrets; "" where there was none
+	Error     string `json:"error"`     // the last one, without secrets, or that other daemons are not heard; "" where there is none
 }
 
 // UpstreamReport is one upstream.

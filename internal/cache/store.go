@@ -351,8 +351,11 @@ func (s *Store) tierReport(ctx context.Context, t *slowTier) TierReport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.Queue, r.Owed = len(t.queue), len(t.owed)
-	if t.refused != nil {
+	switch {
+	case t.refused != nil:
 		r.Error = t.refused.Error()
+	case !t.linked():
+		r.Error = unlinked
 	}
 	return r
 }
