@@ -12,11 +12,11 @@ import (
 // link is a TCP connection between the daemon and a tier that a test can break: whatever connects to its address gets to
 // the target as the present condition says, and a change of it holds for the connections that are open as well.
 type link struct {
-	t      testing.TB
-	addr   string // where the daemon connects to
-	target string
+	t    testing.TB
+	addr string // where the daemon connects to
 
 	mu       sync.Mutex
+	target   string // of new connections
 	now      condition
 	changed  chan struct{} // closed and replaced at every change of now
 	listener net.Listener  // nil while cut
@@ -64,6 +64,13 @@ func (l *link) cut() {
 
 // freeze has nothing pass until restore: nobody gets an answer or an error.
 func (l *link) freeze() { l.set(condition{frozen: true}) }
+
+// move has new connections get to another target. Those that are open stay where they are.
+func (l *link) move(target string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.target = target
+}
 
 // slow has every piece of data wait, in either direction.
 func (l *link) slow(delay time.Duration) { l.set(condition{delay: delay}) }
@@ -126,9 +133,9 @@ func (l *link) listen() {
 // connect begins a wire, unless the listener it came by has been closed meanwhile.
 func (l *link) connect(listener net.Listener, conn net.Conn) {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &wire{link: l, near: conn, ctx: ctx, cancel: cancel}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	w := &wire{link: l, target: l.target, near: conn, ctx: ctx, cancel: cancel}
 	if l.listener != listener {
 		w.end()
 		return
@@ -141,6 +148,7 @@ func (l *link) connect(listener net.Listener, conn net.Conn) {
 // wire is one connection through a link.
 type wire struct {
 	link   *link
+	target string
 	near   net.Conn // the daemon's side
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -175,7 +183,7 @@ func (w *wire) run() {
 		delete(w.link.wires, w)
 		w.link.mu.Unlock()
 	}()
-	far, err := new(net.Dialer).DialContext(w.ctx, "tcp", w.link.target)
+	far, err := new(net.Dialer).DialContext(w.ctx, "tcp", w.target)
 	if err != nil {
 		return
 	}
