@@ -66,7 +66,7 @@ func (o *ArrayOptions) complete() {
 type Array struct {
 	opts     ArrayOptions
 	meters   arrayMeters
-	ids      ids
+	ids      *mcp.IDs
 	info     []byte          // clientInfo, as JSON
 	base     context.Context // ends with Base and at Close
 	stop     context.CancelFunc
@@ -88,7 +88,7 @@ func NewArray(o ArrayOptions) *Array {
 	a := &Array{opts: o, meters: o.Metrics.array(o.Upstream)}
 	a.info = append(appendQuoted([]byte(`{"name":"fluentd-perf","version":`), o.Version), '}')
 	a.base, a.stop = context.WithCancel(o.Base)
-	a.ids.init()
+	a.ids = mcp.NewIDs()
 	a.eras.flights = map[[32]byte]*eraFlight{}
 	a.sessions.by = map[[32]byte]*ownSession{}
 	a.tools.by = map[[32]byte]*toolHeaders{}

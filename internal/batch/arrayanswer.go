@@ -2,7 +2,6 @@ package batch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -95,7 +94,7 @@ func (p *arrayReply) errorCode() int {
 func (r *arrayRun) exchange(ctx context.Context, c *mcp.Call, room *answerRoom) (arrayReply, *mcp.Failure) {
 	res, err := r.a.opts.Next.Call(ctx, c)
 	if err != nil {
-		return arrayReply{}, ended(ctx, asFailure(err))
+		return arrayReply{}, ended(ctx, mcp.AsFailure(err))
 	}
 	defer func() { _ = res.Close() }() // whatever there was to read has been read
 	p := arrayReply{status: res.Status, header: res.Header, room: room, repeats: c.Repeatable()}
@@ -108,15 +107,4 @@ func (r *arrayRun) exchange(ctx context.Context, c *mcp.Call, room *answerRoom) 
 		return arrayReply{}, ended(ctx, f)
 	}
 	return p, nil
-}
-
-// asFailure returns err as the *mcp.Failure that every stage returns.
-func asFailure(err error) *mcp.Failure {
-	var f *mcp.Failure
-	if errors.As(err, &f) {
-		return f
-	}
-	return &mcp.Failure{
-		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown, Message: "the call broke off", Cause: err,
-	}
 }

@@ -133,8 +133,7 @@ func (r *arrayRun) legacyCall(body []byte, m *mcp.Message, version string, h htt
 	own := *m
 	if id, replace := r.ownID(body, m); replace {
 		at := m.ID
-		body = splice(make([]byte, 0, len(body)+len(id)), body, at, id)
-		move(&own, at, len(id))
+		body = own.Splice(make([]byte, 0, len(body)+len(id)), body, at, id)
 	}
 	return r.newCall(mcp.EraLegacy, version, body, &own, h)
 }
@@ -144,7 +143,7 @@ func (r *arrayRun) ownID(body []byte, m *mcp.Message) (id []byte, replace bool) 
 	if sent := m.ID.Of(body); len(sent) == 0 || sent[0] == 'n' {
 		return sent, false
 	}
-	return r.a.ids.next(), true
+	return r.a.ids.Next(), true
 }
 
 func (r *arrayRun) newCall(era mcp.Era, version string, body []byte, m *mcp.Message, h http.Header) *mcp.Call {

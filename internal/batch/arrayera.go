@@ -176,7 +176,7 @@ func ownRoom() *answerRoom {
 
 // ownModern is a modern request of the daemon's own with the caller's headers. params are members of its params, or "".
 func (r *arrayRun) ownModern(method mcp.Method, version, params string) *mcp.Call {
-	body := append([]byte(`{"jsonrpc":"2.0","id":`), r.a.ids.next()...)
+	body := append([]byte(`{"jsonrpc":"2.0","id":`), r.a.ids.Next()...)
 	body = append(append(append(body, `,"method":"`...), method.String()...), `","params":{`...)
 	body = append(append(body, params...), `}}`...)
 	var m mcp.Message

@@ -32,7 +32,7 @@ func (r *arrayRun) open(s *ownSession) {
 // initialize asks for a session without capabilities (2025-11-25, basic/lifecycle).
 func (r *arrayRun) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 	params := `{"protocolVersion":"` + mcp.Version20251125 + `","capabilities":{},"clientInfo":` + string(r.a.info) + `}`
-	c := r.ownLegacy(mcp.MethodInitialize, string(r.a.ids.next()), params, "", r.header)
+	c := r.ownLegacy(mcp.MethodInitialize, string(r.a.ids.Next()), params, "", r.header)
 	reply, f := r.exchange(ctx, c, ownRoom())
 	if f != nil {
 		return notAsked("the server could not be asked for a session", f)

@@ -329,7 +329,7 @@ func (r *arrayRun) result() *mcp.Result {
 		}
 	}
 	if n == 0 {
-		res := accepted()
+		res := mcp.Accepted()
 		if r.broken.Calls > 0 {
 			res.Failed = &r.broken
 		}
@@ -344,7 +344,7 @@ func (r *arrayRun) result() *mcp.Result {
 			if len(body) > 1 {
 				body = append(body, ',')
 			}
-			body = splice(body, e.answer, e.at, e.put)
+			body = mcp.Splice(body, e.answer, e.at, e.put)
 			r.a.opts.Buffers.Put(e.answer)
 			e.answer = nil
 		}

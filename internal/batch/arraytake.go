@@ -23,7 +23,7 @@ func (t *taker) take(ctx context.Context, res *mcp.Result) *mcp.Failure {
 		return t.found(res.Said())
 	case res.Events != nil:
 		return t.fromEvents(ctx, res.Events)
-	case res.Raw != nil && good && !isEncoded(res.Header):
+	case res.Raw != nil && good && !mcp.IsEncoded(res.Header):
 		return t.fromRaw(res.Raw)
 	}
 	return nil
@@ -40,7 +40,7 @@ func (t *taker) fromEvents(ctx context.Context, events mcp.Events) *mcp.Failure 
 				Message: "the server's stream ended without a response",
 			}
 		case err != nil:
-			return asFailure(err)
+			return mcp.AsFailure(err)
 		case ev.Failure != nil && mcp.SameID(ev.FailedID, t.c.ID()):
 			return ev.Failure
 		case ev.Answer:
@@ -96,7 +96,7 @@ func (t *taker) readPieces(body io.Reader) (pieces [][]byte, f *mcp.Failure) {
 		case io.EOF, io.ErrUnexpectedEOF:
 			return pieces, nil
 		default:
-			return pieces, asFailure(err)
+			return pieces, mcp.AsFailure(err)
 		}
 	}
 }
@@ -177,7 +177,7 @@ func (t *taker) isAnswer(b []byte, m *mcp.Message) bool { return !m.Loose && t.c
 
 // keep keeps the response, without the white space around it.
 func (t *taker) keep(b []byte, m *mcp.Message) *mcp.Failure {
-	b = m.Whole.Of(b)
+	b = m.Trim(b)
 	if t.reply.body != nil {
 		t.r.a.meters.dropped.Inc() // a second answer
 		return nil
@@ -187,13 +187,6 @@ func (t *taker) keep(b []byte, m *mcp.Message) *mcp.Failure {
 	}
 	t.reply.body = t.copied(b)
 	t.reply.message = *m
-	if by := m.Whole.Start; by > 0 {
-		for _, s := range spans(&t.reply.message) {
-			if s.Present() {
-				s.Start, s.End = s.Start-by, s.End-by
-			}
-		}
-	}
 	return nil
 }
 

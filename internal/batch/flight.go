@@ -212,51 +212,21 @@ func (f *flight) failureOf(err error, panicked any) (failure *mcp.Failure, crash
 		f.group.opts.Log.Error("a shared call ended in the middle (this is a bug)",
 			slog.String("upstream", f.group.opts.Upstream), slog.String("method", f.method.String()),
 			slog.Any("error", err), slog.String("stack", string(debug.Stack())))
-		return inside(err), true
+		return mcp.Inside(err), true
 	}
 	if err == nil {
 		return nil, false
 	}
 	if !errors.As(err, &failure) {
-		return inside(err), false
+		return mcp.Inside(err), false
 	}
 	if failure.Reason == mcp.ReasonCanceled {
 		if f.ctx.Err() == nil {
-			return inside(failure), false
+			return mcp.Inside(failure), false
 		}
-		return stopped(f.ctx, failure), false
+		return mcp.Stopped(f.ctx, failure), false
 	}
 	return failure, false
-}
-
-// inside is the failure of a call that the daemon lost itself.
-func inside(err error) *mcp.Failure {
-	return &mcp.Failure{
-		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown,
-		Message: "the call broke off inside the daemon", Cause: err,
-	}
-}
-
-// stopped is the failure of a call whose flight was cancelled under it: the daemon is stopping.
-func stopped(ctx context.Context, canceled *mcp.Failure) *mcp.Failure {
-	if f := causeOf(ctx); f != nil {
-		f.Sent = canceled.Sent
-		return f
-	}
-	return &mcp.Failure{
-		Code: mcp.CodeUnavailable, Reason: mcp.ReasonDraining, Sent: canceled.Sent,
-		Message: "fluentd-perf is stopping", Cause: canceled,
-	}
-}
-
-// causeOf returns a copy of the failure that ended ctx, or nil.
-func causeOf(ctx context.Context) *mcp.Failure {
-	var f *mcp.Failure
-	if !errors.As(context.Cause(ctx), &f) {
-		return nil
-	}
-	own := *f
-	return &own
 }
 
 // closeQuietly closes an answer that nobody wants: how its stream ends is no news.

@@ -101,7 +101,7 @@ func New(o Options) *Flights {
 // most one call more per key and MaxAge.
 func (g *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	switch {
-	case isCancel(c):
+	case c.IsCancel():
 		return g.cancel(ctx, c)
 	case !mayShare(c):
 		return g.opts.Next.Call(ctx, c)
@@ -119,24 +119,24 @@ func (g *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 // lead runs the flight of the call. The flight outlives ctx where others wait for it, and the caller with it: the call's
 // body is the caller's.
 func (g *Flights) lead(ctx context.Context, c *mcp.Call, w waiter) (*mcp.Result, error) {
-	p := g.pending.begin(nameOf(c, c.ID(), g.opts.Partition), w)
+	p := g.pending.begin(mcp.CancelKey(c, c.ID(), g.opts.Partition), w)
 	stays := context.AfterFunc(ctx, func() { w.leave(context.Cause(ctx)) })
 	w.f.run(c)
 	p.end()
 	if !stays() {
-		return nil, departure(ctx)
+		return nil, mcp.Left(ctx, mcp.SentUnknown)
 	}
 	return g.take(ctx, c, w)
 }
 
 // follow waits for the flight of another call.
 func (g *Flights) follow(ctx context.Context, c *mcp.Call, w waiter) (*mcp.Result, error) {
-	p := g.pending.begin(nameOf(c, c.ID(), g.opts.Partition), w)
+	p := g.pending.begin(mcp.CancelKey(c, c.ID(), g.opts.Partition), w)
 	select {
 	case <-w.ready():
 		return g.deliver(ctx, c, w, p)
 	case <-p.gone():
-		return accepted(), nil
+		return mcp.Accepted(), nil
 	case <-ctx.Done():
 		return depart(ctx, p, w)
 	case <-w.f.aged:
@@ -152,7 +152,7 @@ func (g *Flights) callAgain(ctx context.Context, c *mcp.Call, first waiter, p *p
 	second := g.join(c)
 	if second.f == nil {
 		if !p.end() {
-			return accepted(), nil
+			return mcp.Accepted(), nil
 		}
 		first.leave(context.Cause(ctx))
 		return g.opts.Next.Call(ctx, c)
@@ -164,7 +164,7 @@ func (g *Flights) callAgain(ctx context.Context, c *mcp.Call, first waiter, p *p
 	}
 	if !p.also(second) {
 		second.leave(errCancelled)
-		return accepted(), nil
+		return mcp.Accepted(), nil
 	}
 	return g.eitherOf(ctx, c, first, second, p)
 }
@@ -176,7 +176,7 @@ func (g *Flights) eitherOf(ctx context.Context, c *mcp.Call, first, second waite
 	for one != nil || two != nil {
 		select {
 		case <-p.gone():
-			return accepted(), nil
+			return mcp.Accepted(), nil
 		case <-ctx.Done():
 			return depart(ctx, p, first, second)
 		case <-one:
@@ -205,18 +205,18 @@ func likelier(a, b mcp.Sent) bool {
 // depart leaves the flights of a call whose ctx has ended.
 func depart(ctx context.Context, p *pendingCall, waiters ...waiter) (*mcp.Result, error) {
 	if !p.end() {
-		return accepted(), nil
+		return mcp.Accepted(), nil
 	}
 	for _, w := range waiters {
 		w.leave(context.Cause(ctx))
 	}
-	return nil, departure(ctx)
+	return nil, mcp.Left(ctx, mcp.SentUnknown)
 }
 
 // deliverOne is deliver for one flight of two.
 func (g *Flights) deliverOne(ctx context.Context, c *mcp.Call, w, other waiter, p *pendingCall) (*mcp.Result, error) {
 	if !p.end() {
-		return accepted(), nil
+		return mcp.Accepted(), nil
 	}
 	other.leave(context.Cause(ctx))
 	return g.take(ctx, c, w)
@@ -225,7 +225,7 @@ func (g *Flights) deliverOne(ctx context.Context, c *mcp.Call, w, other waiter, 
 // deliver takes what there is for the waiter, if its call still waits.
 func (g *Flights) deliver(ctx context.Context, c *mcp.Call, w waiter, p *pendingCall) (*mcp.Result, error) {
 	if !p.end() {
-		return accepted(), nil
+		return mcp.Accepted(), nil
 	}
 	return g.take(ctx, c, w)
 }
@@ -252,8 +252,8 @@ func (g *Flights) take(ctx context.Context, c *mcp.Call, w waiter) (*mcp.Result,
 
 // cancel takes a cancellation to those who wait here, and on to the server where it is not a follower's alone.
 func (g *Flights) cancel(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	name := nameOf(c, c.Message.RequestID.Of(c.Body), g.opts.Partition)
-	led, released := g.pending.cancelled(name, takenApart(c))
+	name := mcp.CancelKey(c, c.Message.RequestID.Of(c.Body), g.opts.Partition)
+	led, released := g.pending.cancelled(name, c.Message.IsPlain())
 	for _, f := range led {
 		f.letGo()
 	}
@@ -263,7 +263,7 @@ func (g *Flights) cancel(ctx context.Context, c *mcp.Call) (*mcp.Result, error) 
 	for _, w := range released {
 		w.leave(errCancelled)
 	}
-	return accepted(), nil
+	return mcp.Accepted(), nil
 }
 
 // Fence lets no call join the flights of the scope that are under way: whoever comes from now on gets an answer that
@@ -281,15 +281,4 @@ func mayShare(c *mcp.Call) bool {
 	}
 	id := c.ID()
 	return len(id) > 0 && id[0] != 'n'
-}
-
-// departure is what a caller gets whose ctx has ended.
-func departure(ctx context.Context) *mcp.Failure {
-	if f := causeOf(ctx); f != nil {
-		f.Sent = mcp.SentUnknown
-		return f
-	}
-	return &mcp.Failure{
-		Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Message: "the agent left", Cause: context.Cause(ctx),
-	}
 }

@@ -22,7 +22,7 @@ var sharedFields = [...]string{"Content-Type", "Cache-Control", "Cache-Status", 
 // understood, be it in a stream, or an error of HTTP's that says nothing in JSON-RPC. It fills in Message where nobody has.
 func canShare(c *mcp.Call, res *mcp.Result) bool {
 	switch {
-	case !res.Shareable || res.Raw != nil || isEncoded(res.Header):
+	case !res.Shareable || res.Raw != nil || mcp.IsEncoded(res.Header):
 		return false
 	case res.Checked:
 		return len(res.Body) > 0
@@ -66,8 +66,7 @@ func (s *shared) result(id []byte, buffers *mcp.BufferPool) *mcp.Result {
 		}
 	}
 	if at := r.Message.ID; namesCall(&r.Message, r.Body) && !bytes.Equal(at.Of(r.Body), id) {
-		r.Body = splice(buffers.Get(len(r.Body)+len(id)), r.Body, at, id)
-		move(&r.Message, at, len(id))
+		r.Body = r.Message.Splice(buffers.Get(len(r.Body)+len(id)), r.Body, at, id)
 		if buffers != nil {
 			body := r.Body
 			r.Release = func() { buffers.Put(body) }
@@ -76,12 +75,9 @@ func (s *shared) result(id []byte, buffers *mcp.BufferPool) *mcp.Result {
 	return &r
 }
 
-// isEncoded reports whether the bytes of an answer are not its text, though the daemon asks for nothing else.
-func isEncoded(h http.Header) bool {
-	for _, v := range h["Content-Encoding"] {
-		if v != "" && v != "identity" {
-			return true
-		}
-	}
-	return false
+// namesCall reports whether a response has an id to put another in place of. An error may have none, or null: that is how
+// a server answers what it could not read (JSON-RPC 2.0, section 5), and such an answer goes on as it is.
+func namesCall(m *mcp.Message, b []byte) bool {
+	id := m.ID.Of(b)
+	return len(id) > 0 && id[0] != 'n'
 }

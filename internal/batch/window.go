@@ -62,7 +62,7 @@ const (
 type Window struct {
 	opts     WindowOptions
 	meters   windowMeters
-	ids      ids
+	ids      *mcp.IDs
 	single   atomic.Int64 // until when calls go by themselves, in Unix milliseconds
 	draining atomic.Bool
 	wg       sync.WaitGroup // the arrays under way
@@ -88,7 +88,7 @@ func NewWindow(o WindowOptions) *Window {
 	}
 	o.complete()
 	w := &Window{opts: o, meters: o.Metrics.window(o.Upstream), open: map[groupKey]*group{}, known: map[string]*passenger{}}
-	w.ids.init()
+	w.ids = mcp.NewIDs()
 	return w
 }
 
@@ -101,7 +101,7 @@ func NewWindow(o WindowOptions) *Window {
 // body and is not sent. While the array is under way it goes on with the call's id in the array; the call waits on, and gets
 // that 202 where it would have failed.
 func (w *Window) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	if isCancel(c) && takenApart(c) {
+	if c.IsCancel() && c.Message.IsPlain() {
 		return w.cancel(ctx, c)
 	}
 	if !rides(c) || w.goesSingle() {
@@ -119,7 +119,7 @@ func (w *Window) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	}
 	sent, id := g.leave(r)
 	w.gone(r.known, id)
-	f := departure(ctx)
+	f := mcp.Left(ctx, mcp.SentUnknown)
 	f.Sent = sent
 	return nil, f
 }
@@ -192,7 +192,7 @@ func (w *Window) Wait() { w.wg.Wait() }
 func (w *Window) board(c *mcp.Call) (*group, *rider) {
 	key := w.keyOf(c)
 	r := &rider{call: c, done: make(chan outcome, 1)}
-	name := nameOf(c, c.ID(), nil)
+	name := mcp.CancelKey(c, c.ID(), nil)
 	w.mu.Lock()
 	g := w.open[key]
 	var full *group

@@ -20,14 +20,14 @@ var errNobody = errors.New("nobody waits for the answers")
 func (g *group) failed(riders []*rider, err error) {
 	var f *mcp.Failure
 	if !errors.As(err, &f) {
-		f = inside(err)
+		f = mcp.Inside(err)
 	}
 	switch {
 	case f.Reason == mcp.ReasonBadAnswer:
 		g.bad(riders, "the server's answer to an array of calls is not JSON-RPC")
 		return
 	case f.Reason == mcp.ReasonCanceled:
-		f = stopped(g.ctx, f)
+		f = mcp.Stopped(g.ctx, f)
 	}
 	for _, r := range riders {
 		own := *f
@@ -238,8 +238,7 @@ func (t *sorting) find(id []byte) *rider {
 func (t *sorting) result(r *rider, b []byte, m mcp.Message) *mcp.Result {
 	buffers, id := t.group.window.opts.Buffers, r.call.ID()
 	at := m.ID
-	body := splice(buffers.Get(len(b)+len(id)), b, at, id)
-	move(&m, at, len(id))
+	body := m.Splice(buffers.Get(len(b)+len(id)), b, at, id)
 	res := &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: body, Message: m, Checked: true}
 	if buffers != nil {
 		res.Release = func() { buffers.Put(body) }

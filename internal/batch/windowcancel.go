@@ -54,16 +54,15 @@ func (w *Window) gone(p *passenger, id []byte) {
 
 // cancel takes a cancellation to the call that it names, if that rides. All other bytes of it stay as they are.
 func (w *Window) cancel(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	id, rides := w.cancelled(nameOf(c, c.Message.RequestID.Of(c.Body), nil))
+	id, rides := w.cancelled(mcp.CancelKey(c, c.Message.RequestID.Of(c.Body), nil))
 	switch {
 	case !rides:
 		return w.opts.Next.Call(ctx, c)
 	case id == nil:
-		return accepted(), nil
+		return mcp.Accepted(), nil
 	}
 	out, at := *c, c.Message.RequestID
-	out.Body = splice(make([]byte, 0, len(c.Body)+len(id)), c.Body, at, id)
-	move(&out.Message, at, len(id))
+	out.Body = out.Message.Splice(make([]byte, 0, len(c.Body)+len(id)), c.Body, at, id)
 	return w.opts.Next.Call(ctx, &out)
 }
 
@@ -101,6 +100,6 @@ func (g *group) cancelled(r *rider) (id []byte, rides bool) {
 		return nil, false
 	}
 	r.left, r.answered = true, true
-	r.done <- outcome{result: accepted()} // there is room
+	r.done <- outcome{result: mcp.Accepted()} // there is room
 	return nil, true
 }

@@ -93,7 +93,7 @@ func (g *group) give(r *rider, o outcome) bool {
 	r.answered = true
 	g.live--
 	if r.cancelled && o.result == nil {
-		o = outcome{result: accepted()}
+		o = outcome{result: mcp.Accepted()}
 	}
 	g.mu.Unlock()
 	r.done <- o
@@ -147,7 +147,7 @@ func (g *group) present() []*rider {
 	g.live = len(riders)
 	if len(riders) > 1 {
 		for _, r := range riders {
-			r.id = g.window.ids.next()
+			r.id = g.window.ids.Next()
 		}
 	}
 	return riders
@@ -162,7 +162,7 @@ func (g *group) rescue(riders []*rider) {
 	g.window.opts.Log.Error("an array of calls ended in the middle (this is a bug)",
 		slog.String("upstream", g.window.opts.Upstream), slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
 	for _, r := range riders {
-		g.give(r, outcome{failure: inside(fmt.Errorf("panic: %v", panicked))})
+		g.give(r, outcome{failure: mcp.Inside(fmt.Errorf("panic: %v", panicked))})
 	}
 }
 
@@ -197,7 +197,7 @@ func (g *group) encode(riders []*rider) []byte {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = splice(body, r.call.Body, r.call.Message.ID, r.id)
+		body = mcp.Splice(body, r.call.Body, r.call.Message.ID, r.id)
 	}
 	return append(body, ']')
 }

@@ -15,7 +15,7 @@ const maxPassedOn = 4 << 20
 // status gives everybody what is theirs of an answer with a status of 300 or more. HTTP's word is for all of them, and a
 // refusal says that nothing ran, only where no call is named: else these are answers, whatever the status.
 func (t *sorting) status(riders []*rider, res *mcp.Result, body []byte) {
-	g, encoded := t.group, isEncoded(res.Header)
+	g, encoded := t.group, mcp.IsEncoded(res.Header)
 	if at, ok := t.forAll(res, body); ok {
 		g.passOn(riders, res, body, at)
 		return
@@ -46,7 +46,7 @@ func (t *sorting) names(body []byte) bool {
 		t.one(body)
 		t.spoilt = true // it says nothing of the others
 	}
-	return t.matched > 0 || t.ran || t.group.window.ids.named(body)
+	return t.matched > 0 || t.ran || t.group.window.ids.Named(body)
 }
 
 // refusesArray reports whether a status says that the server read nothing of an array (RFC 9110, 15.5).
@@ -58,7 +58,7 @@ func refusesArray(status int) bool {
 // or how often it asks. The server may write the id of any of the calls into it, which is at the span.
 func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
 	var m mcp.Message
-	if isEncoded(res.Header) || mcp.Scan(b, &m) != nil || m.Kind != mcp.KindError || m.Loose {
+	if mcp.IsEncoded(res.Header) || mcp.Scan(b, &m) != nil || m.Kind != mcp.KindError || m.Loose {
 		return at, false
 	}
 	switch res.Status {
@@ -68,11 +68,11 @@ func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
 			return at, false
 		}
 	}
-	own := &t.group.window.ids
+	own := t.group.window.ids
 	if t.find(m.ID.Of(b)) == nil {
-		return at, !own.named(b)
+		return at, !own.Named(b)
 	}
-	return m.ID, !own.named(b[:m.ID.Start]) && !own.named(b[m.ID.End:])
+	return m.ID, !own.Named(b[:m.ID.Start]) && !own.Named(b[m.ID.End:])
 }
 
 // losesSession reports whether an error is about the session of all, surely or perhaps: what becomes of it is for the stage to
@@ -102,7 +102,7 @@ func (g *group) passOn(riders []*rider, res *mcp.Result, body []byte, at mcp.Spa
 	for _, r := range riders {
 		own := &mcp.Result{Status: res.Status, Header: maps.Clone(res.Header), Body: body, Timing: res.Timing}
 		if at.Present() {
-			own.Body = splice(make([]byte, 0, len(body)+len(r.call.ID())), body, at, r.call.ID())
+			own.Body = mcp.Splice(make([]byte, 0, len(body)+len(r.call.ID())), body, at, r.call.ID())
 			delete(own.Header, "Content-Length")
 		}
 		g.give(r, outcome{result: own})

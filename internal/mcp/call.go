@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -224,3 +225,15 @@ func (f CallerFunc) Call(ctx context.Context, c *Call) (*Result, error) { return
 // Drainer is an Events that owes answers when the daemon stops. Drain returns at once; the stream then ends by itself as
 // soon as nothing is owed.
 type Drainer interface{ Drain() }
+
+// IsEncoded reports whether a body with that header is anything but its plain bytes.
+func IsEncoded(h http.Header) bool {
+	for _, line := range h["Content-Encoding"] {
+		for coding := range strings.SplitSeq(line, ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,6 +1,8 @@
 package mcp
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -107,3 +109,41 @@ func (f *Failure) Error() string {
 
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Cause }
+
+// AsFailure returns err as the *Failure that every stage returns.
+func AsFailure(err error) *Failure {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return Inside(err)
+}
+
+// Inside returns the failure of a call that the daemon lost itself.
+func Inside(err error) *Failure {
+	return &Failure{
+		Code: CodeBadGateway, Reason: ReasonBrokeOff, Sent: SentUnknown, Message: "the call broke off inside the daemon", Cause: err,
+	}
+}
+
+// Left returns the failure of a call whose ctx has ended: a copy of the *Failure that is its cause, or else ReasonCanceled
+// with code 0.
+func Left(ctx context.Context, sent Sent) *Failure {
+	var f *Failure
+	if !errors.As(context.Cause(ctx), &f) {
+		return &Failure{Reason: ReasonCanceled, Sent: sent, Message: "the agent left", Cause: context.Cause(ctx)}
+	}
+	own := *f
+	own.Sent = sent
+	return &own
+}
+
+// Stopped returns the failure of a call of many whose ctx was cancelled under it, as canceled says: the daemon is stopping.
+func Stopped(ctx context.Context, canceled *Failure) *Failure {
+	if f := Left(ctx, canceled.Sent); f.Reason != ReasonCanceled {
+		return f
+	}
+	f := Draining()
+	f.Sent, f.Cause = canceled.Sent, canceled
+	return f
+}

@@ -98,7 +98,7 @@ func (x *exchange) decodeHeader() {
 
 func (x *exchange) decodeBody(body []byte) {
 	c := &x.call
-	if isEncoded(c.Header) || mcp.Scan(body, &c.Message) != nil || c.Message.Kind == mcp.KindBatch {
+	if mcp.IsEncoded(c.Header) || mcp.Scan(body, &c.Message) != nil || c.Message.Kind == mcp.KindBatch {
 		// Of an array the kind stays; an id cannot be told whose it is.
 		c.Message = mcp.Message{Kind: c.Message.Kind, Method: mcp.MethodOther}
 		if c.Lane = mcp.LaneOpaque; x.up.OldTransport {
@@ -116,18 +116,6 @@ func (x *exchange) decodeBody(body []byte) {
 	if x.up.OldTransport {
 		c.Lane = mcp.LaneMessage
 	}
-}
-
-// isEncoded reports whether a request's body is anything but its plain bytes.
-func isEncoded(h http.Header) bool {
-	for _, line := range h["Content-Encoding"] {
-		for coding := range strings.SplitSeq(line, ",") {
-			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func laneOf(m *mcp.Message) mcp.Lane {

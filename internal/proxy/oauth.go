@@ -235,7 +235,7 @@ func (x *exchange) metadataPlaces() []*url.URL {
 // error is a *mcp.Failure.
 func hold(res *mcp.Result) error {
 	const most = 256 << 10
-	if res.Raw == nil || res.Status != http.StatusOK || isEncoded(res.Header) {
+	if res.Raw == nil || res.Status != http.StatusOK || mcp.IsEncoded(res.Header) {
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Raw, most+1))

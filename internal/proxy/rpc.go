@@ -51,7 +51,7 @@ func (x *exchange) array() {
 	}
 	c.Body = body
 	x.decodeHeader()
-	if isEncoded(c.Header) {
+	if mcp.IsEncoded(c.Header) {
 		x.refuseEncoding()
 		return
 	}

@@ -71,7 +71,7 @@ func (x *exchange) manner(res *mcp.Result, length int64) manner {
 		return whole
 	case res.Status >= http.StatusMultipleChoices:
 		return held
-	case isEncoded(h):
+	case mcp.IsEncoded(h):
 		return asItComes
 	case isEvents(h):
 		return asEvents
@@ -201,7 +201,7 @@ func (x *exchange) grow(buf []byte) ([]byte, bool) {
 
 // scan looks at a body that came whole, once. An answer under another id than the call's is loose.
 func (x *exchange) scan(res *mcp.Result) {
-	if len(res.Body) == 0 || isEncoded(res.Header) {
+	if len(res.Body) == 0 || mcp.IsEncoded(res.Header) {
 		return
 	}
 	if isEvents(res.Header) {

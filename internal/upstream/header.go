@@ -80,15 +80,3 @@ func mediaType(h http.Header) string {
 func isJSON(h http.Header) bool { return strings.EqualFold(mediaType(h), "application/json") }
 
 func isEvents(h http.Header) bool { return strings.EqualFold(mediaType(h), "text/event-stream") }
-
-// isEncoded reports whether the body is anything but its plain bytes, though none of that was asked for.
-func isEncoded(h http.Header) bool {
-	for _, line := range h["Content-Encoding"] {
-		for coding := range strings.SplitSeq(line, ",") {
-			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-				return true
-			}
-		}
-	}
-	return false
-}
