@@ -15,7 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/batch/rpc"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
@@ -55,7 +55,7 @@ func says(c *mcp.Call, what string) *mcp.Result {
 func roadOf(t *testing.T, d *daemon, name string, next mcp.Caller) *road {
 	t.Helper()
 	r := &road{
-		array: batch.NewArray(batch.ArrayOptions{
+		array: rpc.New(rpc.Options{
 			Upstream: name, Next: next, Base: d.base, Partition: func(*mcp.Call) [32]byte { return [32]byte{} },
 		}),
 		entrance: breaker.NewAdmission(breaker.AdmissionOptions{Upstream: name, MaxInFlight: 1}),

@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/batch/rpc"
+	"fluentd-perf/internal/batch/window"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
@@ -22,7 +24,9 @@ type builder struct {
 	buffers  *mcp.BufferPool
 	pools    *upstream.Metrics
 	breakers *breaker.Metrics
-	batches  *batch.Metrics
+	flights  *batch.Metrics
+	windows  *window.Metrics
+	arrays   *rpc.Metrics
 	sessions *session.Metrics
 	bound    *session.Bound
 }
@@ -30,10 +34,10 @@ type builder struct {
 // road is the stages of one upstream, the outermost first.
 type road struct {
 	upstream config.Upstream
-	array    *batch.Array
+	array    *rpc.Stage
 	session  *session.Stage // nil where there are no sessions
 	flights  *batch.Flights // nil where nothing is cached
-	window   *batch.Window  // nil where no arrays go to the server
+	window   *window.Stage  // nil where no arrays go to the server
 	breaker  *breaker.Stage
 	entrance *breaker.Admission
 	servers  []*upstream.Upstream
@@ -43,7 +47,7 @@ type road struct {
 func (d *daemon) openUpstreams(cfg *config.Config, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) ([]proxy.Upstream, error) {
 	b := builder{
 		daemon: d, cfg: cfg, buffers: buffers, breakers: breakers,
-		pools: upstream.NewMetrics(reg), batches: batch.NewMetrics(reg), sessions: session.NewMetrics(reg), bound: new(session.Bound),
+		pools: upstream.NewMetrics(reg), flights: batch.NewMetrics(reg), windows: window.NewMetrics(reg), arrays: rpc.NewMetrics(reg), sessions: session.NewMetrics(reg), bound: new(session.Bound),
 	}
 	var doors []proxy.Upstream
 	for _, c := range cfg.Upstreams {
@@ -76,13 +80,13 @@ func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 	})
 	var server mcp.Caller = r.breaker
 	if c.Batch.Max > 0 {
-		r.window = batch.NewWindow(batch.WindowOptions{
+		r.window = window.New(window.Options{
 			Upstream: c.Name, Next: server, Max: c.Batch.Max, Window: c.Batch.Window, Partition: b.store.Partition,
-			Repeatable: again, Refusal: r.breaker.Refusal, Base: b.base, Buffers: b.buffers, Metrics: b.batches, Log: b.log,
+			Repeatable: again, Refusal: r.breaker.Refusal, Base: b.base, Buffers: b.buffers, Metrics: b.windows, Log: b.log,
 		})
 		server = r.window
 	}
-	server, r.flights = b.cached(c, server, b.batches, b.buffers)
+	server, r.flights = b.cached(c, server, b.flights, b.buffers)
 	caller := b.withSessions(c, r, server, again)
 	b.roads = append(b.roads, r)
 	door := proxy.Upstream{
@@ -91,7 +95,7 @@ func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 		OldTransport: c.Transport == config.TransportSSE,
 	}
 	if !door.OldTransport { // its answers come on another stream than its calls
-		r.array = b.arrays(c, caller)
+		r.array = b.rpc(c, caller)
 		door.Array = r.array
 	}
 	return door, nil
@@ -156,13 +160,13 @@ var heals = map[config.Heal]session.Heal{
 	config.HealOff: session.HealOff, config.HealReads: session.HealReads, config.HealAll: session.HealAll,
 }
 
-// arrays makes what answers /rpc/<name>.
-func (b *builder) arrays(c config.Upstream, next mcp.Caller) *batch.Array {
-	rpc := b.cfg.RPC
-	return batch.NewArray(batch.ArrayOptions{
+// rpc makes what answers /rpc/<name>.
+func (b *builder) rpc(c config.Upstream, next mcp.Caller) *rpc.Stage {
+	o := b.cfg.RPC
+	return rpc.New(rpc.Options{
 		Upstream: c.Name, Version: buildVersion(), Next: next, Plain: c.Protocol == config.ProtocolJSONRPC,
-		Concurrency: min(rpc.Concurrency, c.Limits.MaxInFlight), Timeout: rpc.Timeout, Answers: rpc.Answers, MaxBatch: max(c.Batch.Max, 1),
-		Partition: b.store.Partition, Base: b.base, Buffers: b.buffers, Metrics: b.batches, Log: b.log,
+		Concurrency: min(o.Concurrency, c.Limits.MaxInFlight), Timeout: o.Timeout, Answers: o.Answers, MaxBatch: max(c.Batch.Max, 1),
+		Partition: b.store.Partition, Base: b.base, Buffers: b.buffers, Metrics: b.arrays, Log: b.log,
 	})
 }
 

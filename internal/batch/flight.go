@@ -231,9 +231,3 @@ func (f *flight) failureOf(err error, panicked any) (failure *mcp.Failure, crash
 
 // closeQuietly closes an answer that nobody wants: how its stream ends is no news.
 func closeQuietly(res *mcp.Result) { _ = res.Close() }
-
-func badAnswer(message string) *mcp.Failure {
-	return &mcp.Failure{
-		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes, Message: message,
-	}
-}

@@ -1,0 +1,156 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// modern sends a message with the envelope of the modern era (2026-07-28, basic/transports/streamable-http, SEP-2243). A
+// tools/call whose headers the server finds wrong has not run: it is sent again with those of a new list of tools.
+func (r *arrayRun) modern(ctx context.Context, body []byte, m *mcp.Message, version string) (arrayReply, *mcp.Failure) {
+	body, own := r.withMeta(body, m, version)
+	for tries := 0; ; tries++ {
+		c, fields := r.modernCall(ctx, body, own, version)
+		reply, f := r.exchange(ctx, c, &r.room)
+		if f != nil || tries == 1 || fields == nil || !reply.mismatched() || !r.a.tools.expire(r.whose(), fields) {
+			return reply, f
+		}
+		reply.free(r)
+	}
+}
+
+// mismatched reports whether the server found the headers wrong, and so did not run the call.
+func (p *arrayReply) mismatched() bool {
+	return p.errorCode() == mcp.CodeHeaderMismatch && p.isRefused()
+}
+
+// modernCall makes the call, and returns which arguments of which tools have headers if it is a tools/call.
+func (r *arrayRun) modernCall(ctx context.Context, body []byte, m *mcp.Message, version string) (*mcp.Call, *toolHeaders) {
+	h := cloneHeader(r.header)
+	h["Mcp-Protocol-Version"] = []string{version}
+	c := r.newCall(mcp.EraModern, version, body, m, h)
+	if m.Kind == mcp.KindNotification { // for which no other headers are defined
+		return c, nil
+	}
+	method, _ := mcp.Text(m.MethodName.Of(body))
+	h["Mcp-Method"] = []string{fieldValue(method)}
+	var token []byte
+	switch m.Method {
+	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
+		token = m.Name.Of(body)
+	case mcp.MethodResourcesRead:
+		token = m.URI.Of(body)
+	default:
+		return c, nil
+	}
+	name, ok := mcp.Text(token)
+	if !ok {
+		c.Mismatch = true
+		return c, nil
+	}
+	h["Mcp-Name"] = []string{fieldValue(name)}
+	if m.Method != mcp.MethodToolsCall {
+		return c, nil
+	}
+	tools := r.toolHeaders(ctx, version)
+	tools.put(h, name, m.Params.Of(body))
+	return c, tools
+}
+
+// withMeta returns the message with an id of the daemon's own and with what is missing of the `_meta` that every request
+// has (2026-07-28, basic/index). Params that are no object are the server's to refuse.
+func (r *arrayRun) withMeta(body []byte, m *mcp.Message, version string) ([]byte, *mcp.Message) {
+	if m.Kind != mcp.KindRequest {
+		return body, m
+	}
+	at, text := r.missingMeta(body, m, version)
+	id, _ := r.ownID(body, m)
+	first, second := edit{m.ID, id}, edit{mcp.Span{Start: at, End: at}, text}
+	if first.at.Start > second.at.Start {
+		first, second = second, first
+	}
+	out := make([]byte, 0, len(body)+len(id)+len(text))
+	out = append(append(out, body[:first.at.Start]...), first.text...)
+	out = append(append(out, body[first.at.End:second.at.Start]...), second.text...)
+	out = append(out, body[second.at.End:]...)
+	own := new(mcp.Message)
+	if err := mcp.Scan(out, own); err != nil {
+		panic("rpc: a message with `_meta` is none (this is a bug): " + err.Error())
+	}
+	return out, own
+}
+
+// edit is other bytes for those at a span.
+type edit struct {
+	at   mcp.Span
+	text []byte
+}
+
+// missingMeta returns what is to be inserted, and where.
+func (r *arrayRun) missingMeta(b []byte, m *mcp.Message, version string) (at uint32, text []byte) {
+	members := r.metaMembers(m, version)
+	switch meta, params := m.Meta.Of(b), m.Params.Of(b); {
+	case len(members) == 0, meta != nil && meta[0] != '{', meta == nil && params != nil && params[0] != '{':
+		return m.Whole.End, nil
+	case meta != nil:
+		at, text = m.Meta.Start+1, members
+	case params != nil:
+		at, text = m.Params.Start+1, append(append([]byte(`"_meta":{`), members...), '}')
+	default:
+		text = append(append([]byte(`,"params":{"_meta":{`), members...), `}}`...)
+		return m.Whole.End - 1, text
+	}
+	if rest := bytes.TrimLeft(b[at:], " \t\r\n"); rest[0] != '}' {
+		text = append(text, ',')
+	}
+	return at, text
+}
+
+func (r *arrayRun) metaMembers(m *mcp.Message, version string) []byte {
+	var b []byte
+	add := func(name string, value []byte) {
+		if len(b) > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, `"io.modelcontextprotocol/`...), name...), `":`...)
+		b = append(b, value...)
+	}
+	if !m.ProtocolVersion.Present() {
+		add("protocolVersion", appendQuoted(nil, version))
+	}
+	if !m.ClientInfo.Present() {
+		add("clientInfo", r.a.info)
+	}
+	if !m.ClientCapabilities.Present() {
+		add("clientCapabilities", []byte("{}"))
+	}
+	return b
+}
+
+// appendQuoted appends a text as a JSON string.
+func appendQuoted(b []byte, s string) []byte {
+	token, err := json.Marshal(s)
+	if err != nil {
+		panic("rpc: a string could not be encoded (this is a bug): " + err.Error())
+	}
+	return append(b, token...)
+}
+
+// fieldValue returns a text as the value of a header field: as it is if it is of visible ASCII and inner spaces, else in
+// base64 (SEP-2243). So is one that looks like that already.
+func fieldValue(s string) string {
+	const prefix, suffix = "=?base64?", "?="
+	plain := s == strings.Trim(s, " ") && !(strings.HasPrefix(s, prefix) && strings.HasSuffix(s, suffix))
+	for i := 0; plain && i < len(s); i++ {
+		plain = s[i] >= ' ' && s[i] <= '~'
+	}
+	if plain {
+		return s
+	}
+	return prefix + base64.StdEncoding.EncodeToString([]byte(s)) + suffix
+}

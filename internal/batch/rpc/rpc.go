@@ -1,0 +1,158 @@
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// Options are those of an Array. Next is required, Partition too unless Plain; another zero field stands for its
+// default.
+type Options struct {
+	Upstream    string                   // the upstream's configured name: a label, and in error data
+	Version     string                   // the daemon's own, as a server gets it in clientInfo
+	Next        mcp.Caller               // the whole road of one call
+	Plain       bool                     // `protocol: jsonrpc`: the elements have no MCP in them
+	Concurrency int                      // elements of one array under way, 32
+	MaxBatch    int                      // the upstream's `rpc.max`, by which Concurrency is multiplied; 1
+	Timeout     time.Duration            // of one array, 10 min
+	Answers     int64                    // bytes of the answers of one array together, 64 MiB
+	Partition   func(*mcp.Call) [32]byte // whose request that is: sessions of the daemon's own are not shared beyond it
+	Base        context.Context          // the daemon's: its end ends what is asked for all callers; nil: no end
+	Buffers     *mcp.BufferPool          // for answers; nil: none is used again
+	Metrics     *Metrics                 // nil: not counted
+	Log         *slog.Logger             // nil: silent
+}
+
+func (o *Options) complete() {
+	if o.Version == "" {
+		o.Version = "0"
+	}
+	if o.Concurrency <= 0 {
+		o.Concurrency = 32
+	}
+	if o.MaxBatch <= 0 {
+		o.MaxBatch = 1
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 10 * time.Minute
+	}
+	if o.Answers <= 0 {
+		o.Answers = 64 << 20
+	}
+	if o.Base == nil {
+		o.Base = context.Background()
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Array answers a client's batch: a JSON array of requests and notifications, or one of them, of which each is a call by
+// itself. It is a mcp.Caller for LaneArray.
+//
+// It promises:
+//   - answers in the order asked, each under the id's own bytes; equal ids are kept apart, since to the server each request
+//     has an id of the daemon's own (those of `protocol: jsonrpc` go as they are);
+//   - what fails, fails one element: a refusal, a panic, an answer that is none;
+//   - the elements begin in order, Concurrency x MaxBatch of them at once; the others wait here and in no queue behind;
+//   - a caller need not know MCP's envelope: `_meta`, `Mcp-*` headers and a session are added where they are missing.
+type Stage struct {
+	opts     Options
+	meters   meters
+	ids      *mcp.IDs
+	info     []byte          // clientInfo, as JSON
+	base     context.Context // ends with Base and at Close
+	stop     context.CancelFunc
+	eras     arrayEras
+	sessions ownSessions
+	tools    arrayTools
+
+	mu       sync.Mutex // guards draining, and that nothing begins after it
+	draining bool
+	running  sync.WaitGroup // arrays, and what is asked for all callers
+}
+
+// New returns an Array for one upstream. It panics without a Next, and without a Partition unless Plain.
+func New(o Options) *Stage {
+	if o.Next == nil || o.Partition == nil && !o.Plain {
+		panic("rpc: an Array without a Next or a Partition (this is a bug)")
+	}
+	o.complete()
+	a := &Stage{opts: o, meters: o.Metrics.of(o.Upstream)}
+	a.info = append(appendQuoted([]byte(`{"name":"fluentd-perf","version":`), o.Version), '}')
+	a.base, a.stop = context.WithCancel(o.Base)
+	a.ids = mcp.NewIDs()
+	a.eras.flights = map[[32]byte]*eraFlight{}
+	a.sessions.by = map[[32]byte]*ownSession{}
+	a.tools.by = map[[32]byte]*toolHeaders{}
+	return a
+}
+
+// Call answers an array: 200 with the answers as JSON, one for each request; 202 where there are notifications only; 400
+// with one error without an id where the body is not JSON or no array of 1 to 1,000 elements. One request or notification
+// instead of an array is answered as one, and refused with a 400 where it is none.
+//
+// The call's Header is the caller's. Its Message is not looked at. The *mcp.Failure is of an array that begins while the
+// daemon stops, of a caller that left, or of notifications of which the server took none.
+func (a *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	if !a.begin() {
+		return nil, mcp.Draining()
+	}
+	defer a.running.Done()
+	r, f := a.read(c)
+	if f != nil {
+		return a.refusal(c, f), nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, a.opts.Timeout, arrayTimeout())
+	defer cancel()
+	r.run(ctx)
+	if f := r.overall(ctx); f != nil {
+		r.drop()
+		return nil, f
+	}
+	return r.result(), nil
+}
+
+func arrayTimeout() *mcp.Failure {
+	return &mcp.Failure{
+		Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonRPCTimeout, Sent: mcp.SentUnknown,
+		Message: "the array took longer than rpc.timeout",
+	}
+}
+
+// begin notes something that Wait waits for. It reports false when the daemon stops.
+func (a *Stage) begin() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.draining {
+		return false
+	}
+	a.running.Add(1)
+	return true
+}
+
+// Drain lets no array begin any more. Those under way go on.
+func (a *Stage) Drain() {
+	a.mu.Lock()
+	a.draining = true
+	a.mu.Unlock()
+}
+
+// Wait returns when all arrays have been answered, and nothing is asked for all callers. Only after Drain does it stay so.
+func (a *Stage) Wait() { a.running.Wait() }
+
+// Close drains, waits for the arrays under way, whose contexts the caller has ended if that is to be soon, and ends the
+// sessions of the daemon's own with a DELETE each, five seconds at most.
+func (a *Stage) Close() {
+	a.Drain()
+	a.stop()
+	a.running.Wait()
+	a.endSessions()
+}
