@@ -29,7 +29,8 @@ var arrows = map[string][]string{
 	"internal/cache/tiertest": {"internal/mcp", "internal/cache"}, // the contract of tiers, for the tests of each
 	"internal/batch":          {"internal/mcp"},
 	"internal/batch/window":   {"internal/mcp"},
-	"internal/batch/rpc":      {"internal/mcp"},
+	"internal/batch/rpc":      {"internal/mcp", "internal/era"},
+	"internal/era":            {"internal/mcp"},
 	"internal/breaker":        {"internal/mcp"},
 	"internal/upstream":       {"internal/mcp"},
 	"internal/admin":          {"internal/mcp"},

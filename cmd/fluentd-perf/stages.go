@@ -34,7 +34,7 @@ type builder struct {
 // road is the stages of one upstream, the outermost first.
 type road struct {
 	upstream config.Upstream
-	array    *rpc.Stage
+	array    *rpc.Arrays
 	session  *session.Stage // nil where there are no sessions
 	flights  *batch.Flights // nil where nothing is cached
 	window   *window.Stage  // nil where no arrays go to the server
@@ -161,7 +161,7 @@ var heals = map[config.Heal]session.Heal{
 }
 
 // rpc makes what answers /rpc/<name>.
-func (b *builder) rpc(c config.Upstream, next mcp.Caller) *rpc.Stage {
+func (b *builder) rpc(c config.Upstream, next mcp.Caller) *rpc.Arrays {
 	o := b.cfg.RPC
 	return rpc.New(rpc.Options{
 		Upstream: c.Name, Version: buildVersion(), Next: next, Plain: c.Protocol == config.ProtocolJSONRPC,

@@ -189,6 +189,29 @@ type Events interface {
 	Close() error
 }
 
+// ReadAnswer reads a stream to the answer to the call with that id, and returns its data. What else comes is given to other,
+// whose failure ends the reading.
+func ReadAnswer(events Events, id []byte, other func(*Event) *Failure) ([]byte, *Failure) {
+	for {
+		ev, err := events.Next()
+		switch {
+		case err == io.EOF:
+			return nil, &Failure{
+				Code: CodeBadGateway, Reason: ReasonBrokeOff, Sent: SentYes, Message: "the server's stream ended without a response",
+			}
+		case err != nil:
+			return nil, AsFailure(err)
+		case ev.Failure != nil && SameID(ev.FailedID, id):
+			return nil, ev.Failure
+		case ev.Answer:
+			return ev.Data, nil
+		}
+		if f := other(&ev); f != nil {
+			return nil, f
+		}
+	}
+}
+
 // Event is one SSE event, or a block of comments that dispatches nothing.
 type Event struct {
 	Raw     []byte  // as received, with the blank line that ends it

@@ -3,7 +3,6 @@ package rpc_test
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -348,7 +347,7 @@ func TestArrayUnknownEra(t *testing.T) {
 	answer = func(_ context.Context, c *mcp.Call) (*mcp.Result, error) { return whole(404, "nothing here"), nil }
 	wantReplies(t, r.answers(t, t.Context(), resources), "1: error 1502 bad_answer, sent no", "1: error 1502 bad_answer, sent no")
 	answer = func(context.Context, *mcp.Call) (*mcp.Result, error) { panic("planted") }
-	wantReplies(t, r.answers(t, t.Context(), resources), "1: error 1502 bad_answer, sent no", "1: error 1502 bad_answer, sent no")
+	wantReplies(t, r.answers(t, t.Context(), resources), "1: error 1502 broke_off, sent no", "1: error 1502 broke_off, sent no")
 	answer = (&eraServer{modern: true}).call
 	wantReplies(t, r.answers(t, t.Context(), resources), `1: "2026-07-28"`, `1: "2026-07-28"`)
 	r.close(t)
@@ -377,22 +376,25 @@ func TestArrayPlain(t *testing.T) {
 
 // TestArrayManySessions bounds the sessions: the one that nobody used for longest gives way.
 func TestArrayManySessions(t *testing.T) {
-	s := &eraServer{legacy: true, mints: true, modernRefusal: legacyRefusals["text"]}
-	r := newArrayRig(s.call, nil)
-	for i := range 1002 {
-		r.answers(t, t.Context(), ping2, "Authorization", fmt.Sprint(i))
-	}
-	r.Drain()
-	r.Wait()
-	if n := len(r.sent("DELETE")); n != 2 || len(s.sessions) != 1000 {
-		t.Errorf("%d DELETEs and %d sessions, want 2 and 1000", n, len(s.sessions))
-	}
-	first := http.Header(r.sent("DELETE")[0].Header).Get("Authorization")
-	if first != "0" && first != "1" {
-		t.Errorf("the session of %s gave way, want one of the oldest", first)
-	}
-	r.close(t)
-	if len(s.sessions) != 0 {
-		t.Errorf("%d sessions are left", len(s.sessions))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &eraServer{legacy: true, mints: true, modernRefusal: legacyRefusals["text"]}
+		r := newArrayRig(s.call, nil)
+		for i := range 1002 {
+			r.answers(t, t.Context(), ping2, "Authorization", fmt.Sprint(i))
+			<-time.After(time.Millisecond)
+		}
+		synctest.Wait()
+		if n := len(r.sent("DELETE")); n != 2 || len(s.sessions) != 1000 {
+			t.Errorf("%d DELETEs and %d sessions, want 2 and 1000", n, len(s.sessions))
+		}
+		for _, c := range r.sent("DELETE") {
+			if auth := c.Header.Get("Authorization"); auth != "0" && auth != "1" {
+				t.Errorf("the session of %s gave way, want one of the oldest", auth)
+			}
+		}
+		r.close(t)
+		if len(s.sessions) != 0 {
+			t.Errorf("%d sessions are left", len(s.sessions))
+		}
+	})
 }

@@ -29,10 +29,10 @@ func perBody(canonical string) bool {
 // jsonType is the Content-Type of what goes out, and of answers.
 var jsonType = []string{"application/json"}
 
-// bothTypes is what a client of MCP has to take (2025-11-25 and 2026-07-28, basic/transports).
+// bothTypes is what a client of MCP has to accept (2025-11-25 and 2026-07-28, basic/transports).
 var bothTypes = []string{"application/json, text/event-stream"}
 
-func (r *arrayRun) readHeader(h http.Header) {
+func (r *run) readHeader(h http.Header) {
 	plain := r.a.opts.Plain
 	r.header = make(http.Header, len(h)+4)
 	for name, values := range h {
@@ -57,38 +57,17 @@ func (r *arrayRun) readHeader(h http.Header) {
 }
 
 // whose returns the partition of the caller.
-func (r *arrayRun) whose() [32]byte {
+func (r *run) whose() [32]byte {
 	r.once.Do(func() { r.partition = r.a.opts.Partition(&mcp.Call{Header: r.header, Query: r.call.Query}) })
 	return r.partition
 }
 
-// legacyHeader returns the header of what goes out on a session: one for all elements. A nil session is the caller's.
-func (r *arrayRun) legacyHeader(s *ownSession) http.Header {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.legacy != nil && r.legacyS == s {
-		return r.legacy
-	}
-	h := cloneHeader(r.header)
-	version, session := r.version, r.session
-	if s != nil {
-		version, session = s.version, s.idField()
-	}
+// fill sets what a header has in a session.
+func fill(h http.Header, version, session string) {
 	if version != "" {
 		h["Mcp-Protocol-Version"] = []string{version}
 	}
-	if session != nil {
-		h["Mcp-Session-Id"] = session
+	if session != "" {
+		h["Mcp-Session-Id"] = []string{session}
 	}
-	r.legacy, r.legacyS = h, s
-	return h
-}
-
-// cloneHeader copies the map, with room for what a call adds. Values are shared, and nobody changes them.
-func cloneHeader(h http.Header) http.Header {
-	out := make(http.Header, len(h)+4)
-	for name, values := range h {
-		out[name] = values
-	}
-	return out
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"strings"
 
 	"fluentd-perf/internal/mcp"
@@ -12,12 +11,12 @@ import (
 
 // modern sends a message with the envelope of the modern era (2026-07-28, basic/transports/streamable-http, SEP-2243). A
 // tools/call whose headers the server finds wrong has not run: it is sent again with those of a new list of tools.
-func (r *arrayRun) modern(ctx context.Context, body []byte, m *mcp.Message, version string) (arrayReply, *mcp.Failure) {
+func (r *run) modern(ctx context.Context, body []byte, m *mcp.Message, version string) (reply, *mcp.Failure) {
 	body, own := r.withMeta(body, m, version)
 	for tries := 0; ; tries++ {
 		c, fields := r.modernCall(ctx, body, own, version)
-		reply, f := r.exchange(ctx, c, &r.room)
-		if f != nil || tries == 1 || fields == nil || !reply.mismatched() || !r.a.tools.expire(r.whose(), fields) {
+		reply, f := r.exchange(ctx, c, r.room)
+		if f != nil || tries == 1 || fields == nil || !mismatched(&reply) || !r.a.tools.expire(r.whose(), fields) {
 			return reply, f
 		}
 		reply.free(r)
@@ -25,13 +24,11 @@ func (r *arrayRun) modern(ctx context.Context, body []byte, m *mcp.Message, vers
 }
 
 // mismatched reports whether the server found the headers wrong, and so did not run the call.
-func (p *arrayReply) mismatched() bool {
-	return p.errorCode() == mcp.CodeHeaderMismatch && p.isRefused()
-}
+func mismatched(p *reply) bool { return p.ErrorCode() == mcp.CodeHeaderMismatch && p.IsRefused() }
 
 // modernCall makes the call, and returns which arguments of which tools have headers if it is a tools/call.
-func (r *arrayRun) modernCall(ctx context.Context, body []byte, m *mcp.Message, version string) (*mcp.Call, *toolHeaders) {
-	h := cloneHeader(r.header)
+func (r *run) modernCall(ctx context.Context, body []byte, m *mcp.Message, version string) (*mcp.Call, *toolHeaders) {
+	h := r.header.Clone()
 	h["Mcp-Protocol-Version"] = []string{version}
 	c := r.newCall(mcp.EraModern, version, body, m, h)
 	if m.Kind == mcp.KindNotification { // for which no other headers are defined
@@ -64,35 +61,24 @@ func (r *arrayRun) modernCall(ctx context.Context, body []byte, m *mcp.Message, 
 
 // withMeta returns the message with an id of the daemon's own and with what is missing of the `_meta` that every request
 // has (2026-07-28, basic/index). Params that are no object are the server's to refuse.
-func (r *arrayRun) withMeta(body []byte, m *mcp.Message, version string) ([]byte, *mcp.Message) {
+func (r *run) withMeta(body []byte, m *mcp.Message, version string) ([]byte, *mcp.Message) {
 	if m.Kind != mcp.KindRequest {
 		return body, m
 	}
 	at, text := r.missingMeta(body, m, version)
-	id, _ := r.ownID(body, m)
-	first, second := edit{m.ID, id}, edit{mcp.Span{Start: at, End: at}, text}
-	if first.at.Start > second.at.Start {
-		first, second = second, first
-	}
-	out := make([]byte, 0, len(body)+len(id)+len(text))
-	out = append(append(out, body[:first.at.Start]...), first.text...)
-	out = append(append(out, body[first.at.End:second.at.Start]...), second.text...)
-	out = append(out, body[second.at.End:]...)
+	out := mcp.Splice(make([]byte, 0, len(body)+len(text)+32), body, mcp.Span{Start: at, End: at}, text)
 	own := new(mcp.Message)
 	if err := mcp.Scan(out, own); err != nil {
 		panic("rpc: a message with `_meta` is none (this is a bug): " + err.Error())
 	}
+	if id := r.ownID(out, own); id != nil {
+		out = own.Splice(make([]byte, 0, len(out)+len(id)), out, own.ID, id)
+	}
 	return out, own
 }
 
-// edit is other bytes for those at a span.
-type edit struct {
-	at   mcp.Span
-	text []byte
-}
-
 // missingMeta returns what is to be inserted, and where.
-func (r *arrayRun) missingMeta(b []byte, m *mcp.Message, version string) (at uint32, text []byte) {
+func (r *run) missingMeta(b []byte, m *mcp.Message, version string) (at uint32, text []byte) {
 	members := r.metaMembers(m, version)
 	switch meta, params := m.Meta.Of(b), m.Params.Of(b); {
 	case len(members) == 0, meta != nil && meta[0] != '{', meta == nil && params != nil && params[0] != '{':
@@ -111,34 +97,21 @@ func (r *arrayRun) missingMeta(b []byte, m *mcp.Message, version string) (at uin
 	return at, text
 }
 
-func (r *arrayRun) metaMembers(m *mcp.Message, version string) []byte {
+func (r *run) metaMembers(m *mcp.Message, version string) []byte {
 	var b []byte
-	add := func(name string, value []byte) {
+	add := func(is mcp.Span, name string, value []byte) {
+		if is.Present() {
+			return
+		}
 		if len(b) > 0 {
 			b = append(b, ',')
 		}
-		b = append(append(append(b, `"io.modelcontextprotocol/`...), name...), `":`...)
-		b = append(b, value...)
+		b = append(append(b, `"io.modelcontextprotocol/`+name+`":`...), value...)
 	}
-	if !m.ProtocolVersion.Present() {
-		add("protocolVersion", appendQuoted(nil, version))
-	}
-	if !m.ClientInfo.Present() {
-		add("clientInfo", r.a.info)
-	}
-	if !m.ClientCapabilities.Present() {
-		add("clientCapabilities", []byte("{}"))
-	}
+	add(m.ProtocolVersion, "protocolVersion", quoted(version))
+	add(m.ClientInfo, "clientInfo", r.a.info)
+	add(m.ClientCapabilities, "clientCapabilities", []byte("{}"))
 	return b
-}
-
-// appendQuoted appends a text as a JSON string.
-func appendQuoted(b []byte, s string) []byte {
-	token, err := json.Marshal(s)
-	if err != nil {
-		panic("rpc: a string could not be encoded (this is a bug): " + err.Error())
-	}
-	return append(b, token...)
 }
 
 // fieldValue returns a text as the value of a header field: as it is if it is of visible ASCII and inner spaces, else in

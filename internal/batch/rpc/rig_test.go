@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // arrayRig is an Array over a stage, with what a test wants to know of both.
 type arrayRig struct {
-	*rpc.Stage
+	*rpc.Arrays
 	reg *prometheus.Registry
 
 	inside, most atomic.Int64
@@ -69,7 +69,7 @@ func newArrayRig(answer mcp.CallerFunc, change func(*rpc.Options)) *arrayRig {
 	if change != nil {
 		change(&o)
 	}
-	r.Stage = rpc.New(o)
+	r.Arrays = rpc.New(o)
 	return r
 }
 
@@ -189,12 +189,13 @@ func whole(status int, body string, header ...string) *mcp.Result {
 	for i := 0; i+1 < len(header); i += 2 {
 		res.Header.Set(header[i], header[i+1])
 	}
-	if status < 300 && body != "" {
-		if err := mcp.Scan(res.Body, &res.Message); err != nil {
+	if err := mcp.Scan(res.Body, &res.Message); err != nil {
+		res.Message = mcp.Message{}
+		if status < 300 && body != "" {
 			panic(err)
 		}
-		res.Checked = true
 	}
+	res.Checked = status < 300 && body != ""
 	return res
 }
 

@@ -1,23 +1,36 @@
+// Package rpc answers a client's batch (JSON-RPC 2.0, section 6): an array of requests and notifications, or one of them, of
+// which each is a call by itself.
+//
+// It promises:
+//   - answers in the order asked, each under the id's own bytes; equal ids are kept apart, since to the server each request
+//     has an id of the daemon's own (those of `protocol: jsonrpc` go as they are);
+//   - what fails, fails one element: a refusal, a panic, an answer that is none;
+//   - the elements begin in order, Concurrency x MaxBatch of them at once; the others wait here and in no queue behind;
+//   - a caller need not know MCP's envelope: `_meta`, `Mcp-*` headers and a session are added where they are missing.
+//
+// It leaves to others: which era a server speaks (internal/era), and all that may be done with one call.
 package rpc
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
 
+	"fluentd-perf/internal/era"
 	"fluentd-perf/internal/mcp"
 )
 
-// Options are those of an Array. Next is required, Partition too unless Plain; another zero field stands for its
-// default.
+// Options are those of Arrays. Next is required, Partition too unless Plain; another zero field stands for its default.
 type Options struct {
 	Upstream    string                   // the upstream's configured name: a label, and in error data
 	Version     string                   // the daemon's own, as a server gets it in clientInfo
-	Next        mcp.Caller               // the whole road of one call
+	Next        mcp.Caller               // all that a call passes
 	Plain       bool                     // `protocol: jsonrpc`: the elements have no MCP in them
 	Concurrency int                      // elements of one array under way, 32
-	MaxBatch    int                      // the upstream's `rpc.max`, by which Concurrency is multiplied; 1
+	MaxBatch    int                      // the upstream's `batch.max`, by which Concurrency is multiplied; 1
 	Timeout     time.Duration            // of one array, 10 min
 	Answers     int64                    // bytes of the answers of one array together, 64 MiB
 	Partition   func(*mcp.Call) [32]byte // whose request that is: sessions of the daemon's own are not shared beyond it
@@ -28,68 +41,45 @@ type Options struct {
 }
 
 func (o *Options) complete() {
-	if o.Version == "" {
-		o.Version = "0"
-	}
-	if o.Concurrency <= 0 {
-		o.Concurrency = 32
-	}
-	if o.MaxBatch <= 0 {
-		o.MaxBatch = 1
-	}
-	if o.Timeout <= 0 {
-		o.Timeout = 10 * time.Minute
-	}
-	if o.Answers <= 0 {
-		o.Answers = 64 << 20
-	}
-	if o.Base == nil {
-		o.Base = context.Background()
-	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Version = cmp.Or(o.Version, "0")
+	o.Concurrency = cmp.Or(o.Concurrency, 32)
+	o.MaxBatch = cmp.Or(o.MaxBatch, 1)
+	o.Timeout = cmp.Or(o.Timeout, 10*time.Minute)
+	o.Answers = cmp.Or(o.Answers, 64<<20)
+	o.Base = cmp.Or(o.Base, context.Background())
+	o.Metrics = cmp.Or(o.Metrics, NewMetrics(nil))
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 }
 
-// Array answers a client's batch: a JSON array of requests and notifications, or one of them, of which each is a call by
-// itself. It is a mcp.Caller for LaneArray.
-//
-// It promises:
-//   - answers in the order asked, each under the id's own bytes; equal ids are kept apart, since to the server each request
-//     has an id of the daemon's own (those of `protocol: jsonrpc` go as they are);
-//   - what fails, fails one element: a refusal, a panic, an answer that is none;
-//   - the elements begin in order, Concurrency x MaxBatch of them at once; the others wait here and in no queue behind;
-//   - a caller need not know MCP's envelope: `_meta`, `Mcp-*` headers and a session are added where they are missing.
-type Stage struct {
+// Arrays answers the arrays for one upstream. It is a mcp.Caller for LaneArray, safe for concurrent use.
+type Arrays struct {
 	opts     Options
 	meters   meters
 	ids      *mcp.IDs
 	info     []byte          // clientInfo, as JSON
 	base     context.Context // ends with Base and at Close
 	stop     context.CancelFunc
-	eras     arrayEras
-	sessions ownSessions
-	tools    arrayTools
+	era      *era.Finder
+	sessions sessions
+	tools    tools
 
 	mu       sync.Mutex // guards draining, and that nothing begins after it
 	draining bool
 	running  sync.WaitGroup // arrays, and what is asked for all callers
 }
 
-// New returns an Array for one upstream. It panics without a Next, and without a Partition unless Plain.
-func New(o Options) *Stage {
+// New returns Arrays for one upstream. It panics without a Next, and without a Partition unless Plain.
+func New(o Options) *Arrays {
 	if o.Next == nil || o.Partition == nil && !o.Plain {
-		panic("rpc: an Array without a Next or a Partition (this is a bug)")
+		panic("rpc: no Next or no Partition (this is a bug)")
 	}
 	o.complete()
-	a := &Stage{opts: o, meters: o.Metrics.of(o.Upstream)}
-	a.info = append(appendQuoted([]byte(`{"name":"fluentd-perf","version":`), o.Version), '}')
+	a := &Arrays{opts: o, meters: o.Metrics.of(o.Upstream), ids: mcp.NewIDs()}
+	a.info = append(append([]byte(`{"name":"fluentd-perf","version":`), quoted(o.Version)...), '}')
 	a.base, a.stop = context.WithCancel(o.Base)
-	a.ids = mcp.NewIDs()
-	a.eras.flights = map[[32]byte]*eraFlight{}
+	a.era = era.New(era.Options{
+		Upstream: o.Upstream, Next: o.Next, Client: a.info, IDs: a.ids, Base: a.base, Go: a.running.Go, Log: o.Log,
+	})
 	a.sessions.by = map[[32]byte]*ownSession{}
 	a.tools.by = map[[32]byte]*toolHeaders{}
 	return a
@@ -101,7 +91,7 @@ func New(o Options) *Stage {
 //
 // The call's Header is the caller's. Its Message is not looked at. The *mcp.Failure is of an array that begins while the
 // daemon stops, of a caller that left, or of notifications of which the server took none.
-func (a *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+func (a *Arrays) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if !a.begin() {
 		return nil, mcp.Draining()
 	}
@@ -110,7 +100,10 @@ func (a *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if f != nil {
 		return a.refusal(c, f), nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, a.opts.Timeout, arrayTimeout())
+	ctx, cancel := context.WithTimeoutCause(ctx, a.opts.Timeout, &mcp.Failure{
+		Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonRPCTimeout, Sent: mcp.SentUnknown,
+		Message: "the array took longer than rpc.timeout",
+	})
 	defer cancel()
 	r.run(ctx)
 	if f := r.overall(ctx); f != nil {
@@ -120,39 +113,32 @@ func (a *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	return r.result(), nil
 }
 
-func arrayTimeout() *mcp.Failure {
-	return &mcp.Failure{
-		Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonRPCTimeout, Sent: mcp.SentUnknown,
-		Message: "the array took longer than rpc.timeout",
-	}
-}
-
-// begin notes something that Wait waits for. It reports false when the daemon stops.
-func (a *Stage) begin() bool {
+// begin notes something that Close waits for. It reports false when the daemon stops.
+func (a *Arrays) begin() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.draining {
-		return false
+	if !a.draining {
+		a.running.Add(1)
 	}
-	a.running.Add(1)
-	return true
+	return !a.draining
 }
 
-// Drain lets no array begin any more. Those under way go on.
-func (a *Stage) Drain() {
+// Close lets no array begin any more, waits for those under way, whose contexts the caller has ended if that is to be soon,
+// and ends the sessions of the daemon's own with a DELETE each, five seconds at most.
+func (a *Arrays) Close() {
 	a.mu.Lock()
 	a.draining = true
 	a.mu.Unlock()
-}
-
-// Wait returns when all arrays have been answered, and nothing is asked for all callers. Only after Drain does it stay so.
-func (a *Stage) Wait() { a.running.Wait() }
-
-// Close drains, waits for the arrays under way, whose contexts the caller has ended if that is to be soon, and ends the
-// sessions of the daemon's own with a DELETE each, five seconds at most.
-func (a *Stage) Close() {
-	a.Drain()
 	a.stop()
 	a.running.Wait()
 	a.endSessions()
+}
+
+// quoted returns a text as a JSON string.
+func quoted(s string) []byte {
+	token, err := json.Marshal(s)
+	if err != nil {
+		panic("rpc: a string could not be encoded (this is a bug): " + err.Error())
+	}
+	return token
 }

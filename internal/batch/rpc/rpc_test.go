@@ -429,8 +429,8 @@ func (s *emptyStream) Close() error {
 	return nil
 }
 
-// TestArrayDrain holds that an array under way goes on while none begins any more, and that Wait waits for it.
-func TestArrayDrain(t *testing.T) {
+// TestArrayClose holds that an array under way goes on while none begins any more, and that Close waits for it.
+func TestArrayClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newArrayRig(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 			if err := after(ctx, time.Second); err != nil {
@@ -442,15 +442,18 @@ func TestArrayDrain(t *testing.T) {
 		done := make(chan []reply, 1)
 		go func() { done <- r.answers(t, t.Context(), body) }()
 		synctest.Wait()
-		r.Drain()
+		start, closed := time.Now(), make(chan struct{})
+		go func() {
+			r.close(t)
+			close(closed)
+		}()
+		synctest.Wait()
 		_, _, err := r.ask(t.Context(), arrayCall(body))
 		wantFailure(t, err, 1503, mcp.ReasonDraining)
-		start := time.Now()
-		r.Wait()
+		<-closed
 		if took := time.Since(start); took != 3*time.Second {
-			t.Errorf("Wait took %v, want 3s", took)
+			t.Errorf("Close took %v, want 3s", took)
 		}
 		wantReplies(t, <-done, "1: 1", "1: 1", "1: 1")
-		r.close(t)
 	})
 }

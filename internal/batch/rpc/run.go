@@ -16,14 +16,15 @@ import (
 // maxElements is how many elements an array may have.
 const maxElements = 1000
 
-// arrayRun is one array on its way.
-type arrayRun struct {
-	a        *Stage
+// run is one array under way.
+type run struct {
+	a        *Arrays
 	call     *mcp.Call
 	single   bool // one message, not an array
-	elements []arrayElement
+	elements []element
 	next     atomic.Int64 // of the elements, the first that nobody has begun
-	room     answerRoom
+	room     *mcp.Budget  // of the answers together
+	full     atomic.Bool  // an answer did not fit: no request goes out any more
 
 	version string      // MCP-Protocol-Version of the caller, ""
 	session []string    // Mcp-Session-Id of the caller, nil
@@ -32,14 +33,12 @@ type arrayRun struct {
 	once      sync.Once
 	partition [32]byte // of header, see whose
 
-	mu      sync.Mutex // guards the following
-	legacy  http.Header
-	legacyS *ownSession // whose header legacy is
-	broken  mcp.FailedCalls
+	mu     sync.Mutex // guards the following
+	failed mcp.FailedCalls
 }
 
-// arrayElement is one of its elements. It belongs to the one goroutine that has begun it.
-type arrayElement struct {
+// element is one of its elements. It belongs to the one goroutine that has begun it.
+type element struct {
 	body    []byte // as sent
 	answer  []byte // pooled; nil where there is none
 	at      mcp.Span
@@ -48,23 +47,22 @@ type arrayElement struct {
 }
 
 // read takes an array apart.
-func (a *Stage) read(c *mcp.Call) (*arrayRun, *mcp.Failure) {
-	r := &arrayRun{a: a, call: c}
-	r.room.left.Store(a.opts.Answers)
+func (a *Arrays) read(c *mcp.Call) (*run, *mcp.Failure) {
+	r := &run{a: a, call: c, room: mcp.NewBudget(a.opts.Answers)}
 	if body := bytes.TrimLeft(c.Body, " \t\r\n"); len(body) == 0 || body[0] != '[' {
 		var m mcp.Message
 		var scan *mcp.ScanError
 		if err := mcp.Scan(c.Body, &m); errors.As(err, &scan) && (!scan.Invalid || len(body) == 0 || body[0] != '{') {
 			return nil, scanFailure(err)
 		}
-		r.single, r.elements = true, []arrayElement{{body: c.Body}}
+		r.single, r.elements = true, []element{{body: c.Body}}
 	} else {
 		var room [64]mcp.Span
 		spans, err := mcp.Elements(room[:0], c.Body, maxElements)
 		if err != nil {
 			return nil, scanFailure(err)
 		}
-		r.elements = make([]arrayElement, len(spans))
+		r.elements = make([]element, len(spans))
 		for i, s := range spans {
 			r.elements[i].body = s.Of(c.Body)
 		}
@@ -74,55 +72,49 @@ func (a *Stage) read(c *mcp.Call) (*arrayRun, *mcp.Failure) {
 }
 
 func scanFailure(err error) *mcp.Failure {
-	f := &mcp.Failure{Code: mcp.CodeParse, Reason: mcp.ReasonParse, Sent: mcp.SentNo, Message: "Parse error: " + err.Error()}
 	var scan *mcp.ScanError
 	if errors.As(err, &scan) && scan.Invalid {
-		f.Code, f.Reason, f.Message = mcp.CodeInvalidRequest, mcp.ReasonInvalidMessage, "Invalid Request: "+err.Error()
+		return refused(mcp.CodeInvalidRequest, mcp.ReasonInvalidMessage, "Invalid Request: "+err.Error())
 	}
-	return f
+	return refused(mcp.CodeParse, mcp.ReasonParse, "Parse error: "+err.Error())
 }
 
 // refusal is the answer to what is no array.
-func (a *Stage) refusal(c *mcp.Call, f *mcp.Failure) *mcp.Result {
+func (a *Arrays) refusal(c *mcp.Call, f *mcp.Failure) *mcp.Result {
 	return &mcp.Result{
 		Status: http.StatusBadRequest, Header: http.Header{"Content-Type": jsonType},
 		Body: mcp.AppendError(nil, f, unknownID, a.opts.Upstream, c.Request), Failed: &mcp.FailedCalls{First: f, Calls: 1},
 	}
 }
 
-// note counts a failure for the log and the metrics of the whole.
-func (r *arrayRun) note(f *mcp.Failure) {
+// count counts a failure for the log and the metrics of the whole.
+func (r *run) count(f *mcp.Failure) {
 	r.mu.Lock()
-	r.broken.Add(f)
+	r.failed.Add(f)
 	r.mu.Unlock()
 }
 
-// run sees every element through. It returns when none is under way.
-func (r *arrayRun) run(ctx context.Context) {
-	most := min(r.a.opts.Concurrency*r.a.opts.MaxBatch, len(r.elements))
-	if most == 1 {
-		r.work(ctx)
-		return
-	}
+// run answers every element. It returns when none is under way.
+func (r *run) run(ctx context.Context) {
 	var workers sync.WaitGroup
-	for range most {
+	for range min(r.a.opts.Concurrency*r.a.opts.MaxBatch, len(r.elements)) {
 		workers.Go(func() { r.work(ctx) })
 	}
 	workers.Wait()
 }
 
-func (r *arrayRun) work(ctx context.Context) {
+func (r *run) work(ctx context.Context) {
 	for {
 		i := int(r.next.Add(1)) - 1
 		if i >= len(r.elements) {
 			return
 		}
-		r.see(ctx, &r.elements[i])
+		r.answer(ctx, &r.elements[i])
 	}
 }
 
-// see sees one element through: it has its answer after that, if it is to have one.
-func (r *arrayRun) see(ctx context.Context, e *arrayElement) {
+// answer answers one element, if it is to have an answer.
+func (r *run) answer(ctx context.Context, e *element) {
 	var m mcp.Message
 	defer func() {
 		if p := recover(); p != nil {
@@ -133,14 +125,14 @@ func (r *arrayRun) see(ctx context.Context, e *arrayElement) {
 		r.a.meters.refused.Inc()
 		e.failure = f
 		if m.Kind != mcp.KindNotification {
-			r.fail(e, &m, f)
+			r.refuse(e, &m, f)
 		}
 		return
 	}
 	if m.Kind == mcp.KindNotification {
 		r.a.meters.notified.Inc()
 		if e.failure = r.notify(ctx, e, &m); e.failure != nil {
-			r.note(e.failure)
+			r.count(e.failure)
 		}
 		return
 	}
@@ -148,17 +140,14 @@ func (r *arrayRun) see(ctx context.Context, e *arrayElement) {
 }
 
 // refuses scans an element, and says why it does not go on. An array is of requests and notifications. What needs a
-// connection of its own, or an asker that hears what else comes, cannot be in one (design/resilience.md, "Batches").
-func (r *arrayRun) refuses(body []byte, m *mcp.Message) *mcp.Failure {
+// connection of its own, or a caller that gets what else comes, cannot be in one (design/resilience.md, "Batches").
+func (r *run) refuses(body []byte, m *mcp.Message) *mcp.Failure {
 	if err := mcp.Scan(body, m); err != nil {
 		return scanFailure(err)
 	}
 	if m.Loose && m.Kind != mcp.KindResult && m.Kind != mcp.KindError { // it cannot be sent as it came: another id goes into it, or `_meta`
 		m.Kind = mcp.KindInvalid
-		return &mcp.Failure{
-			Code: mcp.CodeParse, Reason: mcp.ReasonParse, Sent: mcp.SentNo,
-			Message: "Parse error: a string that is no Unicode, a byte order mark, or null where a value has to be",
-		}
+		return refused(mcp.CodeParse, mcp.ReasonParse, "Parse error: a string that is no Unicode, a byte order mark, or null where a value has to be")
 	}
 	what := ""
 	switch {
@@ -174,42 +163,42 @@ func (r *arrayRun) refuses(body []byte, m *mcp.Message) *mcp.Failure {
 	if what == "" {
 		return nil
 	}
-	return &mcp.Failure{
-		Code: mcp.CodeInvalidRequest, Reason: mcp.ReasonInvalidMessage, Sent: mcp.SentNo, Message: "Invalid Request: " + what,
-	}
+	return refused(mcp.CodeInvalidRequest, mcp.ReasonInvalidMessage, "Invalid Request: "+what)
+}
+
+func refused(code int, reason mcp.Reason, message string) *mcp.Failure {
+	return &mcp.Failure{Code: code, Reason: reason, Sent: mcp.SentNo, Message: message}
 }
 
 // ask sends a request and keeps its answer.
-func (r *arrayRun) ask(ctx context.Context, e *arrayElement, m *mcp.Message) {
-	if f := r.mayAsk(ctx); f != nil {
-		r.failed(e, m, f)
-		return
+func (r *run) ask(ctx context.Context, e *element, m *mcp.Message) {
+	var reply reply
+	f := r.mayAsk(ctx)
+	if f == nil {
+		reply, f = r.send(ctx, e.body, m)
 	}
-	reply, f := r.send(ctx, e.body, m)
-	if f == nil && reply.body == nil {
-		f = reply.noAnswer()
+	if f == nil && reply.Body == nil {
+		f = reply.Failure()
 	}
 	if f != nil {
-		r.failed(e, m, f)
+		r.fail(e, m, f)
 		return
 	}
+	e.answer = reply.Body
+	r.countAnswer(m.Method, reply.Body, &reply.Message)
 	id := m.ID.Of(e.body)
-	e.answer = reply.body
-	if at := reply.message.ID; at.Present() {
-		e.at, e.put = at, id
-	} else { // an error without an id: here, others stand beside it
-		start := reply.message.Whole.Start + 1
+	if e.at, e.put = reply.Message.ID, id; !e.at.Present() { // an error without an id: here, others stand beside it
+		start := reply.Message.Whole.Start + 1
 		e.at, e.put = mcp.Span{Start: start, End: start}, append(append([]byte(`"id":`), id...), ',')
 	}
-	r.count(m.Method, &reply)
 }
 
-// count counts an answer of the server's.
-func (r *arrayRun) count(method mcp.Method, reply *arrayReply) {
+// countAnswer counts an answer of the server's.
+func (r *run) countAnswer(method mcp.Method, body []byte, m *mcp.Message) {
 	switch {
-	case reply.message.Kind == mcp.KindError:
+	case m.Kind == mcp.KindError:
 		r.a.meters.errors.Inc()
-	case method == mcp.MethodToolsCall && string(reply.message.IsError.Of(reply.body)) == "true":
+	case method == mcp.MethodToolsCall && string(m.IsError.Of(body)) == "true":
 		r.a.meters.toolErrors.Inc()
 	default:
 		r.a.meters.answered.Inc()
@@ -217,11 +206,11 @@ func (r *arrayRun) count(method mcp.Method, reply *arrayReply) {
 }
 
 // mayAsk says why no request goes out any more.
-func (r *arrayRun) mayAsk(ctx context.Context) *mcp.Failure {
+func (r *run) mayAsk(ctx context.Context) *mcp.Failure {
 	if ctx.Err() != nil {
-		return ended(ctx, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentNo, Cause: ctx.Err()})
+		return mcp.Left(ctx, mcp.SentNo)
 	}
-	if r.room.full.Load() {
+	if r.full.Load() {
 		return tooManyAnswers(mcp.SentNo)
 	}
 	return nil
@@ -229,21 +218,18 @@ func (r *arrayRun) mayAsk(ctx context.Context) *mcp.Failure {
 
 // ended makes a failure that comes from the end of ctx one with its reason.
 func ended(ctx context.Context, f *mcp.Failure) *mcp.Failure {
-	var cause *mcp.Failure
-	if f.Reason != mcp.ReasonCanceled || !errors.As(context.Cause(ctx), &cause) {
-		return f
+	if f.Reason == mcp.ReasonCanceled && ctx.Err() != nil {
+		return mcp.Left(ctx, f.Sent)
 	}
-	own := *cause
-	own.Sent = f.Sent
-	return &own
+	return f
 }
 
-// failed is fail for a call that has failed, and not by its own fault.
-func (r *arrayRun) failed(e *arrayElement, m *mcp.Message, f *mcp.Failure) {
+// fail makes the failure of a call, which is not its own fault, the element's answer.
+func (r *run) fail(e *element, m *mcp.Message, f *mcp.Failure) {
 	r.a.meters.failed.Inc()
 	f = givenUp(f)
-	r.note(f)
-	r.fail(e, m, f)
+	r.count(f)
+	r.refuse(e, m, f)
 }
 
 // givenUp makes a failure one for the caller where it says that the caller left: it was not the caller, or nobody reads
@@ -257,8 +243,8 @@ func givenUp(f *mcp.Failure) *mcp.Failure {
 	return &own
 }
 
-// fail makes the failure the element's answer, under its id if that is readable.
-func (r *arrayRun) fail(e *arrayElement, m *mcp.Message, f *mcp.Failure) {
+// refuse makes a failure the element's answer, under its id if that is readable.
+func (r *run) refuse(e *element, m *mcp.Message, f *mcp.Failure) {
 	e.answer = mcp.AppendError(nil, f, readableID(m.ID.Of(e.body)), r.a.opts.Upstream, r.call.Request)
 	e.at, e.put = mcp.Span{}, nil
 }
@@ -278,25 +264,19 @@ func readableID(id []byte) []byte {
 }
 
 // panicked is what becomes of an element whose call panicked.
-func (r *arrayRun) panicked(e *arrayElement, m *mcp.Message, p any) {
+func (r *run) panicked(e *element, m *mcp.Message, p any) {
 	r.a.opts.Log.Error("bug: a call of an array panicked", "upstream", r.a.opts.Upstream, "panic", fmt.Sprint(p),
 		"stack", string(debug.Stack()))
-	f := &mcp.Failure{
-		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown, Message: "fluentd-perf failed at this call",
-	}
-	if e.failure = f; m.Kind != mcp.KindNotification {
-		r.failed(e, m, f)
+	if e.failure = mcp.Inside(fmt.Errorf("panic: %v", p)); m.Kind != mcp.KindNotification {
+		r.fail(e, m, e.failure)
 	}
 }
 
 // overall returns the failure of the array as a whole: its caller has left, or it is of notifications of which none was
 // taken.
-func (r *arrayRun) overall(ctx context.Context) *mcp.Failure {
-	if ctx.Err() != nil {
-		f := ended(ctx, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Cause: ctx.Err()})
-		if f.Reason == mcp.ReasonCanceled {
-			return f
-		}
+func (r *run) overall(ctx context.Context) *mcp.Failure {
+	if f := mcp.Left(ctx, mcp.SentUnknown); ctx.Err() != nil && f.Reason == mcp.ReasonCanceled {
+		return f
 	}
 	if f := r.nothingTaken(); f != nil {
 		return givenUp(f)
@@ -306,7 +286,7 @@ func (r *arrayRun) overall(ctx context.Context) *mcp.Failure {
 
 // nothingTaken returns, of notifications that all failed, the failure of one: of that which is the likeliest to have been
 // sent.
-func (r *arrayRun) nothingTaken() (likeliest *mcp.Failure) {
+func (r *run) nothingTaken() (likeliest *mcp.Failure) {
 	for i := range r.elements {
 		e := &r.elements[i]
 		if e.answer != nil || e.failure == nil {
@@ -320,53 +300,50 @@ func (r *arrayRun) nothingTaken() (likeliest *mcp.Failure) {
 }
 
 // result puts the answers together.
-func (r *arrayRun) result() *mcp.Result {
-	size, n := len("[]"), 0
-	for i := range r.elements {
-		if e := &r.elements[i]; e.answer != nil {
-			size += len(e.answer) + len(e.put) + len(",")
-			n++
-		}
+func (r *run) result() *mcp.Result {
+	res := mcp.Accepted()
+	if r.failed.Calls > 0 {
+		res.Failed = &r.failed
 	}
-	if n == 0 {
-		res := mcp.Accepted()
-		if r.broken.Calls > 0 {
-			res.Failed = &r.broken
-		}
+	body := r.body()
+	if body == nil {
 		return res
 	}
-	body := r.a.opts.Buffers.Get(size)
-	if !r.single {
-		body = append(body, '[')
-	}
-	for i := range r.elements {
-		if e := &r.elements[i]; e.answer != nil {
-			if len(body) > 1 {
-				body = append(body, ',')
-			}
-			body = mcp.Splice(body, e.answer, e.at, e.put)
-			r.a.opts.Buffers.Put(e.answer)
-			e.answer = nil
-		}
-	}
-	if !r.single {
-		body = append(body, ']')
-	}
-	res := &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: body}
+	res.Status, res.Header["Content-Type"], res.Body = http.StatusOK, jsonType, body
 	if r.single && r.elements[0].failure != nil {
 		res.Status = http.StatusBadRequest
 	}
-	if r.broken.Calls > 0 {
-		res.Failed = &r.broken
-	}
-	if r.a.opts.Buffers != nil {
-		res.Release = func() { r.a.opts.Buffers.Put(body) }
-	}
+	res.Release = func() { r.a.opts.Buffers.Put(body) }
 	return res
 }
 
-// drop gives the memory of answers back that nobody gets.
-func (r *arrayRun) drop() {
+// body is the answers as JSON, pooled; nil if there are none.
+func (r *run) body() []byte {
+	size := len("[]")
+	for i := range r.elements {
+		if e := &r.elements[i]; e.answer != nil {
+			size += len(e.answer) + len(e.put) + len(",")
+		}
+	}
+	if size == len("[]") {
+		return nil
+	}
+	body := append(r.a.opts.Buffers.Get(size), '[')
+	for i := range r.elements {
+		if e := &r.elements[i]; e.answer != nil {
+			body = append(mcp.Splice(body, e.answer, e.at, e.put), ',')
+		}
+	}
+	r.drop()
+	if r.single { // without the bracket, and its comma
+		return append(body[:0], body[1:len(body)-1]...)
+	}
+	body[len(body)-1] = ']'
+	return body
+}
+
+// drop gives the memory of answers back that nobody needs any more.
+func (r *run) drop() {
 	for i := range r.elements {
 		r.a.opts.Buffers.Put(r.elements[i].answer)
 		r.elements[i].answer = nil

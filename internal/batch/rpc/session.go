@@ -2,10 +2,12 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
 
+	"fluentd-perf/internal/era"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -13,12 +15,14 @@ import (
 const (
 	maxOwnSessions = 1000
 	ownSessionIdle = 5 * time.Minute
+	ownOpenTime    = time.Minute
 	ownEndTime     = 5 * time.Second
+	ownAnswer      = 1 << 20
 )
 
-// ownSessions are the legacy sessions that the daemon has opened for callers without one: one for each partition, without
+// sessions are the legacy sessions that the daemon has opened for callers without one: one for each partition, without
 // client capabilities, so that the server never asks anything of a client that nobody can tell.
-type ownSessions struct {
+type sessions struct {
 	mu sync.Mutex
 	by map[[32]byte]*ownSession // those that are open, or being opened
 }
@@ -35,35 +39,18 @@ type ownSession struct {
 	failure *mcp.Failure
 	unknown bool // the server does not know initialize
 
-	// The following are guarded by ownSessions.mu.
-	users int
-	since time.Time   // nobody uses it, if users is 0
-	timer *time.Timer // ends it then
-	gone  bool        // no longer in the table
-	lost  bool        // the server does not know it: there is nothing to end
-}
-
-func (s *ownSession) isReady() bool {
-	select {
-	case <-s.ready:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *ownSession) idField() []string {
-	if s.id == "" {
-		return nil
-	}
-	return []string{s.id}
+	// The following are guarded by sessions.mu.
+	users   int         // who opens it is one
+	since   time.Time   // nobody uses it, if users is 0
+	timer   *time.Timer // ends it then
+	removed bool        // from the table
+	lost    bool        // the server does not know it: there is nothing to end
 }
 
 // ownSession returns the session of the caller's partition, opened if need be: once for all who wait. Whoever gets one
 // without a failure calls leave. The failure is of calls that were not sent; the session beside it is never used.
-func (r *arrayRun) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
-	a, key := r.a, r.whose()
-	t := &a.sessions
+func (r *run) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
+	a, t, key := r.a, &r.a.sessions, r.whose()
 	t.mu.Lock()
 	s := t.by[key]
 	if s == nil {
@@ -74,43 +61,93 @@ func (r *arrayRun) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
 				Message: "too many sessions of the daemon's own with this server are in use",
 			}
 		}
-		s = &ownSession{key: key, ready: make(chan struct{})}
+		s = &ownSession{key: key, ready: make(chan struct{}), users: 1}
 		t.by[key] = s
-		a.running.Add(1) // beside the array, which runs
-		go func() {
-			defer a.running.Done()
-			r.open(s)
-		}()
+		a.running.Go(func() { r.open(s) }) // beside the array, which runs
 	}
 	s.users++
-	if s.timer != nil {
-		s.timer.Stop()
-	}
 	t.mu.Unlock()
-	var f *mcp.Failure
 	select {
 	case <-s.ready:
-		f = s.failure
+		if s.failure != nil {
+			a.leave(s)
+		}
+		return s, s.failure
 	case <-ctx.Done():
-		f = ended(ctx, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentNo, Cause: ctx.Err()})
 		a.leave(s)
-		return nil, f
+		return nil, mcp.Left(ctx, mcp.SentNo)
 	}
+}
+
+// open opens a session, for all who wait for it, and is its first user.
+func (r *run) open(s *ownSession) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.a.opts.Log.Error("bug: an initialize panicked", "upstream", r.a.opts.Upstream, "panic", p)
+			s.failure = era.Unsent(mcp.Inside(fmt.Errorf("panic: %v", p)))
+		}
+		if s.failure != nil {
+			r.a.remove(s, true)
+		}
+		close(s.ready)
+		r.a.leave(s)
+	}()
+	ctx, cancel := context.WithTimeout(r.a.base, ownOpenTime)
+	defer cancel()
+	if s.failure = r.initialize(ctx, s); s.failure == nil {
+		s.failure = r.initialized(ctx, s)
+	}
+}
+
+// initialize asks for a session without capabilities (2025-11-25, basic/lifecycle).
+func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
+	c := r.ownCall("", r.header, fmt.Sprintf(`"id":%s,"method":"initialize","params":{"protocolVersion":%q,"capabilities":{},"clientInfo":%s}`,
+		r.a.ids.Next(), mcp.Version20251125, r.a.info))
+	reply, f := r.exchange(ctx, c, mcp.NewBudget(ownAnswer))
 	if f != nil {
-		a.leave(s)
+		return era.Unsent(f)
 	}
-	return s, f
+	defer r.a.opts.Buffers.Put(reply.Body)
+	if reply.Message.Kind != mcp.KindResult {
+		s.unknown = !reply.Denied()
+		f := era.Unsent(reply.Failure())
+		f.Message += " to initialize"
+		return f
+	}
+	result := reply.Message.Result.Of(reply.Body)
+	if at, err := mcp.Member(result, "protocolVersion"); err == nil {
+		s.version, _ = mcp.Text(at.Of(result))
+	}
+	s.id = reply.Header.Get("Mcp-Session-Id")
+	s.header, s.query = r.header.Clone(), r.call.Query
+	delete(s.header, "Content-Type")
+	fill(s.header, s.version, s.id)
+	return nil
+}
+
+// initialized ends the handshake.
+func (r *run) initialized(ctx context.Context, s *ownSession) *mcp.Failure {
+	h := r.header.Clone()
+	fill(h, s.version, s.id)
+	reply, f := r.exchange(ctx, r.ownCall(s.version, h, `"method":"notifications/initialized"`), mcp.NewBudget(ownAnswer))
+	if f == nil && reply.Status >= http.StatusMultipleChoices {
+		f = reply.Failure()
+	}
+	if f == nil {
+		return nil
+	}
+	r.a.end(ctx, s)
+	return era.Unsent(f)
 }
 
 // makeRoomLocked ends the session that nobody has used for longest, if there are as many as there may be.
-func (a *Stage) makeRoomLocked() bool {
-	t := &a.sessions
-	if len(t.by) < maxOwnSessions {
+func (a *Arrays) makeRoomLocked() bool {
+	if len(a.sessions.by) < maxOwnSessions {
 		return true
 	}
 	var oldest *ownSession
-	for _, s := range t.by {
-		if s.users == 0 && s.isReady() && (oldest == nil || s.since.Before(oldest.since)) {
+	for _, s := range a.sessions.by {
+		if s.users == 0 && (oldest == nil || s.since.Before(oldest.since)) {
 			oldest = s
 		}
 	}
@@ -118,99 +155,89 @@ func (a *Stage) makeRoomLocked() bool {
 		return false
 	}
 	a.removeLocked(oldest)
-	a.endSoon(oldest)
 	return true
 }
 
-func (a *Stage) removeLocked(s *ownSession) {
-	if s.gone {
+// remove takes a session off the table, which the server has lost for sure, or perhaps: then it is ended when nobody uses it
+// any more.
+func (a *Arrays) remove(s *ownSession, lost bool) {
+	a.sessions.mu.Lock()
+	defer a.sessions.mu.Unlock()
+	s.lost = s.lost || lost
+	a.removeLocked(s)
+}
+
+func (a *Arrays) removeLocked(s *ownSession) {
+	if s.removed {
 		return
 	}
-	s.gone = true
+	s.removed = true
 	delete(a.sessions.by, s.key)
+	a.endUnusedLocked(s)
+}
+
+// leave ends one use of a session. The last one begins its idle time.
+func (a *Arrays) leave(s *ownSession) {
+	a.sessions.mu.Lock()
+	defer a.sessions.mu.Unlock()
+	s.users--
+	s.since = time.Now()
+	a.endUnusedLocked(s)
+}
+
+// endUnusedLocked ends a session that nobody uses: now if it is off the table, else when its idle time is over. The caller
+// is within something that Close waits for.
+func (a *Arrays) endUnusedLocked(s *ownSession) {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-}
-
-// leave ends one use of a session. The last one begins its idle time, or ends it if it is out of the table.
-func (a *Stage) leave(s *ownSession) {
-	t := &a.sessions
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s.users--; s.users > 0 {
-		return
-	}
-	s.since = time.Now()
 	switch {
-	case s.gone:
-		a.endSoon(s)
-	case s.timer == nil:
+	case s.users > 0:
+	case !s.removed:
 		s.timer = time.AfterFunc(ownSessionIdle, func() { a.idle(s) })
-	default:
-		s.timer.Reset(ownSessionIdle)
+	case !s.lost:
+		a.running.Go(func() {
+			ctx, cancel := context.WithTimeout(a.base, ownEndTime)
+			defer cancel()
+			a.end(ctx, s)
+		})
 	}
 }
 
 // idle ends a session that nobody has used for long.
-func (a *Stage) idle(s *ownSession) {
+func (a *Arrays) idle(s *ownSession) {
 	if !a.begin() {
 		return // Close ends it
 	}
 	defer a.running.Done()
-	t := &a.sessions
-	t.mu.Lock()
-	if s.gone || s.users > 0 || time.Since(s.since) < ownSessionIdle {
-		t.mu.Unlock()
-		return
-	}
-	a.removeLocked(s)
-	t.mu.Unlock()
-	ctx, cancel := context.WithTimeout(a.base, ownEndTime)
-	defer cancel()
-	a.end(ctx, s)
-}
-
-// forget takes a session out of the table that the server has lost.
-func (a *Stage) forget(s *ownSession) {
 	a.sessions.mu.Lock()
-	s.lost = true
-	a.removeLocked(s)
-	a.sessions.mu.Unlock()
-}
-
-// retire takes a session out of the table that the server may have lost. It is ended when nobody uses it any more.
-func (a *Stage) retire(s *ownSession) {
-	a.sessions.mu.Lock()
-	a.removeLocked(s)
-	a.sessions.mu.Unlock()
-}
-
-// endSoon ends a session that is out of the table and that nobody uses. The caller is within an array, which runs.
-func (a *Stage) endSoon(s *ownSession) {
-	if s.lost {
-		return
+	defer a.sessions.mu.Unlock()
+	if s.users == 0 && time.Since(s.since) >= ownSessionIdle {
+		a.removeLocked(s)
 	}
-	a.running.Add(1)
-	go func() {
-		defer a.running.Done()
-		ctx, cancel := context.WithTimeout(a.base, ownEndTime)
-		defer cancel()
-		a.end(ctx, s)
-	}()
+}
+
+// isLost notes what a reply says of its session, and reports whether the message is to be sent on another: the server has
+// lost the session for sure, or perhaps and the request may run twice.
+func (a *Arrays) isLost(s *ownSession, p *reply) bool {
+	if p.loss == mcp.LossNone || s.id == "" && p.Status == http.StatusNotFound {
+		return false
+	}
+	sure := p.loss == mcp.LossSure
+	a.remove(s, sure)
+	return sure || p.Repeatable
 }
 
 // end tells the server that a session has ended (2025-11-25, basic/transports, "Session Management"). What it says to that
-// is of no matter.
-func (a *Stage) end(ctx context.Context, s *ownSession) {
-	if s.id == "" || s.failure != nil {
+// does not matter.
+func (a *Arrays) end(ctx context.Context, s *ownSession) {
+	if s.id == "" {
 		return
 	}
-	c := &mcp.Call{
+	res, err := a.opts.Next.Call(ctx, &mcp.Call{
 		Upstream: a.opts.Upstream, Lane: mcp.LaneEnd, Era: mcp.EraLegacy, Version: s.version, Header: s.header, Query: s.query,
 		Start: time.Now(),
-	}
-	res, err := a.opts.Next.Call(ctx, c)
+	})
 	if err != nil {
 		a.opts.Log.Debug("a session of the daemon's own could not be ended", "upstream", a.opts.Upstream, "cause", err)
 		return
@@ -219,15 +246,17 @@ func (a *Stage) end(ctx context.Context, s *ownSession) {
 }
 
 // endSessions ends all that are open, many at a time. Nothing runs any more.
-func (a *Stage) endSessions() {
+func (a *Arrays) endSessions() {
 	const atOnce = 32
 	t := &a.sessions
 	t.mu.Lock()
 	open := make(chan *ownSession, len(t.by))
 	for _, s := range t.by {
-		a.removeLocked(s)
+		s.removed = true
+		s.timer.Stop()
 		open <- s
 	}
+	clear(t.by)
 	t.mu.Unlock()
 	close(open)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.opts.Base), ownEndTime)

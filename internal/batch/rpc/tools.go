@@ -25,8 +25,8 @@ const (
 	toolsWait         = 15 * time.Second // for a list, while calls wait that may well do without
 )
 
-// arrayTools knows, for each partition, which arguments of which tools have headers.
-type arrayTools struct {
+// tools knows, for each partition, which arguments of which tools have headers.
+type tools struct {
 	mu sync.Mutex
 	by map[[32]byte]*toolHeaders
 }
@@ -46,18 +46,14 @@ type headerArg struct {
 
 // toolHeaders returns what is known of the tools of the caller, and asks the server if that is nothing. It is never nil; it
 // may know nothing.
-func (r *arrayRun) toolHeaders(ctx context.Context, version string) *toolHeaders {
+func (r *run) toolHeaders(ctx context.Context, version string) *toolHeaders {
 	a, key := r.a, r.whose()
 	a.tools.mu.Lock()
 	t := a.tools.by[key]
-	if t == nil || t.old() {
+	if t == nil || t.isStale() {
 		t = &toolHeaders{ready: make(chan struct{})}
 		a.tools.putLocked(key, t)
-		a.running.Add(1) // beside the array, which runs
-		go func() {
-			defer a.running.Done()
-			r.listTools(t, version)
-		}()
+		a.running.Go(func() { r.listTools(t, version) }) // beside the array, which runs
 	}
 	a.tools.mu.Unlock()
 	select {
@@ -68,7 +64,7 @@ func (r *arrayRun) toolHeaders(ctx context.Context, version string) *toolHeaders
 	return t
 }
 
-func (t *toolHeaders) old() bool {
+func (t *toolHeaders) isStale() bool {
 	select {
 	case <-t.ready:
 		return time.Now().After(t.until)
@@ -77,7 +73,7 @@ func (t *toolHeaders) old() bool {
 	}
 }
 
-func (a *arrayTools) putLocked(key [32]byte, t *toolHeaders) {
+func (a *tools) putLocked(key [32]byte, t *toolHeaders) {
 	if a.by[key] == nil && len(a.by) >= maxToolPartitions {
 		for some := range a.by {
 			delete(a.by, some)
@@ -88,7 +84,7 @@ func (a *arrayTools) putLocked(key [32]byte, t *toolHeaders) {
 }
 
 // expire forgets a list, and reports whether it is worth while to ask for another: it is not where nobody waited long.
-func (a *arrayTools) expire(key [32]byte, t *toolHeaders) bool {
+func (a *tools) expire(key [32]byte, t *toolHeaders) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.by[key] == t {
@@ -98,7 +94,7 @@ func (a *arrayTools) expire(key [32]byte, t *toolHeaders) bool {
 }
 
 // listTools reads all pages of the list. A list that does not come whole leaves what came.
-func (r *arrayRun) listTools(t *toolHeaders, version string) {
+func (r *run) listTools(t *toolHeaders, version string) {
 	defer close(t.ready)
 	ctx, cancel := context.WithTimeout(r.a.base, toolsWait)
 	defer cancel()
@@ -110,30 +106,31 @@ func (r *arrayRun) listTools(t *toolHeaders, version string) {
 			r.a.opts.Log.Error("bug: a list of tools panicked", "upstream", r.a.opts.Upstream, "panic", p)
 		}
 	}()
-	var room answerRoom
-	room.left.Store(maxToolBytes)
-	cursor := ""
+	room := mcp.NewBudget(maxToolBytes)
+	params := ""
 	for range maxToolPages {
-		next, ok := r.listPage(ctx, t, &room, version, cursor)
+		next, ok := r.listPage(ctx, t, room, version, params)
 		if !ok {
 			return
 		}
 		if next == nil {
 			break
 		}
-		cursor = `"cursor":` + string(appendQuoted(nil, *next))
+		params = `"cursor":` + string(quoted(*next))
 	}
 	kept = toolsKept
 }
 
 // listPage reads one page. params are the members of the request's params.
-func (r *arrayRun) listPage(ctx context.Context, t *toolHeaders, room *answerRoom, version, params string) (next *string, ok bool) {
-	c := r.ownModern(mcp.MethodToolsList, version, params)
+func (r *run) listPage(ctx context.Context, t *toolHeaders, room *mcp.Budget, version, params string) (next *string, ok bool) {
+	own := r.ownCall("", nil, `"id":0,"method":"tools/list","params":{`+params+`}`)
+	body, m := r.withMeta(own.Body, &own.Message, version)
+	c, _ := r.modernCall(ctx, body, m, version)
 	reply, f := r.exchange(ctx, c, room)
-	if f != nil || reply.message.Kind != mcp.KindResult {
+	if f != nil || reply.Message.Kind != mcp.KindResult {
 		return nil, false
 	}
-	defer r.a.opts.Buffers.Put(reply.body)
+	defer r.a.opts.Buffers.Put(reply.Body)
 	var page struct {
 		Tools []struct {
 			Name        string       `json:"name"`
@@ -141,7 +138,7 @@ func (r *arrayRun) listPage(ctx context.Context, t *toolHeaders, room *answerRoo
 		} `json:"tools"`
 		NextCursor *string `json:"nextCursor"`
 	}
-	if json.Unmarshal(reply.message.Result.Of(reply.body), &page) != nil {
+	if json.Unmarshal(reply.Message.Result.Of(reply.Body), &page) != nil {
 		return nil, false
 	}
 	for i := range page.Tools {
@@ -244,9 +241,9 @@ func argText(token []byte) (string, bool) {
 	if !bytes.ContainsAny(token, ".eE") {
 		return string(token), len(token) <= 64
 	}
-	const most = 1<<53 - 1
+	const limit = 1<<53 - 1
 	n, err := strconv.ParseFloat(string(token), 64)
-	if err != nil || n != math.Trunc(n) || math.Abs(n) > most {
+	if err != nil || n != math.Trunc(n) || math.Abs(n) > limit {
 		return "", false
 	}
 	return strconv.FormatInt(int64(n), 10), true
