@@ -104,6 +104,9 @@ func compareElements(t *testing.T, body []byte, elements []json.RawMessage, got 
 
 // classify says what an element is by encoding/json alone: a request, a notification or nothing valid.
 func classify(e []byte) (kind string, id []byte) {
+	if !utf8.Valid(e) { // which encoding/json takes
+		return "nothing", nil
+	}
 	d := json.NewDecoder(bytes.NewReader(e))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
 		return "nothing", nil
