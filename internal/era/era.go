@@ -2,7 +2,7 @@
 // (2026-07-28, basic/versioning).
 //
 // It promises:
-//   - one question under way for each partition, with that one's credential, and its answer for all who wait;
+//   - one probe under way for each partition, with that one's credential, and its answer for all who wait;
 //   - what was found out is remembered for everybody, until an answer contradicts it; a failure is not remembered;
 //   - a request is said to have not run only where that is sure.
 //
@@ -22,7 +22,7 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// timeout bounds one question, initialize included.
+// timeout bounds one probe, initialize included.
 const timeout = time.Minute
 
 // Options are those of a Finder. All are required.
@@ -34,16 +34,16 @@ type Options struct {
 	Go       func(func()) // runs what may outlive its caller, and is waited for
 	Log      *slog.Logger
 
-	Base context.Context // its end ends all questions
+	Base context.Context // its end ends all probes
 }
 
 // Finder finds out the era of one server. It is safe for concurrent use.
 type Finder struct {
 	opts Options
 
-	mu        sync.Mutex // guards the following
-	known     *Known
-	questions map[[32]byte]*question // by partition: one caller's credential says nothing of another's
+	mu     sync.Mutex // guards the following
+	known  *Known
+	probes map[[32]byte]*probe // by partition: one caller's credential says nothing of another's
 }
 
 // Known is an era that was found out. It does not change.
@@ -52,15 +52,15 @@ type Known struct {
 	proved bool // by a DiscoverResult
 }
 
-// question is one under way.
-type question struct {
+// probe is one under way.
+type probe struct {
 	done    chan struct{} // closed when the following are there
 	known   *Known
 	failure *mcp.Failure
 }
 
-// Asker is who wants to know.
-type Asker struct {
+// Principal is who wants to know.
+type Principal struct {
 	Partition   [32]byte
 	Header      http.Header // of server/discover, without what is MCP's
 	Query, Conn string
@@ -68,52 +68,52 @@ type Asker struct {
 }
 
 // New returns a Finder that knows nothing.
-func New(o Options) *Finder { return &Finder{opts: o, questions: map[[32]byte]*question{}} }
+func New(o Options) *Finder { return &Finder{opts: o, probes: map[[32]byte]*probe{}} }
 
 // Find returns the era of the server. The failure is of what waited for that, and was not sent.
-func (f *Finder) Find(ctx context.Context, by Asker) (*Known, *mcp.Failure) {
+func (f *Finder) Find(ctx context.Context, by Principal) (*Known, *mcp.Failure) {
 	f.mu.Lock()
 	if f.known != nil {
 		defer f.mu.Unlock()
 		return f.known, nil
 	}
-	q := f.questions[by.Partition]
-	if q == nil {
-		q = &question{done: make(chan struct{})}
-		f.questions[by.Partition] = q
-		f.opts.Go(func() { f.run(q, by) })
+	p := f.probes[by.Partition]
+	if p == nil {
+		p = &probe{done: make(chan struct{})}
+		f.probes[by.Partition] = p
+		f.opts.Go(func() { f.run(p, by) })
 	}
 	f.mu.Unlock()
 	select {
-	case <-q.done:
-		return q.known, q.failure
+	case <-p.done:
+		return p.known, p.failure
 	case <-ctx.Done():
 		return nil, mcp.Left(ctx, mcp.SentNo)
 	}
 }
 
-// run asks one question, and remembers its answer.
-func (f *Finder) run(q *question, by Asker) {
+// run runs one probe, and remembers its answer.
+func (f *Finder) run(p *probe, by Principal) {
 	defer func() {
-		if p := recover(); p != nil {
-			f.opts.Log.Error("bug: a server/discover panicked", "upstream", f.opts.Upstream, "panic", p)
-			q.failure = Unsent(mcp.Inside(fmt.Errorf("panic: %v", p)))
+		if panicked := recover(); panicked != nil {
+			f.opts.Log.Error("bug: a server/discover panicked", "upstream", f.opts.Upstream, "panic", panicked)
+			p.failure = Unsent(mcp.Inside(fmt.Errorf("panic: %v", panicked)))
 		}
 		f.mu.Lock()
-		delete(f.questions, by.Partition)
-		if q.known != nil {
-			f.known = q.known
+		delete(f.probes, by.Partition)
+		if p.known != nil {
+			f.known = p.known
 		}
 		f.mu.Unlock()
-		close(q.done)
+		close(p.done)
 	}()
 	ctx, cancel := context.WithTimeout(f.opts.Base, timeout)
 	defer cancel()
-	if q.known, q.failure = f.discover(ctx, by); q.known != nil || q.failure != nil {
+	if p.known, p.failure = f.discover(ctx, by); p.known != nil || p.failure != nil {
 		return
 	}
-	if q.failure = by.Initialize(ctx); q.failure == nil {
-		q.known = &Known{Era: mcp.EraLegacy}
+	if p.failure = by.Initialize(ctx); p.failure == nil {
+		p.known = &Known{Era: mcp.EraLegacy}
 	}
 }
 
@@ -147,7 +147,7 @@ func (f *Finder) replace(wrong, now *Known) {
 }
 
 // discover asks a server whether it is modern. Neither an answer nor a failure means that it is not.
-func (f *Finder) discover(ctx context.Context, by Asker) (*Known, *mcp.Failure) {
+func (f *Finder) discover(ctx context.Context, by Principal) (*Known, *mcp.Failure) {
 	c := f.request(by)
 	res, err := f.opts.Next.Call(ctx, c)
 	if err != nil {
@@ -179,7 +179,7 @@ func unanswered(ctx context.Context, f *mcp.Failure) (*Known, *mcp.Failure) {
 }
 
 // request is a server/discover.
-func (f *Finder) request(by Asker) *mcp.Call {
+func (f *Finder) request(by Principal) *mcp.Call {
 	body := fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"method":"server/discover","params":{"_meta":{`+
 		`"io.modelcontextprotocol/protocolVersion":%q,"io.modelcontextprotocol/clientInfo":%s,`+
 		`"io.modelcontextprotocol/clientCapabilities":{}}}}`, f.opts.IDs.Next(), mcp.Version20260728, f.opts.Client)

@@ -43,8 +43,8 @@ func newRig(discover func(ctx context.Context, c *mcp.Call) (*mcp.Result, error)
 	return r
 }
 
-func (r *rig) asker(partition byte) era.Asker {
-	return era.Asker{
+func (r *rig) principal(partition byte) era.Principal {
+	return era.Principal{
 		Partition: [32]byte{partition}, Header: http.Header{"Authorization": {fmt.Sprint("user ", partition)}}, Query: "q", Conn: "c",
 		Initialize: func(context.Context) *mcp.Failure {
 			r.initialized.Add(1)
@@ -128,7 +128,7 @@ func TestFind(t *testing.T) {
 	} {
 		r := newRig(x.discover)
 		for range 2 {
-			known, f := r.Find(t.Context(), r.asker(1))
+			known, f := r.Find(t.Context(), r.principal(1))
 			got := ""
 			if known != nil {
 				got = known.Era.String()
@@ -169,7 +169,7 @@ func TestFindRequest(t *testing.T) {
 		}
 		return answer(429, "later")(t.Context(), c)
 	})
-	by := r.asker(3)
+	by := r.principal(3)
 	if _, f := r.Find(t.Context(), by); f.RetryAfter != 7*time.Second {
 		t.Errorf("%+v", f)
 	}
@@ -189,13 +189,13 @@ func TestFindTogether(t *testing.T) {
 		defer leave()
 		for i := range 40 {
 			go func() {
-				known, f := r.Find(t.Context(), r.asker(byte(i%2)))
+				known, f := r.Find(t.Context(), r.principal(byte(i%2)))
 				if f != nil || known.Era != mcp.EraModern {
 					t.Error(known, f)
 				}
 			}()
 		}
-		if known, f := r.Find(left, r.asker(0)); known != nil || f.Reason != mcp.ReasonCanceled || f.Sent != mcp.SentNo {
+		if known, f := r.Find(left, r.principal(0)); known != nil || f.Reason != mcp.ReasonCanceled || f.Sent != mcp.SentNo {
 			t.Error(known, f)
 		}
 		r.running.Wait()
@@ -206,7 +206,7 @@ func TestFindTogether(t *testing.T) {
 	})
 }
 
-// TestFindStops: the end of Base ends a question, and so does a minute.
+// TestFindStops: the end of Base ends a probe, and so does a minute.
 func TestFindStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(func(ctx context.Context, _ *mcp.Call) (*mcp.Result, error) {
@@ -214,11 +214,11 @@ func TestFindStops(t *testing.T) {
 			return nil, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes}
 		})
 		start := time.Now()
-		if _, f := r.Find(t.Context(), r.asker(1)); f.Code != mcp.CodeDeadlinePassed || f.Reason != mcp.ReasonCallTimeout || time.Since(start) != time.Minute {
+		if _, f := r.Find(t.Context(), r.principal(1)); f.Code != mcp.CodeDeadlinePassed || f.Reason != mcp.ReasonCallTimeout || time.Since(start) != time.Minute {
 			t.Errorf("%+v after %v", f, time.Since(start))
 		}
 		time.AfterFunc(time.Second, func() { r.stop(mcp.Draining()) })
-		if _, f := r.Find(t.Context(), r.asker(1)); f.Reason != mcp.ReasonDraining {
+		if _, f := r.Find(t.Context(), r.principal(1)); f.Reason != mcp.ReasonDraining {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -255,7 +255,7 @@ func TestCheck(t *testing.T) {
 		{"legacy, 404", legacy, 404, "", true, false, "legacy"},
 	} {
 		r := newRig(x.found)
-		known, f := r.Find(t.Context(), r.asker(1))
+		known, f := r.Find(t.Context(), r.principal(1))
 		if f != nil {
 			t.Fatal(x.name, f)
 		}
@@ -270,7 +270,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: again %v, want %v", x.name, again, x.again)
 		}
 		before := r.discovered.Load()
-		now, f := r.Find(t.Context(), r.asker(1))
+		now, f := r.Find(t.Context(), r.principal(1))
 		switch asked := r.discovered.Load() > before; {
 		case f != nil:
 			t.Error(x.name, f)
@@ -285,11 +285,11 @@ func TestCheck(t *testing.T) {
 // TestForget forgets what was wrong, and not what has been found out since.
 func TestForget(t *testing.T) {
 	r := newRig(answer(200, discovered))
-	first, _ := r.Find(t.Context(), r.asker(1))
+	first, _ := r.Find(t.Context(), r.principal(1))
 	r.Forget(first)
-	second, _ := r.Find(t.Context(), r.asker(1))
+	second, _ := r.Find(t.Context(), r.principal(1))
 	r.Forget(first)
-	third, _ := r.Find(t.Context(), r.asker(1))
+	third, _ := r.Find(t.Context(), r.principal(1))
 	if n := r.discovered.Load(); n != 2 || second != third {
 		t.Errorf("%d server/discover, want 2", n)
 	}

@@ -42,7 +42,7 @@ func (r *run) send(ctx context.Context, body []byte, m *mcp.Message) (reply, *mc
 
 // findEra returns the era of the server, found out with this caller's credential if need be.
 func (r *run) findEra(ctx context.Context) (*era.Known, *mcp.Failure) {
-	return r.a.era.Find(ctx, era.Asker{
+	return r.a.era.Find(ctx, era.Principal{
 		Partition: r.whose(), Header: r.header, Query: r.call.Query, Conn: r.call.Conn,
 		Initialize: func(ctx context.Context) *mcp.Failure {
 			s, f := r.ownSession(ctx)

@@ -183,7 +183,7 @@ type asking struct {
 	call     *mcp.Call
 	question string
 	said     bool
-	heard    chan string
+	received chan string
 }
 
 func (a *asking) Next() (mcp.Event, error) {
@@ -192,7 +192,7 @@ func (a *asking) Next() (mcp.Event, error) {
 		select {
 		case <-a.ctx.Done():
 			return mcp.Event{}, after(a.ctx, time.Hour)
-		case said := <-a.heard:
+		case said := <-a.received:
 			ev.Data, ev.Answer = []byte(okBody(a.call, said)), true
 		}
 	}
@@ -216,10 +216,10 @@ func TestArrayAsked(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":7,"method":"roots/list"}`, "never", "1: error 1502 broke_off, sent yes"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			heard := make(chan string, 1)
+			received := make(chan string, 1)
 			r := newArrayRig(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 				if c.Lane != mcp.LaneResponse {
-					return &mcp.Result{Status: 200, Header: http.Header{}, Events: &asking{ctx: ctx, call: c, question: x.question, heard: heard}}, nil
+					return &mcp.Result{Status: 200, Header: http.Header{}, Events: &asking{ctx: ctx, call: c, question: x.question, received: received}}, nil
 				}
 				asScanned(t, c)
 				if c.Header.Get("Mcp-Session-Id") != "mine" || c.Version != "2025-11-25" || c.Era != mcp.EraLegacy {
@@ -231,7 +231,7 @@ func TestArrayAsked(t *testing.T) {
 				case "never":
 					return nil, after(ctx, time.Hour)
 				}
-				heard <- string(c.Body)
+				received <- string(c.Body)
 				return accept202()
 			}, nil)
 			begun := time.Now()

@@ -2,9 +2,9 @@ package window
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -12,192 +12,200 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// group is one array: first those who wait for it to leave, then the call that it is.
-type group struct {
-	window *Stage
-	again  bool
+// array is one array: first those who wait for it to go, then the call that it is.
+type array struct {
+	stage  *Stage
+	again  bool // its calls may be sent again
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
-	once   sync.Once // it leaves once
+	once   sync.Once // it goes once
 
-	riders []*rider // guarded by Window.mu until the group is closed, read-only after that
-	size   int      // bytes of their calls; guarded by Window.mu
+	calls []*pendingCall // guarded by Stage.mu until the array is closed; then, without those who have left, owned by send
+	size  int            // bytes of their bodies; guarded by Stage.mu
 
-	mu   sync.Mutex // guards the following and what rider says
-	away bool       // it has left
-	live int        // riders that have left with it and still wait
+	mu     sync.Mutex // guards the following and what pendingCall says
+	closed bool       // it has gone, or goes
+	live   int        // calls that have gone with it and still wait
 }
 
-// rider is one call in an array.
-type rider struct {
+// pendingCall is one call in an array. Its agent may cancel it by `notifications/cancelled`, which names an id that the
+// server has not seen.
+type pendingCall struct {
 	call  *mcp.Call
-	known *passenger   // nil for one that nobody can cancel
+	name  string       // mcp.CancelKey
+	array *array       // nil in what Stage.keep keeps
 	done  chan outcome // has room for one
 
-	// Guarded by group.mu.
-	id        []byte // under which the server knows it; nil until it leaves with others, does not change after that
+	// Guarded by array.mu.
+	id        []byte // under which the server knows it; nil until it goes with others, does not change after that
 	left      bool   // its caller has left
-	answered  bool   // the outcome has been given
+	answered  bool   // the outcome has been delivered
 	cancelled bool   // its agent has cancelled it under way
 
-	found bool // its answer has been found; owned by travel
+	found bool // its answer has been found; owned by send
 }
 
-// outcome is what a rider gets: that it is to go by itself, a failure or a result.
+// outcome is what a call gets: that it is to go by itself, a failure or a result.
 type outcome struct {
-	alone   bool
-	sent    mcp.Sent // with alone: whether it may have run in the array, "" where it did not
+	single  bool
+	sent    mcp.Sent // with single: whether it may have run in the array, "" where it did not
 	failure *mcp.Failure
 	result  *mcp.Result
 }
 
-// leave gives a rider's place up, and says whether the server may have seen its call, and by which id. The last one out
-// ends the array.
-func (g *group) leave(r *rider) (sent mcp.Sent, id []byte) {
-	g.mu.Lock()
-	r.left = true
-	away, answered := g.away, r.answered
-	id = r.id
-	if away && !answered {
-		g.live--
+// errNobody is why an array ends for which nobody waits.
+var errNobody = errors.New("nobody waits for the answers")
+
+// leave lets the caller of a call leave, and says whether the server may have seen the call, and by which id. The last one
+// to leave ends the array.
+func (a *array) leave(p *pendingCall) (sent mcp.Sent, id []byte) {
+	a.mu.Lock()
+	p.left = true
+	if a.closed && !p.answered {
+		a.live--
 	}
-	last := away && g.live == 0
-	g.mu.Unlock()
+	closed, answered, last := a.closed, p.answered, a.closed && a.live == 0
+	a.mu.Unlock()
 	if answered {
-		o := <-r.done // it came at the same moment
-		if o.result != nil {
-			_ = o.result.Close()
-		}
+		(<-p.done).drop() // it came at the same moment
 	}
 	if last {
-		g.cancel(errNobody)
+		a.cancel(errNobody)
 	}
-	if !away {
+	if !closed {
 		return mcp.SentNo, nil
 	}
-	return mcp.SentUnknown, id
+	return mcp.SentUnknown, p.id
 }
 
-// give hands a rider its outcome, if it still waits for one. It reports whether it did. One that was cancelled has no use
-// for a failure, and is not sent again.
-func (g *group) give(r *rider, o outcome) bool {
-	g.mu.Lock()
-	if r.answered || r.left {
-		g.mu.Unlock()
-		if o.result != nil {
-			_ = o.result.Close()
-		}
-		return false
+// drop closes a result that nobody wants. How it ends does not matter.
+func (o outcome) drop() {
+	if o.result != nil {
+		_ = o.result.Close()
 	}
-	r.answered = true
-	g.live--
-	if r.cancelled && o.result == nil {
+}
+
+// deliver gives a call its outcome, if it still waits for one. One that was cancelled has no use for a failure, and is not
+// sent again.
+func (a *array) deliver(p *pendingCall, o outcome) {
+	a.mu.Lock()
+	if p.answered || p.left {
+		a.mu.Unlock()
+		o.drop()
+		return
+	}
+	p.answered = true
+	a.live--
+	if p.cancelled && o.result == nil {
 		o = outcome{result: mcp.Accepted()}
 	}
-	g.mu.Unlock()
-	r.done <- o
-	return true
+	a.mu.Unlock()
+	p.done <- o
 }
 
-// depart sends the array off, once.
-func (g *group) depart() {
-	g.once.Do(func() {
-		g.timer.Stop()
-		go g.travel()
+// deliverAll gives all that still wait an outcome.
+func (a *array) deliverAll(o outcome) {
+	for _, p := range a.calls {
+		own := o
+		if o.failure != nil {
+			f := *o.failure
+			own.failure = &f
+		}
+		a.deliver(p, own)
+	}
+}
+
+// flush sends the array, once.
+func (a *array) flush() {
+	a.once.Do(func() {
+		a.timer.Stop()
+		go a.send()
 	})
 }
 
-// travel sends the calls of those who still wait, and gives everybody what came of it.
-func (g *group) travel() {
-	w := g.window
+// send sends the calls of those who still wait, and gives everybody what came of it.
+func (a *array) send() {
+	w := a.stage
 	defer w.wg.Done()
-	defer g.cancel(nil)
-	riders := g.present()
-	switch len(riders) {
+	defer a.cancel(nil)
+	a.close()
+	switch len(a.calls) {
 	case 0:
 		return
 	case 1:
-		g.give(riders[0], outcome{alone: true})
+		a.deliverAll(outcome{single: true})
 		return
 	}
-	w.meters.size.Observe(float64(len(riders)))
-	defer g.rescue(riders)
-	call := g.array(riders)
-	res, err := w.opts.Next.Call(g.ctx, call)
+	w.meters.size.Observe(float64(len(a.calls)))
+	defer a.rescue()
+	res, err := w.opts.Next.Call(a.ctx, a.call())
 	if err != nil {
-		g.failed(riders, err)
+		a.failed(mcp.AsFailure(err))
 		return
 	}
 	defer func() { _ = res.Close() }()
-	g.answered(riders, res)
+	a.answered(res)
 }
 
-// present returns those who have not left, and closes the door. If they are more than one they get their ids.
-func (g *group) present() []*rider {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.away = true
-	riders := make([]*rider, 0, len(g.riders))
-	for _, r := range g.riders {
-		if !r.left {
-			riders = append(riders, r)
+// close lets nobody in any more, and leaves those who have not left. If they are more than one they get their ids.
+func (a *array) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	stay := a.calls[:0]
+	for _, p := range a.calls {
+		if !p.left {
+			stay = append(stay, p)
 		}
 	}
-	g.live = len(riders)
-	if len(riders) > 1 {
-		for _, r := range riders {
-			r.id = g.window.ids.Next()
+	a.calls, a.live = stay, len(stay)
+	if len(stay) > 1 {
+		for _, p := range stay {
+			p.id = a.stage.ids.Next()
 		}
 	}
-	return riders
 }
 
 // rescue gives everybody a failure who would wait for ever after a panic.
-func (g *group) rescue(riders []*rider) {
+func (a *array) rescue() {
 	panicked := recover()
 	if panicked == nil {
 		return
 	}
-	g.window.opts.Log.Error("an array of calls ended in the middle (this is a bug)",
-		slog.String("upstream", g.window.opts.Upstream), slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
-	for _, r := range riders {
-		g.give(r, outcome{failure: mcp.Inside(fmt.Errorf("panic: %v", panicked))})
-	}
+	a.stage.opts.Log.Error("an array of calls ended in the middle (this is a bug)",
+		slog.String("upstream", a.stage.opts.Upstream), slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
+	a.deliverAll(outcome{failure: mcp.Inside(fmt.Errorf("panic: %v", panicked))})
 }
 
-// array makes the call that the riders' are together: under ids of its own, with the first one's header but what belongs
-// to that call alone.
-func (g *group) array(riders []*rider) *mcp.Call {
-	first := riders[0].call
+// call makes the call that all are together: under ids of its own, with the first one's header but what belongs to that call
+// alone.
+func (a *array) call() *mcp.Call {
+	first := a.calls[0].call
 	out := *first
-	out.Body = g.encode(riders)
-	out.Lane, out.Again, out.Whole = mcp.LaneBatch, g.again, true
+	out.Body = a.encode()
+	out.Lane, out.Again, out.Whole = mcp.LaneBatch, a.again, true
 	out.Flight, out.Scope, out.Notes = mcp.FlightKey{}, mcp.Scope{}, nil
-	// The method says how long the server may take: all riders of an array are of one mind there.
+	// The method says how long the server may take: all calls of an array are of one mind there.
 	out.Message = mcp.Message{Kind: mcp.KindBatch, Method: first.Method(), Whole: mcp.Span{End: uint32(len(out.Body))}}
-	out.Header = make(http.Header, len(first.Header))
-	for name, values := range first.Header {
-		switch name {
-		case "Traceparent", "Tracestate", "Baggage":
-		default:
-			out.Header[name] = values
-		}
+	out.Header = first.Header.Clone()
+	for _, name := range []string{"Traceparent", "Tracestate", "Baggage"} {
+		delete(out.Header, name)
 	}
 	return &out
 }
 
-func (g *group) encode(riders []*rider) []byte {
+func (a *array) encode() []byte {
 	size := 2
-	for _, r := range riders {
-		size += len(r.call.Body) + len(r.id) + 1
+	for _, p := range a.calls {
+		size += len(p.call.Body) + len(p.id) + 1
 	}
 	body := append(make([]byte, 0, size), '[')
-	for i, r := range riders {
+	for i, p := range a.calls {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = mcp.Splice(body, r.call.Body, r.call.Message.ID, r.id)
+		body = mcp.Splice(body, p.call.Body, p.call.Message.ID, p.id)
 	}
 	return append(body, ']')
 }

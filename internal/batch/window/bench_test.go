@@ -21,7 +21,8 @@ func BenchmarkWindow(b *testing.B) {
 		return &mcp.Result{Status: 200, Header: http.Header{}, Body: body}, nil
 	})
 	w := window.New(window.Options{
-		Upstream: "node", Next: server, Max: size, Window: time.Minute, Buffers: new(mcp.BufferPool),
+		Repeatable: func(*mcp.Call) bool { return false },
+		Upstream:   "node", Next: server, Max: size, Window: time.Minute, Buffers: new(mcp.BufferPool),
 		Partition: func(*mcp.Call) (p [32]byte) { return p },
 	})
 	calls := make([]*mcp.Call, size)

@@ -13,79 +13,60 @@ import (
 // maxAnswers bounds the answers of an array in bytes.
 const maxAnswers = 64 << 20
 
-// errNobody is why an array ends for which nobody waits.
-var errNobody = errors.New("nobody waits for the answers")
-
 // failed gives everybody the failure of the array. An answer that is none says nothing of what ran.
-func (g *group) failed(riders []*rider, err error) {
-	var f *mcp.Failure
-	if !errors.As(err, &f) {
-		f = mcp.Inside(err)
-	}
-	switch {
-	case f.Reason == mcp.ReasonBadAnswer:
-		g.bad(riders, "the server's answer to an array of calls is not JSON-RPC")
+func (a *array) failed(f *mcp.Failure) {
+	switch f.Reason {
+	case mcp.ReasonBadAnswer:
+		a.bad("the server's answer to an array of calls is not JSON-RPC")
 		return
-	case f.Reason == mcp.ReasonCanceled:
-		f = mcp.Stopped(g.ctx, f)
+	case mcp.ReasonCanceled:
+		f = mcp.Stopped(a.ctx, f)
 	}
-	for _, r := range riders {
-		own := *f
-		g.give(r, outcome{failure: &own})
-	}
+	a.deliverAll(outcome{failure: f})
 }
 
 // answered gives everybody their part of what the server said.
-func (g *group) answered(riders []*rider, res *mcp.Result) {
-	t := &sorting{group: g, by: make(map[string]*rider, len(riders))}
-	for _, r := range riders {
-		t.by[string(r.id)] = r
+func (a *array) answered(res *mcp.Result) {
+	t := &answers{array: a, by: make(map[string]*pendingCall, len(a.calls))}
+	for _, p := range a.calls {
+		t.by[string(p.id)] = p
 	}
 	if res.Events != nil {
-		if err := t.events(res.Events); err != nil {
-			t.broken(riders, err)
-			return
-		}
-		t.end(riders)
+		t.end(t.events(res.Events))
 		return
 	}
 	body, err := wholeBody(res)
-	switch {
-	case err != nil:
-		t.broken(riders, err)
-	case res.Status >= http.StatusMultipleChoices:
-		t.status(riders, res, body)
-	default:
-		t.body(body)
-		t.end(riders)
+	if err == nil && res.Status >= http.StatusMultipleChoices {
+		t.status(res, body)
+		return
 	}
+	if err == nil {
+		t.body(body)
+	}
+	t.end(err)
 }
 
 // refused sends everybody by themselves: nothing has run.
-func (g *group) refused(riders []*rider, why string) {
-	g.window.spoilt(why)
-	for _, r := range riders {
-		g.give(r, outcome{alone: true})
-	}
+func (a *array) refused(why string) {
+	a.stage.goSingle(why)
+	a.deliverAll(outcome{single: true})
 }
 
 // bad is what becomes of those of whom the server's answer says nothing: the call goes again by itself where it may.
-func (g *group) bad(riders []*rider, why string) {
-	g.window.spoilt(why)
-	g.unknown(riders)
+func (a *array) bad(why string) {
+	a.stage.goSingle(why)
+	a.unknown()
 }
 
 // unknown is bad where that is no fault of the array's.
-func (g *group) unknown(riders []*rider) {
-	for _, r := range riders {
-		if g.again {
-			g.give(r, outcome{alone: true, sent: mcp.SentUnknown})
-			continue
-		}
-		f := badAnswer("the server could not take the call in an array, and may have run it")
-		f.Sent = mcp.SentUnknown
-		g.give(r, outcome{failure: f})
+func (a *array) unknown() {
+	if a.again {
+		a.deliverAll(outcome{single: true, sent: mcp.SentUnknown})
+		return
 	}
+	f := badAnswer("the server could not take the call in an array, and may have run it")
+	f.Sent = mcp.SentUnknown
+	a.deliverAll(outcome{failure: f})
 }
 
 // sentBefore is the failure of a call that has gone by itself after it went in an array: it may have run there.
@@ -111,18 +92,18 @@ func wholeBody(res *mcp.Result) ([]byte, error) {
 	return body, err
 }
 
-// sorting finds out whose the answers are.
-type sorting struct {
-	group   *group
-	by      map[string]*rider
+// answers finds out whose the answers are.
+type answers struct {
+	*array
+	by      map[string]*pendingCall
 	matched int
-	refused bool // the whole answer is an error that names none of the calls: what was sent could not be read
+	refusal bool // the whole answer is an error that names none of the calls: what was sent could not be read
 	ran     bool // there is a result that names none of the calls
 	spoilt  bool // the answer is no array, or one of nothing that was asked for
 }
 
 // events takes answers as they come, one by one or in arrays (2025-03-26, basic/transports: both are allowed).
-func (t *sorting) events(events mcp.Events) error {
+func (t *answers) events(events mcp.Events) error {
 	size := 0
 	for {
 		ev, err := events.Next()
@@ -138,7 +119,7 @@ func (t *sorting) events(events mcp.Events) error {
 		switch ev.Message.Kind {
 		case mcp.KindInvalid: // a comment, or an event that is no message
 		case mcp.KindBatch:
-			t.array(ev.Data)
+			t.all(ev.Data)
 		default:
 			t.one(ev.Data)
 		}
@@ -146,25 +127,25 @@ func (t *sorting) events(events mcp.Events) error {
 }
 
 // body takes all answers at once.
-func (t *sorting) body(b []byte) {
+func (t *answers) body(b []byte) {
 	var m mcp.Message
 	switch err := mcp.Scan(b, &m); {
 	case err != nil:
 		t.spoilt = true
 	case m.Kind == mcp.KindBatch:
-		t.array(b)
+		t.all(b)
 	default:
 		t.object(b, &m)
 	}
 }
 
 // object is a single message in the place of an array.
-func (t *sorting) object(b []byte, m *mcp.Message) {
+func (t *answers) object(b []byte, m *mcp.Message) {
 	if m.Kind == mcp.KindError && !m.Loose && t.find(m.ID.Of(b)) == nil {
 		code := string(m.ErrorCode.Of(b))
-		t.refused = code == strconv.Itoa(mcp.CodeInvalidRequest) || code == strconv.Itoa(mcp.CodeParse)
+		t.refusal = code == strconv.Itoa(mcp.CodeInvalidRequest) || code == strconv.Itoa(mcp.CodeParse)
 	}
-	t.spoilt = !t.refused
+	t.spoilt = !t.refusal
 	if t.spoilt {
 		t.one(b)
 	}
@@ -173,7 +154,7 @@ func (t *sorting) object(b []byte, m *mcp.Message) {
 // moreAnswers is how many elements an array of answers may have beside one for each call.
 const moreAnswers = 1000
 
-func (t *sorting) array(b []byte) {
+func (t *answers) all(b []byte) {
 	spans, err := mcp.Elements(nil, b, len(t.by)+moreAnswers)
 	if err != nil {
 		t.spoilt = true // an empty one, or one with too many elements
@@ -185,9 +166,9 @@ func (t *sorting) array(b []byte) {
 }
 
 // one gives an answer to the call that it names. What nobody asked for is dropped and counted.
-func (t *sorting) one(b []byte) {
+func (t *answers) one(b []byte) {
 	var m mcp.Message
-	meters := &t.group.window.meters
+	meters := &t.stage.meters
 	switch err := mcp.Scan(b, &m); {
 	case err != nil:
 		meters.unreadable.Inc()
@@ -199,89 +180,72 @@ func (t *sorting) one(b []byte) {
 		meters.unreadable.Inc()
 		return
 	}
-	r := t.find(m.ID.Of(b))
+	p := t.find(m.ID.Of(b))
 	switch {
-	case r == nil:
+	case p == nil:
 		meters.unknown.Inc()
 		t.ran = t.ran || m.Kind == mcp.KindResult
-	case r.found:
+	case p.found:
 		meters.duplicate.Inc()
 	default:
 		t.matched++
-		r.found = true
+		p.found = true
 		if m.Loose { // it ran, and its answer cannot be taken out of the others'
 			meters.unreadable.Inc()
-			t.group.give(r, outcome{failure: badAnswer("the server's answer to the call is not valid JSON-RPC")})
+			t.deliver(p, outcome{failure: badAnswer("the server's answer to the call is not valid JSON-RPC")})
 			return
 		}
-		t.group.give(r, outcome{result: t.result(r, b, m)})
+		t.deliver(p, outcome{result: t.result(p, b, m)})
 	}
 }
 
-// find returns the rider of an id, however the server spells the number.
-func (t *sorting) find(id []byte) *rider {
-	if r := t.by[string(id)]; r != nil {
-		return r
+// find returns the call of an id, however the server spells the number.
+func (t *answers) find(id []byte) *pendingCall {
+	if p := t.by[string(id)]; p != nil {
+		return p
 	}
 	if !bytes.ContainsAny(id, ".eE") || id[0] == '"' {
 		return nil
 	}
-	for own, r := range t.by {
+	for own, p := range t.by {
 		if mcp.SameID([]byte(own), id) {
-			return r
+			return p
 		}
 	}
 	return nil
 }
 
 // result is an answer under the caller's own id.
-func (t *sorting) result(r *rider, b []byte, m mcp.Message) *mcp.Result {
-	buffers, id := t.group.window.opts.Buffers, r.call.ID()
-	at := m.ID
-	body := m.Splice(buffers.Get(len(b)+len(id)), b, at, id)
-	res := &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: body, Message: m, Checked: true}
-	if buffers != nil {
-		res.Release = func() { buffers.Put(body) }
+func (t *answers) result(p *pendingCall, b []byte, m mcp.Message) *mcp.Result {
+	buffers, id := t.stage.opts.Buffers, p.call.ID()
+	body := m.Splice(buffers.Get(len(b)+len(id)), b, m.ID, id)
+	return &mcp.Result{
+		Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Message: m, Checked: true,
+		Release: func() { buffers.Put(body) },
 	}
-	return res
 }
 
 // broken is the end of an answer that broke off: those who have theirs keep it. The others go by themselves where they may,
 // as after a single answer that breaks off before anybody saw of it.
-func (t *sorting) broken(riders []*rider, err error) {
-	g, left := t.group, t.left(riders)
-	var f *mcp.Failure
-	if !g.again || !errors.As(err, &f) || f.Reason != mcp.ReasonBrokeOff || g.ctx.Err() != nil {
-		g.failed(left, err)
+func (t *answers) broken(f *mcp.Failure) {
+	if t.again && f.Reason == mcp.ReasonBrokeOff && t.ctx.Err() == nil {
+		t.deliverAll(outcome{single: true, sent: f.Sent})
 		return
 	}
-	for _, r := range left {
-		g.give(r, outcome{alone: true, sent: f.Sent})
-	}
+	t.failed(f)
 }
 
-// left returns those without an answer.
-func (t *sorting) left(riders []*rider) []*rider {
-	left := riders[:0:0]
-	for _, r := range riders {
-		if !r.found {
-			left = append(left, r)
-		}
-	}
-	return left
-}
-
-// end gives those their failure who have got nothing.
-func (t *sorting) end(riders []*rider) {
-	switch left := t.left(riders); {
-	case t.refused:
-		t.group.refused(left, "an error for the whole array")
+// end gives those their failure who have got nothing. err is why the answers did not come to their end.
+func (t *answers) end(err error) {
+	switch {
+	case err != nil:
+		t.broken(mcp.AsFailure(err))
+	case t.refusal:
+		t.refused("an error for the whole array")
 	case t.spoilt, t.matched == 0:
-		t.group.bad(left, "the answer to an array is no array of answers")
+		t.bad("the answer to an array is no array of answers")
 	default:
-		for _, r := range left {
-			t.group.give(r, outcome{failure: badAnswer("the server answered the array, and not this call")})
-		}
+		t.deliverAll(outcome{failure: badAnswer("the server answered the array, and not this call")})
 	}
 }
 
@@ -290,6 +254,3 @@ func badAnswer(message string) *mcp.Failure {
 		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes, Message: message,
 	}
 }
-
-// jsonType is the Content-Type of an answer.
-var jsonType = []string{"application/json"}

@@ -9,14 +9,15 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// TestWindowRefusal: where the server is left alone nobody waits for company to hear so.
+// TestWindowRefusal: while the circuit is open no call waits for others.
 func TestWindowRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &arrays{}
 		server.reply = server.echo
 		open := &mcp.Failure{Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: mcp.SentNo}
 		w := window.New(window.Options{
-			Upstream: "node", Next: server, Max: 10, Window: time.Minute,
+			Repeatable: func(*mcp.Call) bool { return false },
+			Upstream:   "node", Next: server, Max: 10, Window: time.Minute,
 			Partition: func(*mcp.Call) (p [32]byte) { return p },
 			Refusal:   func(*mcp.Call) *mcp.Failure { return open },
 		})

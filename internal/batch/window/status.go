@@ -2,7 +2,6 @@ package window
 
 import (
 	"bytes"
-	"maps"
 	"net/http"
 	"strconv"
 
@@ -14,39 +13,39 @@ const maxPassedOn = 4 << 20
 
 // status gives everybody what is theirs of an answer with a status of 300 or more. HTTP's word is for all of them, and a
 // refusal says that nothing ran, only where no call is named: else these are answers, whatever the status.
-func (t *sorting) status(riders []*rider, res *mcp.Result, body []byte) {
-	g, encoded := t.group, mcp.IsEncoded(res.Header)
+func (t *answers) status(res *mcp.Result, body []byte) {
 	if at, ok := t.forAll(res, body); ok {
-		g.passOn(riders, res, body, at)
+		t.passOn(res, body, at)
 		return
 	}
+	encoded := mcp.IsEncoded(res.Header)
 	named := !encoded && t.names(body)
 	switch {
 	case named && !refusesArray(res.Status) && (t.spoilt || t.matched == 0):
-		g.unknown(t.left(riders))
+		t.unknown()
 	case named:
-		t.end(riders)
+		t.end(nil)
 	case !refusesArray(res.Status):
-		g.passOn(riders, res, body, mcp.Span{})
+		t.passOn(res, body, mcp.Span{})
 	case encoded: // nobody knows what it names
-		g.bad(riders, "an encoded answer with HTTP status "+strconv.Itoa(res.Status))
+		t.bad("an encoded answer with HTTP status " + strconv.Itoa(res.Status))
 	default:
-		g.refused(riders, "HTTP status "+strconv.Itoa(res.Status))
+		t.refused("HTTP status " + strconv.Itoa(res.Status))
 	}
 }
 
 // names sorts what there is of answers, and reports whether a call is named in any way, or has run.
-func (t *sorting) names(body []byte) bool {
+func (t *answers) names(body []byte) bool {
 	var m mcp.Message
 	switch {
 	case mcp.Scan(body, &m) != nil:
 	case m.Kind == mcp.KindBatch:
-		t.array(body)
+		t.all(body)
 	case m.Kind == mcp.KindResult || t.find(m.ID.Of(body)) != nil:
 		t.one(body)
 		t.spoilt = true // it says nothing of the others
 	}
-	return t.matched > 0 || t.ran || t.group.window.ids.Named(body)
+	return t.matched > 0 || t.ran || t.stage.ids.Named(body)
 }
 
 // refusesArray reports whether a status says that the server read nothing of an array (RFC 9110, 15.5).
@@ -56,7 +55,7 @@ func refusesArray(status int) bool {
 
 // forAll reports whether an answer is a JSON-RPC error that is about who sent the array: about its session, its credentials
 // or how often it asks. The server may write the id of any of the calls into it, which is at the span.
-func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
+func (t *answers) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
 	var m mcp.Message
 	if mcp.IsEncoded(res.Header) || mcp.Scan(b, &m) != nil || m.Kind != mcp.KindError || m.Loose {
 		return at, false
@@ -68,7 +67,7 @@ func (t *sorting) forAll(res *mcp.Result, b []byte) (at mcp.Span, ok bool) {
 			return at, false
 		}
 	}
-	own := t.group.window.ids
+	own := t.stage.ids
 	if t.find(m.ID.Of(b)) == nil {
 		return at, !own.Named(b)
 	}
@@ -87,24 +86,24 @@ func losesSession(res *mcp.Result, b []byte, m *mcp.Message) bool {
 
 // passOn gives everybody the server's own answer to the array, as HTTP has it: a 401, a 503. The bytes are the same for all
 // but the id at the span, if there is one, which is each one's own. Nobody changes them.
-func (g *group) passOn(riders []*rider, res *mcp.Result, body []byte, at mcp.Span) {
+func (a *array) passOn(res *mcp.Result, body []byte, at mcp.Span) {
 	size := len(body)
 	if at.Present() {
-		size *= len(riders)
+		size *= len(a.calls)
 	}
 	if size > maxPassedOn {
-		g.unknown(riders)
+		a.unknown()
 		return
 	}
 	if res.Raw == nil {
 		body = bytes.Clone(body) // what it shares with res ends with that
 	}
-	for _, r := range riders {
-		own := &mcp.Result{Status: res.Status, Header: maps.Clone(res.Header), Body: body, Timing: res.Timing}
+	for _, p := range a.calls {
+		own := &mcp.Result{Status: res.Status, Header: res.Header.Clone(), Body: body, Timing: res.Timing}
 		if at.Present() {
-			own.Body = mcp.Splice(make([]byte, 0, len(body)+len(r.call.ID())), body, at, r.call.ID())
+			own.Body = mcp.Splice(make([]byte, 0, len(body)+len(p.call.ID())), body, at, p.call.ID())
 			delete(own.Header, "Content-Length")
 		}
-		g.give(r, outcome{result: own})
+		a.deliver(p, outcome{result: own})
 	}
 }

@@ -240,10 +240,10 @@ func TestWindowPassesOnBounded(t *testing.T) {
 // server refused whole has not run.
 func TestWindowAloneAfterwards(t *testing.T) {
 	for _, x := range []struct {
-		name  string
-		reply func([]string) (*mcp.Result, error)
-		alone mcp.Sent
-		want  mcp.Sent
+		name   string
+		reply  func([]string) (*mcp.Result, error)
+		single mcp.Sent
+		want   mcp.Sent
 	}{
 		{"spoilt", say("[]"), mcp.SentNo, mcp.SentUnknown},
 		{"spoilt", say("[]"), mcp.SentYes, mcp.SentYes},
@@ -251,9 +251,9 @@ func TestWindowAloneAfterwards(t *testing.T) {
 			func([]string) []string { return nil }), mcp.SentNo, mcp.SentYes},
 		{"refused", status(413, "no"), mcp.SentNo, mcp.SentNo},
 	} {
-		t.Run(x.name+", then "+string(x.alone), func(t *testing.T) {
+		t.Run(x.name+", then "+string(x.single), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				refusal := mcp.Failure{Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: x.alone}
+				refusal := mcp.Failure{Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: x.single}
 				shared := refusal
 				server := &arrays{
 					reply:  func(context.Context, *mcp.Call, []element) (*mcp.Result, error) { return x.reply(nil) },

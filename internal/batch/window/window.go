@@ -1,6 +1,20 @@
+// Package window sends calls to a server that takes arrays together: plain JSON-RPC 2.0 (section 6), or MCP 2025-03-26
+// (basic/transports), the one version that has them. Those that come within the window of the first go as one array, or as
+// soon as there are Max.
+//
+// It promises:
+//   - calls of two partitions, sessions or versions never meet in one array, nor do such that may be sent again with others;
+//   - each call gets its own answer under its own id, and its own failure: nobody's deadline or leaving touches another;
+//   - a call runs twice only if that was allowed: an array that the server refused whole ran nothing, and what of a spoilt
+//     answer nobody knows goes again by itself only where Repeatable says so;
+//   - a legacy `notifications/cancelled` reaches the server with the id by which the server knows the call.
+//
+// What is a stream in itself, a notification or a request of the server's before an array's answers, has no reader and is
+// dropped and counted.
 package window
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -10,14 +24,14 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// Options are those of a Window. Next, Max, Window and Partition are required.
+// Options are those of a Stage. Next, Max, Window, Partition and Repeatable are required.
 type Options struct {
 	Upstream   string                       // the upstream's configured name: a label of metrics
 	Next       mcp.Caller                   // takes arrays, and the calls that go by themselves
 	Max        int                          // calls in one array, at least 2
 	Window     time.Duration                // how long the first call of an array waits for others
 	Partition  func(*mcp.Call) [32]byte     // whose a call is: calls of two never meet in one array
-	Repeatable func(*mcp.Call) bool         // what may be sent again though it may have run; nil: nothing
+	Repeatable func(*mcp.Call) bool         // what may be sent again though it may have run
 	Refusal    func(*mcp.Call) *mcp.Failure // why Next would refuse such a call at once, nil if it would not; nil: it never would
 	Base       context.Context              // the daemon's: its end ends all arrays, with its cause; nil: no end
 	Buffers    *mcp.BufferPool              // for the bodies of answers; nil: none is used again
@@ -25,40 +39,12 @@ type Options struct {
 	Log        *slog.Logger                 // nil: silent
 }
 
-func (o *Options) complete() {
-	if o.Base == nil {
-		o.Base = context.Background()
-	}
-	if o.Repeatable == nil {
-		o.Repeatable = func(*mcp.Call) bool { return false }
-	}
-	if o.Refusal == nil {
-		o.Refusal = func(*mcp.Call) *mcp.Failure { return nil }
-	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-}
-
 const (
-	maxArray  = 1 << 20   // bytes of calls: an array that would have more leaves before
+	maxArray  = 1 << 20   // bytes of calls: an array that would have more goes before
 	singleFor = time.Hour // how long a server that could not take an array is sent single calls
 )
 
-// Window lets calls to a server that takes arrays travel together: plain JSON-RPC 2.0 (section 6), or MCP 2025-03-26
-// (basic/transports), the one version that has them. Those that come within the window of the first leave as one array, or
-// as soon as there are Max. It is a mcp.Caller, safe for concurrent use, and promises:
-//   - calls of two partitions, sessions or versions never meet in one array, nor do such that may be sent again with others;
-//   - each call gets its own answer under its own id, and its own failure: nobody's deadline or leaving touches another;
-//   - a call runs twice only if that was allowed: an array that the server refused whole ran nothing, and what of a spoilt
-//     answer nobody knows goes again by itself only where Repeatable says so;
-//   - a legacy `notifications/cancelled` reaches the server with the id by which the server knows the call.
-//
-// What is a stream in itself, a notification or a request of the server's on the way to an array's answers, has no reader
-// and is dropped and counted.
+// Stage puts calls into arrays. It is a mcp.Caller, safe for concurrent use.
 type Stage struct {
 	opts     Options
 	meters   meters
@@ -68,12 +54,12 @@ type Stage struct {
 	wg       sync.WaitGroup // the arrays under way
 
 	mu    sync.Mutex // guards the following
-	open  map[groupKey]*group
-	known map[string]*passenger // by nameOf
+	open  map[arrayKey]*array
+	known map[string]*pendingCall // those that can be cancelled, by mcp.CancelKey
 }
 
-// groupKey is what the calls of one array have in common.
-type groupKey struct {
+// arrayKey is what the calls of one array have in common.
+type arrayKey struct {
 	session   string
 	version   string
 	partition [32]byte
@@ -81,63 +67,61 @@ type groupKey struct {
 	unhurried bool
 }
 
-// New returns a Window. It panics without what is required.
+// New returns a Stage. It panics without what is required.
 func New(o Options) *Stage {
-	if o.Next == nil || o.Max < 2 || o.Window <= 0 || o.Partition == nil {
-		panic("window: a Window without Next, Max, Window or Partition (this is a bug)")
+	if o.Next == nil || o.Max < 2 || o.Window <= 0 || o.Partition == nil || o.Repeatable == nil {
+		panic("window: no Next, Max, Window, Partition or Repeatable (this is a bug)")
 	}
-	o.complete()
-	w := &Stage{opts: o, meters: o.Metrics.of(o.Upstream), open: map[groupKey]*group{}, known: map[string]*passenger{}}
-	w.ids = mcp.NewIDs()
-	return w
+	o.Base = cmp.Or(o.Base, context.Background())
+	o.Metrics = cmp.Or(o.Metrics, NewMetrics(nil))
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	return &Stage{
+		opts: o, meters: o.Metrics.of(o.Upstream), ids: mcp.NewIDs(), open: map[arrayKey]*array{}, known: map[string]*pendingCall{},
+	}
 }
 
-// Call answers one call, in an array if it may ride in one.
+// Call answers one call, in an array if it may be sent in one.
 //
 // An end of ctx fails the call at once, whatever becomes of the array: with the *mcp.Failure that is ctx's cause, or else as
 // ReasonCanceled with code 0. Sent is no for one that had not left.
 //
-// A legacy `notifications/cancelled` of a call that waits for its array to leave goes nowhere: the call gets a 202 without a
-// body and is not sent. While the array is under way it goes on with the call's id in the array; the call waits on, and gets
-// that 202 where it would have failed.
+// A legacy `notifications/cancelled` of a call whose array has not gone goes nowhere: the call gets a 202 without a body and
+// is not sent. While the array is under way it goes on with the call's id in the array; the call waits on, and gets that 202
+// where it would have failed.
 func (w *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.IsCancel() && c.Message.IsPlain() {
 		return w.cancel(ctx, c)
 	}
-	if !rides(c) || w.goesSingle() {
+	if !batchable(c) || w.isSingle() {
 		return w.opts.Next.Call(ctx, c)
 	}
-	if f := w.opts.Refusal(c); f != nil {
-		return nil, f // now, and not when the window has passed
+	if w.opts.Refusal != nil {
+		if f := w.opts.Refusal(c); f != nil {
+			return nil, f // now, and not when the window has passed
+		}
 	}
-	g, r := w.board(c)
+	p := w.enqueue(c)
 	select {
-	case o := <-r.done:
-		w.forget(r.known)
-		return w.landed(ctx, c, o)
+	case o := <-p.done:
+		w.forget(p)
+		switch {
+		case o.single:
+			res, err := w.opts.Next.Call(ctx, c)
+			return res, sentBefore(err, o.sent)
+		case o.failure != nil:
+			return nil, o.failure
+		}
+		return o.result, nil
 	case <-ctx.Done():
 	}
-	sent, id := g.leave(r)
-	w.gone(r.known, id)
-	f := mcp.Left(ctx, mcp.SentUnknown)
-	f.Sent = sent
-	return nil, f
+	sent, id := p.array.leave(p)
+	w.keep(p, id)
+	return nil, mcp.Left(ctx, sent)
 }
 
-func (w *Stage) landed(ctx context.Context, c *mcp.Call, o outcome) (*mcp.Result, error) {
-	switch {
-	case o.alone:
-		res, err := w.opts.Next.Call(ctx, c)
-		return res, sentBefore(err, o.sent)
-	case o.failure != nil:
-		return nil, o.failure
-	}
-	return o.result, nil
-}
-
-// rides reports whether a call may be one of an array: a request with an id that the answer can name, of a method that
+// batchable reports whether a call may be one of an array: a request with an id that the answer can name, of a method that
 // brings one answer and nothing else.
-func rides(c *mcp.Call) bool {
+func batchable(c *mcp.Call) bool {
 	if !c.Regular() || len(c.Body) > maxArray/2 {
 		return false
 	}
@@ -155,14 +139,14 @@ func rides(c *mcp.Call) bool {
 	return false
 }
 
-// goesSingle reports whether calls go by themselves: in the last hour (singleFor) the server could not take an array.
-func (w *Stage) goesSingle() bool {
+// isSingle reports whether calls go by themselves: in the last hour (singleFor) the server could not take an array.
+func (w *Stage) isSingle() bool {
 	until := w.single.Load()
 	return until != 0 && time.Now().UnixMilli() < until
 }
 
-// spoilt remembers that the server cannot take arrays.
-func (w *Stage) spoilt(why string) {
+// goSingle remembers that the server cannot take arrays.
+func (w *Stage) goSingle(why string) {
 	was := w.single.Swap(time.Now().Add(singleFor).UnixMilli())
 	if was < time.Now().UnixMilli() {
 		w.opts.Log.Warn("the server cannot take arrays of calls: they go one by one",
@@ -170,58 +154,58 @@ func (w *Stage) spoilt(why string) {
 	}
 }
 
-// Drain lets nobody wait any more: what waits leaves now, and what comes goes at once.
+// Drain lets nobody wait for others any more: what waits goes now, and what comes goes at once.
 func (w *Stage) Drain() {
 	w.draining.Store(true)
 	w.mu.Lock()
-	groups := make([]*group, 0, len(w.open))
-	for key, g := range w.open {
-		delete(w.open, key)
-		groups = append(groups, g)
+	arrays := make([]*array, 0, len(w.open))
+	for _, a := range w.open {
+		arrays = append(arrays, a)
 	}
+	clear(w.open)
 	w.mu.Unlock()
-	for _, g := range groups {
-		g.depart()
+	for _, a := range arrays {
+		a.flush()
 	}
 }
 
 // Wait returns when the last array has ended. No call comes after it has been called; the end of Base makes it soon.
 func (w *Stage) Wait() { w.wg.Wait() }
 
-// board puts the call into the array that is open for it, which leaves if it is full now.
-func (w *Stage) board(c *mcp.Call) (*group, *rider) {
+// enqueue puts the call into the array that is open for it, which goes if it is full now.
+func (w *Stage) enqueue(c *mcp.Call) *pendingCall {
 	key := w.keyOf(c)
-	r := &rider{call: c, done: make(chan outcome, 1)}
-	name := mcp.CancelKey(c, c.ID(), nil)
+	p := &pendingCall{call: c, name: mcp.CancelKey(c, c.ID(), nil), done: make(chan outcome, 1)}
 	w.mu.Lock()
-	g := w.open[key]
-	var full *group
-	if g != nil && g.size+len(c.Body) > maxArray {
-		full, g = g, nil
+	a := w.open[key]
+	var full *array
+	if a != nil && a.size+len(c.Body) > maxArray {
+		full, a = a, nil
 	}
-	if g == nil {
-		g = w.begin(key)
-		w.open[key] = g
+	if a == nil {
+		a = w.begin(key)
+		w.open[key] = a
 	}
-	g.riders = append(g.riders, r)
-	w.noteLocked(name, g, r)
-	g.size += len(c.Body)
-	leaves := len(g.riders) == w.opts.Max || w.draining.Load()
-	if leaves {
+	p.array = a
+	a.calls = append(a.calls, p)
+	a.size += len(c.Body)
+	w.noteLocked(p)
+	goes := len(a.calls) == w.opts.Max || w.draining.Load()
+	if goes {
 		delete(w.open, key)
 	}
 	w.mu.Unlock()
 	if full != nil {
-		full.depart()
+		full.flush()
 	}
-	if leaves {
-		g.depart()
+	if goes {
+		a.flush()
 	}
-	return g, r
+	return p
 }
 
-func (w *Stage) keyOf(c *mcp.Call) groupKey {
-	key := groupKey{
+func (w *Stage) keyOf(c *mcp.Call) arrayKey {
+	key := arrayKey{
 		version: c.Version, partition: w.opts.Partition(c), again: w.opts.Repeatable(c), unhurried: c.Method().Unhurried(),
 	}
 	if id := c.Header["Mcp-Session-Id"]; len(id) > 0 {
@@ -231,17 +215,17 @@ func (w *Stage) keyOf(c *mcp.Call) groupKey {
 }
 
 // begin opens an array. The caller holds the lock.
-func (w *Stage) begin(key groupKey) *group {
-	g := &group{window: w, again: key.again}
-	g.ctx, g.cancel = context.WithCancelCause(w.opts.Base)
+func (w *Stage) begin(key arrayKey) *array {
+	a := &array{stage: w, again: key.again}
+	a.ctx, a.cancel = context.WithCancelCause(w.opts.Base)
 	w.wg.Add(1)
-	g.timer = time.AfterFunc(w.opts.Window, func() {
+	a.timer = time.AfterFunc(w.opts.Window, func() {
 		w.mu.Lock()
-		if w.open[key] == g {
+		if w.open[key] == a {
 			delete(w.open, key)
 		}
 		w.mu.Unlock()
-		g.depart()
+		a.flush()
 	})
-	return g
+	return a
 }

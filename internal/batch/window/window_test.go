@@ -61,9 +61,9 @@ func TestWindowCloses(t *testing.T) {
 		if took := time.Since(start); took != 10*time.Millisecond {
 			t.Errorf("took %v, want 10 ms", took)
 		}
-		alone := plainCall("3", "getBlock", 3)
-		res, err = r.Call(t.Context(), alone)
-		wantOwn(t, alone, ended{res, err})
+		single := plainCall("3", "getBlock", 3)
+		res, err = r.Call(t.Context(), single)
+		wantOwn(t, single, ended{res, err})
 		if !slices.Equal(server.sizes, []int{2}) || server.singles != 1 {
 			t.Errorf("arrays of %v, %d single calls; want [2] and 1", server.sizes, server.singles)
 		}
@@ -108,8 +108,8 @@ func TestWindowKeepsApart(t *testing.T) {
 	})
 }
 
-// TestWindowRides: what may travel in an array, and what goes by itself.
-func TestWindowRides(t *testing.T) {
+// TestWindowBatchable: what may go in an array, and what goes by itself.
+func TestWindowBatchable(t *testing.T) {
 	mcpCall := func(version, method, params string) *mcp.Call {
 		c := plainCall("1", "x", 0)
 		c.Era, c.Version = mcp.EraOf(version), version
