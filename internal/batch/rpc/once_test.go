@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -112,6 +113,52 @@ func TestArrayLostIn400(t *testing.T) {
 		t.Errorf("the tool ran %d times on %d sessions, want 1 and 3", len(s.ran), s.minted)
 	}
 	r.close(t)
+}
+
+// TestArrayLostWords: a session that a server has lost, in whatever words of the SDKs', is opened anew, and a tools/call that
+// did not run goes there. What may be about something else is the caller's to see, and ends no session.
+func TestArrayLostWords(t *testing.T) {
+	for name, x := range map[string]struct {
+		reply func(c *mcp.Call) *mcp.Result
+		lost  bool
+	}{
+		"gone":               {func(*mcp.Call) *mcp.Result { return whole(410, "") }, true},
+		"mcp-go":             {func(*mcp.Call) *mcp.Result { return whole(400, "Invalid session ID") }, true},
+		"typescript":         {func(*mcp.Call) *mcp.Result { return whole(404, "Session not found") }, true},
+		"typescript, json":   {func(*mcp.Call) *mcp.Result { return whole(404, lostError("Session not found")) }, true},
+		"python":             {func(*mcp.Call) *mcp.Result { return whole(404, lostError("Not Found: Session has been terminated")) }, true},
+		"not initialized":    {func(*mcp.Call) *mcp.Result { return whole(400, lostError("Bad Request: Server not initialized")) }, true},
+		"sessions run out":   {func(*mcp.Call) *mcp.Result { return whole(503, "too many sessions") }, false},
+		"not signed in":      {func(*mcp.Call) *mcp.Result { return whole(401, "no session cookie") }, false},
+		"an account is gone": {func(c *mcp.Call) *mcp.Result { return whole(404, errorBody(c, -32001, "no such account")) }, false},
+	} {
+		s := &eraServer{legacy: true, mints: true, modernRefusal: legacyRefusals["text"]}
+		lost := false
+		r := newArrayRig(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+			if lost && c.Lane == mcp.LaneRequest {
+				lost = false
+				return x.reply(c), nil
+			}
+			return s.call(ctx, c)
+		}, nil)
+		r.answers(t, t.Context(), ping2)
+		lost = true
+		if got := r.answers(t, t.Context(), onePay); (got[0].Error == nil) != x.lost {
+			t.Errorf("%s: %v, lost %v", name, got, x.lost)
+		}
+		if minted := map[bool]int{true: 2, false: 1}[x.lost]; s.minted != minted {
+			t.Errorf("%s: %d sessions, want %d", name, s.minted, minted)
+		}
+		if sent := len(r.sent("tools/call")); len(s.ran) > 1 || sent != s.minted {
+			t.Errorf("%s: the tool ran %d times, of %d requests", name, len(s.ran), sent)
+		}
+		r.close(t)
+	}
+}
+
+// lostError is an error about a session, which has no id.
+func lostError(message string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":%q}}`, message)
 }
 
 // TestArrayUnproved speaks modern to a server that never said so by a DiscoverResult: a transport of a legacy one has not

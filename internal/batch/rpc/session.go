@@ -220,10 +220,13 @@ func (a *Arrays) idle(s *ownSession) {
 // isLost notes what a reply says of its session, and reports whether the message is to be sent on another: the server has
 // lost the session for sure, or perhaps and the request may run twice.
 func (a *Arrays) isLost(s *ownSession, p *reply) bool {
-	if p.loss == mcp.LossNone || s.id == "" && p.Status == http.StatusNotFound {
-		return false
-	}
 	sure := p.loss == mcp.LossSure
+	switch {
+	case p.loss == mcp.LossNone, s.id == "" && p.Status == http.StatusNotFound:
+		return false
+	case !sure && p.Status != http.StatusBadRequest && p.Status != http.StatusNotFound:
+		return false // 401 and 503 have other reasons
+	}
 	a.remove(s, sure)
 	return sure || p.Repeatable
 }
