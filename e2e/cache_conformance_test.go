@@ -15,7 +15,7 @@ const (
 // throughTiers starts a daemon with every tier in front of an upstream.
 func throughTiers(t *testing.T, upstream, cache string) *sidecar {
 	t.Helper()
-	c := tiering{redis: redisAt(startRedis(t).url()), database: sqliteFile, cache: cache}
+	c := tiering{redis: redisAt(startRedis(t).url()), database: databaseAt(startPostgres(t).url()), cache: cache}
 	return c.run(t, upstream, newPlaces(t))
 }
 

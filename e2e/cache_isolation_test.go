@@ -15,7 +15,7 @@ func TestIsolation(t *testing.T) {
 	t.Parallel()
 	m := startModern(t, modernOptions{hint: hint{10 * time.Minute, "private"}, tokens: map[string]string{"a": "ada", "b": "bob"}})
 	m.say("prompts/list", hint{10 * time.Minute, "public"})
-	c := tiering{redis: redisAt(startRedis(t).url()), database: sqliteFile, key: sharedKey(t)}
+	c := tiering{redis: redisAt(startRedis(t).url()), database: databaseAt(startPostgres(t).url()), key: sharedKey(t)}
 	daemons := []*sidecar{c.run(t, m.url, newPlaces(t)), c.run(t, m.url, newPlaces(t))}
 	const agents, requests = 10, 50
 	var wg sync.WaitGroup

@@ -21,7 +21,7 @@ type sharedTier struct {
 var sharedTiers = map[string]func(t *testing.T) sharedTier{
 	"Redis": func(t *testing.T) sharedTier {
 		r := startRedis(t)
-		return sharedTier{"redis", r.addr(), func(addr string) tiering { return tiering{redis: brisk(r.urlAt(addr)), database: sqliteFile} }, r.everything}
+		return sharedTier{"redis", r.addr(), func(addr string) tiering { return tiering{redis: brisk(r.urlAt(addr)), database: "url: off"} }, r.everything}
 	},
 	"Postgres": func(t *testing.T) sharedTier {
 		s := startPostgres(t)

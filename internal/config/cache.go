@@ -26,7 +26,8 @@ type Redis struct {
 	shown string // URL for people, where there is one
 }
 
-// Database is the tier that outlives a restart. Its String is what people may see.
+// Database is the tier that outlives a restart: a file of this daemon's own, which is the default where there is no Redis and
+// is never beside one, or Postgres. Its String is what people may see.
 type Database struct {
 	Kind         DatabaseKind
 	Path         string        // of the SQLite file: absolute, or below the state directory; default cache.db. "" with another kind

@@ -77,6 +77,23 @@ admin: {group: "mcp users"}
 	}
 }
 
+// TestNoFileBesideRedis: where Redis is configured there is no embedded file, unless that is asked for, which is a fault.
+func TestNoFileBesideRedis(t *testing.T) {
+	for text, want := range map[string]config.DatabaseKind{
+		"{redis: {url: redis://h}}":                                    config.DatabaseOff,
+		"{redis: {url: redis://h}, database: {}}":                      config.DatabaseOff,
+		"{redis: {url: redis://h}, database: {url: off}}":              config.DatabaseOff,
+		"{redis: {url: redis://h}, database: {url: postgres://h/x}}":   config.DatabasePostgres,
+		"{redis: {url: ''}}":                                           config.DatabaseSQLite,
+		"{redis: {url: ''}, database: {url: 'sqlite:b', timeout: 1s}}": config.DatabaseSQLite,
+	} {
+		c := mustLoad(t, files{"f.yaml": "upstreams: {a: {url: http://h}}\ncache: " + text}, config.Sources{File: "f.yaml"})
+		if c.Cache.Database.Kind != want {
+			t.Errorf("%s: %s, want %s", text, c.Cache.Database.Kind, want)
+		}
+	}
+}
+
 // The forms of a database's URL, what they become and what `check` prints of them.
 func TestDatabases(t *testing.T) {
 	const state, pool = ", timeout 150ms, size 1GiB, resources/read if public", ", timeout 150ms, pool.max 4, pool.lifetime 1h, resources/read if public"

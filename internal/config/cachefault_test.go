@@ -78,6 +78,7 @@ func TestFaultsOfAnUpstreamsCache(t *testing.T) {
 func TestFaultsOfTheCache(t *testing.T) {
 	const (
 		noSuchHeader = `is not a name that a header can have`
+		noFile       = `means nothing beside cache.redis: the embedded file is for a daemon that shares nothing`
 		credential   = `cannot be inert: it is a credential, and answers never cross credentials`
 		withOff      = `means nothing with url off`
 	)
@@ -102,6 +103,10 @@ func TestFaultsOfTheCache(t *testing.T) {
 		{`cache: {redis: {url: redis://h, pool: 0}}`, `cache.redis.pool: must not be less than 1`},
 		{`cache: {redis: {url: redis://h, pool: 1025}}`, `cache.redis.pool: must not be more than 1024`},
 		{`cache: {redis: {url: redis://h, pool: {max: 4}}}`, `cache.redis.pool: must be a whole number, not a mapping`},
+		{`cache: {redis: {url: redis://h}, database: {url: sqlite:cache.db}}`, `cache.database.url: ` + noFile + `; leave it out, or name a Postgres server`},
+		{`cache: {database: {url: "sqlite:/var/x.db"}, redis: {url: unix:///r}}`, `cache.database.url: ` + noFile + `; leave it out, or name a Postgres server`},
+		{`cache: {redis: {url: redis://h}, database: {timeout: 1s}}`, `cache.database.timeout: ` + noFile},
+		{`cache: {redis: {url: redis://h}, database: {private_reads: true}}`, `cache.database.private_reads: ` + noFile},
 		{`cache: {database: sqlite:cache.db}`, `cache.database: must be a mapping, not a string`},
 		{`cache: {database: {timeout: 0}}`, `cache.database.timeout: must be above 0`},
 		{`cache: {database: {timeout: 1m}}`, `cache.database.timeout: must not be more than 10s`},

@@ -9,13 +9,29 @@ import (
 
 // cache reads the tiers and what they share.
 func (d *decoder) cache(c *Cache) reader {
-	return d.mapping(keys{
+	read := d.mapping(keys{
 		"memory":        d.memory(&c.Memory),
 		"redis":         d.redis(&c.Redis),
 		"database":      d.database(&c.Database),
 		"partition_key": d.partitionKey(&c.PartitionKey),
 		"inert_headers": d.list(d.inertHeader(&c.InertHeaders)),
 	})
+	return func(at key, n *node) {
+		read(at, n)
+		if c.Redis.URL != "" && c.Database.Kind == DatabaseSQLite {
+			d.noFile(d.at(at, "database"), &c.Database)
+		}
+	}
+}
+
+// noFile has no embedded file beside Redis: of what other daemons change a file of this one's own would know nothing.
+func (d *decoder) noFile(at key, db *Database) {
+	const why = "means nothing beside cache.redis: the embedded file is for a daemon that shares nothing"
+	if d.sound(at, "url") {
+		d.refuse(at, why+"; leave it out, or name a Postgres server", "url")
+		d.refuse(at, why, "timeout", "size", "private_reads")
+	}
+	*db = Database{Kind: DatabaseOff}
 }
 
 func (d *decoder) memory(m *Memory) reader {
