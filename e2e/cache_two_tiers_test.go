@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// TestTwoSharedTiers has two daemons share Redis and Postgres both, and the first one's way to one of them be cut while a list
-// changes of which only it hears: the second one shows the changes, and not again from either tier what is old.
+// TestTwoSharedTiers has two daemons share Redis and Postgres both: the one that hears of a change tells both, so that the other
+// one shows it and nothing of before from either tier. Where the first one's way to a tier is cut, it tells that tier as soon as
+// the way is back.
 func TestTwoSharedTiers(t *testing.T) {
 	for _, away := range []string{"redis", "database"} {
 		t.Run(away+" away", func(t *testing.T) {
@@ -34,17 +35,19 @@ func testTwoSharedTiers(t *testing.T, away string) {
 	if got := p.ask(second, "tools/list", "ada"); got.tier() == "" {
 		t.Fatalf("the second one does not share: %s", got.header.Get("Cache-Status"))
 	}
-	links[away].cut()
-	for i := range 3 { // each makes memory old, so that the tiers are asked
+	for i := range 3 { // each makes memory stale, so that the tiers are asked
 		tool := fmt.Sprint("changed-", i)
 		t.Logf("a change is shown by the second one after %v", p.change(tool).Round(time.Microsecond))
 		for range 20 {
 			if got := p.ask(second, "tools/list", "ada"); !slices.Contains(got.tools, tool) {
-				t.Fatalf("what is old again: %s", got.header.Get("Cache-Status"))
+				t.Fatalf("what is stale again: %s", got.header.Get("Cache-Status"))
 			}
 		}
 	}
+	links[away].cut()
+	p.m.addTool("while-away")
 	links[away].restore()
+	p.awaitTool("while-away")
 	written := second.scrape().written(away, "written")
 	within(t, 5*time.Second, "the second one uses both tiers", func() bool {
 		p.askers++

@@ -463,7 +463,7 @@ func nothingOldOfOne(t *testing.T, plain bool) {
 	})
 }
 
-// TestNothingOldIsGivenByTwo has two daemons over one tier, each with a file of its own. What one has been told holds for it
+// TestNothingOldIsGivenByTwo has two daemons over one tier. What one has been told holds for it
 // at once, and for the other when the message is there, or was lost and that has been said. Links are cut and daemons are
 // stopped and started.
 func TestNothingOldIsGivenByTwo(t *testing.T) {
@@ -477,7 +477,7 @@ func nothingOldOfTwo(t *testing.T, plain bool) {
 		w := newPastWorld(t, plain, seed)
 		w.daemons = []*pastDaemon{newPastDaemon(0), newPastDaemon(1)}
 		states := make([]*cache.State, len(dirs))
-		shared, files := newRigDisk(), []*rigDisk{newRigDisk(), newRigDisk()}
+		shared := newRigDisk()
 		begin := func(n int) {
 			state, err := cache.OpenState(dirs[n], pastKey)
 			if err != nil {
@@ -485,7 +485,7 @@ func nothingOldOfTwo(t *testing.T, plain bool) {
 			}
 			d := w.daemons[n]
 			states[n] = state
-			w.join(d, state, shared, files[n])
+			w.join(d, state, shared)
 		}
 		finish := func(n int) {
 			w.daemons[n].hears.Store(false)
@@ -506,7 +506,7 @@ func nothingOldOfTwo(t *testing.T, plain bool) {
 		}
 		finish(0)
 		finish(1)
-		w.wantSeen("memory", "redis", "database", "fwd=miss stored", "stale-error")
+		w.wantSeen("memory", "redis", "fwd=miss stored", "stale-error")
 		if !plain {
 			w.wantSeen("loose")
 		}

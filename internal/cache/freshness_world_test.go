@@ -370,7 +370,7 @@ func (w *pastWorld) tell(from *rigTier, generations []cache.Generation) {
 		}
 	}
 	for _, d := range w.daemons {
-		if d.hears.Load() {
+		if d.hears.Load() && d.tiers[0] != from { // a daemon's own do not come back to it
 			w.messages = append(w.messages, pastMessage{d.n, generations, serials})
 		}
 	}
@@ -392,7 +392,7 @@ func (w *pastWorld) deliver(all bool) {
 		if !d.hears.Load() {
 			continue // it is lost
 		}
-		d.store.Listener().Bumped("redis", unnamed(m.generations))
+		d.store.Listener().Bumped(m.generations)
 		for name, serial := range m.serials {
 			w.isOld(d, name, serial)
 		}
@@ -426,10 +426,9 @@ func (w *pastWorld) start(d *pastDaemon, state *cache.State, tiers ...cache.Slow
 	d.rig = newRig(w.tb, rigOptions{state: state, server: server, tiers: tiers, upstream: w.options()})
 }
 
-// join begins a run of a daemon over a tier that it shares, and a file of its own. What the tier has been told meanwhile
-// holds for it.
-func (w *pastWorld) join(d *pastDaemon, state *cache.State, shared, file *rigDisk) {
-	d.tiers = []*rigTier{newRigTier("redis", shared), newRigTier("database", file)}
+// join begins a run of a daemon over a tier that it shares. What the tier has been told meanwhile holds for it.
+func (w *pastWorld) join(d *pastDaemon, state *cache.State, shared *rigDisk) {
+	d.tiers = []*rigTier{newRigTier("redis", shared)}
 	first := d.tiers[0]
 	first.wait = func(_ context.Context, op rigOp) {
 		if op.name == "bump" {
@@ -441,7 +440,7 @@ func (w *pastWorld) join(d *pastDaemon, state *cache.State, shared, file *rigDis
 	first.bumped = func(generations []cache.Generation) { w.tell(first, generations) }
 	one := slow(rigLinked{first, &d.up})
 	one.Shared = true
-	w.start(d, state, one, slow(rigFile{d.tiers[1]}))
+	w.start(d, state, one)
 	w.restore(d)
 }
 

@@ -127,7 +127,7 @@ func (b *back) fromSlow(ctx context.Context, q *query) (*entry, int) {
 		q.slow[i] = slowTokens{private: found[0].Tokens, public: found[1].Tokens}
 		if e := b.pick(q, i, found); e != nil {
 			b.metrics.count(t.label, outcomeHit)
-			b.promote(q, e, i)
+			b.promote(q, e)
 			return e, t.label
 		}
 		b.metrics.count(t.label, outcomeMiss)
@@ -234,15 +234,10 @@ func (b *back) unseal(q *query, k Key, stored []byte, public bool) *entry {
 	return e
 }
 
-// promote puts what a slow tier had into memory and the tiers before it, but for those that other daemons share: one of them
-// may have told such a tier of a change of which the tier behind has not heard yet, and what is old would be new again there.
-func (b *back) promote(q *query, e *entry, i int) {
+// promote puts what a slow tier had into memory, and not into a tier before it: other daemons share both, and one of them
+// may have told that tier of a change of which the one behind has not heard yet.
+func (b *back) promote(q *query, e *entry) {
 	b.remember(q, e)
-	for before := range i {
-		if !b.store.slow[before].Shared {
-			b.keepBehind(q, e, before)
-		}
-	}
 	if !q.legacy {
 		b.ears.stored(q.call, q.asker)
 	}

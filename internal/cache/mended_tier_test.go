@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"testing"
@@ -197,37 +196,4 @@ func hearUpdates(t *testing.T, up *cache.Upstream, uris ...string) {
 	if err := res.Close(); err != nil {
 		t.Error(err)
 	}
-}
-
-// TestDebtsOfNobody owes a tier of this daemon alone more of what other daemons bumped than it notes: it is made new as a
-// whole.
-func TestDebtsOfNobody(t *testing.T) {
-	tier := newRigTier("database", newRigDisk())
-	one := slow(rigFile{tier})
-	breaker := one.Breaker.(*rigBreaker)
-	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []cache.SlowTier{one}, func(r *rulesRig) {
-		r.says(`"ttlMs":600000`)
-		r.asks("kept", rulesModern("tools/list"))
-		fresh := len(tier.did("bumpall"))
-		breaker.hold(true)
-		for range 201 {
-			some := make([]cache.Generation, 100)
-			for i := range some {
-				some[i][0], some[i][1], some[i][2] = byte(rand.N(256)), byte(i), byte(rand.N(256))
-				some[i][3], some[i][4] = byte(rand.N(256)), byte(rand.N(256))
-			}
-			r.store.Listener().Bumped("redis", unnamed(some))
-		}
-		breaker.hold(false)
-		r.after(time.Second)
-		if n := len(tier.did("bumpall")) - fresh; n != 1 {
-			t.Errorf("the tier was made new %d times", n)
-		}
-		if n := len(tier.did("bump")); n > 2 {
-			t.Errorf("and it was told in %d trips more", n)
-		}
-		r.forget()
-		r.after(time.Second)
-		r.asks("after that", rulesModern("tools/list"))
-	})
 }

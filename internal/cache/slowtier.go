@@ -63,8 +63,6 @@ type slowTier struct {
 	queue    []Write
 	bytes    int
 	owed     map[Generation]debt // generations that the tier is to be told of
-	told     rumours             // news that it knows, or is owed
-	ending   bool                // nothing is put off any more
 	gone     map[Key]debt        // keys that are to be deleted
 	round    uint64
 	withdrew uint64 // times
@@ -78,23 +76,23 @@ type wholeBumper interface{ BumpAll(context.Context) error }
 // linker is a tier that hears what other daemons bump.
 type linker interface{ Linked() bool }
 
-// newSlowTier makes a tier that is owed generations since the last run, which began as one change.
-func newSlowTier(o SlowTier, m *Metrics, owed []Generation, since Change, unclean bool, everything func() []Generation) *slowTier {
+// newSlowTier makes a tier that is owed generations since the last run.
+func newSlowTier(o SlowTier, m *Metrics, owed []Generation, unclean bool, everything func() []Generation) *slowTier {
 	t := &slowTier{
 		SlowTier: o, label: tierLabel(o.Tier.Name()), metrics: m.tier(o.Tier.Name()),
 		wake: make(chan struct{}, 1), begun: make(chan struct{}),
 		owed: make(map[Generation]debt), gone: make(map[Key]debt), everything: everything,
 	}
-	t.inherit(owed, since, unclean)
+	t.inherit(owed, unclean)
 	return t
 }
 
 // inherit owes the tier what an earlier run left.
-func (t *slowTier) inherit(owed []Generation, since Change, unclean bool) {
+func (t *slowTier) inherit(owed []Generation, unclean bool) {
 	t.mu.Lock()
 	for _, g := range owed {
 		t.round++
-		t.owed[g] = debt{round: t.round, why: because(t.owed[g].why, reason{change: since})}
+		t.owed[g] = debt{round: t.round}
 	}
 	t.mu.Unlock()
 	if unclean {
@@ -217,22 +215,16 @@ func (t *slowTier) note(err error) {
 type debt struct {
 	round    uint64       // in which it was last owed
 	families []Generation // of the upstream whose it is: telling the tier of them does as well; nil where it is not known
-	why      []reason     // of a generation: the changes that made it old. Not changed in place
-	due      time.Time    // not before; zero: now. Until then others may tell the tier
 }
 
-// owe notes generations that the tier is to be told of for this reason, of the upstream with these families.
-// From now on it is not read for them.
-func (t *slowTier) owe(why reason, generations, families []Generation) {
+// owe notes generations that the tier is to be told of, of the upstream with these families. From now on it is not read for
+// them.
+func (t *slowTier) owe(generations, families []Generation) {
 	t.mu.Lock()
 	t.round++
 	t.makeRoomLocked(len(generations))
-	tells := t.tells()
 	for _, g := range generations {
-		if tells {
-			t.told.add(g, why.change)
-		}
-		t.owed[g] = debt{round: t.round, families: families, why: because(t.owed[g].why, why)}
+		t.owed[g] = debt{round: t.round, families: families}
 	}
 	t.mu.Unlock()
 	t.rouse()
@@ -259,7 +251,7 @@ func (t *slowTier) doubt(families []Generation, k Key) {
 	t.mu.Lock()
 	t.withdrew++
 	t.mu.Unlock()
-	t.owe(reason{newChange(), true}, []Generation{withdrawals(k)}, families)
+	t.owe([]Generation{withdrawals(k)}, families)
 }
 
 // makeRoomLocked makes a few debts of too many: of all those of the upstream that has the most.
@@ -305,12 +297,11 @@ func (t *slowTier) collapseLocked(families []Generation) {
 		t.reset = t.round
 		return
 	}
-	why := []reason{{change: newChange()}}
 	if whose == nil {
-		families, why[0].passed = t.everything(), true
+		families = t.everything()
 	}
 	for _, g := range families {
-		t.owed[g] = debt{round: t.round, families: families, why: why}
+		t.owed[g] = debt{round: t.round, families: families}
 	}
 }
 
@@ -369,7 +360,7 @@ func (t *slowTier) work(life, trips context.Context) {
 			t.measure(life)
 			stats = now
 		}
-		wait := min(statsEvery, t.putOff())
+		wait := statsEvery
 		if left || t.probe() {
 			wait = workPause
 		}
@@ -460,7 +451,7 @@ func (t *slowTier) travel(trips context.Context, j *job, done func(error)) bool 
 func (t *slowTier) busy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.reset != 0 || len(t.gone) > 0 || len(t.queue) > 0 || t.putOffLocked() <= 0
+	return t.reset != 0 || len(t.owed) > 0 || len(t.gone) > 0 || len(t.queue) > 0
 }
 
 // job is one trip to the tier.
@@ -479,16 +470,14 @@ func (t *slowTier) next() *job {
 	case t.reset != 0:
 		round := t.reset
 		return &job{do: t.Tier.(wholeBumper).BumpAll, worked: func() { t.isReset(round) }, failed: keep}
-	case t.putOffLocked() <= 0:
-		now := t.nowLocked()
-		owed, some := takeSome(t.owed, func(d *debt) bool { return !d.due.After(now) })
-		news := newsOf(t.owed, some)
+	case len(t.owed) > 0:
+		owed, some := takeSome(t.owed)
 		return &job{
-			do:     func(ctx context.Context) error { return t.tell(ctx, some, news) },
+			do:     func(ctx context.Context) error { return t.Tier.Bump(ctx, some) },
 			worked: func() { settle(t, t.owed, owed) }, failed: keep,
 		}
 	case len(t.gone) > 0:
-		gone, some := takeSome(t.gone, func(*debt) bool { return true })
+		gone, some := takeSome(t.gone)
 		return &job{
 			do:     func(ctx context.Context) error { return t.Tier.Delete(ctx, some) },
 			worked: func() { settle(t, t.gone, gone) }, failed: keep,
@@ -509,14 +498,11 @@ func (t *slowTier) isReset(round uint64) {
 }
 
 // takeSome copies as much of a debt as one trip carries.
-func takeSome[K comparable](owed map[K]debt, due func(*debt) bool) (map[K]uint64, []K) {
+func takeSome[K comparable](owed map[K]debt) (map[K]uint64, []K) {
 	part, names := make(map[K]uint64), make([]K, 0, min(len(owed), maxBatch))
 	for k, d := range owed {
 		if len(names) == maxBatch {
 			break
-		}
-		if !due(&d) {
-			continue
 		}
 		part[k] = d.round
 		names = append(names, k)
@@ -568,9 +554,6 @@ func (t *slowTier) measure(ctx context.Context) {
 // finish writes and tells what is left, within ctx, after the worker has ended. It returns what the tier was not told: of an
 // upstream of which it was not told to forget a key, the families.
 func (t *slowTier) finish(ctx context.Context) []Generation {
-	t.mu.Lock()
-	t.ending = true
-	t.mu.Unlock()
 	t.settleUp(ctx, ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -589,14 +572,9 @@ func (t *slowTier) finish(ctx context.Context) []Generation {
 	return slices.Collect(maps.Keys(left))
 }
 
-// debts is how many generations the tier could not be told of yet. Those that others made old are theirs.
-func (t *slowTier) debts() (n int) {
+// debts is how many generations the tier could not be told of yet.
+func (t *slowTier) debts() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, d := range t.owed {
-		if slices.ContainsFunc(d.why, func(r reason) bool { return !r.passed }) {
-			n++
-		}
-	}
-	return n
+	return len(t.owed)
 }

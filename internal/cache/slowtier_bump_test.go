@@ -265,107 +265,6 @@ func TestPurgeWaitsForTheTiers(t *testing.T) {
 	})
 }
 
-// twoTiers runs f over a shared tier that hears others and a file of this daemon alone behind it.
-func twoTiers(t *testing.T, f func(r *rig, shared, file *rigTier)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		shared, file := newRigTier("redis", newRigDisk()), newRigTier("database", newRigDisk())
-		one, two := slow(shared), slow(rigFile{file})
-		one.Shared = true
-		r := newRig(t, rigOptions{tiers: []cache.SlowTier{one, two}})
-		synctest.Wait()
-		f(r, shared, file)
-		r.close(time.Second)
-	})
-}
-
-// TestHeardBumpReachesTheFile has another daemon bump: the tier that this daemon has for itself alone holds old entries as
-// memory does.
-func TestHeardBumpReachesTheFile(t *testing.T) {
-	for name, hear := range map[string]func(l cache.Listener, g []cache.Generation){
-		"bumped": func(l cache.Listener, g []cache.Generation) { l.Bumped("redis", unnamed(g)) },
-		"lost":   func(l cache.Listener, _ []cache.Generation) { l.Lost() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			twoTiers(t, func(r *rig, shared, file *rigTier) {
-				r.want("a", "tools/list", "v1", "fwd=miss stored")
-				synctest.Wait()
-				generations := shared.did("read")[0].generations[:1]
-				shared.disk.bump(generations) // the other daemon did
-				open := file.gate("bump", "bumpall")
-				hear(r.store.Listener(), generations)
-				synctest.Wait()
-				r.own.set(func() { r.own.says = "v2" })
-				r.want("a", "tools/list", "v2", "fwd=miss stored") // nor while the file has not been told
-				open()
-				shared.disk.bump(generations)
-				r.store.Listener().Bumped("redis", unnamed(generations))
-				synctest.Wait()
-				r.own.set(func() { r.own.says = "v3" })
-				r.want("a", "tools/list", "v3", "fwd=miss stored")
-			})
-		})
-	}
-}
-
-// TestFileIsNewBehindASharedTier has the file full of what other daemons may have bumped while this one was away.
-func TestFileIsNewBehindASharedTier(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		disk, shared := newRigDisk(), newRigDisk()
-		run := func(f func(r *rig, file *rigTier, open func())) {
-			state, err := cache.OpenState(dir, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			file := newRigTier("database", disk)
-			open := file.gate("bumpall")
-			one, two := slow(newRigTier("redis", shared)), slow(rigFile{file})
-			one.Shared = true
-			r := newRig(t, rigOptions{state: state, tiers: []cache.SlowTier{one, two}})
-			f(r, file, open)
-			r.close(time.Second)
-			if err := state.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		run(func(r *rig, _ *rigTier, open func()) {
-			open()
-			r.want("a", "tools/list", "v1", "fwd=miss stored")
-		})
-		shared.bumpAll() // by another daemon
-		run(func(r *rig, file *rigTier, open func()) {
-			r.own.set(func() { r.own.says = "v2" })
-			synctest.Wait()
-			r.want("a", "tools/list", "v2", "fwd=miss stored")
-			if n := len(file.did("read")); n != 0 {
-				t.Errorf("%d reads before it was new", n)
-			}
-			open()
-			r.want("a", "prompts/list", "v2", "fwd=miss stored")
-			if n := len(file.did("read")); n != 1 || len(file.did("bumpall")) != 1 {
-				t.Errorf("%d reads after it was new, %d times", n, len(file.did("bumpall")))
-			}
-		})
-	})
-}
-
-// TestRenewedAgain has bumps be missed once more while the file is being made new.
-func TestRenewedAgain(t *testing.T) {
-	twoTiers(t, func(r *rig, _, file *rigTier) {
-		before := len(file.did("bumpall"))
-		open := file.gate("bumpall")
-		r.store.Listener().Lost()
-		synctest.Wait()
-		r.store.Listener().Lost()
-		r.store.Listener().Lost()
-		open()
-		if n := len(file.did("bumpall")) - before; n != 2 {
-			t.Errorf("made new %d times, want twice", n)
-		}
-	})
-}
-
 // TestBumpGoesBeforeWrites has a bump come while entries wait: it does not wait for them.
 func TestBumpGoesBeforeWrites(t *testing.T) {
 	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
@@ -379,4 +278,54 @@ func TestBumpGoesBeforeWrites(t *testing.T) {
 			t.Errorf("the tier had %s", got)
 		}
 	})
+}
+
+// TestOneTellsBoth has two daemons share two tiers: the one that makes a change tells both, and the other, which is told by
+// either of them or by both, tells nobody and asks the server once more.
+func TestOneTellsBoth(t *testing.T) {
+	for _, heard := range []int{1, 2} {
+		t.Run(fmt.Sprint("heard ", heard, " times"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := &rigServer{ttl: time.Hour, scope: "private", says: "v1"}
+				disks := []*rigDisk{newRigDisk(), newRigDisk()}
+				var daemons [2]*rig
+				var tiers [2][2]*rigTier
+				for i := range daemons {
+					var slows []cache.SlowTier
+					for j, name := range []string{"redis", "database"} {
+						tiers[i][j] = newRigTier(name, disks[j])
+						one := slow(tiers[i][j])
+						one.Shared = true
+						slows = append(slows, one)
+					}
+					daemons[i] = newRig(t, rigOptions{server: server, tiers: slows})
+					defer daemons[i].close(time.Second)
+				}
+				first, second := daemons[0], daemons[1]
+				first.want("a", "tools/list", "v1", "fwd=miss stored")
+				synctest.Wait()
+				second.want("a", "tools/list", "v1", "redis")
+				for j := range tiers[0] {
+					if j < heard {
+						tiers[0][j].bumped = second.store.Listener().Bumped
+					}
+				}
+				server.set(func() { server.says = "v2" })
+				first.hear(rigTools, "")
+				synctest.Wait()
+				for j := range tiers[0] {
+					if n, m := len(tiers[0][j].did("bump")), len(tiers[1][j].did("bump")); n != 1 || m != 0 {
+						t.Errorf("tier %d was told %d times by the daemon that made the change, %d by the other", j, n, m)
+					}
+				}
+				second.want("a", "tools/list", "v2", "fwd=miss stored")
+				synctest.Wait()
+				after(time.Minute)
+				first.want("a", "tools/list", "v2", "redis")
+				if n := len(tiers[1][0].did("bump")) + len(tiers[1][1].did("bump")); n != 0 {
+					t.Errorf("%d bumps of the daemon that heard", n)
+				}
+			})
+		})
+	}
 }

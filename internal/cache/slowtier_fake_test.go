@@ -15,15 +15,6 @@ import (
 	"fluentd-perf/internal/cache"
 )
 
-// unnamed are news of generations without a name.
-func unnamed(generations []cache.Generation) []cache.News {
-	news := make([]cache.News, len(generations))
-	for i, g := range generations {
-		news[i].Generation = g
-	}
-	return news
-}
-
 // rigDisk is what a tier keeps, over restarts and for several daemons: the contract in its simplest form.
 type rigDisk struct {
 	mu      sync.Mutex // guards the following

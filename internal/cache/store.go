@@ -35,7 +35,6 @@ type Store struct {
 	metrics    *Metrics
 	log        *slog.Logger
 	maxEntry   int
-	shares     bool // some tier is shared with other daemons
 
 	upstreams  []*Upstream
 	everything []Generation // the families of all upstreams: every entry depends on one
@@ -47,11 +46,8 @@ type Store struct {
 	trip context.Context // of the trips that they make
 	halt context.CancelFunc
 
-	since  Change     // what the tiers are owed since the last run counts as one change
 	mu     sync.Mutex // guards the following
 	closed bool
-	alone  []*slowTier                 // those of slow that only this daemon uses
-	common []*slowTier                 // those that tell daemons what has changed
 	times  map[string]*mcp.RecentTimes // by upstream
 	wg     sync.WaitGroup
 	room   chan struct{} // bounds what runs in the background
@@ -79,7 +75,6 @@ func NewStore(o StoreOptions) (*Store, error) {
 		memory: memory, state: o.State, sealer: newSealer(o.State.Secret()), buffers: o.Buffers, metrics: o.Metrics,
 		log: logger(o.Log), maxEntry: memory.maxEntry,
 		partitions: newPartitioner(o.State.Secret(), o.Inert), room: make(chan struct{}, maxBackground),
-		since: newChange(),
 	}
 	s.life, s.end = context.WithCancelCause(o.Base)
 	s.work, s.stop = context.WithCancel(context.Background())
@@ -99,22 +94,10 @@ func (s *Store) Add(o SlowTier) {
 		o.ID = o.Tier.Name()
 	}
 	missed := s.state.Unclean() || !s.state.used(o.ID) && !s.state.Waits()
-	t := newSlowTier(o, s.metrics, s.state.owed(o.ID), s.since, missed, func() []Generation { return s.everything })
+	t := newSlowTier(o, s.metrics, s.state.owed(o.ID), missed, func() []Generation { return s.everything })
 	s.slow = append(s.slow, t)
 	for _, u := range s.upstreams {
 		u.metrics.add(t.label)
-	}
-	s.shares = s.shares || o.Shared
-	s.mu.Lock()
-	if t.alone() {
-		s.alone = append(s.alone, t)
-	}
-	if t.tells() {
-		s.common = append(s.common, t)
-	}
-	s.mu.Unlock()
-	if s.shares {
-		s.renew() // the other daemons went on while this one did not hear them
 	}
 	s.wg.Add(1)
 	go func() {
@@ -134,21 +117,12 @@ func (s *Store) Join() error {
 		return err
 	}
 	for _, t := range s.slow {
-		t.inherit(s.state.owed(t.ID), s.since, s.state.Unclean() || !s.state.used(t.ID))
+		t.inherit(s.state.owed(t.ID), s.state.Unclean() || !s.state.used(t.ID))
 	}
 	for _, u := range s.upstreams {
 		u.seen.inherit(s.state.credentials(u.opts.Identity))
 	}
 	return nil
-}
-
-// renew makes all old that the tiers of this daemon alone hold: other daemons may have bumped it unheard.
-func (s *Store) renew() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, t := range s.alone {
-		t.renew()
-	}
 }
 
 // partition returns whose call it is.
@@ -166,9 +140,6 @@ func (s *Store) Partition(c *mcp.Call) [32]byte { return s.partition(c) }
 
 // linked reports whether every tier that other daemons share hears what they bump.
 func (s *Store) linked() bool {
-	if !s.shares {
-		return true
-	}
 	for _, t := range s.slow {
 		if !t.linked() {
 			return false
@@ -181,14 +152,13 @@ func (s *Store) linked() bool {
 // for them.
 func (s *Store) bump(families []Generation, generations ...Generation) {
 	s.memory.tokens.bump(generations)
-	s.owe(s.slow, families, generations...)
+	s.owe(families, generations...)
 }
 
-// owe notes one change for these tiers.
-func (s *Store) owe(tiers []*slowTier, families []Generation, generations ...Generation) {
-	why := reason{change: newChange()}
-	for _, t := range tiers {
-		t.owe(why, generations, families)
+// owe notes generations of which every tier is to be told.
+func (s *Store) owe(families []Generation, generations ...Generation) {
+	for _, t := range s.slow {
+		t.owe(generations, families)
 	}
 }
 
@@ -198,48 +168,16 @@ func (s *Store) withdraw(families []Generation, k Key) {
 	if err := s.memory.Delete(context.Background(), []Key{k}); err != nil {
 		s.log.Warn("memory does not forget an entry", "error", err)
 	}
-	s.owe(s.slow, families, withdrawals(k)) // first: what is written from now on is guarded by the new token
+	s.owe(families, withdrawals(k)) // first: what is written from now on is guarded by the new token
 	for _, t := range s.slow {
 		t.withdraw(families, k)
 	}
 }
 
-// Listener is what shared tiers are to be given: what other daemons bump is old here as well, in memory, in the tiers that
-// are this daemon's alone and in the other shared ones, and after a lost link everything that memory and the tiers of this
-// daemon alone hold.
+// Listener is what shared tiers are to be given: what another daemon bumps is stale in memory, and after a lost link
+// everything in memory is. Nobody tells another tier of it: the daemon that makes a change tells all of them.
 func (s *Store) Listener() Listener {
-	return Listener{
-		Bumped: func(tier string, news []News) {
-			generations := GenerationsOf(news)
-			s.memory.tokens.bump(generations)
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.owe(s.alone, nil, generations...)
-			s.pass(tier, news)
-		},
-		Lost: func() {
-			s.memory.tokens.forget()
-			s.renew()
-		},
-	}
-}
-
-// pass holds what was heard from a tier against the other shared ones, until they know it too. With one there is nobody to
-// pass it to. The lock is held.
-func (s *Store) pass(from string, news []News) {
-	if len(s.common) < 2 {
-		return
-	}
-	for _, t := range s.common {
-		if t.Tier.Name() == from {
-			t.knows(news)
-		}
-	}
-	for _, t := range s.common {
-		if t.Tier.Name() != from {
-			t.hear(news)
-		}
-	}
+	return Listener{Bumped: s.memory.tokens.bump, Lost: s.memory.tokens.forget}
 }
 
 // background runs f in a goroutine that Close waits for, and reports whether there was room.

@@ -69,9 +69,8 @@ type Tier interface {
 	// Write stores entries in one round trip, each only if all its tokens hold at that moment; the others are left out
 	// without an error. A later write of a key replaces the earlier one.
 	Write(ctx context.Context, writes []Write) error
-	// Bump gives the generations new tokens, and tells the other daemons that share the tier: news without a name, see
-	// Teller. When it returns nil, no entry that was written under the old tokens is answered again by this tier, to
-	// anybody.
+	// Bump gives the generations new tokens, and tells the other daemons that share the tier. When it returns nil, no entry
+	// that was written under the old tokens is answered again by this tier, to anybody.
 	Bump(ctx context.Context, generations []Generation) error
 	// Delete removes entries; those that are not there are no error.
 	Delete(ctx context.Context, keys []Key) error
@@ -84,6 +83,6 @@ type Tier interface {
 // Listener is told by a shared tier of what other daemons bump. Its functions are called from the tier's own goroutine,
 // return soon and do not call the tier.
 type Listener struct {
-	Bumped func(tier string, news []News) // the tier's Name, and what another daemon told it, or this one: both come back
-	Lost   func()                         // messages may have been missed: at every connection but a first one before which nothing was read
+	Bumped func([]Generation) // by another daemon: a daemon's own bumps do not come back to it
+	Lost   func()             // messages may have been missed: at every connection but a first one before which nothing was read
 }

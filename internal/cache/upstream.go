@@ -141,10 +141,9 @@ func (u *Upstream) bumpWrites(p Partition) {
 	g := []Generation{u.writes(p)}
 	u.store.memory.tokens.bump(g)
 	wrote := u.kept.clear(p) // after that: whoever still found the old token has said so by now, see outlivesWrites
-	why := reason{change: newChange()}
 	for _, t := range u.store.slow {
 		if wrote || !t.alone() {
-			t.owe(why, g, u.families[:])
+			t.owe(g, u.families[:])
 		}
 	}
 }

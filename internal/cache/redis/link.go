@@ -33,6 +33,7 @@ var (
 type link struct {
 	o       Options
 	channel string
+	sender  cache.Sender
 	server  *goredis.Options
 	dialer  *dialer
 	missed  *atomic.Bool
@@ -41,9 +42,9 @@ type link struct {
 	done   chan struct{}
 }
 
-func newLink(o Options, channel string, server *goredis.Options, d *dialer, missed *atomic.Bool) *link {
+func newLink(o Options, channel string, sender cache.Sender, server *goredis.Options, d *dialer, missed *atomic.Bool) *link {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &link{o: o, channel: channel, server: server, dialer: d, missed: missed, cancel: cancel, done: make(chan struct{})}
+	l := &link{o: o, channel: channel, sender: sender, server: server, dialer: d, missed: missed, cancel: cancel, done: make(chan struct{})}
 	go l.run(ctx)
 	return l
 }
@@ -165,7 +166,7 @@ func (l *link) clientOptions(ctx context.Context, id *string) *goredis.Options {
 			return nil, errOneDial
 		}
 		dialed = true
-		conn, err := l.dialer.dial(dctx, network, addr, max(cache.NewsBytes(chunk), maxLine), func() bool { return false })
+		conn, err := l.dialer.dial(dctx, network, addr, max(cache.MessageBytes(chunk), maxLine), func() bool { return false })
 		if err != nil {
 			return nil, err
 		}
@@ -196,13 +197,13 @@ func ping(ctx context.Context, cancel context.CancelCauseFunc, sub *goredis.PubS
 
 // message tells of what was bumped. One that cannot be read may be a newer daemon's: then anything may have been.
 func (l *link) message(m *goredis.Message) {
-	news, ok := cache.ParseNews([]byte(m.Payload))
-	if !ok || len(news) > chunk {
+	generations, ok := l.sender.Parse([]byte(m.Payload))
+	if !ok || len(generations) > chunk {
 		l.lost()
 		return
 	}
-	if l.o.Listener.Bumped != nil {
-		l.o.Listener.Bumped(name, news)
+	if len(generations) > 0 && l.o.Listener.Bumped != nil {
+		l.o.Listener.Bumped(generations)
 	}
 }
 

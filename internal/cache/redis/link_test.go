@@ -11,17 +11,21 @@ import (
 	"fluentd-perf/internal/cache/redis"
 )
 
-// TestLinkOfTwo has two daemons hear each other, and themselves.
+// TestLinkOfTwo has two daemons hear each other, and not themselves.
 func TestLinkOfTwo(t *testing.T) {
 	s := newServer(t)
 	ea, eb := newEars(), newEars()
 	a, b := newTier(t, s.url(), ea.listen), newTier(t, s.url(), eb.listen)
 	eventually(t, "both links stand", func() bool { return a.Linked() && b.Linked() })
 	for range 50 {
-		x := newThing()
+		x, y := newThing(), newThing()
 		start := time.Now()
 		bump(t, a, x)
-		eventually(t, "both hear", func() bool { return ea.has(x.gen) && eb.has(x.gen) })
+		bump(t, b, y)
+		eventually(t, "both hear", func() bool { return ea.has(y.gen) && eb.has(x.gen) })
+		if ea.has(x.gen) || eb.has(y.gen) {
+			t.Error("a daemon's own bump came back to it")
+		}
 		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("heard after %v", took)
 		}
@@ -61,7 +65,9 @@ func TestLinkCut(t *testing.T) {
 			}
 			x := newThing()
 			eventually(t, "the tier works", func() bool { return works(tier) })
-			bump(t, tier, x)
+			other := newTier(t, s.url())
+			eventually(t, "the other daemon's tier works", func() bool { return works(other) })
+			bump(t, other, x)
 			eventually(t, "a bump is heard", func() bool { return e.has(x.gen) })
 			if text := log.String(); strings.Count(text, "are not heard") != 1 || strings.Count(text, "heard again") != 1 {
 				t.Errorf("the log says:\n%s", text)

@@ -153,8 +153,8 @@ func TestPrefixes(t *testing.T) {
 	bump(t, a, x)
 	want(t, a, x, "")
 	want(t, b, x, "of b")
-	bump(t, b, y)
-	eventually(t, "b hears itself", func() bool { return hears.has(y.gen) })
+	bump(t, newTier(t, s.url(), func(o *redis.Options) { o.Prefix = "b" }), y)
+	eventually(t, "b hears its own prefix", func() bool { return hears.has(y.gen) })
 	if hears.has(x.gen) {
 		t.Error("b hears a")
 	}

@@ -37,14 +37,12 @@ type Tier struct {
 	names  names
 	client *goredis.Client
 	dialer *dialer
+	sender cache.Sender
 	link   *link       // nil where nobody listens
 	missed atomic.Bool // something was read before the link stood for the first time
 }
 
-var (
-	_ cache.Tier   = (*Tier)(nil)
-	_ cache.Teller = (*Tier)(nil)
-)
+var _ cache.Tier = (*Tier)(nil)
 
 // New makes a Tier. It does not wait for the server, which may be dead; it returns an error where the options are unusable.
 func New(o Options) (*Tier, error) {
@@ -57,10 +55,10 @@ func New(o Options) (*Tier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	t := &Tier{o: o, names: newNames(o.Prefix), dialer: newDialer(server)}
+	t := &Tier{o: o, names: newNames(o.Prefix), dialer: newDialer(server), sender: cache.NewSender()}
 	t.client = goredis.NewClient(clientOptions(server, o, t.dialer))
 	if o.Listener.Bumped != nil || o.Listener.Lost != nil {
-		t.link = newLink(o, t.names.channel, server, t.dialer, &t.missed)
+		t.link = newLink(o, t.names.channel, t.sender, server, t.dialer, &t.missed)
 	}
 	return t, nil
 }
@@ -228,32 +226,23 @@ func (t *Tier) writeCall(w *cache.Write, now time.Time) (call, error) {
 // chunk is how many keys one command of a longer list takes.
 const chunk = 1024
 
-// Bump implements cache.Tier.
-func (t *Tier) Bump(ctx context.Context, generations []cache.Generation) error {
-	news := make([]cache.News, len(generations))
-	for i, g := range generations {
-		news[i].Generation = g
-	}
-	return t.Tell(ctx, news)
-}
-
-// Tell implements cache.Teller. It takes the tokens away, and then tells the other daemons; who reads next makes new ones. A
+// Bump implements cache.Tier. It takes the tokens away, and then tells the other daemons; who reads next makes new ones. A
 // full server allows both, as it would not were they one transaction. When it fails, either may have happened.
-func (t *Tier) Tell(ctx context.Context, news []cache.News) error {
-	if len(news) == 0 {
+func (t *Tier) Bump(ctx context.Context, generations []cache.Generation) error {
+	if len(generations) == 0 {
 		return nil
 	}
 	return t.do(ctx, "bumping", func(ctx context.Context) error {
 		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
-			for some := range slices.Chunk(cache.GenerationsOf(news), chunk) {
+			for some := range slices.Chunk(generations, chunk) {
 				tokens := make([]string, len(some))
 				for i, g := range some {
 					tokens[i] = t.names.token(g)
 				}
 				p.Unlink(ctx, tokens...)
 			}
-			for some := range slices.Chunk(news, chunk) {
-				p.Publish(ctx, t.names.channel, cache.AppendNews(make([]byte, 0, cache.NewsBytes(len(some))), some))
+			for some := range slices.Chunk(generations, chunk) {
+				p.Publish(ctx, t.names.channel, t.sender.Message(some))
 			}
 			return nil
 		})

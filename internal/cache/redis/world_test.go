@@ -91,11 +91,11 @@ func newEars() *ears { return &ears{heard: map[cache.Generation]int{}} }
 // listen is an option of newTier.
 func (e *ears) listen(o *redis.Options) {
 	o.Listener = cache.Listener{
-		Bumped: func(_ string, news []cache.News) {
+		Bumped: func(generations []cache.Generation) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
-			for _, n := range news {
-				e.heard[n.Generation]++
+			for _, g := range generations {
+				e.heard[g]++
 			}
 		},
 		Lost: func() {

@@ -3,6 +3,7 @@ package sqldb
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"time"
@@ -158,31 +159,22 @@ func newTokens(n int) []int64 {
 	return tokens
 }
 
-// Bump implements cache.Tier.
+// Bump implements cache.Tier. The new tokens and the messages that tell of them are one transaction.
 func (p *Postgres) Bump(ctx context.Context, generations []cache.Generation) error {
-	news := make([]cache.News, len(generations))
-	for i, g := range generations {
-		news[i].Generation = g
-	}
-	return p.Tell(ctx, news)
-}
-
-// Tell implements cache.Teller. The new tokens and the news of them are one transaction.
-func (p *Postgres) Tell(ctx context.Context, news []cache.News) error {
-	if len(news) == 0 {
+	if len(generations) == 0 {
 		return nil
 	}
-	names := make([][]byte, len(news))
-	for i := range news {
-		names[i] = p.named(news[i].Generation[:])
+	names := make([][]byte, len(generations))
+	for i := range generations {
+		names[i] = p.named(generations[i][:])
 	}
 	names = sorted(names)
 	return p.call(ctx, "bump", func(ctx context.Context, conn *pgxpool.Conn) error {
 		batch := new(pgx.Batch)
 		batch.Queue(`INSERT INTO fluentd_perf_tokens (generation, token, used) SELECT *, $3::bigint FROM unnest($1::bytea[], $2::bigint[])
 			ON CONFLICT (generation) DO UPDATE SET token = excluded.token`, names, newTokens(len(names)), time.Now().Unix())
-		for chunk := range slices.Chunk(news, newsChunk) {
-			batch.Queue("SELECT pg_notify($1, $2)", p.channel(), message(chunk))
+		for some := range slices.Chunk(generations, notifyChunk) {
+			batch.Queue("SELECT pg_notify($1, $2)", p.channel(), base64.RawStdEncoding.EncodeToString(p.sender.Message(some)))
 		}
 		return conn.SendBatch(ctx, batch).Close()
 	})

@@ -29,7 +29,7 @@ type ears struct {
 
 func (e *ears) listener() cache.Listener {
 	return cache.Listener{
-		Bumped: func(_ string, news []cache.News) { e.bumped.Add(int64(len(news))) },
+		Bumped: func(generations []cache.Generation) { e.bumped.Add(int64(len(generations))) },
 		Lost:   func() { e.lost.Add(1) },
 	}
 }

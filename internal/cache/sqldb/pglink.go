@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,31 +21,23 @@ const (
 	linkMinPause   = 100 * time.Millisecond
 	linkMaxPause   = time.Second
 
-	newsVersion = "2"
-	newsChunk   = 200 // pieces of news of a notification, whose text may have 8000 bytes
+	notifyChunk = 300 // generations of a notification, whose text may have 8000 bytes
 )
 
 // channel is the name of the prefix's notifications.
 func (p *Postgres) channel() string { return "fluentd_perf_" + p.opt.Prefix }
 
-// message is the text of a notification: a version and the news.
-func message(news []cache.News) string {
-	return newsVersion + base64.RawStdEncoding.EncodeToString(cache.AppendNews(make([]byte, 0, cache.NewsBytes(len(news))), news))
-}
-
 // heard passes a notification on. One that makes no sense may be a newer daemon's: then everything may be old.
 func (p *Postgres) heard(n *pgconn.Notification) {
-	if p.opt.Listener.Bumped == nil {
-		return
-	}
-	text, ok := strings.CutPrefix(n.Payload, newsVersion)
-	raw, err := base64.RawStdEncoding.DecodeString(text)
-	news, sense := cache.ParseNews(raw)
-	if !ok || err != nil || !sense {
+	raw, err := base64.RawStdEncoding.DecodeString(n.Payload)
+	generations, ok := p.sender.Parse(raw)
+	if err != nil || !ok {
 		p.lost()
 		return
 	}
-	p.opt.Listener.Bumped(p.Name(), news)
+	if len(generations) > 0 && p.opt.Listener.Bumped != nil {
+		p.opt.Listener.Bumped(generations)
+	}
 }
 
 func (p *Postgres) lost() {

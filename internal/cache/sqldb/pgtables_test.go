@@ -167,7 +167,10 @@ func TestPostgresPrefixesShareNothing(t *testing.T) {
 		wantNone(t, tiers[i], e)
 		store(t, tiers[i], e, []byte("of "+prefix))
 	}
-	if err := tiers[1].Bump(t.Context(), []cache.Generation{e.generation}); err != nil {
+	another := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Prefix = prefixes[1] })
+	defer closeTier(t, another)
+	wantNone(t, another, newEntry())
+	if err := another.Bump(t.Context(), []cache.Generation{e.generation}); err != nil {
 		t.Fatal(err)
 	}
 	if err := tiers[2].Delete(t.Context(), []cache.Key{e.key}); err != nil {

@@ -20,6 +20,7 @@ type Postgres struct {
 	codec  *codec
 	pool   *pgxpool.Pool
 	prefix []byte
+	sender cache.Sender
 
 	one       cache.OneServer
 	usable    atomic.Bool // the tables have been seen, and the link has been up once
@@ -42,7 +43,7 @@ func OpenPostgres(opt PostgresOptions) (*Postgres, error) {
 	if err = errors.Join(err, checkPrefix(opt.Prefix)); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	p := &Postgres{opt: opt, prefix: []byte(opt.Prefix), waits: newWaits("postgres")}
+	p := &Postgres{opt: opt, prefix: []byte(opt.Prefix), sender: cache.NewSender(), waits: newWaits("postgres")}
 	if p.codec, err = newCodec(opt.MaxValue); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
