@@ -83,6 +83,8 @@ type query struct {
 	stale     *entry // expired, but good for a server that fails
 	staleTier int
 	isThere   bool // some tier has a public entry
+
+	head *entry // of a later page: the first one, as it was before the server was asked; nil where there is none that is fresh
 }
 
 // forAll is the query as one for all sessions of its view.
@@ -103,7 +105,10 @@ func (b *back) look(q *query) *entry {
 	e := new(entry)
 	found := b.inMemory(&q.pair, q.question, e, now)
 	q.isThere = b.store.memory.get(q.public.Key, q.public.Generations, now) != nil
-	if !found || !b.firstPage(q.question, now) || q.open && !e.public {
+	if q.first != nil {
+		q.head = b.head(q.question, now)
+	}
+	if !found || q.open && !e.public || q.first != nil && (q.head == nil || q.head.list != e.list) {
 		return nil
 	}
 	if !b.fresh(q.question, e, now) {
@@ -167,8 +172,9 @@ func (b *back) fetch(ctx context.Context, q *query) (*mcp.Result, error) {
 	if !failed(res, nil) && b.failing.Load() && b.failing.Swap(false) {
 		b.store.log.Info("the server answers again", "upstream", b.opts.Name)
 	}
-	if pageGone(q, res) {
-		b.bump(causeCursor, b.family(q.family))
+	if pageGone(q, res) && q.head != nil {
+		b.metrics.bumped(causeCursor)
+		b.refused.add(q.listKey(), q.head.list)
 	}
 	stored := whole(res) && b.take(q, res)
 	if stored {
@@ -229,24 +235,27 @@ func (b *back) take(q *query, res *mcp.Result) bool {
 	e := b.entryOf(q, res)
 	public := e != nil && e.public
 	res.Shareable = public || !q.open
-	switch was := b.publics.set(q.public.Key, public); {
-	case public:
-	case was || q.isThere:
-		b.store.withdraw(b.families[:], q.public.Key)
-	default:
-		b.doubt(q)
+	if !public {
+		b.withdraw(q)
 	}
+	b.publics.set(q.public.Key, public) // after that: until then flights for everybody end with it
 	return e != nil && b.keep(q, e)
 }
 
-// doubt withdraws the public entry from the slow tiers that could not be asked whether they have one.
-func (b *back) doubt(q *query) {
+// withdraw makes everybody's entry stale, where there is one: the answer to its key is private now. A slow tier that could not
+// be asked whether it has one is told, too, unless it is to be told of something else anyhow that the entry depends on.
+func (b *back) withdraw(q *query) {
+	withdrawal := withdrawalOf(b.opts.Identity, q.public.Key)
+	if q.isThere || b.publics.has(q.public.Key) {
+		b.store.bump(b.families[:], withdrawal)
+		return
+	}
 	if q.own || !b.storable(q.question) {
 		return
 	}
 	for i, t := range b.store.slow {
-		if q.slow[i].public == nil {
-			t.doubt(b.families[:], q.public.Key)
+		if q.slow[i].public == nil && !t.owes([]Lookup{q.public}) {
+			t.owe([]Generation{withdrawal}, b.families[:])
 		}
 	}
 }
@@ -301,11 +310,31 @@ func (b *back) entryOf(q *query, res *mcp.Result) *entry {
 	}
 	public := !q.own && serverTTL > 0 && mcp.TextIs(m.CacheScope.Of(res.Body), "public")
 	fresh := ttl - jitter(ttl)
-	return &entry{
+	e := &entry{
 		public: public, storedAt: now.UnixMilli(), freshUntil: now.Add(fresh).UnixMilli(),
 		staleUntil: now.Add(fresh + b.opts.staleFor(ttl)).UnixMilli(),
 		serverTTL:  serverTTL, id: m.ID, ttl: at, body: res.Body,
 	}
+	if !q.paged(e) {
+		return nil
+	}
+	return e
+}
+
+// paged gives a page the list that it is of, and no longer a life than the first page's. It is false for a later page whose
+// first one nobody keeps.
+func (q *query) paged(e *entry) bool {
+	switch {
+	case q.first == nil:
+		e.list = uint64(newToken())
+	case q.head == nil || q.head.freshUntil <= e.storedAt:
+		return false
+	default:
+		e.list = q.head.list
+		e.freshUntil = min(e.freshUntil, q.head.freshUntil)
+		e.staleUntil = min(e.staleUntil, q.head.staleUntil)
+	}
+	return true
 }
 
 // limit cuts the life of an entry to what this upstream gives it: it may have been stored under another configuration.
@@ -313,6 +342,9 @@ func (u *Upstream) limit(q *question, e *entry) {
 	ttl := u.lifetime(q, true, e.serverTTL)
 	e.freshUntil = min(e.freshUntil, e.storedAt+ttl.Milliseconds())
 	e.staleUntil = min(e.staleUntil, e.freshUntil+u.opts.staleFor(ttl).Milliseconds())
+	if q.list && u.refused.has(q.listKey(), e.list) {
+		e.freshUntil, e.staleUntil = 0, 0
+	}
 }
 
 // ttlOf reads ttlMs: an integer, and 0 for anything else, a negative one included.

@@ -15,6 +15,7 @@ import (
 // of the last byte at the daemon that fetched it.
 type entry struct {
 	public     bool
+	list       uint64   // of a list's first page: random; of a later page: the first one's, with which alone it is served
 	shared     bool     // came from a tier that other daemons write too. Only ever set in memory
 	storedAt   int64    // when the last byte came
 	freshUntil int64    // jitter and clamps included
@@ -27,10 +28,10 @@ type entry struct {
 }
 
 // entryFormat is the first byte of an encoded entry. Another one is a miss.
-const entryFormat = 1
+const entryFormat = 2
 
 const (
-	entryHead  = 2 + 4*8 + 4*4
+	entryHead  = 2 + 5*8 + 4*4
 	flagPublic = 1
 	flagShared = 2
 )
@@ -50,6 +51,7 @@ func (e *entry) appendTo(b []byte) []byte {
 	for _, t := range [...]int64{e.storedAt, e.freshUntil, e.staleUntil, e.serverTTL} {
 		b = binary.BigEndian.AppendUint64(b, uint64(t))
 	}
+	b = binary.BigEndian.AppendUint64(b, e.list)
 	for _, n := range [...]uint32{e.id.Start, e.id.End, e.ttl.Start, e.ttl.End} {
 		b = binary.BigEndian.AppendUint32(b, n)
 	}
@@ -62,10 +64,10 @@ func (e *entry) decode(b []byte) error {
 		return errEntry
 	}
 	ms := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[2+8*i:])) }
-	at := func(i int) uint32 { return binary.BigEndian.Uint32(b[34+4*i:]) }
+	at := func(i int) uint32 { return binary.BigEndian.Uint32(b[42+4*i:]) }
 	*e = entry{
 		public: b[1]&flagPublic != 0, shared: b[1]&flagShared != 0,
-		storedAt: ms(0), freshUntil: ms(1), staleUntil: ms(2), serverTTL: ms(3),
+		storedAt: ms(0), freshUntil: ms(1), staleUntil: ms(2), serverTTL: ms(3), list: uint64(ms(4)),
 		id: mcp.Span{Start: at(0), End: at(1)}, ttl: mcp.Span{Start: at(2), End: at(3)},
 		body: b[entryHead:], room: b,
 	}
@@ -97,6 +99,13 @@ func (e *entry) fresh(now int64) bool { return now < e.freshUntil && e.storedAt 
 
 // usable reports whether the entry may stand in for an answer that cannot be had.
 func (e *entry) usable(now int64) bool { return now < e.staleUntil && e.storedAt <= now+skew }
+
+// before reports whether everybody's entry comes before the asker's own, which is looked at first: where it is fresh and that
+// one is not, or where none is and it is the later one.
+func (e *entry) before(own *entry, now time.Time) bool {
+	ms := now.UnixMilli()
+	return !own.fresh(ms) && (e.fresh(ms) || e.storedAt > own.storedAt)
+}
 
 // remaining is the ttlMs that an answer carries now: never more than the server said, and 0 once it is stale.
 func (e *entry) remaining(now int64) int64 {

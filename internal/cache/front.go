@@ -40,7 +40,7 @@ func (f *front) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if q.keeps {
 		now := time.Now()
 		var e entry
-		if f.inMemory(&q.pair, q, &e, now) && f.fresh(q, &e, now) && f.firstPage(q, now) {
+		if f.inMemory(&q.pair, q, &e, now) && f.fresh(q, &e, now) && f.firstPage(q, &e, now) {
 			return f.hit(c, q, &e, now), nil
 		}
 	}
@@ -59,7 +59,7 @@ func (u *Upstream) remembers(p *pair, q *question, what extent, e *entry, now ti
 		return own // those are never public
 	}
 	var all entry
-	if !u.remembered(&p.public, q, true, what, &all, now) || !u.seen.known(q.asker, now) || own && !all.fresh(now.UnixMilli()) {
+	if !u.remembered(&p.public, q, true, what, &all, now) || !u.seen.known(q.asker, now) || own && !all.before(e, now) {
 		return own
 	}
 	*e = all
@@ -81,14 +81,23 @@ func (u *Upstream) fresh(q *question, e *entry, now time.Time) bool {
 	return e.fresh(now.UnixMilli()) && (!q.legacy || q.override || q.scoped || u.hears(q))
 }
 
-// firstPage reports whether the page may be used: the first one always, a later one while the first is there and fresh,
-// for which nothing is copied.
-func (u *Upstream) firstPage(q *question, now time.Time) bool {
+// firstPage reports whether the page may be used: the first one always, a later one while that first one is there and fresh
+// with which it was stored.
+func (u *Upstream) firstPage(q *question, page *entry, now time.Time) bool {
 	if q.first == nil {
 		return true
 	}
-	var e entry
-	return u.remembers(q.first, q, headAlone, &e, now) && u.fresh(q, &e, now)
+	head := u.head(q, now)
+	return head != nil && head.list == page.list
+}
+
+// head is what memory has of a list's first page, nil where that is not there or not fresh. Nothing is copied for it.
+func (u *Upstream) head(q *question, now time.Time) *entry {
+	e := new(entry)
+	if !u.remembers(q.first, q, headAlone, e, now) || !u.fresh(q, e, now) {
+		return nil
+	}
+	return e
 }
 
 // hit is the answer from memory: JSON, with this caller's id and the time that is left.

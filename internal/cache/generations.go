@@ -36,9 +36,12 @@ func generationOf(kind, upstream, detail string) Generation {
 	return Generation(sum[:16])
 }
 
-// withdrawals guards everybody's entry under a key in the tiers behind memory: a private answer to the key withdraws it.
-// Deleting it is not enough, because a write of before may come after that.
-func withdrawals(k Key) Generation { return generationOf("withdrawals", "", string(k[:])) }
+// withdrawalOf guards everybody's entry under a key: a private answer to the key bumps it. Keys share 4,096 of them for each
+// upstream, so that they are bounded; a collision costs a miss. Deleting the entry would not be enough: a write of before, or
+// the copy of one who has read it already, may come after that.
+func withdrawalOf(upstream string, k Key) Generation {
+	return generationOf("withdrawals", upstream, string([]byte{k[0] & 0x0f, k[1]}))
+}
 
 // maxGenerations bounds the tokens that memory keeps. Beyond it some token is forgotten, which makes its entries misses.
 const maxGenerations = 100_000

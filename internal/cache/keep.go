@@ -9,9 +9,6 @@ import (
 
 // keep stores an answer: in memory before it returns, behind it soon. It reports whether it is in memory.
 func (b *back) keep(q *query, e *entry) bool {
-	if e.public && q.stale != nil && !q.stale.public {
-		b.store.withdraw(b.families[:], q.private.Key) // the asker's own, which is looked at first, would hide it
-	}
 	kept := b.remember(q, e)
 	for i := range b.store.slow {
 		b.keepBehind(q, e, i)
@@ -47,8 +44,7 @@ func (b *back) keepBehind(q *query, e *entry, i int) {
 	}
 	l, tokens := &q.private, q.slow[i].private
 	if e.public {
-		guarded := behind(&q.public)
-		l, tokens = &guarded, q.slow[i].public
+		l, tokens = &q.public, q.slow[i].public
 	}
 	if len(tokens) != len(l.Generations) || !t.takes(q.question, e.public) {
 		return // of a tier that was not read nobody knows what it takes for old
@@ -137,32 +133,24 @@ func (b *back) fromSlow(ctx context.Context, q *query) (*entry, int) {
 
 // lookupsOf are both entries of a question, and those of its list's first page, as tiers behind memory keep them.
 func lookupsOf(q *question) []Lookup {
-	l := append(make([]Lookup, 0, 4), q.private, behind(&q.public))
+	l := append(make([]Lookup, 0, 4), q.private, q.public)
 	if q.first != nil {
-		l = append(l, q.first.private, behind(&q.first.public))
+		l = append(l, q.first.private, q.first.public)
 	}
 	return l
-}
-
-// behind is the lookup of everybody's entry behind memory, where a write may come late: see withdrawals. It has a family and
-// a uri at most before that.
-func behind(public *Lookup) Lookup {
-	guards := append(make([]Generation, 0, MaxGuards), public.Generations...)
-	return Lookup{Key: public.Key, Generations: append(guards, withdrawals(public.Key))}
 }
 
 // pick takes of what a slow tier found what may be served now, and notes what may stand in for a failing server.
 func (b *back) pick(q *query, i int, found []Found) *entry {
 	now := time.Now()
-	e := b.open(q, i, &q.pair, found[0], found[1], now)
-	if e == nil || q.open && !e.public {
-		return nil
-	}
-	if q.first != nil && !b.firstPage(q.question, now) {
-		first := b.open(q, i, q.first, found[2], found[3], now)
-		if first == nil || !b.fresh(q.question, first, now) {
-			return nil
+	if q.first != nil && q.head == nil {
+		if first := b.open(q, i, q.first, found[2], found[3], now); first != nil && b.fresh(q.question, first, now) {
+			q.head = first
 		}
+	}
+	e := b.open(q, i, &q.pair, found[0], found[1], now)
+	if e == nil || q.open && !e.public || q.first != nil && (q.head == nil || q.head.list != e.list) {
+		return nil
 	}
 	if !b.fresh(q.question, e, now) {
 		b.staleFor(q, e, b.store.slow[i].label, now)
@@ -174,20 +162,20 @@ func (b *back) pick(q *query, i int, found []Found) *entry {
 	return e
 }
 
-// open reads what a tier has for a pair: the asker's own first, unless that is expired and everybody's is not. What does not
+// open reads what a tier has for a pair: the asker's own, unless everybody's comes before it. What does not
 // open is deleted there.
 func (b *back) open(q *query, i int, p *pair, private, public Found, now time.Time) *entry {
 	t := b.store.slow[i]
 	var own *entry
 	if private.Value != nil && t.takes(q.question, false) {
 		if own = b.unseal(q, p.private.Key, private.Value, false); own == nil {
-			t.withdraw(b.families[:], p.private.Key)
+			t.discard(p.private.Key)
 		} else {
 			own.shared = t.Shared
 		}
 	}
 	all := b.openPublic(q, i, p, public, now)
-	if own == nil || all != nil && all.fresh(now.UnixMilli()) && !own.fresh(now.UnixMilli()) {
+	if own == nil || all != nil && all.before(own, now) {
 		return all
 	}
 	return own
@@ -204,7 +192,7 @@ func (b *back) openPublic(q *query, i int, p *pair, public Found, now time.Time)
 	}
 	e := b.unseal(q, p.public.Key, public.Value, true)
 	if e == nil {
-		t.withdraw(b.families[:], p.public.Key)
+		t.discard(p.public.Key)
 		return nil
 	}
 	if q.own || !b.seen.known(q.asker, now) {

@@ -292,13 +292,22 @@ func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
 	}
 }
 
+// listKey names the list that a page is of, as this asker sees it.
+func (q *question) listKey() Key {
+	if q.first != nil {
+		return q.first.private.Key
+	}
+	return q.private.Key
+}
+
 func pairOf(s scope, method string, params []byte, private, public []Generation) pair {
 	var p pair
 	buf := make([]byte, 0, 512)
 	p.private.Key, buf = keyOf(buf, &s, method, params)
 	s.partition = Partition{}
 	p.public.Key, _ = keyOf(buf, &s, method, params)
-	p.private.Generations, p.public.Generations = private, public
+	p.private.Generations = private
+	p.public.Generations = append(public[:len(public):len(public)], withdrawalOf(s.upstream, p.public.Key))
 	return p
 }
 

@@ -10,7 +10,8 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// TestPages holds that pages are entries of their own, used while the first one of the list is alive.
+// TestPages holds that pages are entries of their own, kept and used while that first page of the list is alive of which they
+// are.
 func TestPages(t *testing.T) {
 	for _, method := range []string{"tools/list", "prompts/list", "resources/list", "resources/templates/list"} {
 		rulesTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
@@ -19,7 +20,7 @@ func TestPages(t *testing.T) {
 			r.asks("page 2 without the first", second)
 			r.asks("page 2 without the first", second)
 			one := r.asks("page 1", first)
-			two := r.hits("page 2", 2, second)
+			two := r.asks("page 2", second)
 			three := r.asks("page 3, whose cursor is empty", empty)
 			r.hits("page 3", three.n, empty)
 			r.after(4 * time.Second)
@@ -27,12 +28,15 @@ func TestPages(t *testing.T) {
 			r.hits("page 2", two.n, second)
 			r.after(time.Second) // the first one ends, and so do the others
 			r.says(`"ttlMs":2000`)
-			two = r.asks("page 2 after the first one's end", second)
+			r.asks("page 2 after the first one's end", second)
 			r.asks("page 2 after the first one's end", second)
 			one = r.asks("page 1 again", first)
-			r.hits("page 2 under the new first one", two.n+1, second)
+			r.says(`"ttlMs":9000`)
+			two = r.asks("page 2 under the new first one", second)
+			r.hits("page 2 under the new first one", two.n, second)
 			r.after(time.Second)
 			r.hits("page 1", one.n, first)
+			r.hits("page 2", two.n, second)
 			r.asks("page 2 of another credential has another first one", second.by("b"))
 			r.asks("page 2 of another credential has another first one", second.by("b"))
 			r.asks("page 2 of another list has another first one", second.with(`"cursor":"2","x":1`))
@@ -46,13 +50,17 @@ func TestPagesOfSlowTiers(t *testing.T) {
 	rulesTestTiers(t, 1, cache.UpstreamOptions{}, func(r *rulesRig) {
 		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
 		r.says(`"ttlMs":9000`)
-		two := r.asks("page 2", second)
+		r.asks("page 2", second)
 		r.forget()
 		r.asks("page 2 without the first", second)
 		r.says(`"ttlMs":2000`)
 		r.asks("page 1", first)
 		r.forget()
-		r.hits("page 2, both from behind", two.n+1, second)
+		r.says(`"ttlMs":9000`)
+		two := r.asks("page 2, whose first one is behind", second)
+		r.after(0)
+		r.forget()
+		r.hits("page 2, both from behind", two.n, second)
 		r.after(2 * time.Second)
 		r.forget()
 		r.asks("page 2 after the first one's end", second)
@@ -66,15 +74,40 @@ func TestPagesOfEverybody(t *testing.T) {
 		r.says(rulesPublic)
 		r.asks("page 1", first)
 		two := r.asks("page 2", second)
-		r.asks("page 2, of one who is not known", second.by("b"))
-		r.hits("page 2, of one who is", two.n+1, second.by("b"))
+		r.hits("page 2", two.n, second)
+		r.asks("of one who is not known", rulesModern("prompts/list").by("b"))
+		r.hits("page 2, of one who is", two.n, second.by("b"))
 		r.says(`"ttlMs":9000`)
-		r.asks("another page 2", first.with(`"cursor":"3"`))
-		r.hits("another page 2", two.n+2, first.with(`"cursor":"3"`))
+		three := r.asks("page 3, the asker's own", first.with(`"cursor":"3"`))
+		r.hits("page 3", three.n, first.with(`"cursor":"3"`))
 	})
 }
 
-// TestInvalidCursor holds that a refused cursor makes all pages old, with whatever status the error comes.
+// TestFirstPageIsFetchedAgain holds that later pages go with their first one, and not with any that takes its place: the cursor
+// that leads to them is the old one's.
+func TestFirstPageIsFetchedAgain(t *testing.T) {
+	for slow := range 2 {
+		rulesTestTiers(t, slow, cache.UpstreamOptions{}, func(r *rulesRig) {
+			first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
+			r.says(`"ttlMs":2000`)
+			r.asks("page 1", first)
+			r.says(`"ttlMs":9000`)
+			two := r.asks("page 2", second)
+			r.hits("page 2", two.n, second)
+			r.after(2 * time.Second)
+			r.asks("another page 1", first)
+			two = r.asks("page 2 of the other page 1", second)
+			r.hits("page 2 of the other page 1", two.n, second)
+			if slow > 0 {
+				r.forget()
+				r.hits("page 2 of the other page 1, from behind", two.n, second)
+			}
+		})
+	}
+}
+
+// TestInvalidCursor holds that a refused cursor makes that credential's pages of that list stale, with whatever status the
+// error comes, and nobody else's: those of everybody are served to others still.
 func TestInvalidCursor(t *testing.T) {
 	for status, gone := range map[int]bool{200: true, 400: true, 500: false, 404: false} {
 		for code, counts := range map[int]bool{-32602: true, -32603: false, -32601: false} {
@@ -109,7 +142,7 @@ func TestInvalidCursor(t *testing.T) {
 							r.forget()
 						}
 						for i, a := range asks {
-							if gone && counts && i < 3 {
+							if gone && counts && i < 2 {
 								r.asks(http.StatusText(status), a)
 							} else {
 								r.hits(http.StatusText(status), first[i], a)
@@ -120,6 +153,28 @@ func TestInvalidCursor(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestInvalidCursorOfEverybodysList holds that a credential whose cursor is refused is not served everybody's pages of before,
+// which others are, and is served those of a new first page.
+func TestInvalidCursorOfEverybodysList(t *testing.T) {
+	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
+		r.says(rulesPublic)
+		one, two := r.asks("page 1", first), r.asks("page 2", second)
+		r.asks("b is known", rulesModern("prompts/list").by("b"))
+		r.gives(func(c *mcp.Call) *mcp.Result { return rulesError(c, 200, -32602) })
+		r.asks("the cursor", rulesModern("tools/list").with(`"cursor":"bad"`))
+		r.says(rulesPublic)
+		r.hits("page 1, of another credential", one.n, first.by("b"))
+		r.hits("page 2, of another credential", two.n, second.by("b"))
+		r.asks("page 2, of the one who was refused", second)
+		one = r.asks("page 1, of the one who was refused", first)
+		r.hits("the new page 1", one.n, first)
+		two = r.asks("the new page 2", second)
+		r.hits("the new page 2", two.n, second)
+		r.hits("the new page 1, of another credential", one.n, first.by("b"))
+	})
 }
 
 // TestAnotherServer holds that everything is old when another server answers at the address.

@@ -59,15 +59,14 @@ type slowTier struct {
 
 	everything func() []Generation // the families of all upstreams
 
-	mu       sync.Mutex // guards the following
-	queue    []Write
-	bytes    int
-	owed     map[Generation]debt // generations that the tier is to be told of
-	gone     map[Key]debt        // keys that are to be deleted
-	round    uint64
-	withdrew uint64 // times
-	reset    uint64 // not 0: nothing of the tier is to be used until all its tokens have been replaced; likewise
-	refused  error
+	mu      sync.Mutex // guards the following
+	queue   []Write
+	bytes   int
+	owed    map[Generation]debt // generations that the tier is to be told of
+	spoilt  []Key               // whose entries do not open, to be deleted
+	round   uint64
+	reset   uint64 // not 0: nothing of the tier is to be used until all its tokens have been replaced; likewise
+	refused error
 }
 
 // wholeBumper is a tier that can make all its entries old: the embedded one, where bumps may have been missed.
@@ -81,7 +80,7 @@ func newSlowTier(o SlowTier, m *Metrics, owed []Generation, unclean bool, everyt
 	t := &slowTier{
 		SlowTier: o, label: tierLabel(o.Tier.Name()), metrics: m.tier(o.Tier.Name()),
 		wake: make(chan struct{}, 1), begun: make(chan struct{}),
-		owed: make(map[Generation]debt), gone: make(map[Key]debt), everything: everything,
+		owed: make(map[Generation]debt), everything: everything,
 	}
 	t.inherit(owed, unclean)
 	return t
@@ -144,7 +143,6 @@ func (t *slowTier) linked() bool {
 
 // read asks the tier, unless its breaker is open or it owes one of the lookups' generations.
 func (t *slowTier) read(ctx context.Context, lookups []Lookup) ([]Found, outcome) {
-	before := t.withdrawals()
 	if t.owes(lookups) {
 		return nil, outcomeSkipped
 	}
@@ -168,17 +166,10 @@ func (t *slowTier) read(ctx context.Context, lookups []Lookup) ([]Found, outcome
 		t.rouse() // the worker finds out when it works again, should nobody else ask
 		return nil, outcomeError
 	}
-	if t.owes(lookups) || t.withdrawals() != before { // what was read may be from before that
+	if t.owes(lookups) { // what was read may be from before that
 		return nil, outcomeSkipped
 	}
 	return found, outcomeMiss
-}
-
-// withdrawals is how often keys were withdrawn so far.
-func (t *slowTier) withdrawals() uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.withdrew
 }
 
 // owes reports whether the tier has not been told yet of a change of what the lookups depend on.
@@ -188,13 +179,10 @@ func (t *slowTier) owes(lookups []Lookup) bool {
 	if t.reset != 0 {
 		return true
 	}
-	if len(t.owed) == 0 && len(t.gone) == 0 {
+	if len(t.owed) == 0 {
 		return false
 	}
 	for i := range lookups {
-		if _, ok := t.gone[lookups[i].Key]; ok {
-			return true
-		}
 		for _, g := range lookups[i].Generations {
 			if _, ok := t.owed[g]; ok {
 				return true
@@ -230,49 +218,28 @@ func (t *slowTier) owe(generations, families []Generation) {
 	t.rouse()
 }
 
-// withdraw makes the tier forget keys of the upstream with these families. From now on it is not read for them, and what
-// waits to be written under them is not.
-func (t *slowTier) withdraw(families []Generation, keys ...Key) {
+// discard has the tier delete an entry that does not open, when there is time for it. Until then it is a miss.
+func (t *slowTier) discard(k Key) {
 	t.mu.Lock()
-	t.round++
-	t.withdrew++
-	t.makeRoomLocked(len(keys))
-	for _, k := range keys {
-		t.gone[k] = debt{round: t.round, families: families}
-		t.dropLocked(func(w *Write) bool { return w.Key == k })
+	if len(t.spoilt) < maxBatch {
+		t.spoilt = append(t.spoilt, k)
 	}
 	t.mu.Unlock()
 	t.rouse()
 }
 
-// doubt withdraws everybody's entry under a key that the tier may have. The other tiers are another matter, of which whoever
-// hears of this one need not tell them.
-func (t *slowTier) doubt(families []Generation, k Key) {
-	t.mu.Lock()
-	t.withdrew++
-	t.mu.Unlock()
-	t.owe([]Generation{withdrawals(k)}, families)
-}
-
 // makeRoomLocked makes a few debts of too many: of all those of the upstream that has the most.
 func (t *slowTier) makeRoomLocked(more int) {
-	if len(t.owed)+len(t.gone)+more <= maxOwed {
+	if len(t.owed)+more <= maxOwed {
 		return
 	}
 	count := make(map[*Generation]int)
 	var most debt
-	each := func(d debt) {
-		if at := nameOf(d.families); at != nil || d.families == nil {
-			if count[at]++; count[at] > count[nameOf(most.families)] || most.round == 0 {
-				most = debt{round: 1, families: d.families}
-			}
-		}
-	}
 	for _, d := range t.owed {
-		each(d)
-	}
-	for _, d := range t.gone {
-		each(d)
+		at := nameOf(d.families)
+		if count[at]++; count[at] > count[nameOf(most.families)] || most.round == 0 {
+			most = debt{round: 1, families: d.families}
+		}
 	}
 	t.collapseLocked(most.families)
 }
@@ -292,7 +259,6 @@ func (t *slowTier) collapseLocked(families []Generation) {
 	whose := nameOf(families)
 	own := func(d debt) bool { return nameOf(d.families) == whose }
 	maps.DeleteFunc(t.owed, func(_ Generation, d debt) bool { return own(d) })
-	maps.DeleteFunc(t.gone, func(_ Key, d debt) bool { return own(d) })
 	if whose == nil && t.alone() {
 		t.reset = t.round
 		return
@@ -305,32 +271,17 @@ func (t *slowTier) collapseLocked(families []Generation) {
 	}
 }
 
-func (t *slowTier) dropLocked(which func(*Write) bool) {
-	kept := t.queue[:0]
-	for i := range t.queue {
-		if w := &t.queue[i]; which(w) {
-			t.bytes -= len(w.Value)
-			continue
-		}
-		kept = append(kept, t.queue[i])
-	}
-	clear(t.queue[len(kept):])
-	t.queue = kept
-	t.metrics.queued.Set(float64(len(kept)))
-}
-
 // put queues an entry, or drops it where there is no room.
 func (t *slowTier) put(w Write) bool {
 	t.mu.Lock()
-	_, withdrawn := t.gone[w.Key]
 	full := len(t.queue) >= maxQueued || t.bytes+len(w.Value) > maxQueuedBytes
-	if !withdrawn && !full {
+	if !full {
 		t.queue = append(t.queue, w)
 		t.bytes += len(w.Value)
 		t.metrics.queued.Set(float64(len(t.queue)))
 	}
 	t.mu.Unlock()
-	if withdrawn || full {
+	if full {
 		t.metrics.dropped.inc()
 		return false
 	}
@@ -451,7 +402,7 @@ func (t *slowTier) travel(trips context.Context, j *job, done func(error)) bool 
 func (t *slowTier) busy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.reset != 0 || len(t.owed) > 0 || len(t.gone) > 0 || len(t.queue) > 0
+	return t.reset != 0 || len(t.owed) > 0 || len(t.spoilt) > 0 || len(t.queue) > 0
 }
 
 // job is one trip to the tier.
@@ -474,14 +425,12 @@ func (t *slowTier) next() *job {
 		owed, some := takeSome(t.owed)
 		return &job{
 			do:     func(ctx context.Context) error { return t.Tier.Bump(ctx, some) },
-			worked: func() { settle(t, t.owed, owed) }, failed: keep,
+			worked: func() { t.settle(owed) }, failed: keep,
 		}
-	case len(t.gone) > 0:
-		gone, some := takeSome(t.gone)
-		return &job{
-			do:     func(ctx context.Context) error { return t.Tier.Delete(ctx, some) },
-			worked: func() { settle(t, t.gone, gone) }, failed: keep,
-		}
+	case len(t.spoilt) > 0:
+		some := t.spoilt
+		t.spoilt = nil // if they stay, they are misses again
+		return &job{do: func(ctx context.Context) error { return t.Tier.Delete(ctx, some) }, worked: keep, failed: keep}
 	case len(t.queue) > 0:
 		return t.writeLocked()
 	}
@@ -498,8 +447,8 @@ func (t *slowTier) isReset(round uint64) {
 }
 
 // takeSome copies as much of a debt as one trip carries.
-func takeSome[K comparable](owed map[K]debt) (map[K]uint64, []K) {
-	part, names := make(map[K]uint64), make([]K, 0, min(len(owed), maxBatch))
+func takeSome(owed map[Generation]debt) (map[Generation]uint64, []Generation) {
+	part, names := make(map[Generation]uint64), make([]Generation, 0, min(len(owed), maxBatch))
 	for k, d := range owed {
 		if len(names) == maxBatch {
 			break
@@ -511,12 +460,12 @@ func takeSome[K comparable](owed map[K]debt) (map[K]uint64, []K) {
 }
 
 // settle takes off what has been told, unless it was owed again meanwhile.
-func settle[K comparable](t *slowTier, owed map[K]debt, told map[K]uint64) {
+func (t *slowTier) settle(told map[Generation]uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for k, round := range told {
-		if owed[k].round == round {
-			delete(owed, k)
+	for g, round := range told {
+		if t.owed[g].round == round {
+			delete(t.owed, g)
 		}
 	}
 }
@@ -551,8 +500,7 @@ func (t *slowTier) measure(ctx context.Context) {
 	}
 }
 
-// finish writes and tells what is left, within ctx, after the worker has ended. It returns what the tier was not told: of an
-// upstream of which it was not told to forget a key, the families.
+// finish writes and tells what is left, within ctx, after the worker has ended. It returns what the tier was not told.
 func (t *slowTier) finish(ctx context.Context) []Generation {
 	t.settleUp(ctx, ctx)
 	t.mu.Lock()
@@ -563,11 +511,6 @@ func (t *slowTier) finish(ctx context.Context) []Generation {
 	left := make(map[Generation]bool, len(t.owed))
 	for g := range t.owed {
 		left[g] = true
-	}
-	for _, d := range t.gone {
-		for _, g := range d.families {
-			left[g] = true
-		}
 	}
 	return slices.Collect(maps.Keys(left))
 }

@@ -152,25 +152,8 @@ func (s *Store) linked() bool {
 // for them.
 func (s *Store) bump(families []Generation, generations ...Generation) {
 	s.memory.tokens.bump(generations)
-	s.owe(families, generations...)
-}
-
-// owe notes generations of which every tier is to be told.
-func (s *Store) owe(families []Generation, generations ...Generation) {
 	for _, t := range s.slow {
 		t.owe(generations, families)
-	}
-}
-
-// withdraw makes every tier forget the key, and take no entry of everybody's under it that was asked for before: a write
-// of which nothing was heard may still be on its way, this daemon's or another's.
-func (s *Store) withdraw(families []Generation, k Key) {
-	if err := s.memory.Delete(context.Background(), []Key{k}); err != nil {
-		s.log.Warn("memory does not forget an entry", "error", err)
-	}
-	s.owe(families, withdrawals(k)) // first: what is written from now on is guarded by the new token
-	for _, t := range s.slow {
-		t.withdraw(families, k)
 	}
 }
 

@@ -23,6 +23,7 @@ type Upstream struct {
 	views     views
 	seen      credentials
 	publics   publics
+	refused   refusedCursors
 	server    [2]identity // by era: they say it in different words
 	fetching  fetching
 	kept      writers
@@ -225,7 +226,10 @@ func (c *credentials) accepted(p Partition, sent, now time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !ok {
+	if no, refused := c.no[p]; refused && sent.Before(no) {
+		return // since
+	}
+	if _, ok := c.last[p]; !ok {
 		c.makeRoomLocked(now)
 	}
 	c.last[p] = now
@@ -307,6 +311,34 @@ func (p *publics) has(k Key) bool {
 	defer p.mu.RUnlock()
 	_, ok := p.by[k]
 	return ok
+}
+
+// refusedCursors are the lists of which the server refused a cursor, by whose they are: that credential is not served their
+// pages any more.
+type refusedCursors struct {
+	some atomic.Bool // most servers refuse none
+	mu   sync.Mutex  // guards by
+	by   map[Key]uint64
+}
+
+func (r *refusedCursors) add(list Key, id uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.by == nil || len(r.by) >= maxPublics {
+		r.by = make(map[Key]uint64) // what is forgotten is refused once more
+	}
+	r.by[list] = id
+	r.some.Store(true)
+}
+
+func (r *refusedCursors) has(list Key, id uint64) bool {
+	if !r.some.Load() {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	refused, ok := r.by[list]
+	return ok && refused == id
 }
 
 // identity is who the server says it is. Another one at the same address makes everything old.

@@ -1,0 +1,24 @@
+package cache
+
+import (
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestAcceptedMeetsARefusal has an answer to a call of before be noted while the server refuses the credential: the refusal
+// holds, in whatever order the two come.
+func TestAcceptedMeetsARefusal(t *testing.T) {
+	sent := time.Now()
+	refused := sent.Add(time.Millisecond)
+	for range 400_000 {
+		c := credentials{last: make(map[Partition]time.Time), no: make(map[Partition]time.Time)}
+		var both sync.WaitGroup
+		both.Go(func() { c.accepted(Partition{1}, sent, refused) })
+		both.Go(func() { c.refused(Partition{1}, refused) })
+		both.Wait()
+		if c.known(Partition{1}, refused) {
+			t.Fatal("a refused credential is known")
+		}
+	}
+}
