@@ -125,9 +125,9 @@ func TestTierOfTheFirstRun(t *testing.T) {
 	})
 }
 
-// TestDebtsToATierThatIsAway: what a tier that others share was not told of is owed to it until it is there again, however
-// many runs that takes.
-func TestDebtsToATierThatIsAway(t *testing.T) {
+// TestUntoldTierThatIsAway: a tier that others share and that was not told everything is told of all families of the daemon's
+// upstreams when it is there again, before it is read, however many runs that takes; and not again after that.
+func TestUntoldTierThatIsAway(t *testing.T) {
 	for runs := range 4 {
 		dir := t.TempDir()
 		synctest.Test(t, func(t *testing.T) {
@@ -150,12 +150,12 @@ func TestDebtsToATierThatIsAway(t *testing.T) {
 			}
 			one, tier = sharedOf(disk, "redis one")
 			r = mendedStart(t, dir, one)
-			if ops := tier.did("bump"); len(ops) != 1 || len(ops[0].generations) != 1 {
+			if ops := tier.did("bump"); len(ops) != 1 || len(ops[0].generations) != 7 || tier.did("read") != nil {
 				t.Errorf("%d runs later it was told %v", runs, ops)
 			}
 			r.own.set(func() { r.own.says = "v2" })
 			r.want("a", "tools/list", "v2", "fwd=miss stored")
-			r.want("a", "prompts/list", "v1", "redis")
+			r.want("a", "prompts/list", "v2", "fwd=miss stored")
 			r.end()
 
 			one, tier = sharedOf(disk, "redis one")

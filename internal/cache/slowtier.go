@@ -57,8 +57,6 @@ type slowTier struct {
 	wake    chan struct{}
 	begun   chan struct{} // closed when the worker has done what there was to do at the start
 
-	everything func() []Generation // the families of all upstreams
-
 	mu      sync.Mutex // guards the following
 	queue   []Write
 	bytes   int
@@ -75,29 +73,11 @@ type wholeBumper interface{ BumpAll(context.Context) error }
 // linker is a tier that hears what other daemons bump.
 type linker interface{ Linked() bool }
 
-// newSlowTier makes a tier that is owed generations since the last run.
-func newSlowTier(o SlowTier, m *Metrics, owed []Generation, unclean bool, everything func() []Generation) *slowTier {
-	t := &slowTier{
+func newSlowTier(o SlowTier, m *Metrics) *slowTier {
+	return &slowTier{
 		SlowTier: o, label: tierLabel(o.Tier.Name()), metrics: m.tier(o.Tier.Name()),
-		wake: make(chan struct{}, 1), begun: make(chan struct{}),
-		owed: make(map[Generation]debt), everything: everything,
+		wake: make(chan struct{}, 1), begun: make(chan struct{}), owed: make(map[Generation]debt),
 	}
-	t.inherit(owed, unclean)
-	return t
-}
-
-// inherit owes the tier what an earlier run left.
-func (t *slowTier) inherit(owed []Generation, unclean bool) {
-	t.mu.Lock()
-	for _, g := range owed {
-		t.round++
-		t.owed[g] = debt{round: t.round}
-	}
-	t.mu.Unlock()
-	if unclean {
-		t.renew()
-	}
-	t.rouse()
 }
 
 // renewPatience is how long a start waits for a tier in which everything has to be made old first.
@@ -202,15 +182,18 @@ func (t *slowTier) note(err error) {
 // debt is something that the tier is to be told.
 type debt struct {
 	round    uint64       // in which it was last owed
-	families []Generation // of the upstream whose it is: telling the tier of them does as well; nil where it is not known
+	families []Generation // of the upstream whose it is: telling the tier of them does as well
 }
 
-// owe notes generations that the tier is to be told of, of the upstream with these families. From now on it is not read for
-// them.
+// owe notes generations of which the tier is to be told, of the upstream with these families. From now on it is not read for
+// them. Where too many wait, those of the upstream become its families, on one of which each of its entries depends.
 func (t *slowTier) owe(generations, families []Generation) {
 	t.mu.Lock()
 	t.round++
-	t.makeRoomLocked(len(generations))
+	if len(t.owed)+len(generations) > maxOwed {
+		maps.DeleteFunc(t.owed, func(_ Generation, d debt) bool { return &d.families[0] == &families[0] })
+		generations = families
+	}
 	for _, g := range generations {
 		t.owed[g] = debt{round: t.round, families: families}
 	}
@@ -226,49 +209,6 @@ func (t *slowTier) discard(k Key) {
 	}
 	t.mu.Unlock()
 	t.rouse()
-}
-
-// makeRoomLocked makes a few debts of too many: of all those of the upstream that has the most.
-func (t *slowTier) makeRoomLocked(more int) {
-	if len(t.owed)+more <= maxOwed {
-		return
-	}
-	count := make(map[*Generation]int)
-	var most debt
-	for _, d := range t.owed {
-		at := nameOf(d.families)
-		if count[at]++; count[at] > count[nameOf(most.families)] || most.round == 0 {
-			most = debt{round: 1, families: d.families}
-		}
-	}
-	t.collapseLocked(most.families)
-}
-
-// nameOf tells upstreams apart by where their families lie.
-func nameOf(families []Generation) *Generation {
-	if len(families) == 0 {
-		return nil
-	}
-	return &families[0]
-}
-
-// collapseLocked puts the families of an upstream in the place of all its debts: each entry depends on one. Of debts that
-// are nobody's, a tier that is alone can be renewed, and others are told of every family there is. What waits to be written
-// may stay: it is written after that, and only what was asked for later has the tokens.
-func (t *slowTier) collapseLocked(families []Generation) {
-	whose := nameOf(families)
-	own := func(d debt) bool { return nameOf(d.families) == whose }
-	maps.DeleteFunc(t.owed, func(_ Generation, d debt) bool { return own(d) })
-	if whose == nil && t.alone() {
-		t.reset = t.round
-		return
-	}
-	if whose == nil {
-		families = t.everything()
-	}
-	for _, g := range families {
-		t.owed[g] = debt{round: t.round, families: families}
-	}
 }
 
 // put queues an entry, or drops it where there is no room.
@@ -500,19 +440,13 @@ func (t *slowTier) measure(ctx context.Context) {
 	}
 }
 
-// finish writes and tells what is left, within ctx, after the worker has ended. It returns what the tier was not told.
-func (t *slowTier) finish(ctx context.Context) []Generation {
+// finish writes and tells what is left, within ctx, after the worker has ended. It reports whether the tier has been told
+// everything.
+func (t *slowTier) finish(ctx context.Context) (told bool) {
 	t.settleUp(ctx, ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.reset != 0 {
-		return t.everything()
-	}
-	left := make(map[Generation]bool, len(t.owed))
-	for g := range t.owed {
-		left[g] = true
-	}
-	return slices.Collect(maps.Keys(left))
+	return t.reset == 0 && len(t.owed) == 0
 }
 
 // debts is how many generations the tier could not be told of yet.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,9 +32,8 @@ const (
 	minShared           = 16               // bytes of a shared key
 	maxSaved            = 8 << 20          // bytes of cache-state.json
 	maxSavedCredentials = 10_000           // written to it, the latest ones
-	maxSavedOwed        = 100_000          // generations written to it
 	savedCredentialLife = 10 * time.Minute // how long after a 2xx answer a credential gets public entries
-	savedFormat         = 1
+	savedFormat         = 2
 )
 
 // The labels of the HMACs in cache-state.json. No header can have such a name, so none of them is ever a Partition.
@@ -47,8 +47,8 @@ var ErrStateInUse = errors.New("in use by another daemon")
 
 var errSaved = errors.New("not what a daemon with this partition key wrote")
 
-// State is what a daemon keeps over a restart: its Secret, the times of credentials, the generations that tiers have not
-// been told of, and whether the last run ended cleanly. Its methods but save, Close and join are safe for concurrent use.
+// State is what a daemon keeps over a restart: its Secret, the times of credentials, which tiers were told of all that was
+// invalidated, and whether the last run ended cleanly. Its methods but save, Close and join are safe for concurrent use.
 type State struct {
 	dir      string   // "" where there is none
 	lock     *os.File // nil once closed, and while it waits
@@ -64,8 +64,7 @@ type State struct {
 type savedState struct {
 	Format      int               `json:"format"`
 	Credentials []savedCredential `json:"credentials"`
-	Owed        map[string][]byte `json:"owed"`   // by tier that was in use: generations, one behind the other
-	Before      map[string][]byte `json:"before"` // the same of tiers that were not, from runs before
+	Tiers       map[string]bool   `json:"tiers"` // those that were in use, and those of runs before that were not told everything: whether they were
 }
 
 type savedCredential struct {
@@ -165,7 +164,7 @@ func (s *State) join() error {
 // resume reads what the last run left, and marks that one runs.
 func (s *State) resume() error {
 	if err := s.load(); err != nil {
-		// What it owed to tiers is not known: as after an unclean end.
+		// Which tiers it told everything is not known: as after an unclean end.
 		s.unclean = true
 		s.warn("what the last run left is ignored: %v", err)
 	}
@@ -187,7 +186,7 @@ func (s *State) openDir() error {
 func (s *State) Secret() *Secret { return s.secret }
 
 // Unclean reports that the last run on this directory did not end with a save, or that what it saved cannot be read: the
-// embedded tier may hold what should have been made old.
+// embedded tier may hold what was invalidated.
 func (s *State) Unclean() bool { return s.unclean }
 
 // Waits reports whether another daemon has the directory still.
@@ -232,45 +231,34 @@ func (s *State) credentials(identity string) map[Partition]time.Time {
 	return found
 }
 
-// owed returns the generations that a tier had not been told of at the last save. After an unclean end they may have
-// been told since: telling twice does no harm.
-func (s *State) owed(tier string) []Generation {
-	var owed []Generation
-	for g := range slices.Chunk(append(s.saved.Owed[tier], s.saved.Before[tier]...), len(Generation{})) {
-		owed = append(owed, Generation(g))
-	}
-	return owed
+// complete reports whether a tier that nobody else uses has been told everything: the last run used it, told it, and ended
+// cleanly.
+func (s *State) complete(tier string) bool { return !s.unclean && s.saved.Tiers[tier] }
+
+// untold reports whether a run could not tell the tier everything, and none has done so since. After an unclean end it may
+// have been told: telling twice does no harm.
+func (s *State) untold(tier string) bool {
+	told, ok := s.saved.Tiers[tier]
+	return ok && !told
 }
 
-// used reports whether the last run had the tier: it missed what became old in a run that had not.
-func (s *State) used(tier string) bool {
-	_, ok := s.saved.Owed[tier]
-	return ok
-}
-
-// save writes what the next run is to know, by upstream identity and by tier: the times of credentials (of more than
-// 10,000 the latest), and owed generations, with an entry for every tier that was in use. Only if it returns nil the run has ended cleanly: call it when the tiers are
-// closed. More than 100,000 owed generations are an error, since those that are left out would be forgotten.
-func (s *State) save(credentials map[string]map[Partition]time.Time, owed map[string][]Generation) error {
+// save writes what the next run is to know: by upstream identity the times of credentials (of more than 10,000 the latest),
+// and of every tier that was in use whether it has been told everything. Only if it returns nil the run has ended cleanly:
+// call it when the tiers are closed.
+func (s *State) save(credentials map[string]map[Partition]time.Time, tiers map[string]bool) error {
 	if s.dir == "" || s.waits {
 		return nil
 	}
 	if s.lock == nil {
 		return errors.New("cache: the state directory is closed")
 	}
-	state := savedState{
-		Format: savedFormat, Credentials: s.latest(credentials), Owed: make(map[string][]byte), Before: s.before(owed),
-	}
-	total := 0
-	for tier, generations := range owed {
-		state.Owed[tier] = []byte{}
-		if total += len(generations); total > maxSavedOwed {
-			return fmt.Errorf("cache: more than %d generations are owed to tiers", maxSavedOwed)
-		}
-		for _, g := range generations {
-			state.Owed[tier] = append(state.Owed[tier], g[:]...)
+	state := savedState{Format: savedFormat, Credentials: s.latest(credentials), Tiers: make(map[string]bool)}
+	for tier := range s.saved.Tiers {
+		if s.untold(tier) {
+			state.Tiers[tier] = false // as it was, where this run does not have it
 		}
 	}
+	maps.Copy(state.Tiers, tiers)
 	if err := s.write(&state); err != nil {
 		return err
 	}
@@ -278,19 +266,6 @@ func (s *State) save(credentials map[string]map[Partition]time.Time, owed map[st
 		return err
 	}
 	return nil
-}
-
-// before returns what is owed to tiers that this run did not have.
-func (s *State) before(used map[string][]Generation) map[string][]byte {
-	before := make(map[string][]byte)
-	for _, saved := range []map[string][]byte{s.saved.Before, s.saved.Owed} {
-		for tier, generations := range saved {
-			if _, ok := used[tier]; !ok && len(generations) > 0 {
-				before[tier] = append(before[tier], generations...)
-			}
-		}
-	}
-	return before
 }
 
 // latest returns the credentials that are worth writing.
@@ -344,13 +319,6 @@ func (s *savedState) valid() bool {
 	for _, c := range s.Credentials {
 		if len(c.Partition) != len(Partition{}) {
 			return false
-		}
-	}
-	for _, owed := range []map[string][]byte{s.Owed, s.Before} {
-		for _, generations := range owed {
-			if len(generations)%len(Generation{}) != 0 {
-				return false
-			}
 		}
 	}
 	return s.Format == savedFormat

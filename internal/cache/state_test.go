@@ -24,8 +24,7 @@ import (
 
 const someIdentity = "https://example.com/mcp\nAuthorization: Bearer configured-secret"
 
-func somePartition(n int) Partition   { return sha256.Sum256(fmt.Append(nil, "partition ", n)) }
-func someGeneration(n int) Generation { return generationOf("test", "upstream", strconv.Itoa(n)) }
+func somePartition(n int) Partition { return sha256.Sum256(fmt.Append(nil, "partition ", n)) }
 
 func mustOpenState(tb testing.TB, dir string, shared []byte) *State {
 	tb.Helper()
@@ -41,7 +40,7 @@ func mustOpenState(tb testing.TB, dir string, shared []byte) *State {
 func endRun(tb testing.TB, s *State) {
 	tb.Helper()
 	err := s.save(map[string]map[Partition]time.Time{someIdentity: {somePartition(1): time.Now()}},
-		map[string][]Generation{"redis": {someGeneration(1), someGeneration(2)}, "database": nil})
+		map[string]bool{"redis": false, "database": true})
 	if err := errors.Join(err, s.Close()); err != nil {
 		tb.Fatal(err)
 	}
@@ -50,7 +49,7 @@ func endRun(tb testing.TB, s *State) {
 // remembers reports whether a State has what endRun left.
 func remembers(s *State) bool {
 	_, known := s.credentials(someIdentity)[somePartition(1)]
-	return known && slices.Equal(s.owed("redis"), []Generation{someGeneration(1), someGeneration(2)})
+	return known && s.untold("redis") && s.complete("database")
 }
 
 func stateFiles(tb testing.TB, dir string) []string {
@@ -79,7 +78,7 @@ func TestStateOverARestart(t *testing.T) {
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the directory: %v, %v", info.Mode(), err)
 	}
-	if first.Unclean() || len(first.Warnings()) > 0 || first.Dir() != dir || len(first.credentials(someIdentity)) > 0 || first.owed("redis") != nil {
+	if first.Unclean() || len(first.Warnings()) > 0 || first.Dir() != dir || len(first.credentials(someIdentity)) > 0 || len(first.saved.Tiers) > 0 {
 		t.Errorf("the first start finds something: unclean %v, %q", first.Unclean(), first.Warnings())
 	}
 	if got, want := stateFiles(t, dir), []string{lockName, markerName, keyName}; !slices.Equal(got, want) {
@@ -94,9 +93,9 @@ func TestStateOverARestart(t *testing.T) {
 		t.Errorf("unclean %v, %q, key %s, then %s", second.Unclean(), second.Warnings(), first.Secret().ID(), second.Secret().ID())
 	}
 	if !remembers(second) {
-		t.Errorf("remembers %v and %v", second.credentials(someIdentity), second.owed("redis"))
+		t.Errorf("remembers %v and %v", second.credentials(someIdentity), second.saved.Tiers)
 	}
-	if len(second.credentials("another")) > 0 || second.owed("database") != nil || second.owed("another") != nil {
+	if len(second.credentials("another")) > 0 || second.complete("redis") || second.untold("database") || second.complete("another") || second.untold("another") {
 		t.Error("remembers what nobody told it")
 	}
 }
@@ -185,7 +184,7 @@ func TestStateSharedKey(t *testing.T) {
 	}
 	endRun(t, again)
 	other := mustOpenState(t, dir, nil)
-	if len(other.Warnings()) != 1 || !other.Unclean() || len(other.credentials(someIdentity)) > 0 || other.owed("redis") != nil {
+	if len(other.Warnings()) != 1 || !other.Unclean() || len(other.credentials(someIdentity)) > 0 || other.untold("redis") || other.complete("database") {
 		t.Errorf("what belongs to another key is used: unclean %v, %q", other.Unclean(), other.Warnings())
 	}
 	if s, err := OpenState(t.TempDir(), []byte("short")); err == nil || s != nil || !strings.Contains(err.Error(), "cache.partition_key") {
@@ -359,7 +358,8 @@ func TestStateAfterEachStep(t *testing.T) {
 	}
 }
 
-// After an unclean end nobody is let in for an answer that he may have lost since; what is owed is owed still.
+// After an unclean end nobody is let in for an answer that he may have lost since, no file is taken for complete, and a tier
+// that was not told everything is to be told still.
 func TestStateUncleanEnd(t *testing.T) {
 	dir := t.TempDir()
 	endRun(t, mustOpenState(t, dir, nil))
@@ -367,8 +367,8 @@ func TestStateUncleanEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := mustOpenState(t, dir, nil)
-	if !s.Unclean() || len(s.credentials(someIdentity)) > 0 || len(s.owed("redis")) != 2 {
-		t.Errorf("unclean %v, credentials %v, owed %v", s.Unclean(), s.credentials(someIdentity), s.owed("redis"))
+	if !s.Unclean() || len(s.credentials(someIdentity)) > 0 || !s.untold("redis") || s.complete("database") {
+		t.Errorf("unclean %v, credentials %v, tiers %v", s.Unclean(), s.credentials(someIdentity), s.saved.Tiers)
 	}
 }
 
@@ -462,7 +462,7 @@ func TestStateHostileSaved(t *testing.T) {
 		if len(s.Warnings()) != 1 || !strings.Contains(s.Warnings()[0], path) || !s.Unclean() {
 			t.Errorf("%s: unclean %v, warnings %.200q", what, s.Unclean(), s.Warnings())
 		}
-		if len(s.credentials(someIdentity)) > 0 || s.owed("redis") != nil {
+		if len(s.credentials(someIdentity)) > 0 || s.untold("redis") || s.complete("database") {
 			t.Errorf("%s: something is remembered", what)
 		}
 		if what == "a directory" {
@@ -588,10 +588,6 @@ func TestStateSaveFails(t *testing.T) {
 	dir := t.TempDir()
 	endRun(t, mustOpenState(t, dir, nil))
 	s := mustOpenState(t, dir, nil)
-	many := make([]Generation, maxSavedOwed/2+1)
-	if err := s.save(nil, map[string][]Generation{"redis": many, "database": many}); err == nil {
-		t.Error("more is owed than can be written, and the end is clean")
-	}
 	path := filepath.Join(dir, savedName)
 	if err := errors.Join(os.Rename(path, path+".kept"), os.Mkdir(path, 0o700)); err != nil {
 		t.Fatal(err)
@@ -606,8 +602,8 @@ func TestStateSaveFails(t *testing.T) {
 		t.Errorf("files: %q, want %q", got, want)
 	}
 	next := mustOpenState(t, dir, nil)
-	if !next.Unclean() || len(next.owed("redis")) != 2 {
-		t.Errorf("unclean %v, owed %v", next.Unclean(), next.owed("redis"))
+	if !next.Unclean() || !next.untold("redis") {
+		t.Errorf("unclean %v, tiers %v", next.Unclean(), next.saved.Tiers)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
@@ -630,22 +626,12 @@ func TestStateBounds(t *testing.T) {
 		}
 		credentials[identity][somePartition(n)] = now.Add(-time.Duration(n) * time.Millisecond)
 	}
-	owed := map[string][]Generation{"redis": nil, "database": nil}
-	for n := range maxSavedOwed {
-		tier := []string{"redis", "database"}[n%2]
-		owed[tier] = append(owed[tier], someGeneration(n))
-	}
-	if err := errors.Join(s.save(credentials, owed), s.Close()); err != nil {
+	if err := errors.Join(s.save(credentials, nil), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	next := mustOpenState(t, dir, nil)
 	if len(next.Warnings()) > 0 {
 		t.Fatal(next.Warnings())
-	}
-	for tier, want := range owed {
-		if !slices.Equal(next.owed(tier), want) {
-			t.Errorf("%s: %d of %d owed generations are back", tier, len(next.owed(tier)), len(want))
-		}
 	}
 	total := 0
 	for identity := range credentials {
@@ -670,11 +656,11 @@ func TestMemoryState(t *testing.T) {
 	if id := MemoryState(shared).Secret().ID(); id != NewSecret(shared).ID() {
 		t.Error("the shared key is not used")
 	}
-	err := a.save(map[string]map[Partition]time.Time{someIdentity: {somePartition(1): time.Now()}}, map[string][]Generation{"redis": {{}}})
+	err := a.save(map[string]map[Partition]time.Time{someIdentity: {somePartition(1): time.Now()}}, map[string]bool{"redis": false})
 	if err = errors.Join(err, a.Close(), a.Close()); err != nil {
 		t.Error(err)
 	}
-	if a.Dir() != "" || a.Unclean() || len(a.Warnings()) > 0 || len(a.credentials(someIdentity)) > 0 || a.owed("redis") != nil {
+	if a.Dir() != "" || a.Unclean() || len(a.Warnings()) > 0 || len(a.credentials(someIdentity)) > 0 || a.untold("redis") {
 		t.Error("remembers something")
 	}
 }
@@ -702,13 +688,8 @@ func TestStateKilled(t *testing.T) {
 		if len(s.Warnings()) > 0 || s.Secret().ID() != first.Secret().ID() {
 			t.Fatalf("round %d: %q, key %s, at first %s", round, s.Warnings(), s.Secret().ID(), first.Secret().ID())
 		}
-		owed := s.owed("redis")
-		if len(owed) == 0 {
-			t.Fatalf("round %d: nothing is owed", round)
-		}
-		n := int(binary.BigEndian.Uint64(owed[0][:]))
-		if n < saved || !slices.Equal(owed, owedIn(n)) {
-			t.Fatalf("round %d: what is owed is of run %d, run %d was saved", round, n, saved)
+		if n := binary.BigEndian.Uint64(s.saved.Credentials[0].Partition); int(n) < saved || !s.untold("redis") {
+			t.Fatalf("round %d: the state is of run %d, run %d was saved; tiers %v", round, n, saved, s.saved.Tiers)
 		}
 		if known := len(s.credentials(someIdentity)) > 0; known == s.Unclean() {
 			t.Fatalf("round %d: unclean %v, credentials %v", round, s.Unclean(), known)
@@ -723,20 +704,13 @@ func TestStateKilled(t *testing.T) {
 	t.Logf("%d of 20 were killed between two runs", clean)
 }
 
-// owedIn is what a run leaves.
-func owedIn(run int) []Generation {
-	owed := make([]Generation, 50)
-	for i := range owed {
-		binary.BigEndian.PutUint64(owed[i][:], uint64(run))
-	}
-	return owed
-}
-
 // runs is the child: one run after the other, each one's number printed when it has been saved.
 func runs(dir string, from int) {
 	for n := from; ; n++ {
 		s := must(OpenState(dir, nil))
-		err := s.save(map[string]map[Partition]time.Time{someIdentity: {somePartition(1): time.Now()}}, map[string][]Generation{"redis": owedIn(n)})
+		var one Partition
+		binary.BigEndian.PutUint64(one[:], uint64(n))
+		err := s.save(map[string]map[Partition]time.Time{someIdentity: {one: time.Now()}}, map[string]bool{"redis": false})
 		if err := errors.Join(err, s.Close()); err != nil {
 			panic(err)
 		}
@@ -790,10 +764,9 @@ func BenchmarkStateSave(b *testing.B) {
 	for n := range maxSavedCredentials {
 		credentials[someIdentity][somePartition(n)] = time.Now()
 	}
-	owed := map[string][]Generation{"redis": make([]Generation, maxSavedOwed)}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := s.save(credentials, owed); err != nil {
+		if err := s.save(credentials, map[string]bool{"redis": true}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -36,8 +36,7 @@ type Store struct {
 	log        *slog.Logger
 	maxEntry   int
 
-	upstreams  []*Upstream
-	everything []Generation // the families of all upstreams: every entry depends on one
+	upstreams []*Upstream
 
 	life context.Context // of what runs in the background
 	end  context.CancelCauseFunc
@@ -93,9 +92,11 @@ func (s *Store) Add(o SlowTier) {
 	if o.ID == "" {
 		o.ID = o.Tier.Name()
 	}
-	missed := s.state.Unclean() || !s.state.used(o.ID) && !s.state.Waits()
-	t := newSlowTier(o, s.metrics, s.state.owed(o.ID), missed, func() []Generation { return s.everything })
+	t := newSlowTier(o, s.metrics)
 	s.slow = append(s.slow, t)
+	if !s.state.Waits() {
+		s.resume(t)
+	}
 	for _, u := range s.upstreams {
 		u.metrics.add(t.label)
 	}
@@ -109,15 +110,35 @@ func (s *Store) Add(o SlowTier) {
 	}
 }
 
+// resume makes up for what earlier runs may not have told a tier: one of this daemon alone is made new as a whole, and a
+// shared one is told of all families of the upstreams that there are. See Upstream for those to come.
+func (s *Store) resume(t *slowTier) {
+	if !t.Shared {
+		if !s.state.complete(t.ID) {
+			t.renew()
+		}
+		return
+	}
+	for _, u := range s.upstreams {
+		s.resumeFor(t, u)
+	}
+}
+
+func (s *Store) resumeFor(t *slowTier, u *Upstream) {
+	if t.Shared && s.state.untold(t.ID) {
+		t.owe(u.families[:], u.families[:])
+	}
+}
+
 // Join takes the state directory that another daemon had when this one started (AwaitState), and with it what that one left:
-// what the tiers are owed, and known credentials. The error is ErrStateInUse while it still has it. The embedded tier is not
+// which tiers are to be told, and known credentials. The error is ErrStateInUse while it still has it. The embedded tier is not
 // to be opened before. It is called by one goroutine, when the tiers and upstreams are there, and has ended before Close.
 func (s *Store) Join() error {
 	if err := s.state.join(); err != nil {
 		return err
 	}
 	for _, t := range s.slow {
-		t.inherit(s.state.owed(t.ID), s.state.Unclean() || !s.state.used(t.ID))
+		s.resume(t)
 	}
 	for _, u := range s.upstreams {
 		u.seen.inherit(s.state.credentials(u.opts.Identity))
@@ -209,10 +230,10 @@ func (s *Store) Close(ctx context.Context) error {
 	s.wg.Wait()
 	late()
 	s.halt()
-	owed := make(map[string][]Generation)
+	told := make(map[string]bool)
 	var errs error
 	for _, t := range s.slow {
-		owed[t.ID] = t.finish(ctx)
+		told[t.ID] = t.finish(ctx)
 		errs = errors.Join(errs, t.Tier.Close())
 	}
 	errs = errors.Join(errs, s.memory.Close())
@@ -223,7 +244,7 @@ func (s *Store) Close(ctx context.Context) error {
 	for _, u := range s.upstreams {
 		credentials[u.opts.Identity] = u.seen.all()
 	}
-	return s.state.save(credentials, owed)
+	return s.state.save(credentials, told)
 }
 
 // Stats says what the tiers hold and what has become of requests. With detailed, it names the most used questions.

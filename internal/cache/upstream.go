@@ -63,7 +63,9 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	})
 	s.metrics.before(func() { u.metrics.ears.Set(float64(u.ears.listening())) })
 	s.upstreams = append(s.upstreams, u)
-	s.everything = append(s.everything, u.families[:]...)
+	for _, t := range s.slow {
+		s.resumeFor(t, u)
+	}
 	return u
 }
 
