@@ -14,6 +14,7 @@ import (
 // embedded is a tier in a file of the daemon's own.
 type embedded interface {
 	cache.Tier
+	cache.Holder
 	BumpAll(context.Context) error
 	Collector() prometheus.Collector
 }
@@ -110,13 +111,12 @@ func (l *lateTier) Delete(ctx context.Context, keys []cache.Key) error {
 	return t.Delete(ctx, keys)
 }
 
-// Stats implements cache.Tier.
-func (l *lateTier) Stats(ctx context.Context) (cache.TierStats, error) {
-	t, err := l.get()
-	if err != nil {
-		return cache.TierStats{}, err
+// Holds implements cache.Holder.
+func (l *lateTier) Holds() cache.TierStats {
+	if t := l.tier.Load(); t != nil {
+		return (*t).Holds()
 	}
-	return t.Stats(ctx)
+	return cache.TierStats{Entries: -1, Bytes: -1, Evictions: -1}
 }
 
 // Close implements cache.Tier.

@@ -194,9 +194,9 @@ func (m *Memory) Delete(_ context.Context, keys []Key) error {
 	return nil
 }
 
-// Stats says what memory holds, entries that are old but not yet thrown out included.
-func (m *Memory) Stats(context.Context) (TierStats, error) {
-	return TierStats{Entries: int64(m.ring.Len()), Bytes: int64(m.ring.Capacity()), Evictions: m.evicted.Load()}, nil
+// Holds implements Holder; entries that are stale but not yet thrown out are included.
+func (m *Memory) Holds() TierStats {
+	return TierStats{Entries: int64(m.ring.Len()), Bytes: int64(m.ring.Capacity()), Evictions: m.evicted.Load()}
 }
 
 // Close frees the memory.

@@ -85,8 +85,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fluentd_perf_cache_writes_total", Help: "Entries for the tiers behind memory, by what became of them.",
 		}, []string{"tier", "result"}),
-		entries: tierGauge("cache_entries", "Entries that a tier holds, old ones that it has not thrown out yet included."),
-		bytes:   tierGauge("cache_bytes", "Bytes that a tier holds."),
+		entries: tierGauge("cache_entries", "Entries that a tier holds, stale ones included; of a shared one, those that this daemon has written."),
+		bytes:   tierGauge("cache_bytes", "Bytes that a tier holds; of a shared one, what this daemon has written."),
 		queue:   tierGauge("cache_queue", "Entries that wait to be written behind."),
 		evicted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fluentd_perf_cache_evictions_total", Help: "Entries that went for want of room.",

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,10 +43,8 @@ const (
 
 // Waits of a slow tier's worker.
 const (
-	workTimeout  = 2 * time.Second        // of a write, a bump, a delete; no call of an agent waits for it
-	workPause    = 250 * time.Millisecond // between looks at a breaker that is open
-	statsEvery   = 15 * time.Second
-	statsTimeout = time.Second
+	workTimeout = 2 * time.Second        // of a write, a bump, a delete; no call of an agent waits for it
+	workPause   = 250 * time.Millisecond // between looks at a breaker that is open
 )
 
 // slowTier is a tier behind memory with its worker: reads are made by the calls themselves, everything else by one
@@ -55,6 +54,7 @@ type slowTier struct {
 	label   int
 	metrics *tierMetrics
 	wake    chan struct{}
+	wrote   atomic.Int64  // bytes
 	begun   chan struct{} // closed when the worker has done what there was to do at the start
 
 	mu      sync.Mutex // guards the following
@@ -239,30 +239,22 @@ func (t *slowTier) rouse() {
 // work is the tier's goroutine: it tells the tier what it is owed, then writes what waits, until life ends. A trip that
 // was begun is finished, unless trips ends.
 func (t *slowTier) work(life, trips context.Context) {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	var stats time.Time
 	for first := true; ; first = false {
 		left := t.settleUp(life, trips)
 		if first {
 			close(t.begun)
 		}
-		if now := time.Now(); !left && now.Sub(stats) >= statsEvery {
-			t.measure(life)
-			stats = now
-		}
-		wait := statsEvery
+		var again <-chan time.Time
 		if left || t.probe() {
-			wait = workPause
+			again = time.After(workPause)
 		}
-		pause.Reset(wait)
 		wake := t.wake
 		if left {
 			wake = nil // the tier does not take it: more of it does not help
 		}
 		select {
 		case <-wake:
-		case <-pause.C:
+		case <-again:
 		case <-life.Done():
 			return
 		}
@@ -285,15 +277,11 @@ func (t *slowTier) probe() bool {
 		done(err)
 		t.note(err)
 	}
-	t.metrics.show(unknownStats)
 	return t.Breaker.State() != stateClosed
 }
 
 // probeLookup asks for an entry that nobody keeps.
 var probeLookup = []Lookup{{Key: Key{0: 1}, Generations: []Generation{generationOf("probe", "", "")}}}
-
-// unknownStats are those of a tier that does not say.
-var unknownStats = TierStats{Entries: -1, Bytes: -1, Evictions: -1}
 
 // settleUp does what there is to do, until life ends, and reports whether something is left that the tier would not take
 // now. Nothing is taken off the queue before the breaker allows the trip.
@@ -422,22 +410,21 @@ func (t *slowTier) writeLocked() *job {
 	t.bytes -= size
 	t.metrics.queued.Set(float64(len(t.queue)))
 	return &job{
-		do:     func(ctx context.Context) error { return t.Tier.Write(ctx, writes) },
-		worked: func() { t.metrics.written.add(uint64(n)) },
+		do: func(ctx context.Context) error { return t.Tier.Write(ctx, writes) },
+		worked: func() {
+			t.metrics.written.add(uint64(n))
+			t.wrote.Add(int64(size))
+		},
 		failed: func() { t.metrics.failed.add(uint64(n)) },
 	}
 }
 
-// measure asks the tier what it holds, for the metrics. It says nothing of the tier's health.
-func (t *slowTier) measure(ctx context.Context) {
-	if t.Breaker.State() != stateClosed {
-		return
+// holds is what the tier holds, or of one that does not count what this daemon has written to it since its start.
+func (t *slowTier) holds() TierStats {
+	if h, ok := t.Tier.(Holder); ok {
+		return h.Holds()
 	}
-	limited, cancel := context.WithTimeout(ctx, statsTimeout)
-	defer cancel()
-	if s, err := t.Tier.Stats(limited); err == nil {
-		t.metrics.show(s)
-	}
+	return TierStats{Entries: int64(t.metrics.written.n.Load()), Bytes: t.wrote.Load(), Evictions: -1}
 }
 
 // finish writes and tells what is left, within ctx, after the worker has ended. It reports whether the tier has been told

@@ -229,10 +229,6 @@ func (t *rigTier) Delete(ctx context.Context, keys []cache.Key) error {
 	return t.enter(ctx, rigOp{name: "delete", keys: slices.Clone(keys)}, func() { t.disk.delete(keys) })
 }
 
-func (t *rigTier) Stats(context.Context) (cache.TierStats, error) {
-	return cache.TierStats{Entries: int64(len(t.disk.keys())), Bytes: -1, Evictions: -1}, nil
-}
-
 func (t *rigTier) Close() error {
 	t.set(func() { t.closed++ })
 	return nil
@@ -292,6 +288,10 @@ func always(f rigFate, names ...string) func(rigOp, int) rigFate {
 
 // rigFile is a tier of one daemon alone.
 type rigFile struct{ *rigTier }
+
+func (t rigFile) Holds() cache.TierStats {
+	return cache.TierStats{Entries: int64(len(t.disk.keys())), Bytes: -1, Evictions: -1}
+}
 
 func (t rigFile) BumpAll(ctx context.Context) error {
 	return t.enter(ctx, rigOp{name: "bumpall"}, t.disk.bumpAll)

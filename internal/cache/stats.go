@@ -10,8 +10,8 @@ type Stats struct {
 // TierReport is one tier.
 type TierReport struct {
 	Tier      string `json:"tier"`      // memory, redis or database
-	Entries   int64  `json:"entries"`   // -1 where it is not known
-	Bytes     int64  `json:"bytes"`     // -1 where it is not known
+	Entries   int64  `json:"entries"`   // of Redis and Postgres: what this daemon has written since its start; -1 where it is not known
+	Bytes     int64  `json:"bytes"`     // likewise
 	Evictions int64  `json:"evictions"` // entries that went for want of room; -1 where it is not known
 	Hits      uint64 `json:"hits"`      // answers that it gave
 	Misses    uint64 `json:"misses"`    // questions that it had no answer to

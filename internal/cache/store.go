@@ -78,11 +78,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 	s.life, s.end = context.WithCancelCause(o.Base)
 	s.work, s.stop = context.WithCancel(context.Background())
 	shown := o.Metrics.tier(memory.Name())
-	o.Metrics.before(func() {
-		if held, err := memory.Stats(context.Background()); err == nil {
-			shown.show(held)
-		}
-	})
+	o.Metrics.before(func() { shown.show(memory.Holds()) })
 	s.trip, s.halt = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -94,6 +90,7 @@ func (s *Store) Add(o SlowTier) {
 	}
 	t := newSlowTier(o, s.metrics)
 	s.slow = append(s.slow, t)
+	s.metrics.before(func() { t.metrics.show(t.holds()) })
 	if !s.state.Waits() {
 		s.resume(t)
 	}
@@ -248,10 +245,10 @@ func (s *Store) Close(ctx context.Context) error {
 }
 
 // Stats says what the tiers hold and what has become of requests. With detailed, it names the most used questions.
-func (s *Store) Stats(ctx context.Context, detailed bool) Stats {
-	out := Stats{Tiers: []TierReport{s.memoryReport(ctx)}, Upstreams: make([]UpstreamReport, 0, len(s.upstreams))}
+func (s *Store) Stats(_ context.Context, detailed bool) Stats {
+	out := Stats{Tiers: []TierReport{s.memoryReport()}, Upstreams: make([]UpstreamReport, 0, len(s.upstreams))}
 	for _, t := range s.slow {
-		out.Tiers = append(out.Tiers, s.tierReport(ctx, t))
+		out.Tiers = append(out.Tiers, s.tierReport(t))
 	}
 	for _, u := range s.upstreams {
 		out.Upstreams = append(out.Upstreams, u.report(detailed))
@@ -260,11 +257,9 @@ func (s *Store) Stats(ctx context.Context, detailed bool) Stats {
 	return out
 }
 
-func (s *Store) memoryReport(ctx context.Context) TierReport {
-	r := TierReport{Tier: s.memory.Name()}
-	if held, err := s.memory.Stats(ctx); err == nil {
-		r.Entries, r.Bytes, r.Evictions = held.Entries, held.Bytes, held.Evictions
-	}
+func (s *Store) memoryReport() TierReport {
+	held := s.memory.Holds()
+	r := TierReport{Tier: s.memory.Name(), Entries: held.Entries, Bytes: held.Bytes, Evictions: held.Evictions}
 	for _, u := range s.upstreams {
 		r.Hits += u.metrics.counted(tierMemory, outcomeHit)
 		r.Misses += u.metrics.counted(tierMemory, outcomeMiss)
@@ -273,15 +268,9 @@ func (s *Store) memoryReport(ctx context.Context) TierReport {
 	return r
 }
 
-func (s *Store) tierReport(ctx context.Context, t *slowTier) TierReport {
-	r := TierReport{Tier: t.Tier.Name(), Entries: -1, Bytes: -1, Evictions: -1, Breaker: t.Breaker.State()}
-	if r.Breaker == stateClosed {
-		limited, cancel := context.WithTimeout(ctx, statsTimeout)
-		defer cancel()
-		if held, err := t.Tier.Stats(limited); err == nil {
-			r.Entries, r.Bytes, r.Evictions = held.Entries, held.Bytes, held.Evictions
-		}
-	}
+func (s *Store) tierReport(t *slowTier) TierReport {
+	held := t.holds()
+	r := TierReport{Tier: t.Tier.Name(), Entries: held.Entries, Bytes: held.Bytes, Evictions: held.Evictions, Breaker: t.Breaker.State()}
 	for _, u := range s.upstreams {
 		r.Hits += u.metrics.counted(t.label, outcomeHit)
 		r.Misses += u.metrics.counted(t.label, outcomeMiss)

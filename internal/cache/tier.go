@@ -74,11 +74,13 @@ type Tier interface {
 	Bump(ctx context.Context, generations []Generation) error
 	// Delete removes entries; those that are not there are no error.
 	Delete(ctx context.Context, keys []Key) error
-	// Stats says what the tier holds. It may be slow and is never called on a request's way.
-	Stats(ctx context.Context) (TierStats, error)
 	// Close ends the tier. No call is under way and none comes after.
 	Close() error
 }
+
+// Holder is a tier that counts what it holds as things happen: it answers at once. Of another one this daemon counts its own
+// writes.
+type Holder interface{ Holds() TierStats }
 
 // Listener is told by a shared tier of what other daemons bump. Its functions are called from the tier's own goroutine,
 // return soon and do not call the tier.

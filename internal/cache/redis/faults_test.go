@@ -23,7 +23,6 @@ func calls(tier *redis.Tier, x thing) map[string]func(context.Context) error {
 		"Write":  func(ctx context.Context) error { return tier.Write(ctx, x.writes("v", []cache.Token{1})) },
 		"Bump":   func(ctx context.Context) error { return tier.Bump(ctx, []cache.Generation{x.gen}) },
 		"Delete": func(ctx context.Context) error { return tier.Delete(ctx, []cache.Key{x.key}) },
-		"Stats":  func(ctx context.Context) error { _, err := tier.Stats(ctx); return err },
 	}
 }
 

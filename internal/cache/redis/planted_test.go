@@ -187,23 +187,3 @@ func TestWritesRefused(t *testing.T) {
 		t.Error("a lookup without generations was no error")
 	}
 }
-
-// TestStats counts ours only, and gives up on a database of others.
-func TestStats(t *testing.T) {
-	s := newServer(t)
-	tier := newTier(t, s.url())
-	for range 30 {
-		store(t, tier, newThing(), "0123456789")
-	}
-	s.do("SET", "foreign", "key")
-	s.do("RPUSH", "fluentd-perf:1:test:v:list", "no entry")
-	got, err := tier.Stats(context.Background())
-	if err != nil || got != (cache.TierStats{Entries: 30, Bytes: 30 * (1 + 1 + 8 + 8 + 4 + 10), Evictions: -1}) {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	s.do("EVAL", "for i = 1, 60000 do redis.call('SET', 'k' .. i, '') end return 1", 0)
-	got, err = tier.Stats(context.Background())
-	if err != nil || got != (cache.TierStats{Entries: -1, Bytes: -1, Evictions: -1}) {
-		t.Errorf("among many others: %+v, %v", got, err)
-	}
-}

@@ -85,7 +85,6 @@ type PostgresPool struct {
 type PostgresOptions struct {
 	URL      string         // postgres://, as pgx takes it; LISTEN does not pass a PgBouncer in transaction mode
 	Prefix   string         // daemons with different ones share nothing: 1 to 48 letters, digits, - and _
-	MaxBytes int64          // of the values under Prefix as stored; looked at with every sweep; 0 means no limit
 	Timeout  time.Duration  // of a whole call; 0 means DefaultTimeout; at most 10 s
 	MaxValue int            // bytes of a value; larger ones are left out; 0 means DefaultMaxValue; at most 64 MiB
 	Pool     PostgresPool   //

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"fmt"
 	"slices"
 	"time"
 
@@ -198,17 +197,4 @@ func (p *Postgres) remove(ctx context.Context, conn *pgxpool.Conn, names [][]byt
 	_, err := conn.Exec(ctx, `DELETE FROM fluentd_perf_entries WHERE key IN
 		(SELECT key FROM fluentd_perf_entries WHERE key = ANY($1) ORDER BY key FOR UPDATE)`, names)
 	return err
-}
-
-// Stats implements cache.Tier: the entries under this prefix and the bytes of their values as stored. It reads all of the
-// table's rows, but not the values.
-func (p *Postgres) Stats(ctx context.Context) (stats cache.TierStats, err error) {
-	err = p.background(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
-		return conn.QueryRow(ctx, pgStats, p.prefix, len(p.prefix)+len(cache.Key{})).Scan(&stats.Entries, &stats.Bytes)
-	})
-	if err != nil {
-		return cache.TierStats{}, fmt.Errorf("postgres: stats: %w", briefly(err))
-	}
-	stats.Evictions = p.evictions.Load()
-	return stats, nil
 }

@@ -24,7 +24,6 @@ func (o PostgresOptions) config() (*pgxpool.Config, error) {
 	config, err := o.parse()
 	err = errors.Join(err,
 		checkCommon(o.Timeout, o.Sweep, o.MaxValue),
-		within("size", o.MaxBytes, math.MaxInt64),
 		within("pool.max", o.Pool.Max, maxPool),
 		within("pool.lifetime", o.Pool.Lifetime, math.MaxInt64))
 	if err != nil {

@@ -35,9 +35,6 @@ func TestPostgresWithoutPreparedStatements(t *testing.T) {
 			t.Errorf("%s: %v", mode, err)
 		}
 		wantNone(t, tier, e)
-		if _, err := tier.Stats(t.Context()); err != nil {
-			t.Errorf("%s: %v", mode, err)
-		}
 		closeTier(t, tier)
 	}
 }
@@ -87,7 +84,6 @@ func TestPostgresOptions(t *testing.T) {
 		"negative timeout": {URL: good, Timeout: -1},
 		"a huge timeout":   {URL: good, Timeout: time.Hour},
 		"a negative sweep": {URL: good, Sweep: -1},
-		"negative size":    {URL: good, MaxBytes: -1},
 		"a negative entry": {URL: good, MaxValue: -1},
 		"a huge entry":     {URL: good, MaxValue: 1 << 30},
 		"negative pool":    {URL: good, Pool: sqldb.PostgresPool{Max: -1}},

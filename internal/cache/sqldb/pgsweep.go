@@ -6,14 +6,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"fluentd-perf/internal/cache"
 )
 
 const pgSweepChunk = 1000 // rows of one statement
-
-const pgStats = `SELECT count(*), coalesce(sum(octet_length(value)), 0)::bigint FROM fluentd_perf_entries
-	WHERE octet_length(key) = $2 AND substring(key FROM 1 FOR octet_length($1::bytea)) = $1::bytea`
 
 // What several daemons sweep at once they share: nobody waits for a row that another one is deleting.
 const (
@@ -21,12 +16,9 @@ const (
 		WHERE expires <= $1 ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED)`
 	pgForget = `DELETE FROM fluentd_perf_tokens WHERE generation IN (SELECT generation FROM fluentd_perf_tokens
 		WHERE used < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)`
-	pgEvict = `DELETE FROM fluentd_perf_entries WHERE key IN (SELECT key FROM fluentd_perf_entries
-		WHERE octet_length(key) = $3 AND substring(key FROM 1 FOR octet_length($2::bytea)) = $2::bytea
-		ORDER BY expires LIMIT $1 FOR UPDATE SKIP LOCKED)`
 )
 
-// keepSwept deletes what has expired, whoever's it is, and keeps what is under the prefix below its limit, until ctx ends.
+// keepSwept deletes what has expired, whoever's it is, until ctx ends.
 func (p *Postgres) keepSwept(ctx context.Context) {
 	pause := time.NewTimer(rand.N(p.opt.Sweep))
 	defer pause.Stop()
@@ -48,10 +40,7 @@ func (p *Postgres) sweepOnce(ctx context.Context) error {
 	if err := p.deleteChunks(ctx, pgExpire, now.UnixMilli()); err != nil {
 		return err
 	}
-	if err := p.deleteChunks(ctx, pgForget, now.Add(-tokenLife).Unix()); err != nil {
-		return err
-	}
-	return p.evict(ctx)
+	return p.deleteChunks(ctx, pgForget, now.Add(-tokenLife).Unix())
 }
 
 // deleteChunks deletes until a chunk is not full.
@@ -79,25 +68,4 @@ func (p *Postgres) background(ctx context.Context, f func(context.Context, *pgxp
 	ctx, cancel := context.WithTimeout(ctx, backgroundTimeout)
 	defer cancel()
 	return p.try(ctx, f)
-}
-
-// evict deletes what expires first, in proportion to what is too much.
-func (p *Postgres) evict(ctx context.Context) error {
-	if p.opt.MaxBytes == 0 {
-		return nil
-	}
-	stats, err := p.Stats(ctx)
-	if err != nil || stats.Bytes <= p.opt.MaxBytes {
-		return err
-	}
-	surplus := stats.Bytes - p.opt.MaxBytes*7/8
-	for left := 1 + int64(float64(stats.Entries)*float64(surplus)/float64(stats.Bytes)); left > 0; {
-		n, err := p.delete(ctx, pgEvict, min(left, pgSweepChunk), p.prefix, len(p.prefix)+len(cache.Key{}))
-		if err != nil || n == 0 {
-			return err
-		}
-		p.evictions.Add(n)
-		left -= n
-	}
-	return nil
 }

@@ -178,17 +178,10 @@ func TestPostgresPrefixesShareNothing(t *testing.T) {
 	}
 	eventually(t, "the bump is heard", func() bool { return heard[1].bumped.Load() == 1 })
 	for i, prefix := range prefixes {
-		want := int64(1)
 		if i == 1 || i == 2 {
 			wantNone(t, tiers[i], e)
 		} else {
 			wantValue(t, tiers[i], e, "of "+prefix)
-		}
-		if i == 2 {
-			want = 0
-		}
-		if stats, err := tiers[i].Stats(t.Context()); err != nil || stats.Entries != want || (stats.Bytes > 0) != (want > 0) {
-			t.Errorf("prefix %q: %+v, %v", prefix, stats, err)
 		}
 		if i != 1 && heard[i].bumped.Load() != 0 {
 			t.Errorf("prefix %q heard another one's bump", prefix)
@@ -196,9 +189,9 @@ func TestPostgresPrefixesShareNothing(t *testing.T) {
 	}
 }
 
-func TestPostgresDeletesWhatHasExpiredAndWhatIsTooMuch(t *testing.T) {
+func TestPostgresDeletesWhatHasExpired(t *testing.T) {
 	s := commonPostgres(t)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Sweep = 20 * time.Millisecond; o.MaxBytes = 100_000 })
+	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Sweep = 20 * time.Millisecond })
 	defer closeTier(t, tier)
 	other := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Prefix = "other" })
 	defer closeTier(t, other)
@@ -209,24 +202,16 @@ func TestPostgresDeletesWhatHasExpiredAndWhatIsTooMuch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	last := newEntry()
-	for i := range 150 {
-		if err := tryStore(t.Context(), tier, newEntry(), noise(1000), time.Hour+time.Duration(i)*time.Second); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := tryStore(t.Context(), tier, last, []byte("last"), 3*time.Hour); err != nil {
+	if err := tryStore(t.Context(), tier, newEntry(), []byte("last"), 3*time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	s.exec("UPDATE fluentd_perf_tokens SET used = 1 WHERE generation LIKE '0123abcd%'")
-	eventually(t, "the prefix has its size, and unused tokens are gone", func() bool {
-		stats, err := tier.Stats(t.Context())
-		return err == nil && stats.Bytes <= 100_000 && stats.Bytes > 50_000 && stats.Evictions > 30 &&
-			s.number("SELECT count(*) FROM fluentd_perf_entries WHERE expires < extract(epoch FROM now()) * 1000") == 0 &&
+	eventually(t, "what has expired and unused tokens are gone", func() bool {
+		return s.number("SELECT count(*) FROM fluentd_perf_entries WHERE expires < extract(epoch FROM now()) * 1000") == 0 &&
 			s.number("SELECT count(*) FROM fluentd_perf_tokens WHERE used = 1") == 0
 	})
 	if s.number("SELECT count(*) FROM fluentd_perf_entries WHERE octet_length(value) < 100") != 1 {
-		t.Error("what lives longest has gone first")
+		t.Error("what has not expired is gone")
 	}
 	if value, _ := read(t, other, others); len(value) != 50_000 {
 		t.Error("another prefix's entry is gone")

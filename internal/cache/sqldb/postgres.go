@@ -22,14 +22,13 @@ type Postgres struct {
 	prefix []byte
 	sender cache.Sender
 
-	one       cache.OneServer
-	usable    atomic.Bool // the tables have been seen, and the link has been up once
-	outage    outage      // until it is usable
-	missing   atomic.Bool // a call found the tables gone
-	active    atomic.Int32
-	evictions atomic.Int64
-	waits     *waits
-	damage    complaint
+	one     cache.OneServer
+	usable  atomic.Bool // the tables have been seen, and the link has been up once
+	outage  outage      // until it is usable
+	missing atomic.Bool // a call found the tables gone
+	active  atomic.Int32
+	waits   *waits
+	damage  complaint
 
 	stop     context.CancelFunc
 	children sync.WaitGroup

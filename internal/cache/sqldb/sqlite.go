@@ -83,7 +83,7 @@ func (s *SQLite) file() (*sqliteFile, error) {
 	return nil, fmt.Errorf("sqlite: %w", s.outage.err())
 }
 
-// Read implements cache.Tier.
+// Read implements cache.Tier. Nothing is asked of the file where its index has none of the keys.
 func (s *SQLite) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {
 	if len(lookups) == 0 {
 		return nil, nil
@@ -93,8 +93,13 @@ func (s *SQLite) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Foun
 		return nil, err
 	}
 	r := newReading(lookups, s.codec.most())
-	if err := f.query(ctx, s.opt.Timeout, r.read); err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("sqlite: read: %w", err)
+	}
+	if f.rows.hasAny(r.keys) {
+		if err := f.query(ctx, s.opt.Timeout, r.read); err != nil {
+			return nil, fmt.Errorf("sqlite: read: %w", err)
+		}
 	}
 	return f.found(r, lookups), nil
 }
@@ -144,17 +149,13 @@ func (s *SQLite) changeWithin(ctx context.Context, limit time.Duration, what str
 	return nil
 }
 
-// Stats implements cache.Tier. It may take up to 5 s. Bytes are those of the file's pages in use; what is still in the -wal counts as well.
-func (s *SQLite) Stats(ctx context.Context) (cache.TierStats, error) {
-	f, err := s.file()
-	if err != nil {
-		return cache.TierStats{}, err
+// Holds implements cache.Holder.
+func (s *SQLite) Holds() cache.TierStats {
+	f := s.current.Load()
+	if f == nil {
+		return cache.TierStats{Entries: -1, Bytes: -1, Evictions: s.evictions.Load()}
 	}
-	counted := new(counting)
-	if err := f.query(ctx, backgroundTimeout, counted.read); err != nil {
-		return cache.TierStats{}, fmt.Errorf("sqlite: stats: %w", err)
-	}
-	return cache.TierStats{Entries: counted.entries, Bytes: counted.bytes, Evictions: s.evictions.Load()}, nil
+	return cache.TierStats{Entries: f.rows.len(), Bytes: f.bytes.Load(), Evictions: s.evictions.Load()}
 }
 
 // Pool says how the connections are used: the readers and the one writer.

@@ -20,6 +20,8 @@ const closePatience = 5 * time.Second
 type sqliteFile struct {
 	tier   *SQLite
 	tokens *tokenTable
+	rows   *index
+	bytes  atomic.Int64 // of the file's pages in use; what is still in the -wal counts as well
 
 	questions chan *question
 	urgent    chan *change // what must not wait behind writes
@@ -48,9 +50,9 @@ type brokenFile struct {
 }
 
 // newFile starts the goroutines; conns are the writer's and the readers'.
-func (s *SQLite) newFile(conns []*sqliteConn, tokens *tokenTable) *sqliteFile {
+func (s *SQLite) newFile(conns []*sqliteConn, tokens *tokenTable, rows *index) *sqliteFile {
 	f := &sqliteFile{
-		tier: s, tokens: tokens,
+		tier: s, tokens: tokens, rows: rows,
 		questions: make(chan *question, 256), urgent: make(chan *change, 64), changes: make(chan *change, 64),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 	}
@@ -213,18 +215,6 @@ func (f *sqliteFile) discard(key cache.Key, why error) {
 	case f.changes <- &change{ctx: context.Background(), remove: []cache.Key{key}, done: make(chan error, 1)}:
 	default: // the next one who reads it tries again
 	}
-}
-
-// counting is what Stats asks.
-type counting struct{ entries, bytes int64 }
-
-func (n *counting) read(c *sqliteConn) (err error) {
-	if n.entries, err = c.number("SELECT count(*) FROM entries"); err != nil {
-		return err
-	}
-	pages, err := usedPages(c)
-	n.bytes = pages * sqlitePage
-	return err
 }
 
 func usedPages(c *sqliteConn) (int64, error) {

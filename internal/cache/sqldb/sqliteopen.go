@@ -133,6 +133,10 @@ func (s *SQLite) openOnce() (f *sqliteFile, err error) {
 	if err != nil {
 		return nil, err
 	}
+	rows, err := loadIndex(writer)
+	if err != nil {
+		return nil, err
+	}
 	for range sqliteReaders {
 		reader, err := openConn(s.opt.Path, fmt.Sprintf("busy_timeout=%d", s.opt.Timeout.Milliseconds()),
 			"trusted_schema=OFF", "cell_size_check=ON", "query_only=ON", "cache_size=-4096")
@@ -141,7 +145,7 @@ func (s *SQLite) openOnce() (f *sqliteFile, err error) {
 		}
 		conns = append(conns, reader)
 	}
-	return s.newFile(conns, tokens), nil
+	return s.newFile(conns, tokens, rows), nil
 }
 
 func closeAll(conns []*sqliteConn) error {

@@ -47,7 +47,16 @@ func sizeOf(batch []*change) (cost, room int64) {
 // sweep deletes some of what has expired and returns when to go on.
 func (w *writer) sweep() time.Duration {
 	now := time.Now()
-	n, err := w.conn.exec("DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires <= ? ORDER BY expires LIMIT ?)", now.UnixMilli(), int64(sweepChunk))
+	var gone []indexed
+	err := w.conn.query("DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires <= ? ORDER BY expires LIMIT ?) RETURNING id", func(row []driver.Value) error {
+		id, _ := row[0].(int64)
+		gone = append(gone, indexed{id, false})
+		return nil
+	}, now.UnixMilli(), int64(sweepChunk))
+	n := len(gone)
+	if err == nil {
+		w.file.rows.note(gone)
+	}
 	if err == nil && n < sweepChunk && now.Sub(w.swept) > tokenTouch {
 		w.swept = now
 		err = w.sweepTokens(now.Add(-tokenLife))
@@ -128,26 +137,30 @@ var errEnough = errors.New("enough rows")
 // evictSome deletes entries in one transaction of a size that the -wal bears.
 func (w *writer) evictSome(room int64) (freed, entries int64, err error) {
 	var cost int64
-	var ids []driver.Value
+	var gone []indexed
 	err = w.conn.query("SELECT id, length(value) FROM entries ORDER BY expires LIMIT 256", func(row []driver.Value) error {
 		size, _ := row[1].(int64)
-		ids = append(ids, row[0])
+		id, _ := row[0].(int64)
+		gone = append(gone, indexed{id, false})
 		freed, cost = freed+roomOf(size), cost+costOf(0)
 		if freed >= room || cost >= w.file.tier.batchBytes() {
 			return errEnough
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errEnough) || len(ids) == 0 {
+	if err != nil && !errors.Is(err, errEnough) || len(gone) == 0 {
 		return 0, 0, err
 	}
 	err = w.conn.transact(func() error {
-		for _, id := range ids {
-			if _, err := w.conn.exec("DELETE FROM entries WHERE id = ?", id); err != nil {
+		for _, row := range gone {
+			if _, err := w.conn.exec("DELETE FROM entries WHERE id = ?", row.id); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return freed, int64(len(ids)), err
+	if err == nil {
+		w.file.rows.note(gone)
+	}
+	return freed, int64(len(gone)), err
 }

@@ -118,6 +118,7 @@ func (w *writer) run() {
 	sweep := time.NewTimer(0)
 	defer sweep.Stop()
 	for {
+		w.measure()
 		select {
 		case <-w.file.quit:
 			w.end()
@@ -139,6 +140,13 @@ func (w *writer) end() {
 		return
 	}
 	w.file.err = w.conn.pragma("wal_checkpoint(TRUNCATE)")
+}
+
+// measure notes what the file has of pages: it costs a look at its head.
+func (w *writer) measure() {
+	if used, err := usedPages(w.conn); err == nil {
+		w.file.bytes.Store(used * sqlitePage)
+	}
 }
 
 // serve does a change and those that wait behind it in one transaction.
@@ -206,6 +214,7 @@ func (w *writer) commit(batch []*change) error {
 		return err
 	}
 	t.settle()
+	w.file.rows.note(t.rows)
 	w.written += t.written
 	w.stored += t.stored
 	return nil
@@ -222,6 +231,7 @@ type transaction struct {
 	noted   map[cache.Generation]tokenState // stored by this transaction
 	bumped  map[cache.Generation]bool       // no token holds any more; nil where nothing was bumped
 	cleared bool                            // none of all
+	rows    []indexed                       // in the order in which they came and went
 }
 
 func (t *transaction) apply(c *change) error {
@@ -239,6 +249,7 @@ func (t *transaction) apply(c *change) error {
 		if _, err := t.conn.exec("DELETE FROM entries WHERE id = ? AND key = ?", rowOf(&c.remove[i]), c.remove[i][:]); err != nil {
 			return err
 		}
+		t.rows = append(t.rows, indexed{rowOf(&c.remove[i]), false})
 	}
 	if c.bumpAll {
 		return t.bumpAll()
@@ -257,6 +268,7 @@ func (t *transaction) put(p *put) error {
 	}
 	t.written += costOf(int64(len(p.stored)))
 	t.stored += roomOf(int64(len(p.stored)))
+	t.rows = append(t.rows, indexed{rowOf(&p.key), true})
 	_, err := t.conn.exec(`INSERT INTO entries (id, key, expires, value) VALUES (?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET key = excluded.key, expires = excluded.expires, value = excluded.value`,
 		rowOf(&p.key), p.key[:], p.expires, p.stored)

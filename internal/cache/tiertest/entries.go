@@ -220,9 +220,8 @@ func endedContext(w *world) {
 		_ = w.tier.Write(ctx, []cache.Write{e.with([]byte("before"), tokens)}) // done or not: both are right
 		_ = w.tier.Bump(ctx, []cache.Generation{newGeneration()})
 		_ = w.tier.Delete(ctx, []cache.Key{newEntry(1).key})
-		_, _ = w.tier.Stats(ctx)
 		if took := time.Since(start); took > 2*time.Second {
-			w.Errorf("five calls took %v after their context had ended", took)
+			w.Errorf("four calls took %v after their context had ended", took)
 		}
 	}
 	w.wantValue(e, []byte("before"))
@@ -235,11 +234,11 @@ func stats(w *world) {
 	for range 10 {
 		w.store(newEntry(1), make([]byte, 100))
 	}
-	got, err := w.tier.Stats(w.ctx)
-	if err != nil {
-		w.Fatal(err)
+	holder, ok := w.tier.(cache.Holder)
+	if !ok {
+		return
 	}
-	if got.Entries != -1 && got.Entries < 10 || got.Bytes != -1 && got.Bytes < 100 || got.Evictions < -1 {
+	if got := holder.Holds(); got.Entries != -1 && got.Entries < 10 || got.Bytes != -1 && got.Bytes < 100 || got.Evictions < -1 {
 		w.Errorf("after ten entries: %+v", got)
 	}
 }
