@@ -23,7 +23,8 @@ var arrows = map[string][]string{
 	"internal/mcp":            {},
 	"internal/proxy":          {"internal/mcp"},
 	"internal/session":        {"internal/mcp"},
-	"internal/cache":          {"internal/mcp"},
+	"internal/cache":          {"internal/mcp", "internal/cache/listener"},
+	"internal/cache/listener": {"internal/mcp"},
 	"internal/cache/redis":    {"internal/mcp", "internal/cache"},
 	"internal/cache/sqldb":    {"internal/mcp", "internal/cache"},
 	"internal/cache/tiertest": {"internal/mcp", "internal/cache"}, // the contract of tiers, for the tests of each

@@ -31,7 +31,7 @@ type plan struct {
 // Call answers one call.
 func (f *front) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	asker := f.store.partition(c)
-	f.ears.touched(asker)
+	f.changes.Touched(asker)
 	f.peerOf(c).acts(c)
 	q := f.ask(c, asker)
 	if q == nil {
@@ -268,7 +268,7 @@ func (u *Upstream) judged(c *mcp.Call, asker Partition, res *mcp.Result, sent ti
 	case c.Lane == mcp.LaneFetch: // documents for those who have no credential yet
 	case res.Status == http.StatusUnauthorized || res.Status == http.StatusForbidden:
 		u.seen.refused(asker, time.Now())
-		u.ears.refused(asker)
+		u.changes.Refused(asker)
 		u.bump(causeRefused, u.asker(asker))
 	case res.Status < http.StatusMultipleChoices:
 		u.seen.accepted(asker, sent, time.Now())

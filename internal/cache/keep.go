@@ -14,7 +14,7 @@ func (b *back) keep(q *query, e *entry) bool {
 		b.keepBehind(q, e, i)
 	}
 	if !q.legacy && kept {
-		b.ears.stored(q.call, q.asker)
+		b.changes.Stored(q.call, q.asker)
 	}
 	return kept
 }
@@ -227,6 +227,6 @@ func (b *back) unseal(q *query, k Key, stored []byte, public bool) *entry {
 func (b *back) promote(q *query, e *entry) {
 	b.remember(q, e)
 	if !q.legacy {
-		b.ears.stored(q.call, q.asker)
+		b.changes.Stored(q.call, q.asker)
 	}
 }

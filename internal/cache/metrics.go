@@ -67,7 +67,7 @@ type Metrics struct {
 	bytes    *prometheus.GaugeVec
 	queue    *prometheus.GaugeVec
 	evicted  *prometheus.CounterVec
-	ears     *prometheus.GaugeVec
+	streams  *prometheus.GaugeVec
 	bumps    *prometheus.CounterVec
 	saved    *prometheus.CounterVec
 	seconds  *prometheus.CounterVec
@@ -91,7 +91,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		evicted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fluentd_perf_cache_evictions_total", Help: "Entries that went for want of room.",
 		}, []string{"tier"}),
-		ears: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fluentd_perf_cache_listening", Help: "Streams of the daemon's own on which changes would come.",
 		}, []string{"upstream"}),
 		bumps: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -111,7 +111,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.writes, m.entries, m.bytes, m.queue, m.evicted, m.ears, m.bumps, m.saved, m.seconds}
+	return []prometheus.Collector{m.requests, m.writes, m.entries, m.bytes, m.queue, m.evicted, m.streams, m.bumps, m.saved, m.seconds}
 }
 
 // Describe implements prometheus.Collector.
@@ -180,7 +180,7 @@ var causeNames = [causeCount]string{"notification", "call", "refused", "server",
 type upstreamMetrics struct {
 	requests [tierCount][outcomeCount]meter
 	bumps    [causeCount]prometheus.Counter
-	ears     prometheus.Gauge
+	streams  prometheus.Gauge
 	byTier   func(tier, outcome string) prometheus.Counter
 
 	savedCalls, savedSeconds prometheus.Counter
@@ -188,7 +188,7 @@ type upstreamMetrics struct {
 
 func (m *Metrics) upstream(name string) *upstreamMetrics {
 	u := &upstreamMetrics{
-		ears: m.ears.WithLabelValues(name), savedCalls: m.saved.WithLabelValues(name), savedSeconds: m.seconds.WithLabelValues(name),
+		streams: m.streams.WithLabelValues(name), savedCalls: m.saved.WithLabelValues(name), savedSeconds: m.seconds.WithLabelValues(name),
 		byTier: func(tier, outcome string) prometheus.Counter { return m.requests.WithLabelValues(name, tier, outcome) },
 	}
 	u.add(tierMemory)

@@ -196,8 +196,8 @@ func TestShareable(t *testing.T) {
 	}
 }
 
-// TestOwnEars holds that the daemon's own streams count as agents' do.
-func TestOwnEars(t *testing.T) {
+// TestOwnStreams holds that the daemon's own streams count as agents' do.
+func TestOwnStreams(t *testing.T) {
 	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
 	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) { // a legacy server without session ids: none
 		r.initialize("", "{}", rulesTells)
@@ -213,26 +213,26 @@ func TestOwnEars(t *testing.T) {
 		}
 	})
 	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) { // a modern one
-		var ear *rulesEar
-		r.earful(&ear, `"ttlMs":9000`)
+		var own *rulesOwnStream
+		r.listened(&own, `"ttlMs":9000`)
 		a := rulesModern("tools/list")
 		kept := r.ask(a)
 		r.hits("before", kept.n, a)
-		ear.feed <- mcp.Event{Data: []byte(changed)}
+		own.feed <- mcp.Event{Data: []byte(changed)}
 		synctest.Wait()
 		r.asks("after a change", a)
 	})
 }
 
-// earful answers requests with these members, and whoever listens with a stream.
-func (r *rulesRig) earful(ear **rulesEar, members string) {
+// listened answers requests with these members, and whoever listens with a stream.
+func (r *rulesRig) listened(own **rulesOwnStream, members string) {
 	discovered := `"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":` + rulesTells
 	server := r.server
 	r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
 		switch {
 		case c.Lane.Long():
-			*ear = &rulesEar{feed: make(chan mcp.Event), over: make(chan struct{}), left: server.ctxOf(n).Done()}
-			return &mcp.Result{Status: 200, Header: make(http.Header), Events: *ear}, nil
+			*own = &rulesOwnStream{feed: make(chan mcp.Event), over: make(chan struct{}), left: server.ctxOf(n).Done()}
+			return &mcp.Result{Status: 200, Header: make(http.Header), Events: *own}, nil
 		case c.Method() == mcp.MethodServerDiscover:
 			return rulesWhole(200, rulesAnswer(n, c, discovered)), nil
 		}
@@ -240,14 +240,14 @@ func (r *rulesRig) earful(ear **rulesEar, members string) {
 	})
 }
 
-// rulesEar is a stream that the daemon itself has opened.
-type rulesEar struct {
+// rulesOwnStream is a stream that the daemon itself has opened.
+type rulesOwnStream struct {
 	feed chan mcp.Event
 	over chan struct{}
 	left <-chan struct{}
 }
 
-func (e *rulesEar) Next() (mcp.Event, error) {
+func (e *rulesOwnStream) Next() (mcp.Event, error) {
 	select {
 	case ev := <-e.feed:
 		return ev, nil
@@ -257,4 +257,4 @@ func (e *rulesEar) Next() (mcp.Event, error) {
 	return mcp.Event{}, &mcp.Failure{Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes, Cause: context.Canceled}
 }
 
-func (e *rulesEar) Close() error { return nil }
+func (e *rulesOwnStream) Close() error { return nil }

@@ -220,7 +220,7 @@ func (s *Store) Close(ctx context.Context) error {
 	s.mu.Unlock()
 	s.end(mcp.Draining())
 	for _, u := range s.upstreams {
-		u.ears.wait()
+		u.changes.Close()
 	}
 	s.stop()
 	late := context.AfterFunc(ctx, s.halt)
@@ -309,7 +309,7 @@ func (u *Upstream) report(detailed bool) UpstreamReport {
 	r := UpstreamReport{
 		Upstream: u.opts.Name, Hits: make(map[string]uint64, tierNone), Misses: m.counted(tierMemory, outcomeMiss),
 		Collapsed: m.counted(tierNone, outcomeCollapsed), Bypass: m.counted(tierNone, outcomeBypass),
-		Stored: m.counted(tierNone, outcomeStored), Listening: u.ears.listening(),
+		Stored: m.counted(tierNone, outcomeStored), Listening: u.changes.Streams(),
 	}
 	r.Hits[tierNames[tierMemory]] = m.counted(tierMemory, outcomeHit)
 	r.Stale = m.counted(tierMemory, outcomeStale)

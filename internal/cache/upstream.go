@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fluentd-perf/internal/cache/listener"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -28,7 +29,7 @@ type Upstream struct {
 	fetching  fetching
 	kept      writers
 	failing   atomic.Bool // expired answers stand in for the server
-	ears      *ears
+	changes   *listener.Listener
 	fence     Fencing
 
 	families [familyCount]Generation
@@ -57,11 +58,11 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	for f := range familyCount {
 		u.families[f] = generationOf("family", o.Identity, f.String())
 	}
-	u.ears = newEars(earsOptions{
-		Upstream: o.Name, Next: server, Heard: u.heard,
-		Off: !o.Listen || o.Plain, Life: s.life, Log: s.log,
+	u.changes = listener.New(listener.Options{
+		Upstream: o.Name, Next: server, Received: u.heard,
+		Off: !o.Listen || o.Plain, Base: s.life, Log: s.log,
 	})
-	s.metrics.before(func() { u.metrics.ears.Set(float64(u.ears.listening())) })
+	s.metrics.before(func() { u.metrics.streams.Set(float64(u.changes.Streams())) })
 	s.upstreams = append(s.upstreams, u)
 	for _, t := range s.slow {
 		s.resumeFor(t, u)

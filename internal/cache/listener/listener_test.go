@@ -1,4 +1,4 @@
-package cache
+package listener
 
 import (
 	"context"
@@ -13,28 +13,28 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-func TestEarsListenAfterTheFirstStoredAnswer(t *testing.T) {
-	earTest(t, &earServer{}, func(r *earRig) {
+func TestSubscribeAfterTheFirstStoredAnswer(t *testing.T) {
+	listenerTest(t, &server{}, func(r *rig) {
 		r.wantLog("")
-		r.stored(earCall(""), earAsker(1))
-		r.wantLog("0s server/discover, 0s lists")
-		r.wantStanding(1)
+		r.Stored(modernCall(""), partition(1))
+		r.wantLog("0s server/discover, 0s listen")
+		r.wantOpen(1)
 		for range 3 {
 			r.at(time.Since(r.server.start) + time.Minute)
-			r.stored(earCall(""), earAsker(1))
+			r.Stored(modernCall(""), partition(1))
 		}
-		r.wantLog("0s server/discover, 0s lists")
-		r.stored(earCall(""), earAsker(2))
-		r.wantLog("0s server/discover, 0s lists, 3m0s server/discover, 3m0s lists")
-		r.wantStanding(2)
+		r.wantLog("0s server/discover, 0s listen")
+		r.Stored(modernCall(""), partition(2))
+		r.wantLog("0s server/discover, 0s listen, 3m0s server/discover, 3m0s listen")
+		r.wantOpen(2)
 	})
 }
 
-func TestEarsSendCorrectModernRequests(t *testing.T) {
-	earTest(t, &earServer{}, func(r *earRig) {
-		c := earCall("file:///a")
+func TestRequests(t *testing.T) {
+	listenerTest(t, &server{}, func(r *rig) {
+		c := modernCall("file:///a")
 		before := c.Header.Clone()
-		r.stored(c, earAsker(1))
+		r.Stored(c, partition(1))
 		if !reflect.DeepEqual(c.Header, before) {
 			t.Errorf("the agent's header is now %v, want %v", c.Header, before)
 		}
@@ -49,15 +49,14 @@ func TestEarsSendCorrectModernRequests(t *testing.T) {
 			params string
 		}{
 			"server/discover": {mcp.LaneRequest, "server/discover", `{}`},
-			"lists": {
-				mcp.LaneListen, "subscriptions/listen",
-				`{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}`,
+			"listen": {
+				mcp.LaneListen, "subscriptions/listen", `{"notifications":{"toolsListChanged":true,"promptsListChanged":true,` +
+					`"resourcesListChanged":true,"resourceSubscriptions":["file:///a"]}}`,
 			},
-			"uris": {mcp.LaneListen, "subscriptions/listen", `{"notifications":{"resourceSubscriptions":["file:///a"]}}`},
 		} {
 			wantModernCall(t, r.server.lastCall(t, what), want.lane, want.method, want.params)
 		}
-		r.wantStanding(2)
+		r.wantOpen(1)
 	})
 }
 
@@ -106,7 +105,7 @@ func sameJSON(a, b string) bool {
 	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }
 
-func TestEarsListenForWhatDiscoverAllows(t *testing.T) {
+func TestSubscribeToWhatIsAnnounced(t *testing.T) {
 	for capabilities, want := range map[string]string{
 		`{}`:           ``,
 		`{"tools":{}}`: ``,
@@ -115,17 +114,18 @@ func TestEarsListenForWhatDiscoverAllows(t *testing.T) {
 		`{"prompts":{"listChanged":true},"tools":{}}`:                     `{"promptsListChanged":true}`,
 		`{"resources":{"listChanged":true}}`:                              `{"resourcesListChanged":true}`,
 		`{"tools":{"listChanged":true},"resources":{"listChanged":true}}`: `{"toolsListChanged":true,"resourcesListChanged":true}`,
+		`{"prompts":{"listChanged":true},"resources":{"subscribe":true}}`: `{"promptsListChanged":true,"resourceSubscriptions":["u"]}`,
 		`{"resources":{"subscribe":true}}`:                                `{"resourceSubscriptions":["u"]}`,
 	} {
-		earTest(t, &earServer{capabilities: capabilities}, func(r *earRig) {
-			r.stored(earCall("u"), earAsker(1))
-			r.touched(earAsker(1))
+		listenerTest(t, &server{capabilities: capabilities}, func(r *rig) {
+			r.Stored(modernCall("u"), partition(1))
+			r.Touched(partition(1))
 			synctest.Wait()
 			if want == "" {
 				r.wantLog("0s server/discover")
 				return
 			}
-			r.wantStanding(1)
+			r.wantOpen(1)
 			c := r.server.streams[0].call
 			filter, err := mcp.Member(c.Message.Params.Of(c.Body), "notifications")
 			if err != nil || !sameJSON(string(filter.Of(c.Message.Params.Of(c.Body))), want) {
@@ -135,18 +135,18 @@ func TestEarsListenForWhatDiscoverAllows(t *testing.T) {
 	}
 }
 
-func TestEarsReadADiscoverInAnyShape(t *testing.T) {
+func TestDiscoverInAnyShape(t *testing.T) {
 	answer := func(kind string) string { return `{"jsonrpc":"2.0","id":1,` + kind + `}` }
 	good := `"result":{"capabilities":{"tools":{"listChanged":true}}}`
 	for name, f := range map[string]struct {
 		events string // "|" between them; or
 		body   string
 		status int
-		stands int
+		open   int
 	}{
-		"JSON":                {body: answer(good), status: 200, stands: 1},
-		"an event":            {events: answer(good), stands: 1},
-		"after notifications": {events: toolsChanged + "||" + answer(good), stands: 1},
+		"JSON":                {body: answer(good), status: 200, open: 1},
+		"an event":            {events: answer(good), open: 1},
+		"after notifications": {events: toolsChanged + "||" + answer(good), open: 1},
 		"rubbish, then it":    {events: `{|` + answer(good)},
 		"an error event":      {events: answer(`"error":{"code":-32601,"message":"no"}`)},
 		"an error":            {body: answer(`"error":{"code":-32601,"message":"no"}`), status: 200},
@@ -157,12 +157,12 @@ func TestEarsReadADiscoverInAnyShape(t *testing.T) {
 		"HTML":                {body: `<p>`, status: 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &earServer{}
+			s := &server{}
 			s.discover = func(ctx context.Context) (*mcp.Result, error) {
 				if f.body != "" {
-					return earJSON(f.status, f.body), nil
+					return jsonAnswer(f.status, f.body), nil
 				}
-				st := &earStream{server: s, ctx: ctx, what: "discover", feed: make(chan mcp.Event, 8), over: make(chan error, 1)}
+				st := &fakeStream{server: s, ctx: ctx, what: "discover", feed: make(chan mcp.Event, 8), over: make(chan error, 1)}
 				for data := range strings.SplitSeq(f.events, "|") {
 					ev := mcp.Event{Data: []byte(data)}
 					bad := data != "" && mcp.Scan(ev.Data, &ev.Message) != nil
@@ -172,78 +172,78 @@ func TestEarsReadADiscoverInAnyShape(t *testing.T) {
 				}
 				return st.open(), nil
 			}
-			earTest(t, s, func(r *earRig) {
-				r.stored(earCall(""), earAsker(1))
-				r.wantStanding(f.stands)
+			listenerTest(t, s, func(r *rig) {
+				r.Stored(modernCall(""), partition(1))
+				r.wantOpen(f.open)
 			})
 		})
 	}
 }
 
-func TestEarsPassOnWhatTheyHear(t *testing.T) {
-	earTest(t, &earServer{}, func(r *earRig) {
-		r.stored(earCall("file:///a"), earAsker(1))
+func TestReceive(t *testing.T) {
+	listenerTest(t, &server{}, func(r *rig) {
+		r.Stored(modernCall("file:///a"), partition(1))
 		synctest.Wait()
-		lists, uris := r.server.last(t, "lists"), r.server.last(t, "uris")
-		lists.say(acknowledged)
-		lists.say(toolsChanged)
-		lists.say("") // a comment
-		lists.feed <- mcp.Event{Name: []byte("endpoint"), Data: []byte("/x")}
+		s := r.server.last(t, "listen")
+		s.say(acknowledged)
+		s.say(toolsChanged)
+		s.say("") // a comment
+		s.feed <- mcp.Event{Name: []byte("endpoint"), Data: []byte("/x")}
 		scanned := mcp.Event{Name: []byte("message"), Data: []byte(toolsChanged)}
 		if err := mcp.Scan(scanned.Data, &scanned.Message); err != nil {
 			t.Fatal(err)
 		}
-		lists.feed <- scanned
+		s.feed <- scanned
 		synctest.Wait()
-		uris.say(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:\/\/\/a"}}`)
-		lists.say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"another"}}`)
-		lists.say(`{"jsonrpc":"2.0","id":3,"method":"ping"}`)
-		r.wantHeard("notifications/subscriptions/acknowledged", "notifications/tools/list_changed",
+		s.say(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:\/\/\/a"}}`)
+		s.say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"another"}}`)
+		s.say(`{"jsonrpc":"2.0","id":3,"method":"ping"}`)
+		r.wantReceived("notifications/subscriptions/acknowledged", "notifications/tools/list_changed",
 			"notifications/tools/list_changed", "notifications/resources/updated file:///a", "notifications/cancelled")
-		r.wantStanding(2)
+		r.wantOpen(1)
 	})
 }
 
-func TestEarsHaveAtMost32Partitions(t *testing.T) {
-	earTest(t, &earServer{}, func(r *earRig) {
+func TestAtMost32Partitions(t *testing.T) {
+	listenerTest(t, &server{}, func(r *rig) {
 		for i := range 100 {
-			r.stored(earCall(""), earAsker(i))
+			r.Stored(modernCall(""), partition(i))
 		}
-		r.wantStanding(32)
+		r.wantOpen(32)
 		if n := len(r.server.times("server/discover")); n != 32 {
-			t.Errorf("%d partitions asked what is allowed, want 32", n)
+			t.Errorf("%d partitions asked what is announced, want 32", n)
 		}
 		r.at(time.Minute)
 		for i := 1; i < 31; i++ {
-			r.touched(earAsker(i))
+			r.Touched(partition(i))
 		}
 		r.at(5*time.Minute - 1)
-		r.stored(earCall(""), earAsker(50))
-		r.wantStanding(32)
+		r.Stored(modernCall(""), partition(50))
+		r.wantOpen(32)
 		r.at(5 * time.Minute) // two are idle
-		r.wantStanding(30)
+		r.wantOpen(30)
 		for i := range 10 {
-			r.stored(earCall(""), earAsker(50+i))
+			r.Stored(modernCall(""), partition(50+i))
 		}
-		r.wantStanding(32)
+		r.wantOpen(32)
 	})
 }
 
-func TestEarsOffDoNothing(t *testing.T) {
+func TestOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newEarRig(t, &earServer{}, true)
-		r.stored(earCall("u"), earAsker(1))
-		r.touched(earAsker(1))
-		r.refused(earAsker(1))
+		r := newRig(t, &server{}, true)
+		r.Stored(modernCall("u"), partition(1))
+		r.Touched(partition(1))
+		r.Refused(partition(1))
 		r.wantLog("")
-		r.stop()
-		r.wait()
+		r.end()
+		r.Close()
 	})
 }
 
-func TestEarsIgnoreWhatTellsNothing(t *testing.T) {
+func TestStoredOfNoUse(t *testing.T) {
 	modern := func(change func(c *mcp.Call)) *mcp.Call {
-		c := earCall("")
+		c := modernCall("")
 		change(c)
 		if err := mcp.Scan(c.Body, &c.Message); err != nil {
 			t.Fatal(err)
@@ -253,13 +253,13 @@ func TestEarsIgnoreWhatTellsNothing(t *testing.T) {
 	replaced := func(old, with string) func(c *mcp.Call) {
 		return func(c *mcp.Call) { c.Body = []byte(strings.Replace(string(c.Body), old, with, 1)) }
 	}
-	earTest(t, &earServer{}, func(r *earRig) {
-		r.stored(earLegacyCall(), earAsker(1))
-		r.stored(modern(replaced("tools/list", "tools/call")), earAsker(3)) // nothing tells that its answer is old
-		r.stored(modern(replaced("io.modelcontextprotocol/clientCapabilities", "x")), earAsker(4))
-		r.stored(modern(replaced(`{"elicitation":{}}`, `{"x":"`+strings.Repeat("x", 64<<10)+`"}`)), earAsker(5))
-		r.touched(earAsker(6))
-		r.refused(earAsker(6))
+	listenerTest(t, &server{}, func(r *rig) {
+		r.Stored(legacyCall(), partition(1))
+		r.Stored(modern(replaced("tools/list", "tools/call")), partition(3)) // no notification says that its answer is stale
+		r.Stored(modern(replaced("io.modelcontextprotocol/clientCapabilities", "x")), partition(4))
+		r.Stored(modern(replaced(`{"elicitation":{}}`, `{"x":"`+strings.Repeat("x", 64<<10)+`"}`)), partition(5))
+		r.Touched(partition(6))
+		r.Refused(partition(6))
 		r.wantLog("")
 	})
 }

@@ -1,4 +1,4 @@
-package cache
+package listener
 
 import (
 	"context"
@@ -14,52 +14,53 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// earRig is ears of one server, with what they said.
-type earRig struct {
-	*ears
+// rig is a Listener of one server, with what it received.
+type rig struct {
+	*Listener
 	tb     testing.TB
-	server *earServer
-	stop   context.CancelFunc // ends Life
+	server *server
+	end    context.CancelFunc // of Base
 
-	mu    sync.Mutex // guards the following
-	heard []string
+	got      sync.Mutex // guards the following
+	received []string
 }
 
-// earTest runs f on false time, then ends the daemon: everything has to end with it.
-func earTest(t *testing.T, server *earServer, f func(r *earRig)) {
+// listenerTest runs f on false time, then ends the daemon: everything has to end with it.
+func listenerTest(t *testing.T, server *server, f func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := newEarRig(t, server, false)
-		defer r.stop() // a test that gives up, too, leaves nothing behind
+		r := newRig(t, server, false)
+		defer r.end() // a test that gives up, too, leaves nothing behind
 		f(r)
-		r.stop()
-		r.wait()
-		if n := r.listening(); n != 0 || server.open() != 0 {
-			t.Errorf("after the end %d streams stand and %d are open", n, server.open())
+		r.end()
+		r.wantOpen(0)
+		r.Close()
+		if n := r.Streams(); n != 0 || server.open() != 0 {
+			t.Errorf("after the end %d streams are counted and %d are open", n, server.open())
 		}
 	})
 }
 
-func newEarRig(tb testing.TB, server *earServer, off bool) *earRig {
-	r := &earRig{tb: tb, server: server}
+func newRig(tb testing.TB, server *server, off bool) *rig {
+	r := &rig{tb: tb, server: server}
 	server.start = time.Now()
-	life, stop := context.WithCancel(context.Background())
-	r.stop = stop
-	r.ears = newEars(earsOptions{
-		Upstream: "docs", Next: server, Life: life, Off: off,
-		Heard: func(m *mcp.Message, data []byte) {
-			r.mu.Lock()
-			defer r.mu.Unlock()
+	base, stop := context.WithCancel(context.Background())
+	r.end = stop
+	r.Listener = New(Options{
+		Upstream: "docs", Next: server, Base: base, Off: off,
+		Received: func(m *mcp.Message, data []byte) {
+			r.got.Lock()
+			defer r.got.Unlock()
 			method, _ := mcp.Text(m.MethodName.Of(data))
 			uri, _ := mcp.Text(m.URI.Of(data))
-			r.heard = append(r.heard, strings.TrimSpace(method+" "+uri))
+			r.received = append(r.received, strings.TrimSpace(method+" "+uri))
 		},
 	})
 	return r
 }
 
 // at goes on to that time, and waits until all is quiet.
-func (r *earRig) at(d time.Duration) {
+func (r *rig) at(d time.Duration) {
 	r.tb.Helper()
 	rest := d - time.Since(r.server.start)
 	if rest < 0 {
@@ -69,8 +70,8 @@ func (r *earRig) at(d time.Duration) {
 	synctest.Wait()
 }
 
-// wantLog checks what the server was asked.
-func (r *earRig) wantLog(want string) {
+// wantLog checks what the server was asked for, and when.
+func (r *rig) wantLog(want string) {
 	r.tb.Helper()
 	synctest.Wait()
 	if got := r.server.log(); got != want {
@@ -78,28 +79,35 @@ func (r *earRig) wantLog(want string) {
 	}
 }
 
-func (r *earRig) wantStanding(want int) {
+func (r *rig) wantOpen(want int) {
 	r.tb.Helper()
 	synctest.Wait()
-	if n := r.listening(); n != want || r.server.open() != want {
-		r.tb.Fatalf("%d streams stand and %d are open, want %d", n, r.server.open(), want)
+	if n := r.Streams(); n != want || r.server.open() != want {
+		r.tb.Fatalf("%d streams are counted and %d are open, want %d", n, r.server.open(), want)
 	}
 }
 
-func (r *earRig) wantHeard(want ...string) {
+func (r *rig) wantReceived(want ...string) {
 	r.tb.Helper()
 	synctest.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !slices.Equal(r.heard, want) {
-		r.tb.Fatalf("heard %q, want %q", r.heard, want)
+	r.got.Lock()
+	defer r.got.Unlock()
+	if !slices.Equal(r.received, want) {
+		r.tb.Fatalf("received %q, want %q", r.received, want)
 	}
 }
 
-func earAsker(n int) Partition { return Partition{1, byte(n), byte(n >> 8)} }
+// partitions returns of how many something is remembered.
+func (r *rig) partitions() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.by) + len(r.refused)
+}
 
-// earCall is an agent's modern call: of tools/list, or of resources/read if there is a uri.
-func earCall(uri string) *mcp.Call {
+func partition(n int) Partition { return Partition{1, byte(n), byte(n >> 8)} }
+
+// modernCall is an agent's modern call: of tools/list, or of resources/read if there is a uri.
+func modernCall(uri string) *mcp.Call {
 	method, params := "tools/list", ""
 	if uri != "" {
 		method, params = "resources/read", fmt.Sprintf(`"uri":%q,`, uri)
@@ -125,8 +133,8 @@ func earCall(uri string) *mcp.Call {
 	return c
 }
 
-// earLegacyCall is an agent's tools/list of 2025-06-18.
-func earLegacyCall() *mcp.Call {
+// legacyCall is an agent's tools/list of 2025-06-18.
+func legacyCall() *mcp.Call {
 	c := &mcp.Call{
 		Upstream: "docs", Lane: mcp.LaneRequest, Version: mcp.Version20250618,
 		Body: []byte(`{"jsonrpc":"2.0","id":7,"method":"tools/list"}`),

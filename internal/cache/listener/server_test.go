@@ -1,4 +1,4 @@
-package cache
+package listener
 
 import (
 	"context"
@@ -14,46 +14,46 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// earServer is a server on false time: it notes what it is asked, and answers as its scripts say. The zero one allows
+// server is a server on false time: it notes what it is asked, and answers as its scripts say. The zero one announces
 // everything and gives a silent stream to whoever asks for one.
-type earServer struct {
+type server struct {
 	capabilities string                                         // of server/discover; "" for all
 	discover     func(ctx context.Context) (*mcp.Result, error) // nil: a JSON answer with the capabilities
-	listen       earScript
+	listen       script
 	start        time.Time
 
 	mu      sync.Mutex // guards the following, and the scripts when they change
-	asked   []earAsked
-	streams []*earStream // that were opened
+	asked   []asked
+	streams []*fakeStream // that were opened
 }
 
-// earScript answers a request for a stream; nil: with one.
-type earScript func(s *earStream) (*mcp.Result, error)
+// script answers a request for a stream; nil: with one.
+type script func(s *fakeStream) (*mcp.Result, error)
+
+func newServer(listen script) *server { return &server{listen: listen} }
 
 // change changes what the server does from now on.
-func (s *earServer) change(f func()) {
+func (s *server) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
 }
 
-type earAsked struct {
+type asked struct {
 	at   time.Duration
 	call *mcp.Call
-	what string // server/discover, lists or uris
+	what string // server/discover or listen
 }
 
 const allCapabilities = `{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true}}`
 
-func (s *earServer) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	asked := earAsked{time.Since(s.start), c, "something else"}
-	switch body := string(c.Body); {
+func (s *server) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	asked := asked{time.Since(s.start), c, "something else"}
+	switch {
 	case c.Lane == mcp.LaneRequest && c.Method() == mcp.MethodServerDiscover:
 		asked.what = "server/discover"
-	case c.Lane == mcp.LaneListen && strings.Contains(body, `"notifications":{"resourceSubscriptions"`):
-		asked.what = "uris"
-	case c.Lane == mcp.LaneListen:
-		asked.what = "lists"
+	case c.Lane == mcp.LaneListen && c.Method() == mcp.MethodSubscriptionsListen:
+		asked.what = "listen"
 	}
 	s.mu.Lock()
 	s.asked = append(s.asked, asked)
@@ -64,16 +64,16 @@ func (s *earServer) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) 
 	case asked.what == "server/discover" && discover != nil:
 		return discover(ctx)
 	case asked.what == "server/discover":
-		return earJSON(200, body), nil
+		return jsonAnswer(200, body), nil
 	}
-	st := &earStream{server: s, ctx: ctx, call: c, what: asked.what, feed: make(chan mcp.Event), over: make(chan error, 1)}
+	st := &fakeStream{server: s, ctx: ctx, call: c, what: asked.what, feed: make(chan mcp.Event), over: make(chan error, 1)}
 	if script != nil {
 		return script(st)
 	}
 	return st.open(), nil
 }
 
-func (s *earServer) discovered() string {
+func (s *server) discovered() string {
 	capabilities := s.capabilities
 	if capabilities == "" {
 		capabilities = allCapabilities
@@ -81,8 +81,8 @@ func (s *earServer) discovered() string {
 	return `{"resultType":"complete","ttlMs":0,"cacheScope":"private","supportedVersions":["2026-07-28"],"capabilities":` + capabilities + `}`
 }
 
-// log returns what was asked and when, as "0s server/discover, 0s lists".
-func (s *earServer) log() string {
+// log returns what was asked and when, as "0s server/discover, 0s listen".
+func (s *server) log() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []string
@@ -93,7 +93,7 @@ func (s *earServer) log() string {
 }
 
 // times returns when that was asked for.
-func (s *earServer) times(what string) (all []time.Duration) {
+func (s *server) times(what string) (all []time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range s.asked {
@@ -105,7 +105,7 @@ func (s *earServer) times(what string) (all []time.Duration) {
 }
 
 // last returns the latest stream of the kind that was opened.
-func (s *earServer) last(tb testing.TB, what string) *earStream {
+func (s *server) last(tb testing.TB, what string) *fakeStream {
 	tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +119,7 @@ func (s *earServer) last(tb testing.TB, what string) *earStream {
 }
 
 // lastCall returns the latest call of the kind.
-func (s *earServer) lastCall(tb testing.TB, what string) *mcp.Call {
+func (s *server) lastCall(tb testing.TB, what string) *mcp.Call {
 	tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +133,7 @@ func (s *earServer) lastCall(tb testing.TB, what string) *mcp.Call {
 }
 
 // open returns how many streams are open.
-func (s *earServer) open() (n int) {
+func (s *server) open() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range s.streams {
@@ -144,9 +144,9 @@ func (s *earServer) open() (n int) {
 	return n
 }
 
-// earStream is a stream of an earServer.
-type earStream struct {
-	server *earServer
+// fakeStream is a stream of an server.
+type fakeStream struct {
+	server *server
 	ctx    context.Context
 	call   *mcp.Call
 	what   string
@@ -157,14 +157,14 @@ type earStream struct {
 }
 
 // open returns the stream as a Result.
-func (s *earStream) open() *mcp.Result {
+func (s *fakeStream) open() *mcp.Result {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	s.server.streams = append(s.server.streams, s)
 	return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Events: s}
 }
 
-func (s *earStream) Next() (mcp.Event, error) {
+func (s *fakeStream) Next() (mcp.Event, error) {
 	select {
 	case ev := <-s.feed:
 		return ev, nil
@@ -175,7 +175,7 @@ func (s *earStream) Next() (mcp.Event, error) {
 	}
 }
 
-func (s *earStream) Close() error {
+func (s *fakeStream) Close() error {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	if s.closed {
@@ -186,22 +186,22 @@ func (s *earStream) Close() error {
 }
 
 // say sends an event with that data, not scanned, and waits until all is quiet.
-func (s *earStream) say(data string) {
+func (s *fakeStream) say(data string) {
 	s.feed <- mcp.Event{Data: []byte(data)}
 	synctest.Wait()
 }
 
 // end ends the stream and waits until all is quiet. io.EOF is a clean end.
-func (s *earStream) end(err error) {
+func (s *fakeStream) end(err error) {
 	s.over <- err
 	synctest.Wait()
 }
 
-// earJSON is a whole answer, checked as the upstream does.
-func earJSON(status int, body string) *mcp.Result {
+// jsonAnswer is a whole answer, checked as the upstream does.
+func jsonAnswer(status int, body string) *mcp.Result {
 	res := &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
 	res.Checked = status == 200 && mcp.Scan(res.Body, &res.Message) == nil
 	return res
 }
 
-var errEarBroke = &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}
+var errBroke = &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}

@@ -1,0 +1,99 @@
+package listener
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+const (
+	maxClient = 64 << 10 // what a client says of itself, in bytes: with more it is not subscribed for
+	maxURI    = 2 << 10  // a uri, in bytes: a longer one is not subscribed to
+)
+
+// client is what the listener's own requests take over from an agent's. It is never changed.
+type client struct {
+	upstream, query string
+	header          http.Header // but what is of one call
+	meta            meta
+}
+
+// meta is the `_meta` of a request (2026-07-28, basic/index).
+type meta struct {
+	Version      string          `json:"io.modelcontextprotocol/protocolVersion"`
+	Info         json.RawMessage `json:"io.modelcontextprotocol/clientInfo,omitempty"`
+	Capabilities json.RawMessage `json:"io.modelcontextprotocol/clientCapabilities"`
+}
+
+// newClient copies what it needs of a call; nil if that is more than may be kept, or less than a server needs.
+func newClient(c *mcp.Call) *client {
+	capabilities, info := c.Message.ClientCapabilities.Of(c.Body), c.Message.ClientInfo.Of(c.Body)
+	if len(capabilities) == 0 || len(capabilities)+len(info) > maxClient {
+		return nil
+	}
+	header := c.Header.Clone()
+	maps.DeleteFunc(header, func(name string, _ []string) bool { return ofOneCall(name) })
+	return &client{
+		upstream: c.Upstream, query: c.Query, header: header,
+		meta: meta{c.Version, bytes.Clone(info), bytes.Clone(capabilities)},
+	}
+}
+
+// ofOneCall reports whether a header field belongs to one call and not to the agent.
+func ofOneCall(canonical string) bool {
+	switch canonical {
+	case "Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-Id", "Traceparent", "Tracestate", "Baggage",
+		"X-Request-Id", "X-Correlation-Id", "Idempotency-Key", "X-Idempotency-Key", "Accept", "Content-Type", "Content-Length":
+		return true
+	}
+	return strings.HasPrefix(canonical, "Mcp-Param-")
+}
+
+// request returns a POST of a request under an id of its own (2026-07-28, basic/transports/streamable-http).
+func (cl *client) request(lane mcp.Lane, m mcp.Method, f *filter) *mcp.Call {
+	c := &mcp.Call{
+		Upstream: cl.upstream, Lane: lane, Era: mcp.EraModern, Version: cl.meta.Version, Header: maps.Clone(cl.header),
+		Query: cl.query, Whole: true, Start: time.Now(), Body: cl.body(m, f),
+	}
+	if err := mcp.Scan(c.Body, &c.Message); err != nil {
+		panic("bug: the listener made a request that is none: " + err.Error())
+	}
+	c.Header["Mcp-Protocol-Version"] = []string{cl.meta.Version}
+	c.Header["Mcp-Method"] = []string{m.String()}
+	c.Header["Accept"] = []string{"application/json, text/event-stream"}
+	c.Header["Content-Type"] = []string{"application/json"}
+	return c
+}
+
+func (cl *client) body(m mcp.Method, f *filter) []byte {
+	type params struct {
+		Filter *filter `json:"notifications,omitempty"`
+		Meta   meta    `json:"_meta"`
+	}
+	b, err := json.Marshal(struct {
+		Version string `json:"jsonrpc"`
+		ID      uint64 `json:"id"`
+		Method  string `json:"method"`
+		Params  params `json:"params"`
+	}{"2.0", 1<<52 + rand.Uint64N(1<<52), m.String(), params{f, cl.meta}}) // every double holds the id: some servers take nothing else
+	if err != nil {
+		panic("bug: the listener made a request that is no JSON: " + err.Error())
+	}
+	return b
+}
+
+// uriOf returns the uri that a resources/read reads; "" for any other call, and for one that is too long.
+func uriOf(c *mcp.Call) string {
+	token := c.Message.URI.Of(c.Body)
+	if c.Method() != mcp.MethodResourcesRead || len(token) > maxURI {
+		return ""
+	}
+	uri, _ := mcp.Text(token)
+	return uri
+}
