@@ -229,9 +229,6 @@ func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result
 			res.Header["Cache-Status"] = []string{"fluentd-perf; fwd=miss; collapsed"}
 		}
 	}
-	if res.Events != nil {
-		res.Events = f.watch(res.Events, watching{call: c, asker: q.asker})
-	}
 	return res, nil
 }
 

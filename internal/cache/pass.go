@@ -124,12 +124,12 @@ type watching struct {
 }
 
 // watch wraps a stream that passes: what makes entries old is applied before it is handed on.
-func (f *front) watch(events mcp.Events, w watching) mcp.Events {
-	own := &watched{Events: events, front: f, watching: w}
+func (u *Upstream) watch(events mcp.Events, w watching) mcp.Events {
+	own := &watched{Events: events, up: u, watching: w}
 	if c := w.call; c.Lane == mcp.LaneStream && c.Era == mcp.EraLegacy {
 		own.stream = streamName(first(c.Header["Mcp-Session-Id"]), w.asker)
-		if f.streams.opened(own.stream) {
-			f.missed(own.stream)
+		if u.streams.opened(own.stream) {
+			u.missed(own.stream)
 		}
 	}
 	if d, ok := events.(mcp.Drainer); ok {
@@ -141,7 +141,7 @@ func (f *front) watch(events mcp.Events, w watching) mcp.Events {
 // watched is a stream on its way to an agent.
 type watched struct {
 	mcp.Events
-	front *front
+	up *Upstream
 	watching
 	stream string // "" where no changes are counted on
 	once   sync.Once
@@ -167,12 +167,12 @@ func (w *watched) Next() (mcp.Event, error) {
 	if m.Kind == mcp.KindInvalid && mcp.Scan(ev.Data, &m) != nil {
 		return ev, nil // a GET stream is not checked, and what is no message is none of ours
 	}
-	w.front.heardIn(w.front.peerOf(w.call), &m, ev.Data)
+	w.up.heardIn(w.up.peerOf(w.call), &m, ev.Data)
 	switch {
 	case ev.Exact && m.Kind == mcp.KindResult:
-		w.front.initialized(&w.watching, m.Result.Of(ev.Data))
+		w.up.initialized(&w.watching, m.Result.Of(ev.Data))
 	case ev.Answer:
-		w.front.initialized(&w.watching, nil)
+		w.up.initialized(&w.watching, nil)
 	}
 	return ev, nil
 }
@@ -181,8 +181,8 @@ func (w *watched) Next() (mcp.Event, error) {
 func (w *watched) over() {
 	w.once.Do(func() {
 		if w.stream != "" {
-			if w.front.streams.closed(w.stream) {
-				w.front.missed(w.stream)
+			if w.up.streams.closed(w.stream) {
+				w.up.missed(w.stream)
 			}
 		}
 	})
@@ -265,7 +265,8 @@ func (u *Upstream) updated(m *mcp.Message, data []byte) {
 		return
 	}
 	old := append(make([]Generation, 0, maxAncestors+1), u.uri(uri))
-	for i := len(uri) - 1; i > 0 && len(old) < maxAncestors && u.peers.any(); i-- {
+	legacy := u.peers.any()
+	for i := len(uri) - 1; legacy && i > 0 && len(old) < maxAncestors; i-- {
 		switch uri[i] {
 		case '/':
 			old = append(old, u.uri(uri[:i+1]), u.uri(uri[:i]))

@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"slices"
@@ -34,7 +35,7 @@ func (e *rulesEvents) Next() (mcp.Event, error) {
 		return ev, &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes}
 	}
 	kind := ev.Message.Kind
-	ev.Answer = kind == mcp.KindResult || kind == mcp.KindError
+	ev.Answer = kind == mcp.KindResult || kind == mcp.KindError || kind == mcp.KindBatch && bytes.Contains(ev.Data, []byte(`"result"`))
 	ev.Exact = ev.Answer && e.call.Answers(ev.Data, &ev.Message) && !ev.Message.Loose
 	return ev, nil
 }

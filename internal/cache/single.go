@@ -21,9 +21,12 @@ func (b *back) ask(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Resu
 		return nil, err
 	}
 	b.judged(c, asker, res, sent)
-	p := b.peerOf(c)
-	b.heardWhole(p, c, res)
-	if res.Events == nil || res.Status != http.StatusOK {
+	b.heardWhole(b.peerOf(c), c, res)
+	if res.Events == nil {
+		return res, nil
+	}
+	res.Events = b.watch(res.Events, watching{call: c, asker: asker}) // below all who read it: a change counts once
+	if res.Status != http.StatusOK {
 		return res, nil
 	}
 	r := &replayed{Events: res.Events}
@@ -38,14 +41,11 @@ func (b *back) ask(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Resu
 			b.store.discard(res)
 			return nil, brokenStream(err)
 		case ev.Partial || ev.Answer: // whatever it is, it is handed on
-			b.heardIn(p, &ev.Message, ev.Data)
 		case isComment(&ev) && len(r.before) == maxReplay:
 			continue // it has kept the way to the daemon open
 		case len(ev.Data) == 0 && ev.Failure == nil && len(r.before) < maxReplay:
 			r.before = append(r.before, keepEvent(ev)) // a priming event, a comment
 			continue
-		case ev.Failure == nil:
-			b.heardIn(p, &ev.Message, ev.Data) // whoever gets the stream may be gone
 		}
 		if ev.Exact && plainAnswer(&ev) {
 			res.Body = append(make([]byte, 0, len(ev.Data)), ev.Data...)

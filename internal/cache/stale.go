@@ -105,7 +105,7 @@ func (b *back) fetchFor(life context.Context, q *query, key Key, done chan<- cam
 	case done <- came{res, err, cancel}:
 	case <-left:
 		if err == nil {
-			b.unread(b.peerOf(q.call), res, cancel)
+			b.unread(res, cancel)
 		} else {
 			b.store.log.Debug("fetching an answer that nobody waits for", "upstream", b.opts.Name, "error", err)
 		}
@@ -131,18 +131,15 @@ func (b *back) fetchSafely(ctx context.Context, q *query) (res *mcp.Result, err 
 const drainFor = time.Second
 
 // unread takes an answer that nobody waits for any more. What a stream says of what has changed counts all the same.
-func (b *back) unread(p *peer, res *mcp.Result, stop context.CancelFunc) {
+func (b *back) unread(res *mcp.Result, stop context.CancelFunc) {
 	defer b.store.discard(res)
 	if res.Events == nil {
 		return
 	}
 	defer time.AfterFunc(drainFor, stop).Stop()
-	for {
-		ev, err := res.Events.Next()
-		if err != nil {
-			return
-		}
-		b.heardIn(p, &ev.Message, ev.Data)
+	var err error
+	for err == nil {
+		_, err = res.Events.Next()
 	}
 }
 
