@@ -31,7 +31,12 @@ func TestSubscribeAfterTheFirstStoredAnswer(t *testing.T) {
 }
 
 func TestRequests(t *testing.T) {
-	listenerTest(t, &server{}, func(r *rig) {
+	server := &server{}
+	server.discover = func(context.Context) (*mcp.Result, error) {
+		<-time.After(time.Second) // the call that was stored is long over by then
+		return jsonAnswer(200, `{"jsonrpc":"2.0","id":1,"result":`+server.discovered()+`}`), nil
+	}
+	listenerTest(t, server, func(r *rig) {
 		c := modernCall("file:///a")
 		before := c.Header.Clone()
 		r.Stored(c, partition(1))
@@ -42,7 +47,7 @@ func TestRequests(t *testing.T) {
 		clear(c.Body)
 		c.Header["Authorization"][0] = "Bearer another"
 		delete(c.Header, "X-Tenant")
-		synctest.Wait()
+		r.at(time.Second)
 		for what, want := range map[string]struct {
 			lane   mcp.Lane
 			method string
@@ -234,6 +239,7 @@ func TestOff(t *testing.T) {
 		r := newRig(t, &server{}, true)
 		r.Stored(modernCall("u"), partition(1))
 		r.Touched(partition(1))
+		r.wantLog("")
 		r.Refused(partition(1))
 		r.wantLog("")
 		r.end()
@@ -255,6 +261,7 @@ func TestStoredOfNoUse(t *testing.T) {
 	}
 	listenerTest(t, &server{}, func(r *rig) {
 		r.Stored(legacyCall(), partition(1))
+		r.Stored(modern(func(c *mcp.Call) { c.Era = mcp.EraLegacy }), partition(2))
 		r.Stored(modern(replaced("tools/list", "tools/call")), partition(3)) // no notification says that its answer is stale
 		r.Stored(modern(replaced("io.modelcontextprotocol/clientCapabilities", "x")), partition(4))
 		r.Stored(modern(replaced(`{"elicitation":{}}`, `{"x":"`+strings.Repeat("x", 64<<10)+`"}`)), partition(5))

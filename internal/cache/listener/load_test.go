@@ -35,6 +35,9 @@ func TestEndWithTheDaemon(t *testing.T) {
 		r.Close()
 		r.wantOpen(0)
 		r.Stored(modernCall("u"), partition(6))
+		if r.get(partition(6)) != nil {
+			t.Error("it subscribes after the end")
+		}
 		r.wantLog(before)
 	})
 }

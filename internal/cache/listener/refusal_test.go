@@ -142,11 +142,11 @@ func TestAnEndIsNoRefusal(t *testing.T) {
 		return jsonAnswer(404, ""), nil
 	}}
 	listenerTest(t, server, func(r *rig) {
-		r.Stored(modernCall("u"), partition(1))
+		r.Stored(modernCall(""), partition(1))
 		synctest.Wait()
 		r.Refused(partition(1))
 		r.at(time.Minute)
-		r.Stored(modernCall("u"), partition(1))
+		r.Stored(modernCall(""), partition(1))
 		r.wantLog("0s server/discover, 0s listen, 1m0s server/discover, 1m0s listen")
 	})
 }

@@ -104,6 +104,12 @@ func (r *rig) partitions() int {
 	return len(r.by) + len(r.refused)
 }
 
+func (r *rig) get(p Partition) *subscription {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.by[p]
+}
+
 func partition(n int) Partition { return Partition{1, byte(n), byte(n >> 8)} }
 
 // modernCall is an agent's modern call: of tools/list, or of resources/read if there is a uri.

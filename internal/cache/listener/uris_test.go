@@ -206,3 +206,25 @@ func TestReopenMissesNothing(t *testing.T) {
 		r.wantOpen(1)
 	})
 }
+
+// A uri that comes between the moment at which the server is to be asked and the taking of the uris is taken, and does not
+// have the server asked again.
+func TestTakenURIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSubscription(New(Options{Base: t.Context()}), partition(1), nil)
+		s.announced = &filter{takesURIs: true}
+		<-s.due.C
+		s.addLocked("a")
+		if f := s.take(); !slices.Equal(f.URIs, []string{"a"}) {
+			t.Errorf("%q are taken", f.URIs)
+		}
+		select {
+		case <-s.due.C:
+			t.Error("the server is asked again")
+		case <-time.After(time.Minute):
+		}
+		s.addLocked("b")
+		<-s.due.C
+		s.end()
+	})
+}
