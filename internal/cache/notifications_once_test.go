@@ -27,6 +27,7 @@ func TestNotificationsCountOnce(t *testing.T) {
 		} {
 			rulesTest(t, o, func(r *rulesRig) {
 				r.initialize("s", "{}", "{}")
+				time.Sleep(2 * time.Second) // before that it would be about this session alone
 				r.gives(func(c *mcp.Call) *mcp.Result {
 					return rulesStream(c, first+rulesData(second)+rulesData(rulesAnswer(0, c, "")))
 				})

@@ -153,6 +153,6 @@ func (l *Listener) decline(s *subscription) {
 	if s.ctx.Err() == nil {
 		l.refused[s.partition] = time.Now().Add(refusedFor)
 		l.log.Info("the server does not let the daemon subscribe to changes: cached answers live by their TTL",
-			slog.Duration("again_after", refusedFor))
+			slog.String("again_after", refusedFor.String()))
 	}
 }
