@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -185,7 +186,7 @@ func (f *Finder) request(by Principal) *mcp.Call {
 		`"io.modelcontextprotocol/clientCapabilities":{}}}}`, f.opts.IDs.Next(), mcp.Version20260728, f.opts.Client)
 	c := &mcp.Call{
 		Upstream: f.opts.Upstream, Lane: mcp.LaneRequest, Era: mcp.EraModern, Version: mcp.Version20260728, Body: body,
-		Header: by.Header.Clone(), Query: by.Query, Conn: by.Conn, Whole: true, Start: time.Now(),
+		Header: maps.Clone(by.Header), Query: by.Query, Conn: by.Conn, Whole: true, Start: time.Now(),
 	}
 	c.Header["Mcp-Protocol-Version"], c.Header["Mcp-Method"] = []string{c.Version}, []string{"server/discover"}
 	if err := mcp.Scan(body, &c.Message); err != nil {

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"time"
 
@@ -20,7 +21,7 @@ func (r *run) send(ctx context.Context, body []byte, m *mcp.Message) (reply, *mc
 		case stated == mcp.EraModern:
 			return r.modern(ctx, body, m, version)
 		case r.session != nil:
-			h := r.header.Clone()
+			h := maps.Clone(r.header)
 			fill(h, r.version, r.session[0])
 			return r.exchange(ctx, r.legacyCall(body, m, r.version, h), r.room)
 		}
@@ -98,7 +99,7 @@ func (r *run) onOwnSession(ctx context.Context, body []byte, m *mcp.Message) (p 
 		if f != nil {
 			return reply{}, s != nil && s.unknown, f
 		}
-		h := r.header.Clone()
+		h := maps.Clone(r.header)
 		fill(h, s.version, s.id)
 		p, f := r.exchange(ctx, r.legacyCall(body, m, s.version, h), r.room)
 		again := r.a.isLost(s, &p)

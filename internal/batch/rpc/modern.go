@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"maps"
 	"strings"
 
 	"fluentd-perf/internal/mcp"
@@ -28,7 +29,7 @@ func mismatched(p *reply) bool { return p.ErrorCode() == mcp.CodeHeaderMismatch 
 
 // modernCall makes the call, and returns which arguments of which tools have headers if it is a tools/call.
 func (r *run) modernCall(ctx context.Context, body []byte, m *mcp.Message, version string) (*mcp.Call, *toolHeaders) {
-	h := r.header.Clone()
+	h := maps.Clone(r.header)
 	h["Mcp-Protocol-Version"] = []string{version}
 	c := r.newCall(mcp.EraModern, version, body, m, h)
 	if m.Kind == mcp.KindNotification { // for which no other headers are defined

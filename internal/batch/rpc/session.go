@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -119,7 +120,7 @@ func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 		s.version, _ = mcp.Text(at.Of(result))
 	}
 	s.id = reply.Header.Get("Mcp-Session-Id")
-	s.header, s.query = r.header.Clone(), r.call.Query
+	s.header, s.query = maps.Clone(r.header), r.call.Query
 	delete(s.header, "Content-Type")
 	fill(s.header, s.version, s.id)
 	return nil
@@ -127,7 +128,7 @@ func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 
 // initialized ends the handshake.
 func (r *run) initialized(ctx context.Context, s *ownSession) *mcp.Failure {
-	h := r.header.Clone()
+	h := maps.Clone(r.header)
 	fill(h, s.version, s.id)
 	reply, f := r.exchange(ctx, r.ownCall(s.version, h, `"method":"notifications/initialized"`), mcp.NewBudget(ownAnswer))
 	if f == nil && reply.Status >= http.StatusMultipleChoices {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -86,7 +87,7 @@ func (o outcome) drop() {
 	}
 }
 
-// deliver gives a call its outcome, if it still waits for one. One that was cancelled has no use for a failure, and is not
+// deliver gives a call its outcome, if it still waits for one, with a failure of its own. One that was cancelled has no use for a failure, and is not
 // sent again.
 func (a *array) deliver(p *pendingCall, o outcome) {
 	a.mu.Lock()
@@ -101,18 +102,17 @@ func (a *array) deliver(p *pendingCall, o outcome) {
 		o = outcome{result: mcp.Accepted()}
 	}
 	a.mu.Unlock()
+	if o.failure != nil {
+		own := *o.failure
+		o.failure = &own
+	}
 	p.done <- o
 }
 
 // deliverAll gives all that still wait an outcome.
 func (a *array) deliverAll(o outcome) {
 	for _, p := range a.calls {
-		own := o
-		if o.failure != nil {
-			f := *o.failure
-			own.failure = &f
-		}
-		a.deliver(p, own)
+		a.deliver(p, o)
 	}
 }
 
@@ -188,7 +188,7 @@ func (a *array) call() *mcp.Call {
 	out.Flight, out.Scope, out.Notes = mcp.FlightKey{}, mcp.Scope{}, nil
 	// The method says how long the server may take: all calls of an array are of one mind there.
 	out.Message = mcp.Message{Kind: mcp.KindBatch, Method: first.Method(), Whole: mcp.Span{End: uint32(len(out.Body))}}
-	out.Header = first.Header.Clone()
+	out.Header = maps.Clone(first.Header)
 	for _, name := range []string{"Traceparent", "Tracestate", "Baggage"} {
 		delete(out.Header, name)
 	}

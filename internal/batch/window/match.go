@@ -215,12 +215,14 @@ func (t *answers) find(id []byte) *pendingCall {
 	return nil
 }
 
+var jsonType = []string{"application/json"}
+
 // result is an answer under the caller's own id.
 func (t *answers) result(p *pendingCall, b []byte, m mcp.Message) *mcp.Result {
 	buffers, id := t.stage.opts.Buffers, p.call.ID()
 	body := m.Splice(buffers.Get(len(b)+len(id)), b, m.ID, id)
 	return &mcp.Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Message: m, Checked: true,
+		Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: body, Message: m, Checked: true,
 		Release: func() { buffers.Put(body) },
 	}
 }
