@@ -1,6 +1,4 @@
-// Package batch lets calls share a way to the server: by Flights equal calls that are under way at the same time go once;
-// a Window sends calls of one kind in one JSON array; an Array takes a client's own array apart, of which each element goes
-// its own way.
+// Package batch lets equal calls that are under way at the same time go to the server once.
 //
 // Flights is a mcp.Caller. It promises:
 //   - calls with the same Call.Flight share one call of the stage behind, which is the first one's as it came, id included;
