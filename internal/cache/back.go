@@ -106,7 +106,9 @@ func (b *back) look(q *query) *entry {
 	found := b.inMemory(&q.pair, q.question, e, now)
 	q.isThere = b.store.memory.get(q.public.Key, q.public.Generations, now) != nil
 	if q.first != nil {
-		q.head = b.head(q.question, now)
+		if head := new(entry); b.head(q.question, head, now) {
+			q.head = head
+		}
 	}
 	if !found || q.open && !e.public || q.first != nil && (q.head == nil || q.head.list != e.list) {
 		return nil

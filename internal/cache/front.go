@@ -87,17 +87,13 @@ func (u *Upstream) firstPage(q *question, page *entry, now time.Time) bool {
 	if q.first == nil {
 		return true
 	}
-	head := u.head(q, now)
-	return head != nil && head.list == page.list
+	var head entry
+	return u.head(q, &head, now) && head.list == page.list
 }
 
-// head is what memory has of a list's first page, nil where that is not there or not fresh. Nothing is copied for it.
-func (u *Upstream) head(q *question, now time.Time) *entry {
-	e := new(entry)
-	if !u.remembers(q.first, q, headAlone, e, now) || !u.fresh(q, e, now) {
-		return nil
-	}
-	return e
+// head reads what memory has of a list's first page, and reports whether that is there and fresh. Nothing is copied for it.
+func (u *Upstream) head(q *question, e *entry, now time.Time) bool {
+	return u.remembers(q.first, q, headAlone, e, now) && u.fresh(q, e, now)
 }
 
 // hit is the answer from memory: JSON, with this caller's id and the time that is left.

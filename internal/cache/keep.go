@@ -9,9 +9,10 @@ import (
 
 // keep stores an answer: in memory before it returns, behind it soon. It reports whether it is in memory.
 func (b *back) keep(q *query, e *entry) bool {
-	kept := b.remember(q, e)
-	for i := range b.store.slow {
-		b.keepBehind(q, e, i)
+	plain := e.appendTo(make([]byte, 0, entryHead+len(e.body)))
+	kept := b.remember(q, e, plain)
+	if !q.session && len(b.store.slow) > 0 { // nobody would find a session's there
+		b.keepBehind(q, e, plain)
 	}
 	if !q.legacy && kept {
 		b.changes.Stored(q.call, q.asker)
@@ -19,14 +20,14 @@ func (b *back) keep(q *query, e *entry) bool {
 	return kept
 }
 
-// remember puts an entry into memory, if nothing has made it old since the tokens were gathered.
-func (b *back) remember(q *query, e *entry) bool {
+// remember puts an encoded entry into memory, which copies it, if nothing has made it stale since the tokens were gathered.
+func (b *back) remember(q *query, e *entry, plain []byte) bool {
 	l, tokens := &q.private, q.privateTokens
 	if e.public {
 		l, tokens = &q.public, q.publicTokens
 	}
 	w := Write{
-		Key: l.Key, Value: e.appendTo(make([]byte, 0, entryHead+len(e.body))), Expires: time.UnixMilli(e.staleUntil),
+		Key: l.Key, Value: plain, Expires: time.UnixMilli(e.staleUntil),
 		Guard: Guard{Generations: l.Generations, Tokens: tokens},
 	}
 	stored, err := b.store.memory.put(&w)
@@ -36,31 +37,29 @@ func (b *back) remember(q *query, e *entry) bool {
 	return stored
 }
 
-// keepBehind queues an entry for a slow tier, if its tokens were read before the server was asked.
-func (b *back) keepBehind(q *query, e *entry, i int) {
-	t := b.store.slow[i]
-	if q.session {
-		return // nobody would find it there
-	}
-	l, tokens := &q.private, q.slow[i].private
+// keepBehind queues an entry for the slow tiers whose tokens were read before the server was asked: of a tier that was not
+// read nobody knows what it takes for stale.
+func (b *back) keepBehind(q *query, e *entry, plain []byte) {
+	l := &q.private
 	if e.public {
-		l, tokens = &q.public, q.slow[i].public
+		l = &q.public
 	}
-	if len(tokens) != len(l.Generations) || !t.takes(q.question, e.public) {
-		return // of a tier that was not read nobody knows what it takes for old
+	one := &unsealed{store: b.store, key: l.Key, plain: plain, size: len(plain)}
+	for i, t := range b.store.slow {
+		tokens := q.slow[i].private
+		if e.public {
+			tokens = q.slow[i].public
+		}
+		if len(tokens) != len(l.Generations) || !t.takes(q.question, e.public) || !b.outlivesWrites(q, e.public) {
+			continue
+		}
+		if !e.public && one.credential == nil {
+			one.credential = b.credentialLater(q)
+		}
+		t.put(pendingWrite{one, Write{
+			Key: l.Key, Expires: time.UnixMilli(e.staleUntil), Guard: Guard{Generations: l.Generations, Tokens: tokens},
+		}})
 	}
-	if !b.outlivesWrites(q, e.public) {
-		return
-	}
-	value, err := b.seal(q, l.Key, e)
-	if err != nil {
-		b.store.log.Warn("an entry cannot be sealed", "error", err)
-		return
-	}
-	t.put(Write{
-		Key: l.Key, Value: value, Expires: time.UnixMilli(e.staleUntil),
-		Guard: Guard{Generations: l.Generations, Tokens: tokens},
-	})
 }
 
 // outlivesWrites reports whether no tools/call has made the answer old on its way: a tier may have been told of one before
@@ -79,23 +78,15 @@ func (t *slowTier) takes(q *question, public bool) bool {
 	return public || t.Private || q.method != mcp.MethodResourcesRead
 }
 
-// seal encodes an entry as it leaves memory.
-func (b *back) seal(q *query, k Key, e *entry) ([]byte, error) {
-	own := *e
-	own.shared = false
-	size := entryHead + len(e.body)
-	buf := b.store.buffers.Get(size)
-	plain := own.appendTo(buf)
-	defer func() { b.store.buffers.Put(plain) }()
-	dst := make([]byte, 0, size+sealOverhead)
-	if e.public {
-		return b.store.sealer.sealPublic(dst, k, plain), nil
+// credentialLater makes the call's credential when it is needed, which may be after the call: of its headers only that is held
+// which tells the credential.
+func (b *back) credentialLater(q *query) func() (*credential, error) {
+	if c := q.credential; c != nil {
+		return func() (*credential, error) { return c, nil }
 	}
-	c, err := b.credentialOf(q)
-	if err != nil {
-		return nil, err
-	}
-	return b.store.sealer.sealPrivate(dst, k, c, plain), nil
+	p := &b.store.partitions
+	identity := p.credentialIdentity(q.call.Header, q.call.Query)
+	return func() (*credential, error) { return p.credentialOf(identity) }
 }
 
 func (b *back) credentialOf(q *query) (*credential, error) {
@@ -210,12 +201,13 @@ func (b *back) unseal(q *query, k Key, stored []byte, public bool) *entry {
 			return nil
 		}
 	}
-	plain, isPublic, err := b.store.sealer.open(k, c, stored)
+	packed, isPublic, err := b.store.sealer.open(k, c, stored)
 	if err != nil || isPublic != public {
 		return nil
 	}
+	plain, err := b.store.packer.unpack(packed)
 	e := new(entry)
-	if e.decode(plain) != nil || e.public != public || e.shared {
+	if err != nil || e.decode(plain) != nil || e.public != public || e.shared {
 		return nil
 	}
 	b.limit(q.question, e)
@@ -225,7 +217,7 @@ func (b *back) unseal(q *query, k Key, stored []byte, public bool) *entry {
 // promote puts what a slow tier had into memory, and not into a tier before it: other daemons share both, and one of them
 // may have told that tier of a change of which the one behind has not heard yet.
 func (b *back) promote(q *query, e *entry) {
-	b.remember(q, e)
+	b.remember(q, e, e.appendTo(make([]byte, 0, entryHead+len(e.body))))
 	if !q.legacy {
 		b.changes.Stored(q.call, q.asker)
 	}

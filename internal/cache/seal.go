@@ -51,8 +51,16 @@ type credential struct{ aead cipher.AEAD }
 // credential derives the credential of a request with these headers and this query, as they go upstream. Requests of one Partition have
 // one credential.
 func (p *partitioner) credential(h http.Header, query string) (*credential, error) {
-	known := appendPart(make([]byte, 0, 512), labelCredential)
-	key, err := hkdf.Key(sha256.New, p.appendIdentity(known, h, query), p.secret.raw, labelPrivate, 32)
+	return p.credentialOf(p.credentialIdentity(h, query))
+}
+
+// credentialIdentity is what a credential is made of: the headers and the query by which it is known.
+func (p *partitioner) credentialIdentity(h http.Header, query string) []byte {
+	return p.appendIdentity(appendPart(make([]byte, 0, 512), labelCredential), h, query)
+}
+
+func (p *partitioner) credentialOf(identity []byte) (*credential, error) {
+	key, err := hkdf.Key(sha256.New, identity, p.secret.raw, labelPrivate, 32)
 	if err != nil {
 		return nil, err
 	}

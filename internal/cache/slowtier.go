@@ -58,7 +58,7 @@ type slowTier struct {
 	begun   chan struct{} // closed when the worker has done what there was to do at the start
 
 	mu      sync.Mutex // guards the following
-	queue   []Write
+	queue   []pendingWrite
 	bytes   int
 	owed    map[Generation]debt // generations that the tier is to be told of
 	spoilt  []Key               // whose entries do not open, to be deleted
@@ -211,13 +211,19 @@ func (t *slowTier) discard(k Key) {
 	t.rouse()
 }
 
+// pendingWrite is an entry that waits to be written. Its Value is made when it is.
+type pendingWrite struct {
+	*unsealed
+	Write
+}
+
 // put queues an entry, or drops it where there is no room.
-func (t *slowTier) put(w Write) bool {
+func (t *slowTier) put(w pendingWrite) bool {
 	t.mu.Lock()
-	full := len(t.queue) >= maxQueued || t.bytes+len(w.Value) > maxQueuedBytes
+	full := len(t.queue) >= maxQueued || t.bytes+w.size > maxQueuedBytes
 	if !full {
 		t.queue = append(t.queue, w)
-		t.bytes += len(w.Value)
+		t.bytes += w.size
 		t.metrics.queued.Set(float64(len(t.queue)))
 	}
 	t.mu.Unlock()
@@ -401,22 +407,44 @@ func (t *slowTier) settle(told map[Generation]uint64) {
 // writeLocked takes a batch off the queue.
 func (t *slowTier) writeLocked() *job {
 	n, size := 0, 0
-	for n < len(t.queue) && n < maxBatch && (n == 0 || size+len(t.queue[n].Value) <= maxBatchBytes) {
-		size += len(t.queue[n].Value)
+	for n < len(t.queue) && n < maxBatch && (n == 0 || size+t.queue[n].size <= maxBatchBytes) {
+		size += t.queue[n].size
 		n++
 	}
-	writes := append(make([]Write, 0, n), t.queue[:n]...)
+	batch := append(make([]pendingWrite, 0, n), t.queue[:n]...)
 	t.queue = slices.Delete(t.queue, 0, n)
 	t.bytes -= size
 	t.metrics.queued.Set(float64(len(t.queue)))
+	var writes []Write
 	return &job{
-		do: func(ctx context.Context) error { return t.Tier.Write(ctx, writes) },
-		worked: func() {
-			t.metrics.written.add(uint64(n))
-			t.wrote.Add(int64(size))
+		do: func(ctx context.Context) error {
+			writes = t.sealed(batch)
+			return t.Tier.Write(ctx, writes)
 		},
-		failed: func() { t.metrics.failed.add(uint64(n)) },
+		worked: func() {
+			t.metrics.written.add(uint64(len(writes)))
+			for i := range writes {
+				t.wrote.Add(int64(len(writes[i].Value)))
+			}
+		},
+		failed: func() { t.metrics.failed.add(uint64(len(writes))) },
 	}
+}
+
+// sealed makes the values of a batch. What cannot be sealed is left out.
+func (t *slowTier) sealed(batch []pendingWrite) []Write {
+	writes := make([]Write, 0, len(batch))
+	for i := range batch {
+		w := &batch[i]
+		var err error
+		if w.Value, err = w.value(); err != nil {
+			t.metrics.failed.inc()
+			t.note(err)
+			continue
+		}
+		writes = append(writes, w.Write)
+	}
+	return writes
 }
 
 // holds is what the tier holds, or of one that does not count what this daemon has written to it since its start.

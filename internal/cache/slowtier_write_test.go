@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -373,4 +374,24 @@ func TestWithdrawalMeetsAPublicAnswer(t *testing.T) {
 		r.own.set(func() { r.own.script = nil; r.own.scope, r.own.says = "private", "a's" })
 		r.want("a", "tools/list", "a's", "fwd=miss stored")
 	})
+}
+
+// TestOnlyTheWorkerSeals: an answer that compresses well is small in both of two tiers, the same bytes in each, and while its
+// write waits it counts with its whole length.
+func TestOnlyTheWorkerSeals(t *testing.T) {
+	for _, scope := range []string{"private", "public"} {
+		t.Run(scope, func(t *testing.T) {
+			stacked(t, scope, func(r *rig, one, two *rigTier) {
+				r.own.set(func() { r.own.says = strings.Repeat("text ", 10_000) })
+				r.want("a", "tools/list", r.own.says, "fwd=miss stored")
+				synctest.Wait()
+				a, b := one.disk.entries[one.disk.keys()[0]], two.disk.entries[two.disk.keys()[0]]
+				if len(a.Value) > 1000 || !bytes.Equal(a.Value, b.Value) {
+					t.Errorf("%d and %d bytes, the same: %t", len(a.Value), len(b.Value), bytes.Equal(a.Value, b.Value))
+				}
+				r.forget()
+				r.want("a", "tools/list", r.own.says, "redis")
+			})
+		})
+	}
 }

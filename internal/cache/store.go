@@ -30,6 +30,7 @@ type Store struct {
 	slow       []*slowTier
 	state      *State
 	sealer     *sealer
+	packer     *packer
 	partitions partitioner
 	buffers    *mcp.BufferPool
 	metrics    *Metrics
@@ -64,6 +65,10 @@ func NewStore(o StoreOptions) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	packer, err := newPacker(entryHead + memory.maxEntry)
+	if err != nil {
+		return nil, err
+	}
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
 	}
@@ -71,7 +76,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 		o.Base = context.Background()
 	}
 	s := &Store{
-		memory: memory, state: o.State, sealer: newSealer(o.State.Secret()), buffers: o.Buffers, metrics: o.Metrics,
+		memory: memory, state: o.State, sealer: newSealer(o.State.Secret()), packer: packer, buffers: o.Buffers, metrics: o.Metrics,
 		log: logger(o.Log), maxEntry: memory.maxEntry,
 		partitions: newPartitioner(o.State.Secret(), o.Inert), room: make(chan struct{}, maxBackground),
 	}
@@ -233,6 +238,7 @@ func (s *Store) Close(ctx context.Context) error {
 		told[t.ID] = t.finish(ctx)
 		errs = errors.Join(errs, t.Tier.Close())
 	}
+	s.packer.close()
 	errs = errors.Join(errs, s.memory.Close())
 	if errs != nil {
 		return errs // the next start takes this for an end that was not clean

@@ -17,7 +17,7 @@ import (
 // are UNLOGGED: a server that crashes comes back with them empty.
 type Postgres struct {
 	opt    PostgresOptions
-	codec  *codec
+	codec  codec
 	pool   *pgxpool.Pool
 	prefix []byte
 	sender cache.Sender
@@ -42,13 +42,9 @@ func OpenPostgres(opt PostgresOptions) (*Postgres, error) {
 	if err = errors.Join(err, checkPrefix(opt.Prefix)); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	p := &Postgres{opt: opt, prefix: []byte(opt.Prefix), sender: cache.NewSender(), waits: newWaits("postgres")}
-	if p.codec, err = newCodec(opt.MaxValue); err != nil {
-		return nil, fmt.Errorf("postgres: %w", err)
-	}
+	p := &Postgres{opt: opt, codec: codec{opt.MaxValue}, prefix: []byte(opt.Prefix), sender: cache.NewSender(), waits: newWaits("postgres")}
 	config.AfterConnect = p.admit
 	if p.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
-		p.codec.close()
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -80,7 +76,6 @@ func (p *Postgres) Close() error {
 	p.stop()
 	p.children.Go(p.pool.Close)
 	p.children.Wait()
-	p.codec.close()
 	return nil
 }
 

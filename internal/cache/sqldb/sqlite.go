@@ -17,7 +17,7 @@ import (
 // .corrupt or .foreign at its end (one of each is kept), and a new one begun: at the start, and whenever an error says so.
 type SQLite struct {
 	opt   SQLiteOptions
-	codec *codec
+	codec codec
 	lock  *os.File
 
 	current   atomic.Pointer[sqliteFile] // nil while there is none to use
@@ -44,12 +44,8 @@ func OpenSQLite(opt SQLiteOptions) (*SQLite, error) {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
 	opt.Path = path
-	s := &SQLite{opt: opt, waits: newWaits("sqlite"), broken: make(chan brokenFile, 1), stop: make(chan struct{})}
-	if s.codec, err = newCodec(opt.MaxValue); err != nil {
-		return nil, fmt.Errorf("sqlite: %w", err)
-	}
+	s := &SQLite{opt: opt, codec: codec{opt.MaxValue}, waits: newWaits("sqlite"), broken: make(chan brokenFile, 1), stop: make(chan struct{})}
 	if err := s.start(); err != nil {
-		s.codec.close()
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
 	return s, nil
@@ -177,7 +173,6 @@ func (s *SQLite) Close() error {
 	if f := s.current.Swap(nil); f != nil {
 		err = f.close()
 	}
-	s.codec.close()
 	if err = errors.Join(err, s.lock.Close()); err != nil {
 		return fmt.Errorf("sqlite: close: %w", err)
 	}

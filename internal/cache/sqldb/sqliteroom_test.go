@@ -1,7 +1,6 @@
 package sqldb_test
 
 import (
-	"bytes"
 	"crypto/rand"
 	"fmt"
 	"os"
@@ -121,18 +120,6 @@ func TestSQLiteDeletesWhatHasExpired(t *testing.T) {
 		return stats.Entries == 1 && stats.Evictions == 0
 	})
 	wantValue(t, tier, e, "stays")
-}
-
-func TestSQLiteCompresses(t *testing.T) {
-	tier := openSQLite(t, nil)
-	defer closeTier(t, tier)
-	text := bytes.Repeat([]byte(`{"name":"a tool","description":"what it does"},`), 20_000)
-	e := newEntry()
-	store(t, tier, e, text)
-	wantValue(t, tier, e, string(text))
-	if stats := tier.Holds(); stats.Bytes > int64(len(text)/10) {
-		t.Errorf("%d bytes of text take %d", len(text), stats.Bytes)
-	}
 }
 
 func TestSQLiteLeavesOutWhatIsTooLarge(t *testing.T) {
