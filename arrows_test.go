@@ -23,12 +23,12 @@ var arrows = map[string][]string{
 	"internal/mcp":            {},
 	"internal/proxy":          {"internal/mcp"},
 	"internal/session":        {"internal/mcp"},
-	"internal/cache":          {"internal/mcp", "internal/cache/listener"},
+	"internal/cache":          {"internal/mcp", "internal/cache/listener", "internal/batch/flight"},
 	"internal/cache/listener": {"internal/mcp"},
 	"internal/cache/redis":    {"internal/mcp", "internal/cache"},
 	"internal/cache/sqldb":    {"internal/mcp", "internal/cache"},
 	"internal/cache/tiertest": {"internal/mcp", "internal/cache"}, // the contract of tiers, for the tests of each
-	"internal/batch":          {"internal/mcp"},
+	"internal/batch/flight":   {},
 	"internal/batch/window":   {"internal/mcp"},
 	"internal/batch/rpc":      {"internal/mcp", "internal/era"},
 	"internal/era":            {"internal/mcp"},
@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"internal/mcptest":        {"internal/mcp"},
 	"internal/config": { // the stages' Options, and never the other way round
 		"internal/mcp", "internal/proxy", "internal/session", "internal/cache", "internal/cache/redis",
-		"internal/cache/sqldb", "internal/batch", "internal/breaker", "internal/upstream",
+		"internal/cache/sqldb", "internal/breaker", "internal/upstream",
 	},
 }
 

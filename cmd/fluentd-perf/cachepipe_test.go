@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/batch"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
@@ -42,11 +41,11 @@ func newPipe(t testing.TB, change func(*config.Upstream), answer pipeAnswer) *pi
 	base, end := context.WithCancelCause(context.Background())
 	d := &daemon{log: slog.New(slog.DiscardHandler), base: base, abandon: end, store: store}
 	p := &pipe{t: t, d: d, server: &pipeServer{answer: answer}}
-	var flights *batch.Flights
-	p.stage, flights = d.cached(pipeConfig(t, change), p.server, batch.NewMetrics(nil), buffers)
+	stage := d.cached(pipeConfig(t, change), p.server)
+	p.stage = stage
 	t.Cleanup(func() {
 		end(mcp.Draining())
-		flights.Wait()
+		stage.Wait()
 		d.closeCache(time.Second)
 	})
 	return p

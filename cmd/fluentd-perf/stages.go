@@ -6,10 +6,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"fluentd-perf/internal/batch"
 	"fluentd-perf/internal/batch/rpc"
 	"fluentd-perf/internal/batch/window"
 	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
@@ -24,7 +24,6 @@ type builder struct {
 	buffers  *mcp.BufferPool
 	pools    *upstream.Metrics
 	breakers *breaker.Metrics
-	flights  *batch.Metrics
 	windows  *window.Metrics
 	arrays   *rpc.Metrics
 	sessions *session.Metrics
@@ -35,9 +34,9 @@ type builder struct {
 type road struct {
 	upstream config.Upstream
 	array    *rpc.Arrays
-	session  *session.Stage // nil where there are no sessions
-	flights  *batch.Flights // nil where nothing is cached
-	window   *window.Stage  // nil where no arrays go to the server
+	session  *session.Stage  // nil where there are no sessions
+	cache    *cache.Upstream // nil where nothing is cached
+	window   *window.Stage   // nil where no arrays go to the server
 	breaker  *breaker.Stage
 	entrance *breaker.Admission
 	servers  []*upstream.Upstream
@@ -47,7 +46,7 @@ type road struct {
 func (d *daemon) openUpstreams(cfg *config.Config, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) ([]proxy.Upstream, error) {
 	b := builder{
 		daemon: d, cfg: cfg, buffers: buffers, breakers: breakers,
-		pools: upstream.NewMetrics(reg), flights: batch.NewMetrics(reg), windows: window.NewMetrics(reg), arrays: rpc.NewMetrics(reg), sessions: session.NewMetrics(reg), bound: new(session.Bound),
+		pools: upstream.NewMetrics(reg), windows: window.NewMetrics(reg), arrays: rpc.NewMetrics(reg), sessions: session.NewMetrics(reg), bound: new(session.Bound),
 	}
 	var doors []proxy.Upstream
 	for _, c := range cfg.Upstreams {
@@ -60,7 +59,7 @@ func (d *daemon) openUpstreams(cfg *config.Config, breakers *breaker.Metrics, re
 	return doors, nil
 }
 
-// build makes the stages of one upstream from the inside out: connections, breaker, arrays, the cache around the flights,
+// build makes the stages of one upstream from the inside out: connections, breaker, arrays, the cache,
 // sessions.
 func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 	r := &road{upstream: c}
@@ -86,7 +85,10 @@ func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 		})
 		server = r.window
 	}
-	server, r.flights = b.cached(c, server, b.flights, b.buffers)
+	if c.Transport != config.TransportSSE { // there answers come on another stream than their calls: they are relayed
+		r.cache = b.cached(c, server)
+		server = r.cache
+	}
 	caller := b.withSessions(c, r, server, again)
 	b.roads = append(b.roads, r)
 	door := proxy.Upstream{
@@ -217,8 +219,8 @@ func (r *road) close() {
 	if r.session != nil {
 		r.session.Close()
 	}
-	if r.flights != nil {
-		r.flights.Wait()
+	if r.cache != nil {
+		r.cache.Wait()
 	}
 	if r.window != nil {
 		r.window.Wait()

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fluentd-perf/internal/admin"
-	"fluentd-perf/internal/batch"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/redis"
@@ -193,23 +192,14 @@ func (t *tiers) addSQLite(c config.Database) {
 	t.add(late, "sqlite:"+path, c.Timeout, c.PrivateReads, false)
 }
 
-// cached puts the cache before and behind the flights of one upstream, which it returns as well. The old transport's answers
-// come on another stream than their calls: they are relayed, and there are no flights.
-func (d *daemon) cached(c config.Upstream, server mcp.Caller, metrics *batch.Metrics, buffers *mcp.BufferPool) (mcp.Caller, *batch.Flights) {
-	if c.Transport == config.TransportSSE {
-		return server, nil
-	}
-	stage := d.store.Upstream(cache.UpstreamOptions{
-		Name: c.Name, Identity: identityOf(c), Plain: c.Protocol == config.ProtocolJSONRPC, TTL: c.Cache.TTL, Tools: c.Cache.Tools, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL,
+// cached makes the caching stage of one upstream.
+func (d *daemon) cached(c config.Upstream, server mcp.Caller) *cache.Upstream {
+	return d.store.Upstream(cache.UpstreamOptions{
+		Name: c.Name, Identity: identityOf(c), Plain: c.Protocol == config.ProtocolJSONRPC, Base: d.base,
+		TTL: c.Cache.TTL, Tools: c.Cache.Tools, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL,
 		StaleIfError: c.Cache.StaleIfError, StaleAfter: c.Cache.StaleAfter, StaleWhileRevalidate: c.Cache.StaleWhileRevalidate,
-		CoalesceTools: c.Coalesce.Tools, FlushOnCall: c.Cache.FlushOnCall, Listen: c.Cache.Listen,
-		Scope: scopes[c.Cache.Scope],
+		CoalesceTools: c.Coalesce.Tools, FlushOnCall: c.Cache.FlushOnCall, Listen: c.Cache.Listen, Scope: scopes[c.Cache.Scope],
 	}, server)
-	flights := batch.New(batch.Options{
-		Upstream: c.Name, Next: stage.Back(server), Base: d.base, Partition: d.store.Partition, Buffers: buffers, Metrics: metrics, Log: d.log,
-	})
-	stage.Fence(flights.Fence)
-	return stage.Front(flights), flights
 }
 
 var scopes = map[config.CacheScope]cache.Scope{

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"fluentd-perf/internal/batch"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
@@ -106,7 +105,7 @@ func newZipfRun(t *testing.T, c zipfCase, dir string) *zipfRun {
 	z.pipe = &pipe{t: t, d: d, server: &pipeServer{answer: zipfServer(c)}}
 	own := cfg.Upstreams[0]
 	own.Cache.Listen = false
-	z.stage, _ = d.cached(own, z.server, batch.NewMetrics(nil), buffers)
+	z.stage = d.cached(own, z.server)
 	return z
 }
 

@@ -194,6 +194,7 @@ func (w *pastWorld) checkStaleLocked(
 	switch from := told.from(); {
 	case from == "stale-error" && d.failures > b.failures:
 	case from == "stale-slow" && now.Sub(b.at) >= pastAfter:
+	case from == "stale-slow" && w.askingLocked(d, what, now.Add(-pastAfter)): // by a flight that this call has joined
 	case from == "stale-revalidating" && w.askingLocked(d, what, b.at):
 	default:
 		complain("nothing was wrong")

@@ -8,20 +8,20 @@ import (
 )
 
 // keep stores an answer: in memory before it returns, behind it soon. It reports whether it is in memory.
-func (b *back) keep(q *query, e *entry) bool {
+func (u *Upstream) keep(q *query, e *entry) bool {
 	plain := e.appendTo(make([]byte, 0, entryHead+len(e.body)))
-	kept := b.remember(q, e, plain)
-	if !q.session && len(b.store.slow) > 0 { // nobody would find a session's there
-		b.keepBehind(q, e, plain)
+	kept := u.remember(q, e, plain)
+	if !q.session && len(u.store.slow) > 0 { // nobody would find a session's there
+		u.keepBehind(q, e, plain)
 	}
 	if !q.legacy && kept {
-		b.changes.Stored(q.call, q.asker)
+		u.changes.Stored(q.call, q.asker)
 	}
 	return kept
 }
 
 // remember puts an encoded entry into memory, which copies it, if nothing has made it stale since the tokens were gathered.
-func (b *back) remember(q *query, e *entry, plain []byte) bool {
+func (u *Upstream) remember(q *query, e *entry, plain []byte) bool {
 	l, tokens := &q.private, q.privateTokens
 	if e.public {
 		l, tokens = &q.public, q.publicTokens
@@ -30,31 +30,31 @@ func (b *back) remember(q *query, e *entry, plain []byte) bool {
 		Key: l.Key, Value: plain, Expires: time.UnixMilli(e.staleUntil),
 		Guard: Guard{Generations: l.Generations, Tokens: tokens},
 	}
-	stored, err := b.store.memory.put(&w)
+	stored, err := u.store.memory.put(&w)
 	if err != nil {
-		b.store.log.Warn("memory does not take an entry", "error", err)
+		u.store.log.Warn("memory does not take an entry", "error", err)
 	}
 	return stored
 }
 
 // keepBehind queues an entry for the slow tiers whose tokens were read before the server was asked: of a tier that was not
 // read nobody knows what it takes for stale.
-func (b *back) keepBehind(q *query, e *entry, plain []byte) {
+func (u *Upstream) keepBehind(q *query, e *entry, plain []byte) {
 	l := &q.private
 	if e.public {
 		l = &q.public
 	}
-	one := &unsealed{store: b.store, key: l.Key, plain: plain, size: len(plain)}
-	for i, t := range b.store.slow {
+	one := &unsealed{store: u.store, key: l.Key, plain: plain, size: len(plain)}
+	for i, t := range u.store.slow {
 		tokens := q.slow[i].private
 		if e.public {
 			tokens = q.slow[i].public
 		}
-		if len(tokens) != len(l.Generations) || !t.takes(q.question, e.public) || !b.outlivesWrites(q, e.public) {
+		if len(tokens) != len(l.Generations) || !t.takes(q.question, e.public) || !u.outlivesWrites(q, e.public) {
 			continue
 		}
 		if !e.public && one.credential == nil {
-			one.credential = b.credentialLater(q)
+			one.credential = u.credentialLater(q)
 		}
 		t.put(pendingWrite{one, Write{
 			Key: l.Key, Expires: time.UnixMilli(e.staleUntil), Guard: Guard{Generations: l.Generations, Tokens: tokens},
@@ -64,12 +64,12 @@ func (b *back) keepBehind(q *query, e *entry, plain []byte) {
 
 // outlivesWrites reports whether no tools/call has made the answer old on its way: a tier may have been told of one before
 // its tokens were read, and need not have been told since. Of the next one it will be.
-func (b *back) outlivesWrites(q *query, public bool) bool {
+func (u *Upstream) outlivesWrites(q *query, public bool) bool {
 	if !q.onTools {
 		return true
 	}
-	b.kept.begin(q.asker)
-	return b.holds(q, public)
+	u.kept.begin(q.asker)
+	return u.holds(q, public)
 }
 
 // takes reports whether the tier may hold such an entry: what a credential read goes to a database only where the
@@ -80,44 +80,44 @@ func (t *slowTier) takes(q *question, public bool) bool {
 
 // credentialLater makes the call's credential when it is needed, which may be after the call: of its headers only that is held
 // which tells the credential.
-func (b *back) credentialLater(q *query) func() (*credential, error) {
+func (u *Upstream) credentialLater(q *query) func() (*credential, error) {
 	if c := q.credential; c != nil {
 		return func() (*credential, error) { return c, nil }
 	}
-	p := &b.store.partitions
+	p := &u.store.partitions
 	identity := p.credentialIdentity(q.call.Header, q.call.Query)
 	return func() (*credential, error) { return p.credentialOf(identity) }
 }
 
-func (b *back) credentialOf(q *query) (*credential, error) {
+func (u *Upstream) credentialOf(q *query) (*credential, error) {
 	if q.credential != nil {
 		return q.credential, nil
 	}
-	c, err := b.store.partitions.credential(q.call.Header, q.call.Query)
+	c, err := u.store.partitions.credential(q.call.Header, q.call.Query)
 	q.credential = c
 	return c, err
 }
 
 // fromSlow asks the slow tiers, one after the other, for a fresh entry, and gathers their tokens. What it finds goes into
 // memory, and into the tiers before, with the life that is left.
-func (b *back) fromSlow(ctx context.Context, q *query) (*entry, int) {
+func (u *Upstream) fromSlow(ctx context.Context, q *query) (*entry, int) {
 	if q.session {
 		return nil, 0
 	}
 	lookups := lookupsOf(q.question)
-	for i, t := range b.store.slow {
+	for i, t := range u.store.slow {
 		found, came := t.read(ctx, lookups)
 		if found == nil {
-			b.metrics.count(t.label, came)
+			u.metrics.count(t.label, came)
 			continue
 		}
 		q.slow[i] = slowTokens{private: found[0].Tokens, public: found[1].Tokens}
-		if e := b.pick(q, i, found); e != nil {
-			b.metrics.count(t.label, outcomeHit)
-			b.promote(q, e)
+		if e := u.pick(q, i, found); e != nil {
+			u.metrics.count(t.label, outcomeHit)
+			u.promote(q, e)
 			return e, t.label
 		}
-		b.metrics.count(t.label, outcomeMiss)
+		u.metrics.count(t.label, outcomeMiss)
 	}
 	return nil, 0
 }
@@ -132,22 +132,22 @@ func lookupsOf(q *question) []Lookup {
 }
 
 // pick takes of what a slow tier found what may be served now, and notes what may stand in for a failing server.
-func (b *back) pick(q *query, i int, found []Found) *entry {
+func (u *Upstream) pick(q *query, i int, found []Found) *entry {
 	now := time.Now()
 	if q.first != nil && q.head == nil {
-		if first := b.open(q, i, q.first, found[2], found[3], now); first != nil && b.fresh(q.question, first, now) {
+		if first := u.open(q, i, q.first, found[2], found[3], now); first != nil && u.fresh(q.question, first, now) {
 			q.head = first
 		}
 	}
-	e := b.open(q, i, &q.pair, found[0], found[1], now)
+	e := u.open(q, i, &q.pair, found[0], found[1], now)
 	if e == nil || q.open && !e.public || q.first != nil && (q.head == nil || q.head.list != e.list) {
 		return nil
 	}
-	if !b.fresh(q.question, e, now) {
-		b.staleFor(q, e, b.store.slow[i].label, now)
+	if !u.fresh(q.question, e, now) {
+		u.staleFor(q, e, u.store.slow[i].label, now)
 		return nil
 	}
-	if !b.holds(q, e.public) { // made old while it was read
+	if !u.holds(q, e.public) { // made old while it was read
 		return nil
 	}
 	return e
@@ -155,17 +155,17 @@ func (b *back) pick(q *query, i int, found []Found) *entry {
 
 // open reads what a tier has for a pair: the asker's own, unless everybody's comes before it. What does not
 // open is deleted there.
-func (b *back) open(q *query, i int, p *pair, private, public Found, now time.Time) *entry {
-	t := b.store.slow[i]
+func (u *Upstream) open(q *query, i int, p *pair, private, public Found, now time.Time) *entry {
+	t := u.store.slow[i]
 	var own *entry
 	if private.Value != nil && t.takes(q.question, false) {
-		if own = b.unseal(q, p.private.Key, private.Value, false); own == nil {
+		if own = u.unseal(q, p.private.Key, private.Value, false); own == nil {
 			t.discard(p.private.Key)
 		} else {
 			own.shared = t.Shared
 		}
 	}
-	all := b.openPublic(q, i, p, public, now)
+	all := u.openPublic(q, i, p, public, now)
 	if own == nil || all != nil && all.before(own, now) {
 		return all
 	}
@@ -173,52 +173,52 @@ func (b *back) open(q *query, i int, p *pair, private, public Found, now time.Ti
 }
 
 // openPublic is open for everybody's entry.
-func (b *back) openPublic(q *query, i int, p *pair, public Found, now time.Time) *entry {
-	t := b.store.slow[i]
+func (u *Upstream) openPublic(q *query, i int, p *pair, public Found, now time.Time) *entry {
+	t := u.store.slow[i]
 	if public.Value == nil {
 		return nil
 	}
 	if p == &q.pair {
 		q.isThere = true
 	}
-	e := b.unseal(q, p.public.Key, public.Value, true)
+	e := u.unseal(q, p.public.Key, public.Value, true)
 	if e == nil {
 		t.discard(p.public.Key)
 		return nil
 	}
-	if q.own || !b.seen.known(q.asker, now) {
+	if q.own || !u.seen.known(q.asker, now) {
 		return nil
 	}
 	e.shared = t.Shared
 	return e
 }
 
-func (b *back) unseal(q *query, k Key, stored []byte, public bool) *entry {
+func (u *Upstream) unseal(q *query, k Key, stored []byte, public bool) *entry {
 	var c *credential
 	if !public {
 		var err error
-		if c, err = b.credentialOf(q); err != nil {
+		if c, err = u.credentialOf(q); err != nil {
 			return nil
 		}
 	}
-	packed, isPublic, err := b.store.sealer.open(k, c, stored)
+	packed, isPublic, err := u.store.sealer.open(k, c, stored)
 	if err != nil || isPublic != public {
 		return nil
 	}
-	plain, err := b.store.packer.unpack(packed)
+	plain, err := u.store.packer.unpack(packed)
 	e := new(entry)
 	if err != nil || e.decode(plain) != nil || e.public != public || e.shared {
 		return nil
 	}
-	b.limit(q.question, e)
+	u.limit(q.question, e)
 	return e
 }
 
 // promote puts what a slow tier had into memory, and not into a tier before it: other daemons share both, and one of them
 // may have told that tier of a change of which the one behind has not heard yet.
-func (b *back) promote(q *query, e *entry) {
-	b.remember(q, e, e.appendTo(make([]byte, 0, entryHead+len(e.body))))
+func (u *Upstream) promote(q *query, e *entry) {
+	u.remember(q, e, e.appendTo(make([]byte, 0, entryHead+len(e.body))))
 	if !q.legacy {
-		b.changes.Stored(q.call, q.asker)
+		u.changes.Stored(q.call, q.asker)
 	}
 }

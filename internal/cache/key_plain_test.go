@@ -201,7 +201,7 @@ func plainHit(tb testing.TB, size int) (front mcp.Caller, c *mcp.Call) {
 		res.Checked = mcp.Scan(body, &res.Message) == nil
 		return res, nil
 	})
-	front = u.Front(u.Back(server))
+	u.next, front = server, u
 	asked := func(status string) {
 		res, err := front.Call(tb.Context(), c)
 		if err != nil || !strings.HasPrefix(first(res.Header["Cache-Status"]), status) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
@@ -194,8 +195,8 @@ func TestLargeCapabilities(t *testing.T) {
 				return
 			}
 			again := r.asks("again", rulesLegacy("tools/list").in("s"))
-			if again.status() != "fwd=bypass" || r.passed.Flight != (mcp.FlightKey{}) {
-				t.Errorf("capabilities of %d bytes: %s, may share: %v", size, again.status(), r.passed.Flight != (mcp.FlightKey{}))
+			if again.status() != "fwd=bypass" || r.flown.Key != (flight.Key{}) {
+				t.Errorf("capabilities of %d bytes: %s, may share: %v", size, again.status(), r.flown.Key != (flight.Key{}))
 			}
 		})
 	}

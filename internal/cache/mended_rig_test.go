@@ -38,7 +38,7 @@ func newMendedRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, t
 	}
 	r := &rulesRig{T: t, store: store, server: new(rulesServer)}
 	r.up, r.door = r.another("docs", "https://docs.example.com/mcp", o)
-	r.up.Fence(func(s mcp.Scope) { r.fenced = append(r.fenced, s) })
+	r.up.Watch(func(_ *mcp.Call, f cache.Flown) { r.flown = f })
 	r.says(`"ttlMs":9000,"cacheScope":"private"`)
 	synctest.Wait()
 	return r
@@ -48,7 +48,8 @@ func newMendedRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, t
 func (r *rulesRig) another(name, identity string, o cache.UpstreamOptions) (*cache.Upstream, mcp.Caller) {
 	o.Name, o.Identity = name, identity
 	up := r.store.Upstream(o, r.server)
-	return up, up.Front(up.Back(r.server))
+	up.Switchable()
+	return up, up
 }
 
 // through is the rig with another way in.

@@ -139,7 +139,7 @@ func TestOutageIsTold(t *testing.T) {
 	mendedTest(t, cache.StoreOptions{Log: log.logger()}, cache.UpstreamOptions{StaleIfError: time.Hour}, nil, func(r *rulesRig) {
 		want := func(when string, warned, informed int) {
 			t.Helper()
-			w, i := log.count("level=WARN", "stand in", "upstream=docs"), log.count("level=INFO", "answers again", "upstream=docs")
+			w, i := log.count("level=WARN", "are served instead", "upstream=docs"), log.count("level=INFO", "answers again", "upstream=docs")
 			if w != warned || i != informed {
 				t.Errorf("%s: %d warnings, %d times it answers again; want %d and %d", when, w, i, warned, informed)
 			}

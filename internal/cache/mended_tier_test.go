@@ -180,7 +180,7 @@ func hearUpdates(t *testing.T, up *cache.Upstream, uris ...string) {
 	for i, uri := range uris {
 		events[i].Data = fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":%q}}`, uri)
 	}
-	front := up.Front(mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) { return rigStream(events...), nil }))
+	front := up.Through(mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) { return rigStream(events...), nil }))
 	res, err := front.Call(context.Background(), rulesModern("subscriptions/listen").on(mcp.LaneListen).call(t))
 	if err != nil {
 		t.Fatal(err)

@@ -34,30 +34,16 @@ func TestCoalescedToolsFence(t *testing.T) {
 		},
 	} {
 		rulesTest(t, mendedWrites(), func(r *rulesRig) {
-			r.ask(rulesModern("tools/list"))
-			own := r.passed.Scope
-			r.says(rulesPublic)
-			r.ask(rulesModern("prompts/list"))
-			r.after(10 * time.Second)
-			r.ask(rulesModern("prompts/list"))
-			everybodys := r.passed.Scope
-			r.fenced = nil
-			var scope mcp.Scope
+			j := r.joining(rulesModern("tools/list"), rulesTool("join_x"))
 			r.script(func(_ int, c *mcp.Call) (*mcp.Result, error) {
-				r.wantFenced(what+", when it is sent", own, everybodys)
-				r.fenced, scope = nil, c.Scope
+				j.want(what + ", when it is sent")
 				return give(c)
 			})
 			res, err := r.door.Call(r.Context(), rulesTool("join_x").call(r))
 			if err == nil {
 				r.read(res)
 			}
-			r.wantFenced(what+", when it is answered", own, everybodys)
-			for _, fenced := range r.fenced {
-				if fenced == scope {
-					t.Errorf("%s: it fences its own kind", what)
-				}
-			}
+			j.want(what + ", when it is answered")
 		})
 	}
 }

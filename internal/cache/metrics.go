@@ -71,6 +71,7 @@ type Metrics struct {
 	bumps    *prometheus.CounterVec
 	saved    *prometheus.CounterVec
 	seconds  *prometheus.CounterVec
+	followed *prometheus.CounterVec
 
 	mu    sync.Mutex // guards the following
 	looks []func()   // run before a scrape, for what is only known by looking
@@ -104,6 +105,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "fluentd_perf_saved_seconds_total", Help: "How long the server would have taken for them, by its own recent times.",
 		}, []string{"upstream"}),
 	}
+	m.followed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fluentd_perf_coalesced_total", Help: "Calls that were answered by an equal one under way.",
+	}, []string{"upstream"})
 	if reg != nil {
 		reg.MustRegister(m)
 	}
@@ -111,7 +115,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.writes, m.entries, m.bytes, m.queue, m.evicted, m.streams, m.bumps, m.saved, m.seconds}
+	return []prometheus.Collector{m.requests, m.writes, m.entries, m.bytes, m.queue, m.evicted, m.streams, m.bumps, m.saved, m.seconds, m.followed}
 }
 
 // Describe implements prometheus.Collector.
@@ -183,12 +187,12 @@ type upstreamMetrics struct {
 	streams  prometheus.Gauge
 	byTier   func(tier, outcome string) prometheus.Counter
 
-	savedCalls, savedSeconds prometheus.Counter
+	savedCalls, savedSeconds, coalesced prometheus.Counter
 }
 
 func (m *Metrics) upstream(name string) *upstreamMetrics {
 	u := &upstreamMetrics{
-		streams: m.streams.WithLabelValues(name), savedCalls: m.saved.WithLabelValues(name), savedSeconds: m.seconds.WithLabelValues(name),
+		streams: m.streams.WithLabelValues(name), savedCalls: m.saved.WithLabelValues(name), savedSeconds: m.seconds.WithLabelValues(name), coalesced: m.followed.WithLabelValues(name),
 		byTier: func(tier, outcome string) prometheus.Counter { return m.requests.WithLabelValues(name, tier, outcome) },
 	}
 	u.add(tierMemory)

@@ -31,7 +31,7 @@ func TestNotificationsCountOnce(t *testing.T) {
 				r.gives(func(c *mcp.Call) *mcp.Result {
 					return rulesStream(c, first+rulesData(second)+rulesData(rulesAnswer(0, c, "")))
 				})
-				res, err := r.door.Call(t.Context(), a.call(r))
+				res, err := r.door.Call(r.Context(), a.call(r))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -72,7 +72,7 @@ func TestArraysOverBeforeTheEnd(t *testing.T) {
 	} {
 		rulesTest(t, o, func(r *rulesRig) {
 			r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, tt.text) })
-			res, err := r.door.Call(t.Context(), rulesLegacy("").on(mcp.LaneOpaque).saying(tt.call).call(r))
+			res, err := r.door.Call(r.Context(), rulesLegacy("").on(mcp.LaneOpaque).saying(tt.call).call(r))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"log/slog"
 	"path"
 	"slices"
@@ -33,7 +34,12 @@ type UpstreamOptions struct {
 
 	Listen        bool     // the daemon opens streams of its own on which the server says what has changed
 	CoalesceTools []string // `coalesce.tools`: patterns of tools whose equal calls share a flight
-	FlushOnCall   bool     // a tools/call outside Tools makes the credential's operator-TTL answers old
+	// Base's end ends all calls that others follow, with its cause; nil: no end. MaxAge is how long a call takes followers, and
+	// how long they wait for it; 0: 30 s. Hold is how long nobody shares a question after an answer that may not be shared; 0: 30 s.
+	Base         context.Context
+	MaxAge, Hold time.Duration
+
+	FlushOnCall bool // a tools/call outside Tools makes the credential's operator-TTL answers old
 }
 
 // dayTTL is the longest that anything is fresh.

@@ -12,40 +12,43 @@ import (
 )
 
 // pass relays a call that is none of the cache's, and learns from it.
-func (f *front) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Result, error) {
+func (u *Upstream) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Result, error) {
+	if c.IsCancel() && u.flights.cancel(c) {
+		return mcp.Accepted(), nil
+	}
 	w := watching{call: c, asker: asker}
-	changes := f.mayChange(c)
+	changes := u.mayChange(c)
 	if changes {
-		f.changed(asker)
+		u.changed(asker)
 	}
 	if c.Lane == mcp.LaneEnd {
-		f.ended(first(c.Header["Mcp-Session-Id"]))
+		u.ended(first(c.Header["Mcp-Session-Id"]))
 	}
 	sent := time.Now()
-	res, err := f.next.Call(ctx, c)
+	res, err := u.next.Call(ctx, c)
 	if changes {
-		f.answered(c, res, func() { f.changed(asker) })
+		u.answered(c, res, func() { u.changed(asker) })
 	}
 	if err != nil {
 		return nil, err
 	}
-	f.judged(c, asker, res, sent)
+	u.judged(c, asker, res, sent)
 	if c.Lane == mcp.LaneRequest {
-		f.metrics.count(tierNone, outcomeBypass)
+		u.metrics.count(tierNone, outcomeBypass)
 		addStatus(res, "fwd=bypass")
 	}
 	if w.session = first(res.Header["Mcp-Session-Id"]); w.session == "" {
 		w.session = first(c.Header["Mcp-Session-Id"]) // an initialize within a session
 	}
 	if res.Events != nil {
-		res.Events = f.watch(res.Events, w)
+		res.Events = u.watch(res.Events, w)
 		return res, nil
 	}
-	f.heardWhole(f.peerOf(c), c, res)
+	u.heardWhole(u.peerOf(c), c, res)
 	if res.Checked && res.Message.Kind == mcp.KindResult {
-		f.initialized(&w, res.Message.Result.Of(res.Body))
+		u.initialized(&w, res.Message.Result.Of(res.Body))
 	} else if res.Status < http.StatusMultipleChoices {
-		f.initialized(&w, nil)
+		u.initialized(&w, nil)
 	}
 	return res, nil
 }
@@ -66,8 +69,8 @@ func (u *Upstream) mayChange(c *mcp.Call) bool {
 
 // changed makes old what a tools/call of the asker may have changed, and lets nobody join what is in flight for it.
 func (u *Upstream) changed(asker Partition) {
-	u.fence(u.scope(asker))
-	u.fence(u.scope(Partition{}))
+	u.writesSeen.of(asker).Add(1)
+	u.writesSeen.of(Partition{}).Add(1)
 	u.wrote(asker)
 }
 
@@ -81,6 +84,7 @@ func (u *Upstream) wrote(asker Partition) {
 // ended forgets a session.
 func (u *Upstream) ended(session string) {
 	if session != "" {
+		u.flights.ended(session)
 		u.peers.settled(session, nil)
 		u.streams.forget(session)
 	}

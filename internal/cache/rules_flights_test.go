@@ -7,19 +7,20 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
 
 // flight makes a request that is not answered from memory, and returns under which key it went on.
-func (r *rulesRig) flight(what string, a rulesAsk) mcp.FlightKey {
+func (r *rulesRig) flight(what string, a rulesAsk) flight.Key {
 	r.Helper()
-	r.passed = nil
+	before := r.server.asked()
 	r.ask(a)
-	if r.passed == nil {
+	if r.server.asked() == before {
 		r.Fatalf("%s: %s was answered from memory", what, a.bytes())
 	}
-	return r.passed.Flight
+	return r.flown.Key
 }
 
 // TestFlightKeys holds which calls are one: the same question of the same asker, with nothing made old in between.
@@ -37,18 +38,18 @@ func TestFlightKeys(t *testing.T) {
 			rulesLegacy("tools/list"), rulesLegacy("prompts/get").with(`"name":"a"`), rulesLegacy("tools/call").with(`"name":"b"`),
 		}
 		for _, a := range asks[4:] { // what is bound to a session is one with nobody's
-			if r.flight("in a session", a.in("s")) != (mcp.FlightKey{}) {
+			if r.flight("in a session", a.in("s")) != (flight.Key{}) {
 				t.Errorf("%s shares a flight in a session", a.bytes())
 			}
 		}
 		for method, params := range rulesSix {
 			asks = append(asks, rulesModern(method).with(params))
 		}
-		seen := make(map[mcp.FlightKey]string)
+		seen := make(map[flight.Key]string)
 		for _, a := range asks {
 			for _, b := range []rulesAsk{a, a.by("b"), a.with(rulesJoin(a.params, `"x":1`)), a.field("X-Y", "z")} {
 				key := r.flight(b.bytes(), b)
-				if other, twice := seen[key]; twice || key == (mcp.FlightKey{}) {
+				if other, twice := seen[key]; twice || key == (flight.Key{}) {
 					t.Errorf("%s and %s are one", b.bytes(), other)
 				}
 				seen[key] = b.bytes()
@@ -65,7 +66,7 @@ func TestFlightsAfterChanges(t *testing.T) {
 	o := cache.UpstreamOptions{TTL: map[string]time.Duration{"resources/read": 0, "tools/list": 0, "server/discover": 0}, FlushOnCall: true}
 	rulesTest(t, o, func(r *rulesRig) {
 		asks := []rulesAsk{rulesModern("tools/list"), rulesRead("file:///a"), rulesModern("server/discover"), rulesModern("tools/list").by("b")}
-		keys := make([]mcp.FlightKey, len(asks))
+		keys := make([]flight.Key, len(asks))
 		for i, a := range asks {
 			keys[i] = r.flight("first", a)
 		}
@@ -84,7 +85,7 @@ func TestFlightsAfterChanges(t *testing.T) {
 				},
 				[4]bool{false, true, false, false},
 			},
-			"a tool": {func() { r.ask(rulesTool("x")) }, [4]bool{false, true, false, false}},
+			"a tool": {func() { r.ask(rulesTool("x")) }, [4]bool{true, true, true, false}},
 			"a refusal": {func() {
 				r.gives(func(c *mcp.Call) *mcp.Result { return rulesWhole(http.StatusForbidden, "") })
 				r.ask(rulesModern("ping"))
@@ -111,11 +112,11 @@ func TestOpenFlights(t *testing.T) {
 		one := func(what string, want bool) {
 			t.Helper()
 			r.after(10 * time.Second) // what is kept is not fresh any more
-			own, ownScope := r.flight(what, a), r.passed.Scope
+			own := r.flight(what, a)
 			r.after(10 * time.Second)
 			theirs := r.flight(what, a.by("b"))
-			if (own == theirs) != want || (ownScope == r.passed.Scope) != want {
-				t.Errorf("%s: one flight: %v, one scope: %v", what, own == theirs, ownScope == r.passed.Scope)
+			if (own == theirs) != want {
+				t.Errorf("%s: one flight: %v", what, own == theirs)
 			}
 		}
 		r.says(`"ttlMs":0,"cacheScope":"public"`)
@@ -179,8 +180,8 @@ func TestShareable(t *testing.T) {
 		rulesTest(t, cache.UpstreamOptions{CoalesceTools: []string{"*"}}, func(r *rulesRig) {
 			for _, a := range []rulesAsk{rulesModern("tools/list"), rulesModern("prompts/get").with(`"name":"p"`), rulesTool("t")} {
 				r.gives(tt.give)
-				if r.ask(a); r.shared != tt.own {
-					t.Errorf("%s, %s: shareable %v", what, a.method, r.shared)
+				if r.ask(a); r.flown.Shared != tt.own {
+					t.Errorf("%s, %s: shareable %v", what, a.method, r.flown.Shared)
 				}
 			}
 			r.after(time.Second)
@@ -189,8 +190,8 @@ func TestShareable(t *testing.T) {
 			r.ask(a)
 			r.after(10 * time.Second)
 			r.gives(tt.give)
-			if r.ask(a); r.shared != tt.open {
-				t.Errorf("%s, in an open flight: shareable %v", what, r.shared)
+			if r.ask(a); r.flown.Shared != tt.open {
+				t.Errorf("%s, in an open flight: shareable %v", what, r.flown.Shared)
 			}
 		})
 	}

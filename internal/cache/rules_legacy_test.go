@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
@@ -43,7 +44,7 @@ func TestLegacyRelaysUntilInitialize(t *testing.T) {
 		a, none := rulesLegacy("tools/list").in("s"), rulesLegacy("tools/list")
 		for range 2 {
 			for _, b := range []rulesAsk{a, none} {
-				if p := r.asks("before", b); p.status() != "fwd=bypass" || r.passed.Flight != (mcp.FlightKey{}) {
+				if p := r.asks("before", b); p.status() != "fwd=bypass" || r.flown.Key != (flight.Key{}) {
 					t.Error(p.status())
 				}
 			}

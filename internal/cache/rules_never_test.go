@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
@@ -159,7 +160,7 @@ func TestRequestsNeverKept(t *testing.T) {
 					if want := "fwd=bypass"; a.lane == mcp.LaneRequest && p.status() != want {
 						t.Errorf("%s, %s: %s", base.method, what, p.status())
 					}
-					if sent := r.server.calls[len(r.server.calls)-1]; r.passed.Flight != (mcp.FlightKey{}) || string(sent.Body) != a.bytes() {
+					if sent := r.server.calls[len(r.server.calls)-1]; r.flown.Key != (flight.Key{}) || string(sent.Body) != a.bytes() {
 						t.Errorf("%s, %s: it shares a flight, or was changed", base.method, what)
 					}
 				}
@@ -178,7 +179,7 @@ func TestBadParamsAreTheServers(t *testing.T) {
 		rulesTest(t, rulesAll(), func(r *rulesRig) {
 			r.asks(a.params, rulesModern("tools/list"))
 			for range 2 {
-				if p := r.asks(a.params, a); p.status() != "fwd=bypass" || r.passed.Flight != (mcp.FlightKey{}) {
+				if p := r.asks(a.params, a); p.status() != "fwd=bypass" || r.flown.Key != (flight.Key{}) {
 					t.Errorf("%s %s: %s, or it shares a flight", a.method, a.params, p.status())
 				}
 			}

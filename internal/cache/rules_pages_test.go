@@ -1,9 +1,9 @@
 package cache_test
 
 import (
-	"context"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"fluentd-perf/internal/cache"
@@ -254,15 +254,12 @@ func TestCacheStatus(t *testing.T) {
 				t.Errorf("lane %d: %s", lane, p.status())
 			}
 		}
-		collapsed := r.up.Front(mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
-			res := rulesWhole(200, rulesAnswer(1, c, ""))
-			res.Collapsed = true
-			return res, nil
-		}))
-		res, err := collapsed.Call(t.Context(), rulesModern("resources/list").call(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		want("another caller's", r.read(res), "fwd=miss; collapsed")
+		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
+			<-time.After(time.Second)
+			return rulesWhole(200, rulesAnswer(n, c, "")), nil
+		})
+		go func() { _, _ = r.door.Call(r.Context(), rulesModern("resources/list").call(t)) }()
+		synctest.Wait()
+		want("another caller's", r.ask(rulesModern("resources/list")), "fwd=miss; collapsed")
 	})
 }

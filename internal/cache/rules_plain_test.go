@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
@@ -39,7 +40,7 @@ func TestPlainMethods(t *testing.T) {
 		for _, name := range []string{"never", "getblock", "getBlock2", "getBloc", " getBlock", "Head", "server/discover", "resources/read", "tools/call", "ping"} {
 			a := rulesPlain(name)
 			r.asks(name, a)
-			if again := r.asks(name, a); again.status() != "fwd=bypass" || r.passed.Flight != (mcp.FlightKey{}) || r.shared {
+			if again := r.asks(name, a); again.status() != "fwd=bypass" || r.flown.Key != (flight.Key{}) || r.flown.Shared {
 				t.Errorf("%s: %s", name, again.status())
 			}
 		}
@@ -82,7 +83,7 @@ func TestPlainUntouched(t *testing.T) {
 	rulesTest(t, rulesNamed(), func(r *rulesRig) {
 		for what, a := range asks {
 			r.asks(what, a)
-			if again := r.asks(what, a); again.status() != "fwd=bypass" || r.passed.Flight != (mcp.FlightKey{}) {
+			if again := r.asks(what, a); again.status() != "fwd=bypass" || r.flown.Key != (flight.Key{}) {
 				t.Errorf("%s: %s", what, again.status())
 			}
 		}
@@ -176,10 +177,10 @@ func TestPlainAskers(t *testing.T) {
 			a.in("s1"), a.in("s2"), a.speaking("2025-06-18"),
 		} {
 			first := r.asks("an asker of its own", who)
-			r.hits("the same", first.n, who.under("7").field("User-Agent", "x").field("Traceparent", "y"))
-			if !r.shared {
+			if !r.flown.Shared {
 				t.Error("a flight may not share it")
 			}
+			r.hits("the same", first.n, who.under("7").field("User-Agent", "x").field("Traceparent", "y"))
 		}
 		none := a.field("Authorization")
 		r.hits("nobody in particular", r.ask(none).n, none.field("User-Agent", "other"))
@@ -190,11 +191,11 @@ func TestPlainAskers(t *testing.T) {
 func TestPlainFlights(t *testing.T) {
 	rulesTest(t, rulesNamed(), func(r *rulesRig) {
 		r.gives(func(c *mcp.Call) *mcp.Result { return rulesError(c, 200, -32000) })
-		seen := make(map[mcp.FlightKey]string)
+		seen := make(map[flight.Key]string)
 		for _, a := range []rulesAsk{rulesPlain("getBlock"), rulesPlain("head"), rulesPlain("tools/list")} {
 			for _, b := range []rulesAsk{a, a.by("b"), a.with(`[]`), a.with(`{}`), a.with(`[1]`), a.field("X-Y", "z"), a.in("s")} {
 				key := r.flight(b.bytes(), b)
-				if other, twice := seen[key]; twice || key == (mcp.FlightKey{}) || !r.shared {
+				if other, twice := seen[key]; twice || key == (flight.Key{}) || !r.flown.Shared {
 					t.Errorf("%s and %s are one, or share nothing", b.bytes(), other)
 				}
 				seen[key] = b.bytes()

@@ -80,6 +80,7 @@ func TestPlainOld(t *testing.T) {
 		block, list := rulesPlain("getBlock"), rulesPlain("tools/list")
 		first, second := r.asks("first", block), r.asks("first", list)
 		other := r.asks("first", block.by("b"))
+		key := r.up.FlightKey(block.call(r))
 		for what, a := range map[string]rulesAsk{
 			"a tools/call": rulesPlain("tools/call").with(`{"name":"put"}`), "another method": rulesPlain("put"),
 			"an array": block.on(mcp.LaneBatch).saying(`[{"jsonrpc":"2.0","id":1,"method":"put"}]`),
@@ -94,8 +95,8 @@ func TestPlainOld(t *testing.T) {
 			r.hits(what, first.n, block)
 			r.hits(what, second.n, list)
 		}
-		if len(r.fenced) > 0 {
-			t.Errorf("%d fences", len(r.fenced))
+		if r.up.FlightKey(block.call(r)) != key {
+			t.Error("the joining of flights was ended")
 		}
 		r.says(``)
 		r.forget()

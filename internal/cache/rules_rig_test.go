@@ -76,10 +76,7 @@ type rulesRig struct {
 	server *rulesServer
 	door   mcp.Caller
 	slow   []*rulesSlow
-	fenced []mcp.Scope
-
-	passed *mcp.Call // the last call between the halves, where the flights are,
-	shared bool      // and whether everybody in a flight might have had its answer
+	flown  cache.Flown // the last call, if it went by a flight
 }
 
 // rulesTest runs f on false time, with memory alone.
@@ -115,13 +112,8 @@ func newRulesRig(t *testing.T, o cache.UpstreamOptions, slow int) *rulesRig {
 	}
 	o.Name, o.Identity = "docs", "https://docs.example.com/mcp"
 	r.up = store.Upstream(o, r.server)
-	r.up.Fence(func(s mcp.Scope) { r.fenced = append(r.fenced, s) })
-	back := r.up.Back(r.server)
-	r.door = r.up.Front(mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-		res, err := back.Call(ctx, c)
-		r.passed, r.shared = c, err == nil && res.Shareable
-		return res, err
-	}))
+	r.up.Watch(func(_ *mcp.Call, f cache.Flown) { r.flown = f })
+	r.door = r.up
 	r.says(`"ttlMs":9000,"cacheScope":"private"`) // below 10 s no life is shortened by chance
 	return r
 }
@@ -183,6 +175,7 @@ func (p *rulesReply) status() string {
 // ask makes a request and reads its answer to the end.
 func (r *rulesRig) ask(a rulesAsk) *rulesReply {
 	r.Helper()
+	r.flown = cache.Flown{}
 	res, err := r.door.Call(context.Background(), a.call(r))
 	if err != nil {
 		r.Fatalf("%s: %v", a.bytes(), err)

@@ -3,11 +3,14 @@ package cache_test
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
@@ -69,11 +72,11 @@ func TestToolsFly(t *testing.T) {
 	} {
 		rulesTest(t, o, func(r *rulesRig) {
 			p := r.asks(tool, rulesTool(tool))
-			if flies := r.passed.Flight != (mcp.FlightKey{}); flies != want.flies || p.status() != want.status {
+			if flies := r.flown.Key != (flight.Key{}); flies != want.flies || p.status() != want.status {
 				t.Errorf("%s flies: %v, %s", tool, flies, p.status())
 			}
-			if r.passed.Scope != (mcp.Scope{}) {
-				t.Errorf("%s fences those who call the same", tool)
+			if again := r.up.FlightKey(rulesTool(tool).call(r)); want.flies && again != r.flown.Key {
+				t.Errorf("%s ends the joining of those who call the same", tool)
 			}
 		})
 	}
@@ -138,10 +141,10 @@ func TestReadYourWrites(t *testing.T) {
 				r.asks("a listed tool", rulesTool("get_y"))
 				r.asks("a listed tool, not shared for another reason", rulesTool("get_y").also(`"progressToken":1`))
 				r.hits(what+": a listed tool changes nothing", first[0], read)
-				r.fenced = nil
+				before := r.up.FlightKey(rulesModern("prompts/list").call(r))
 				write(r, "a")
-				if len(r.fenced) < 2 {
-					t.Errorf("%s: %d fences", what, len(r.fenced))
+				if after := r.up.FlightKey(rulesModern("prompts/list").call(r)); after == before {
+					t.Errorf("%s: whoever comes after it joins a flight of before", what)
 				}
 				for i, a := range asks {
 					if flushed[i] {
@@ -212,7 +215,7 @@ func TestWritesOnStreams(t *testing.T) {
 		} {
 			rulesTest(t, o, func(r *rulesRig) {
 				r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, tt.text) })
-				res, err := r.door.Call(t.Context(), rulesTool(tool).call(t))
+				res, err := r.door.Call(r.Context(), rulesTool(tool).call(t))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -256,7 +259,7 @@ func TestWritesInPieces(t *testing.T) {
 				r.gives(func(*mcp.Call) *mcp.Result {
 					return &mcp.Result{Status: 200, Header: http.Header{}, Raw: &rulesPieces{n: 2, end: tail}}
 				})
-				res, err := r.door.Call(t.Context(), a.call(t))
+				res, err := r.door.Call(r.Context(), a.call(t))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -286,7 +289,7 @@ func TestWritesInPieces(t *testing.T) {
 	rulesTest(t, o, func(r *rulesRig) {
 		answer := rulesData(`{"jsonrpc":"2.0","id":1,"result":{}}`)
 		r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, answer+answer) })
-		res, err := r.door.Call(t.Context(), opaque.call(t))
+		res, err := r.door.Call(r.Context(), opaque.call(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,37 +338,54 @@ func TestWritesLeaveTheServersWord(t *testing.T) {
 // TestFences holds whose flights take no joiners when a tool is called: the credential's own, and everybody's.
 func TestFences(t *testing.T) {
 	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
-		scope := func(a rulesAsk) mcp.Scope {
-			r.ask(a)
-			return r.passed.Scope
-		}
-		own, others := scope(rulesModern("tools/list")), scope(rulesModern("tools/list").by("b"))
-		r.says(rulesPublic)
-		r.ask(rulesModern("prompts/list"))
-		r.after(9 * time.Second)
-		everybodys := scope(rulesModern("prompts/list"))
-		if own == others || own == everybodys || others == everybodys || own == (mcp.Scope{}) {
-			t.Error("scopes are the same")
-		}
+		j := r.joining(rulesModern("tools/list"))
 		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
-			r.wantFenced("before the call", own, everybodys)
-			r.fenced = nil
+			j.want("before the call")
 			return rulesWhole(200, rulesAnswer(n, c, "")), nil
 		})
 		r.asks("a tool", rulesTool("x"))
-		r.wantFenced("after the call", own, everybodys)
+		j.want("after the call")
 	})
 }
 
-func (r *rulesRig) wantFenced(when string, want ...mcp.Scope) {
+// joining is which flights calls would join at some moment: the credential's own, everybody's, and those that a tools/call does
+// not concern.
+type joining struct {
+	r     *rulesRig
+	ended []rulesAsk
+	stay  []rulesAsk
+	keys  map[string]flight.Key
+}
+
+// joining notes that of own, of a list that is everybody's, and of those of another credential and of others.
+func (r *rulesRig) joining(own rulesAsk, others ...rulesAsk) *joining {
 	r.Helper()
-	got := make(map[mcp.Scope]bool)
-	for _, s := range r.fenced {
-		got[s] = true
+	r.says(rulesPublic)
+	r.ask(rulesModern("prompts/list"))
+	r.after(10 * time.Second)
+	j := &joining{r: r, ended: []rulesAsk{own, rulesModern("prompts/list")}, stay: append(others, own.by("b")), keys: make(map[string]flight.Key)}
+	j.note()
+	if len(j.keys) != len(j.ended)+len(j.stay) {
+		r.Error("keys are the same")
 	}
-	for _, s := range want {
-		if !got[s] || len(got) != len(want) {
-			r.Errorf("%s: %d scopes are fenced, one of the %d is: %v", when, len(got), len(want), got[s])
+	return j
+}
+
+func (j *joining) note() {
+	for _, a := range slices.Concat(j.ended, j.stay) {
+		j.keys[a.bearer+a.bytes()] = j.r.up.FlightKey(a.call(j.r))
+	}
+}
+
+// want fails unless the joining of what is concerned has ended since the last time, and of nothing else.
+func (j *joining) want(when string) {
+	j.r.Helper()
+	before := maps.Clone(j.keys)
+	j.note()
+	for i, a := range slices.Concat(j.ended, j.stay) {
+		name := a.bearer + a.bytes()
+		if ended := j.keys[name] != before[name]; ended != (i < len(j.ended)) {
+			j.r.Errorf("%s: the joining of %s ended: %v", when, name, ended)
 		}
 	}
 }

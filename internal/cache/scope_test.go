@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
@@ -344,7 +345,7 @@ func TestScopeOnTheWay(t *testing.T) {
 		})
 		r.lists["3"] = "its own"
 		r.want("its own", false, "3")
-		if r.shared {
+		if r.flown.Shared {
 			t.Error("it was shared")
 		}
 		r.want("others", false, "4")
@@ -377,21 +378,21 @@ func TestScopeOfFlights(t *testing.T) {
 	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4")
 		one := rulesLegacy("tools/list")
-		if r.flight("not yet", one.in("1")) != (mcp.FlightKey{}) || r.flight("not yet", one.in("2")) != (mcp.FlightKey{}) {
+		if r.flight("not yet", one.in("1")) != (flight.Key{}) || r.flight("not yet", one.in("2")) != (flight.Key{}) {
 			t.Error("sessions share a flight before they may")
 		}
 		r.after(time.Minute)
 		r.gives(func(c *mcp.Call) *mcp.Result { return rulesError(c, 200, -32603) })
 		key := r.flight("an error", one.in("1"))
-		if key == (mcp.FlightKey{}) || !r.passed.Bound || r.shared {
-			t.Errorf("%x, bound %v, an error is shared: %v", key, r.passed.Bound, r.shared)
+		if key == (flight.Key{}) || !r.flown.Scoped || r.flown.Shared {
+			t.Errorf("%x, bound %v, an error is shared: %v", key, r.flown.Scoped, r.flown.Shared)
 		}
 		r.gives(func(c *mcp.Call) *mcp.Result { return rulesWhole(503, "down") })
-		if other := r.flight("a refusal", one.in("2")); other != key || r.shared {
-			t.Errorf("%x, want %x; a refusal is shared: %v", other, key, r.shared)
+		if other := r.flight("a refusal", one.in("2")); other != key || r.flown.Shared {
+			t.Errorf("%x, want %x; a refusal is shared: %v", other, key, r.flown.Shared)
 		}
 		r.serves()
-		if r.flight("a result", one.in("2")); !r.shared {
+		if r.flight("a result", one.in("2")); !r.flown.Shared {
 			t.Error("a result is not shared")
 		}
 	})

@@ -10,22 +10,24 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// ask calls the server, and notes what the answer says of the asker and of what has changed. Where a stream carries one
+// askServer calls the server, and notes what the answer says of the asker and of what has changed. Where a stream carries one
 // answer and nothing else, that is in Body as well, checked: most servers frame every answer as a stream. The stream itself
 // is then as if nothing had been read of it but comments, as any other one is; but one that breaks off with nothing in it is
 // a failure.
-func (b *back) ask(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Result, error) {
+func (u *Upstream) askServer(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Result, error) {
+	out := *c
+	out.Whole = true
 	sent := time.Now()
-	res, err := b.next.Call(ctx, c)
+	res, err := u.next.Call(ctx, &out)
 	if err != nil {
 		return nil, err
 	}
-	b.judged(c, asker, res, sent)
-	b.heardWhole(b.peerOf(c), c, res)
+	u.judged(c, asker, res, sent)
+	u.heardWhole(u.peerOf(c), c, res)
 	if res.Events == nil {
 		return res, nil
 	}
-	res.Events = b.watch(res.Events, watching{call: c, asker: asker}) // below all who read it: a change counts once
+	res.Events = u.watch(res.Events, watching{call: c, asker: asker}) // below all who read it: a change counts once
 	if res.Status != http.StatusOK {
 		return res, nil
 	}
@@ -38,7 +40,7 @@ func (b *back) ask(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Resu
 			r.err = err
 			return res, nil
 		case err != nil:
-			b.store.discard(res)
+			u.store.discard(res)
 			return nil, brokenStream(err)
 		case ev.Partial || ev.Answer: // whatever it is, it is handed on
 		case isComment(&ev) && len(r.before) == maxReplay:

@@ -138,7 +138,8 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 	}
 	r := &rig{tb: tb, store: store, own: o.server}
 	r.up = store.Upstream(o.upstream, o.server)
-	r.front = r.up.Front(r.up.Back(o.server))
+	r.up.Switchable()
+	r.front = r.up
 	return r
 }
 
@@ -271,7 +272,7 @@ func (r *rig) hear(method, uri string) {
 	data := fmt.Sprintf(`{"jsonrpc":"2.0","method":%q,"params":{"uri":%q}}`, method, uri)
 	c := &mcp.Call{Upstream: "docs", Lane: mcp.LaneListen, Era: mcp.EraModern, Version: mcp.Version20260728,
 		Header: http.Header{"Authorization": {"listener"}}}
-	front := r.up.Front(mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
+	front := r.up.Through(mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		return rigStream(mcp.Event{Data: []byte(data)}), nil
 	}))
 	res, err := front.Call(context.Background(), c)

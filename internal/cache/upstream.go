@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"net/http"
@@ -8,11 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache/listener"
 	"fluentd-perf/internal/mcp"
 )
 
-// Upstream is the caching stage of one upstream: Front and Back are its two halves. Make one with Store.Upstream.
+// Upstream is the caching stage of one upstream, a mcp.Caller that is safe for concurrent use. Make one with Store.Upstream.
 type Upstream struct {
 	store     *Store
 	opts      UpstreamOptions
@@ -30,19 +32,25 @@ type Upstream struct {
 	kept      writers
 	failing   atomic.Bool // expired answers stand in for the server
 	changes   *listener.Listener
-	fence     Fencing
+	next      mcp.Caller // the way to the server
+	flights   flights
+	fly       func(context.Context, *lead, flight.Key) (*mcp.Result, error) // flights.call
+	find      func(context.Context, *mcp.Call, *plan) (served, error)       // lookUp
+
+	writesSeen writesSeen
 
 	families [familyCount]Generation
 }
 
-// Fencing tells the flights' stage that calls of the scope may not join flights of before.
-type Fencing func(mcp.Scope)
-
-// Upstream makes the stage of one upstream. server is the way to it, past cache and flights, for the daemon's own
-// streams. Fence may be set later, before the first call.
+// Upstream makes the stage of one upstream. server is the way to it.
 func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	o.complete()
-	u := &Upstream{store: s, opts: o, metrics: s.metrics.upstream(o.Name), times: s.Times(o.Name), fence: func(mcp.Scope) {}}
+	u := &Upstream{store: s, opts: o, next: server, metrics: s.metrics.upstream(o.Name), times: s.Times(o.Name)}
+	u.flights = flights{
+		Group: flight.New[*mcp.Call, *copied](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold}), buffers: s.buffers,
+		partition: s.Partition,
+	}
+	u.fly, u.find = u.flights.call, u.lookUp
 	for _, t := range s.slow {
 		u.metrics.add(t.label)
 	}
@@ -109,8 +117,8 @@ func (s *Store) Times(upstream string) *mcp.RecentTimes {
 	return t
 }
 
-// Fence sets what is told when calls may not join flights of before.
-func (u *Upstream) Fence(f Fencing) { u.fence = f }
+// Wait returns when the last flight has landed. No call comes after it has been called; the end of Base makes it soon.
+func (u *Upstream) Wait() { u.flights.Wait() }
 
 func (u *Upstream) family(f Family) Generation { return u.families[f] }
 
@@ -182,15 +190,6 @@ func (w *writers) clear(p Partition) bool {
 
 // missed makes old what was kept because of a stream: changes may have passed unheard.
 func (u *Upstream) missed(name string) { u.bump(causeStream, u.streamOf(name)) }
-
-// scope names those whose flights a tools/call of the asker may make old. Flights that askers share have the zero
-// Partition's.
-func (u *Upstream) scope(p Partition) mcp.Scope {
-	var s mcp.Scope
-	g := u.asker(p)
-	copy(s[:], g[:])
-	return s
-}
 
 // credentials are those that had a 2xx answer of the server's lately: only they are given public entries, so that others
 // meet the server's 401, which starts OAuth.

@@ -62,19 +62,7 @@ type Call struct {
 	Again    bool        // LaneBatch of the daemon's own: every call in it may be sent again
 	Whole    bool        // whoever made the call takes its answer apart, or keeps it: it is held whole
 	Written  func()      // called once, by the upstream: the request has been written, or the call has ended. nil: nobody waits
-
-	// The following are set by the caching stage, on the copy of the call that it hands on.
-	Flight FlightKey // calls with equal keys may be one; zero: this one goes by itself
-	Scope  Scope     // whose answer it is: upstream and credential
-	Bound  bool      // it is of a session: others in its flight get a complete result of it, or go by themselves
-	Notes  any       // the stage's own, for its half behind the flights
 }
-
-// FlightKey says which calls in flight may be one call to the server: equal keys, the same answer for the same asker.
-type FlightKey [32]byte
-
-// Scope is an upstream and a credential: what a tools/call of that credential may have changed.
-type Scope [32]byte
 
 // Method returns the call's method, MethodNone where the call has none.
 func (c *Call) Method() Method { return c.Message.Method }
@@ -126,7 +114,6 @@ type Result struct {
 
 	Failed *FailedCalls // LaneArray: those of its calls that the daemon failed; nil where there are none
 
-	Shareable bool // Body may go to every caller of the flight; it is never changed again
 	Collapsed bool // another caller's flight brought it
 	Cached    bool // a tier of the cache had it
 

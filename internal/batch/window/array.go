@@ -185,7 +185,6 @@ func (a *array) call() *mcp.Call {
 	out := *first
 	out.Body = a.encode()
 	out.Lane, out.Again, out.Whole = mcp.LaneBatch, a.again, true
-	out.Flight, out.Scope, out.Notes = mcp.FlightKey{}, mcp.Scope{}, nil
 	// The method says how long the server may take: all calls of an array are of one mind there.
 	out.Message = mcp.Message{Kind: mcp.KindBatch, Method: first.Method(), Whole: mcp.Span{End: uint32(len(out.Body))}}
 	out.Header = maps.Clone(first.Header)

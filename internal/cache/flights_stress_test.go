@@ -1,4 +1,4 @@
-package batch_test
+package cache_test
 
 import (
 	"context"
@@ -17,21 +17,21 @@ import (
 // gets an answer to its own question, or a failure that it may get, and at the end nothing is under way.
 func TestStress(t *testing.T) {
 	var closed atomic.Int64
-	r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-		text := fmt.Sprint(c.Flight[0])
+	r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+		text := fmt.Sprint(keyOfCall(c)[0])
 		switch n % 7 {
 		case 0:
 			return nil, &mcp.Failure{Code: mcp.CodeUnavailable, Reason: mcp.ReasonConnect}
 		case 1:
 			panic("planted")
 		case 2:
-			return nil, after(ctx, time.Hour)
+			return nil, flightAfter(ctx, time.Hour)
 		case 3:
 			return stream(ctx, c, fmt.Sprintf("data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{}}\n\n", c.ID()), io.EOF, &closed), nil
 		case 4:
 			return checked(c, text), nil
 		}
-		return shareable(c, text), after(ctx, time.Duration(n%50)*time.Microsecond)
+		return shareable(c, text), flightAfter(ctx, time.Duration(n%50)*time.Microsecond)
 	})
 	var wg sync.WaitGroup
 	for worker := range 16 {
@@ -39,17 +39,17 @@ func TestStress(t *testing.T) {
 			for i := range 400 {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+i%5)*time.Millisecond)
 				c := list(fmt.Sprintf(`"%d-%d"`, worker, i))
-				c.Flight = mcp.FlightKey{byte(1 + i%3), byte(i / 100)}
+				setKey(c, flightKey{byte(1 + i%3), byte(i / 100)})
 				if i%50 == 0 {
-					r.Fence(c.Scope)
+					r.Fence()
 				}
 				g := recovered(func() got { return r.call(ctx, c) })
 				cancel()
 				if g.err == nil && g.header != nil && !strings.Contains(g.body, `"id":`+g.id) {
 					t.Errorf("the call %s got %q", g.id, g.body)
 				}
-				if g.err == nil && strings.Contains(g.body, "text") && !strings.Contains(g.body, fmt.Sprintf("%q", fmt.Sprint(c.Flight[0]))) {
-					t.Errorf("the call of %d got %q", c.Flight[0], g.body)
+				if g.err == nil && strings.Contains(g.body, "text") && !strings.Contains(g.body, fmt.Sprintf("%q", fmt.Sprint(keyOfCall(c)[0]))) {
+					t.Errorf("the call of %d got %q", keyOfCall(c)[0], g.body)
 				}
 			}
 		})

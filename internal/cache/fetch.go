@@ -11,61 +11,23 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// Back returns the half inside the flights: memory again, then the slow tiers, then next, which is the way to the server.
-func (u *Upstream) Back(next mcp.Caller) mcp.Caller { return &back{u, next} }
-
-type back struct {
-	*Upstream
-	next mcp.Caller
-}
-
-// Call answers one call. A Result that every caller of the flight may have is marked Shareable.
-func (b *back) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	p, ok := c.Notes.(*plan)
-	switch {
-	case !ok:
-		return b.next.Call(ctx, c)
-	case !p.keeps:
-		return b.relay(ctx, c, p.question)
-	}
-	q := &query{plan: p, call: c, header: c.Header}
-	b.gather(q) // before anything is read: what is found is no older
-	if e := b.look(q); e != nil {
-		b.metrics.count(tierMemory, outcomeHit)
-		b.saved(c)
-		return b.found(q, e, tierMemory), nil
-	}
-	b.metrics.count(tierMemory, outcomeMiss)
-	if b.storable(p.question) {
-		if e, tier := b.fromSlow(ctx, q); e != nil {
-			b.saved(c)
-			return b.found(q, e, tier), nil
-		}
-	}
-	if q.stale != nil {
-		return b.orStale(ctx, q)
-	}
-	return b.fetch(ctx, q)
-}
-
 // relay is a call whose answer is never kept, but may be shared by those who asked at the same time. A tools/call may change
 // things, once for all of them.
-func (b *back) relay(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result, error) {
+func (u *Upstream) relay(ctx context.Context, c *mcp.Call, q *question) (served, error) {
 	changes := q.method == mcp.MethodToolsCall
 	if changes {
-		b.changed(q.asker)
+		u.changed(q.asker)
 	}
-	res, err := b.ask(ctx, c, q.asker)
+	res, err := u.askServer(ctx, c, q.asker)
 	if changes {
-		b.answered(c, res, func() { b.changed(q.asker) })
+		u.answered(c, res, func() { u.changed(q.asker) })
 	}
 	if err != nil {
-		return nil, err
+		return served{}, err
 	}
-	b.metrics.count(tierNone, outcomeBypass)
-	res.Shareable = whole(res) && q.complete(&res.Message, res.Body) || refusal(res)
+	u.metrics.count(tierNone, outcomeBypass)
 	addStatus(res, "fwd=bypass")
-	return res, nil
+	return served{res, whole(res) && q.complete(&res.Message, res.Body) || refusal(res)}, nil
 }
 
 // query is a call on its way through the tiers.
@@ -100,21 +62,21 @@ type slowTokens struct{ private, public []Token }
 
 // look looks into memory again for a fresh entry: the flight before may have stored the answer. What is only good for a
 // failing server is noted.
-func (b *back) look(q *query) *entry {
+func (u *Upstream) look(q *query) *entry {
 	now := time.Now()
 	e := new(entry)
-	found := b.inMemory(&q.pair, q.question, e, now)
-	q.isThere = b.store.memory.get(q.public.Key, q.public.Generations, now) != nil
+	found := u.inMemory(&q.pair, q.question, e, now)
+	q.isThere = u.store.memory.get(q.public.Key, q.public.Generations, now) != nil
 	if q.first != nil {
-		if head := new(entry); b.head(q.question, head, now) {
+		if head := new(entry); u.head(q.question, head, now) {
 			q.head = head
 		}
 	}
 	if !found || q.open && !e.public || q.first != nil && (q.head == nil || q.head.list != e.list) {
 		return nil
 	}
-	if !b.fresh(q.question, e, now) {
-		b.staleFor(q, e, tierMemory, now)
+	if !u.fresh(q.question, e, now) {
+		u.staleFor(q, e, tierMemory, now)
 		return nil
 	}
 	return e
@@ -122,27 +84,27 @@ func (b *back) look(q *query) *entry {
 
 // staleFor notes an entry that may stand in for a failing server. One that is not fresh before its time, since nobody would
 // have heard of a change, ends now.
-func (b *back) staleFor(q *query, e *entry, tier int, now time.Time) {
+func (u *Upstream) staleFor(q *query, e *entry, tier int, now time.Time) {
 	if ms := now.UnixMilli(); e.freshUntil > ms {
 		e.freshUntil = ms
-		e.staleUntil = min(e.staleUntil, ms+b.opts.staleFor(legacyTTL).Milliseconds())
+		e.staleUntil = min(e.staleUntil, ms+u.opts.staleFor(legacyTTL).Milliseconds())
 	}
 	if e.usable(now.UnixMilli()) && (q.stale == nil || e.storedAt > q.stale.storedAt) {
 		q.stale, q.staleTier = e, tier
 	}
 }
 
-func (b *back) gather(q *query) {
-	t := b.store.memory.tokens
+func (u *Upstream) gather(q *query) {
+	t := u.store.memory.tokens
 	q.privateTokens = t.read(q.private.Generations, make([]Token, 0, MaxGuards))
 	q.publicTokens = t.read(q.public.Generations, make([]Token, 0, MaxGuards))
-	q.slow = make([]slowTokens, len(b.store.slow))
-	q.heard = b.hears(q.question)
+	q.slow = make([]slowTokens, len(u.store.slow))
+	q.heard = u.hears(q.question)
 }
 
 // holds reports whether nothing has made answers old since the tokens were gathered.
-func (b *back) holds(q *query, public bool) bool {
-	t := b.store.memory.tokens
+func (u *Upstream) holds(q *query, public bool) bool {
+	t := u.store.memory.tokens
 	if public {
 		return t.hold(q.public.Generations, q.publicTokens)
 	}
@@ -150,46 +112,45 @@ func (b *back) holds(q *query, public bool) bool {
 }
 
 // found is a whole answer from a tier, as the flight's call gets it.
-func (b *back) found(q *query, e *entry, tier int) *mcp.Result {
+func (u *Upstream) found(q *query, e *entry, tier int) served {
 	now := time.Now()
-	res := b.tierAnswer(q, e, e.remaining(now.UnixMilli()))
-	addStatus(res, hitStatus(e, now, tierNames[tier])[len("fluentd-perf; "):])
-	return res
+	a := u.tierAnswer(q, e, e.remaining(now.UnixMilli()))
+	addStatus(a.res, hitStatus(e, now, tierNames[tier])[len("fluentd-perf; "):])
+	return a
 }
 
-func (b *back) tierAnswer(q *query, e *entry, ttlMs int64) *mcp.Result {
-	res := b.answer(q.call, e, ttlMs)
+func (u *Upstream) tierAnswer(q *query, e *entry, ttlMs int64) served {
+	res := u.answer(q.call, e, ttlMs)
 	res.Cached = true
 	res.Checked = mcp.Scan(res.Body, &res.Message) == nil
-	res.Shareable = res.Checked && (e.public || !q.open)
-	return res
+	return served{res, res.Checked && (e.public || !q.open)}
 }
 
 // fetch asks the server, and keeps the answer where it may.
-func (b *back) fetch(ctx context.Context, q *query) (*mcp.Result, error) {
-	res, err := b.ask(ctx, q.call, q.asker)
+func (u *Upstream) fetch(ctx context.Context, q *query) (served, error) {
+	res, err := u.askServer(ctx, q.call, q.asker)
 	if err != nil {
-		return nil, err
+		return served{}, err
 	}
-	if !failed(res, nil) && b.failing.Load() && b.failing.Swap(false) {
-		b.store.log.Info("the server answers again", "upstream", b.opts.Name)
+	if !failed(res, nil) && u.failing.Load() && u.failing.Swap(false) {
+		u.store.log.Info("the server answers again", "upstream", u.opts.Name)
 	}
 	if pageGone(q, res) && q.head != nil {
-		b.metrics.bumped(causeCursor)
-		b.refused.add(q.listKey(), q.head.list)
+		u.metrics.bumped(causeCursor)
+		u.refused.add(q.listKey(), q.head.list)
 	}
-	stored := whole(res) && b.take(q, res)
-	if stored {
-		b.metrics.count(tierNone, outcomeStored)
-		addStatus(res, "fwd=miss; stored")
-		return res, nil
+	share := refusal(res) && !q.open && !q.scoped
+	if whole(res) {
+		var kept bool
+		if share, kept = u.take(q, res); kept {
+			u.metrics.count(tierNone, outcomeStored)
+			addStatus(res, "fwd=miss; stored")
+			return served{res, share}, nil
+		}
 	}
-	b.metrics.count(tierNone, outcomeUncacheable)
-	if refusal(res) {
-		res.Shareable = !q.open && !q.scoped
-	}
+	u.metrics.count(tierNone, outcomeUncacheable)
 	addStatus(res, "fwd=miss")
-	return res, nil
+	return served{res, share}, nil
 }
 
 // refusal reports whether a Result is an error of HTTP's: everybody who asked the same as the same asker gets it as well,
@@ -213,51 +174,49 @@ func encoded(h http.Header) bool {
 	return false
 }
 
-// take looks at a whole answer: whether it may be shared, and kept. It reports whether it was kept.
-func (b *back) take(q *query, res *mcp.Result) bool {
+// take looks at a whole answer: whether all may have it who asked the same, and whether it may be kept, which it is then.
+func (u *Upstream) take(q *query, res *mcp.Result) (share, kept bool) {
 	m := &res.Message
 	if !q.complete(m, res.Body) {
-		return false // input_required and the like belong to this caller alone
+		return false, false // input_required and the like belong to this caller alone
 	}
 	if m.Kind == mcp.KindError || m.Ambiguous || q.mayBeError(m, res.Body) {
-		res.Shareable = !q.open && !q.scoped
-		return false
+		return !q.open && !q.scoped, false
 	}
 	if q.view != nil {
-		switch shared := b.compare(q.question, q.privateTokens, m.Result.Of(res.Body)); {
+		switch shared := u.compare(q.question, q.privateTokens, m.Result.Of(res.Body)); {
 		case shared && !q.scoped:
 			q = q.forAll()
 		case q.scoped && !shared:
-			return false
+			return false, false
 		}
 	}
 	if !q.plain {
-		b.notice(res)
+		u.notice(res)
 	}
-	e := b.entryOf(q, res)
+	e := u.entryOf(q, res)
 	public := e != nil && e.public
-	res.Shareable = public || !q.open
 	if !public {
-		b.withdraw(q)
+		u.withdraw(q)
 	}
-	b.publics.set(q.public.Key, public) // after that: until then flights for everybody end with it
-	return e != nil && b.keep(q, e)
+	u.publics.set(q.public.Key, public) // after that: until then flights for everybody end with it
+	return public || !q.open, e != nil && u.keep(q, e)
 }
 
 // withdraw makes everybody's entry stale, where there is one: the answer to its key is private now. A slow tier that could not
 // be asked whether it has one is told, too, unless it is to be told of something else anyhow that the entry depends on.
-func (b *back) withdraw(q *query) {
-	withdrawal := withdrawalOf(b.opts.Identity, q.public.Key)
-	if q.isThere || b.publics.has(q.public.Key) {
-		b.store.bump(b.families[:], withdrawal)
+func (u *Upstream) withdraw(q *query) {
+	withdrawal := withdrawalOf(u.opts.Identity, q.public.Key)
+	if q.isThere || u.publics.has(q.public.Key) {
+		u.store.bump(u.families[:], withdrawal)
 		return
 	}
-	if q.own || !b.storable(q.question) {
+	if q.own || !u.storable(q.question) {
 		return
 	}
-	for i, t := range b.store.slow {
+	for i, t := range u.store.slow {
 		if q.slow[i].public == nil && !t.owes([]Lookup{q.public}) {
-			t.owe([]Generation{withdrawal}, b.families[:])
+			t.owe([]Generation{withdrawal}, u.families[:])
 		}
 	}
 }
@@ -283,7 +242,7 @@ func pageGone(q *query, res *mcp.Result) bool {
 }
 
 // notice makes everything old when another server answers at the address.
-func (b *back) notice(res *mcp.Result) {
+func (u *Upstream) notice(res *mcp.Result) {
 	result := res.Message.Result.Of(res.Body)
 	meta, err := mcp.Member(result, "_meta")
 	if err != nil || !meta.Present() {
@@ -291,22 +250,22 @@ func (b *back) notice(res *mcp.Result) {
 	}
 	object := meta.Of(result)
 	info, err := mcp.Member(object, "io.modelcontextprotocol/serverInfo")
-	if err == nil && b.server[mcp.EraModern].changed(info.Of(object)) {
-		b.bump(causeServer, b.families[:]...)
+	if err == nil && u.server[mcp.EraModern].changed(info.Of(object)) {
+		u.bump(causeServer, u.families[:]...)
 	}
 }
 
 // entryOf makes an entry of an answer, nil where there is nothing to keep it for.
-func (b *back) entryOf(q *query, res *mcp.Result) *entry {
+func (u *Upstream) entryOf(q *query, res *mcp.Result) *entry {
 	m, now := &res.Message, time.Now()
-	if len(res.Body)+entryHead > b.store.maxEntry || !m.ID.Present() {
+	if len(res.Body)+entryHead > u.store.maxEntry || !m.ID.Present() {
 		return nil
 	}
 	serverTTL, at := int64(-1), mcp.Span{}
 	if m.TTL.Present() && !q.plain {
 		serverTTL, at = ttlOf(m.TTL.Of(res.Body)), m.TTL
 	}
-	ttl := b.lifetime(q.question, q.heard, serverTTL)
+	ttl := u.lifetime(q.question, q.heard, serverTTL)
 	if ttl <= 0 {
 		return nil
 	}
@@ -314,7 +273,7 @@ func (b *back) entryOf(q *query, res *mcp.Result) *entry {
 	fresh := ttl - jitter(ttl)
 	e := &entry{
 		public: public, storedAt: now.UnixMilli(), freshUntil: now.Add(fresh).UnixMilli(),
-		staleUntil: now.Add(fresh + b.opts.staleFor(ttl)).UnixMilli(),
+		staleUntil: now.Add(fresh + u.opts.staleFor(ttl)).UnixMilli(),
 		serverTTL:  serverTTL, id: m.ID, ttl: at, body: res.Body,
 	}
 	if !q.paged(e) {

@@ -1,4 +1,4 @@
-package batch_test
+package cache_test
 
 import (
 	"context"
@@ -18,7 +18,8 @@ func framed(ctx context.Context, c *mcp.Call, end error, closed *atomic.Int64) *
 	whole := shareable(c, "ok")
 	res := stream(ctx, c, "id: 7\nretry: 100\ndata: \n\nevent: message\ndata: "+string(whole.Body)+"\n\n", end, closed)
 	res.Header["Cache-Control"], res.Header["Set-Cookie"] = []string{"no-cache"}, []string{"user=leader"}
-	res.Body, res.Message, res.Checked, res.Shareable = whole.Body, whole.Message, true, true
+	res.Body, res.Message, res.Checked = whole.Body, whole.Message, true
+	setShare(res, true)
 	return res
 }
 
@@ -27,8 +28,8 @@ func framed(ctx context.Context, c *mcp.Call, end error, closed *atomic.Int64) *
 func TestFramed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed atomic.Int64
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return framed(ctx, c, io.EOF, &closed), after(ctx, time.Second)
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			return framed(ctx, c, io.EOF, &closed), flightAfter(ctx, time.Second)
 		})
 		var leader got
 		var wg sync.WaitGroup
@@ -65,8 +66,8 @@ func TestFramed(t *testing.T) {
 func TestFramedStaysOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed, open atomic.Int64
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			if err := after(ctx, time.Second); err != nil {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			if err := flightAfter(ctx, time.Second); err != nil {
 				return nil, err
 			}
 			open.Add(1)
@@ -98,8 +99,8 @@ func TestFramedStaysOpen(t *testing.T) {
 func TestFramedWithoutLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed, open atomic.Int64
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			if err := after(ctx, time.Second); err != nil {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			if err := flightAfter(ctx, time.Second); err != nil {
 				return nil, err
 			}
 			open.Add(1)

@@ -1,4 +1,4 @@
-package batch_test
+package cache_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -37,7 +37,7 @@ func BenchmarkLeader(b *testing.B) {
 func BenchmarkAlone(b *testing.B) {
 	g := newFlights(fixed(200))
 	c := list("7")
-	c.Flight = mcp.FlightKey{}
+	setKey(c, flightKey{})
 	b.ReportAllocs()
 	for b.Loop() {
 		res, err := g.Call(context.Background(), c)
@@ -109,7 +109,7 @@ func BenchmarkKeys(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		c := list("7")
 		for n := 0; pb.Next(); n++ {
-			c.Flight = sha256.Sum256([]byte{byte(n), byte(n >> 8)})
+			setKey(c, sha256.Sum256([]byte{byte(n), byte(n >> 8)}))
 			res, err := g.Call(context.Background(), c)
 			if err != nil {
 				b.Error(err)
@@ -120,8 +120,8 @@ func BenchmarkKeys(b *testing.B) {
 	})
 }
 
-func newFlights(next mcp.CallerFunc) *batch.Flights {
-	return batch.New(batch.Options{Upstream: "test", Next: next, Buffers: new(mcp.BufferPool)})
+func newFlights(next mcp.CallerFunc) *cache.Flights {
+	return cache.NewFlights(cache.FlightsOptions{Next: next, Buffers: new(mcp.BufferPool), Metrics: cache.NewMetrics(nil)})
 }
 
 // fixed answers with a body of about that size. Its id is not the call's, which Flights does not look at.

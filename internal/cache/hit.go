@@ -1,51 +1,13 @@
 package cache
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 	"unsafe"
 
 	"fluentd-perf/internal/mcp"
 )
-
-// Front returns the half before the flights: it answers from memory what it may, and watches everything that passes for
-// what makes entries old. Calls go on to next.
-func (u *Upstream) Front(next mcp.Caller) mcp.Caller { return &front{u, next} }
-
-type front struct {
-	*Upstream
-	next mcp.Caller
-}
-
-// plan is what Front tells Back of a call.
-type plan struct {
-	*question
-	open bool // the flight is for every asker: what it brings is only to be shared if it is everybody's
-}
-
-// Call answers one call.
-func (f *front) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	asker := f.store.partition(c)
-	f.changes.Touched(asker)
-	f.peerOf(c).acts(c)
-	q := f.ask(c, asker)
-	if q == nil {
-		return f.pass(ctx, c, asker)
-	}
-	if q.keeps {
-		now := time.Now()
-		var e entry
-		if f.inMemory(&q.pair, q, &e, now) && f.fresh(q, &e, now) && f.firstPage(q, &e, now) {
-			return f.hit(c, q, &e, now), nil
-		}
-	}
-	return f.miss(ctx, c, q)
-}
 
 // inMemory reads what memory has for a question: the asker's own, or else everybody's, where the asker is one whom the
 // server has accepted lately. Expired entries are found, too, where there is no fresh one.
@@ -97,18 +59,18 @@ func (u *Upstream) head(q *question, e *entry, now time.Time) bool {
 }
 
 // hit is the answer from memory: JSON, with this caller's id and the time that is left.
-func (f *front) hit(c *mcp.Call, q *question, e *entry, now time.Time) *mcp.Result {
-	f.metrics.count(tierMemory, outcomeHit)
-	f.saved(c)
+func (u *Upstream) hit(c *mcp.Call, q *question, e *entry, now time.Time) *mcp.Result {
+	u.metrics.count(tierMemory, outcomeHit)
+	u.saved(c)
 	q.hits.Add(1)
-	f.savedBySession(q)
+	u.savedBySession(q)
 	q.size.Store(int64(len(e.body)))
 	ttlMs := e.remaining(now.UnixMilli())
 	h := new(hit)
 	h.says(appendHitStatus(h.text[:0], e, now, tierNames[tierMemory]))
 	res := &h.Result
 	if res.Body = e.answerInPlace(c.ID(), ttlMs); res.Body == nil {
-		f.answerInto(res, c, e, ttlMs)
+		u.answerInto(res, c, e, ttlMs)
 	}
 	res.Status, res.Checked, res.Cached = http.StatusOK, true, true
 	res.Message.Kind = mcp.KindResult
@@ -202,47 +164,6 @@ func (u *Upstream) answerInto(res *mcp.Result, c *mcp.Call, e *entry, ttlMs int6
 	if buffers != nil {
 		res.Release = func() { buffers.Put(body) }
 	}
-}
-
-// miss hands the call on to the flights.
-func (f *front) miss(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result, error) {
-	p := &plan{question: q}
-	p.open = q.keeps && !q.own && f.publics.has(q.public.Key) && f.seen.known(q.asker, time.Now())
-	out := *c
-	out.Notes, out.Whole, out.Bound = p, true, q.scoped
-	if q.shares {
-		out.Flight, out.Scope = f.flight(p)
-	}
-	res, err := f.next.Call(ctx, &out)
-	if err != nil {
-		return nil, err
-	}
-	if res.Collapsed {
-		f.metrics.count(tierNone, outcomeCollapsed)
-		f.saved(c)
-		f.savedBySession(q)
-		if !strings.HasPrefix(first(res.Header["Cache-Status"]), statusHit) { // what the flight's call found in a tier is a hit for all
-			res.Header["Cache-Status"] = []string{"fluentd-perf; fwd=miss; collapsed"}
-		}
-	}
-	return res, nil
-}
-
-// flight is the key under which equal calls are one, while the same tokens hold: a call after an invalidation joins none
-// of before. It is the asker's own, until the question's last answer was everybody's.
-func (f *front) flight(p *plan) (mcp.FlightKey, mcp.Scope) {
-	l, scope := &p.private, f.scope(p.asker)
-	switch {
-	case p.open:
-		l, scope = &p.public, f.scope(Partition{})
-	case p.method == mcp.MethodToolsCall:
-		scope = mcp.Scope{} // no call fences those of its own kind
-	}
-	buf := append(make([]byte, 0, 96), l.Key[:]...)
-	for _, t := range f.store.memory.tokens.read(l.Generations, make([]Token, 0, MaxGuards)) {
-		buf = binary.BigEndian.AppendUint64(buf, uint64(t))
-	}
-	return sha256.Sum256(buf), scope
 }
 
 // addStatus appends this cache's member to the answer's Cache-Status.

@@ -1,4 +1,4 @@
-package batch_test
+package cache_test
 
 import (
 	"context"
@@ -11,20 +11,20 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
 )
 
-// cancelRig is a rig whose server notes notifications apart from calls.
+// cancelRig is a flightRig whose server notes notifications apart from calls.
 type cancelRig struct {
-	*rig
+	*flightRig
 	mu   sync.Mutex
 	told []string // the bodies of notifications
 }
 
 func newCancelRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error)) *cancelRig {
 	r := new(cancelRig)
-	r.rig = newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+	r.flightRig = flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
 		if c.Lane != mcp.LaneNotification {
 			return answer(ctx, c, n)
 		}
@@ -42,7 +42,7 @@ func newCancelRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Res
 // cancelSlowly answers after that long, for everybody.
 func cancelSlowly(d time.Duration) func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
 	return func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-		if err := after(ctx, d); err != nil {
+		if err := flightAfter(ctx, d); err != nil {
 			return nil, err
 		}
 		return shareable(c, fmt.Sprint(n)), nil
@@ -115,7 +115,7 @@ func TestCancelFollower(t *testing.T) {
 				wantReleased(t, third, time.Second)
 				r.cancels(t, cancelOf(call, `"2"`), cancelBody(`"2"`)) // nobody waits under it any more
 				wantAnswers(t, []got{<-leader}, "1")
-				wantCalls(t, r.rig, 2)
+				wantCalls(t, r.flightRig, 2)
 			})
 		})
 	}
@@ -130,7 +130,7 @@ func TestCancelLeader(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := newCancelRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
 						if n == 1 && !answers {
-							return nil, after(ctx, time.Hour)
+							return nil, flightAfter(ctx, time.Hour)
 						}
 						return cancelSlowly(5*time.Second)(ctx, c, n)
 					})
@@ -138,7 +138,7 @@ func TestCancelLeader(t *testing.T) {
 					followers := []<-chan got{r.waits(call("1")), r.waits(call("2")), r.waits(call("3"))}
 					<-time.After(time.Second)
 					r.cancels(t, cancelOf(call, "0"), cancelBody("0"))
-					wantCalls(t, r.rig, 1+3+1)
+					wantCalls(t, r.flightRig, 1+3+1)
 					late := r.waits(call("4"))
 					for _, answer := range followers {
 						if g := <-answer; g.err != nil || g.collapsed || g.took != 6*time.Second {
@@ -166,7 +166,7 @@ func TestCancelLeaderThatLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newCancelRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
 			if n == 1 {
-				return nil, after(ctx, time.Hour)
+				return nil, flightAfter(ctx, time.Hour)
 			}
 			return cancelSlowly(time.Second)(ctx, c, n)
 		})
@@ -188,7 +188,7 @@ var cancelCalls = map[string]func(id string) *mcp.Call{
 	"in a session": list,
 	"without one": func(id string) *mcp.Call {
 		c := list(id)
-		c.Header = http.Header{"Authorization": {"a"}}
+		setHeader(c, http.Header{"Authorization": {"a"}})
 		return c
 	},
 }
@@ -250,7 +250,7 @@ func TestCancelNames(t *testing.T) {
 func TestCancelPasses(t *testing.T) {
 	in := func(session ...string) *mcp.Call {
 		c := cancelCall(cancelBody("1"))
-		c.Header = http.Header{"Mcp-Session-Id": session}
+		setHeader(c, http.Header{"Mcp-Session-Id": session})
 		return c
 	}
 	modern := in("s1")
@@ -270,7 +270,7 @@ func TestCancelPasses(t *testing.T) {
 				leader, follower := r.waits(list("0")), r.waits(list("1"))
 				r.cancels(t, c, string(c.Body))
 				wantAnswers(t, []got{<-leader, <-follower}, "1")
-				wantCalls(t, r.rig, 2) // the notification is one
+				wantCalls(t, r.flightRig, 2) // the notification is one
 			})
 		})
 	}
@@ -281,7 +281,7 @@ func TestCancelPasses(t *testing.T) {
 func TestCancelOfOthers(t *testing.T) {
 	modern, alone := list("1"), list("1")
 	modern.Era = mcp.EraModern
-	alone.Flight = mcp.FlightKey{}
+	setKey(alone, flightKey{})
 	for name, c := range map[string]*mcp.Call{"modern": modern, "alone": alone} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -294,7 +294,7 @@ func TestCancelOfOthers(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) { // a held key
 		r := newCancelRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return checked(c, "mine"), after(ctx, time.Second)
+			return checked(c, "mine"), flightAfter(ctx, time.Second)
 		})
 		<-r.waits(list("0"))
 		answer := r.waits(list("1"))
@@ -308,7 +308,7 @@ func TestCancelOfOthers(t *testing.T) {
 func TestCancelOneIDTwice(t *testing.T) {
 	as := func(name, value string) *mcp.Call {
 		c := list("1")
-		c.Header = http.Header{name: {value}}
+		setHeader(c, http.Header{name: {value}})
 		return c
 	}
 	for name, tt := range map[string]struct {
@@ -326,7 +326,7 @@ func TestCancelOneIDTwice(t *testing.T) {
 				r := newCancelRig(cancelSlowly(5 * time.Second))
 				leader, one, two := r.waits(list("0")), r.waits(tt.one), r.waits(tt.two)
 				c := cancelCall(cancelBody("1"))
-				c.Header = tt.one.Header
+				setHeader(c, tt.one.Header)
 				if tt.same {
 					r.cancels(t, c, cancelBody("1"))
 					wantAnswers(t, []got{<-one}, "1")
@@ -373,7 +373,7 @@ func TestCancelOldFlight(t *testing.T) {
 		first, second := r.waits(list("1")), r.waits(list("2"))
 		<-time.After(maxAge + time.Second)
 		synctest.Wait()
-		wantCalls(t, r.rig, 2)
+		wantCalls(t, r.flightRig, 2)
 		leads, follows, own, other := "1", "2", first, second
 		if r.stage.ids[1] == "2" {
 			leads, follows, own, other = follows, leads, other, own
@@ -420,7 +420,7 @@ func TestCancelAtLanding(t *testing.T) {
 func testCancelAtLanding(t *testing.T, id string, give func(context.Context, *mcp.Call, *atomic.Int64) *mcp.Result, outcomes map[string]int) {
 	var closed, made atomic.Int64
 	r := newCancelRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-		if err := after(ctx, time.Second); err != nil {
+		if err := flightAfter(ctx, time.Second); err != nil {
 			return nil, err
 		}
 		made.Add(1)
@@ -451,7 +451,7 @@ func testCancelAtLanding(t *testing.T, id string, give func(context.Context, *mc
 func TestCancelStorm(t *testing.T) {
 	var mu sync.Mutex
 	told := map[string]bool{}
-	g := batch.New(batch.Options{Upstream: "test", MaxAge: 200 * time.Microsecond, Buffers: new(mcp.BufferPool), Next: mcp.CallerFunc(
+	g := cache.NewFlights(cache.FlightsOptions{MaxAge: 200 * time.Microsecond, Buffers: new(mcp.BufferPool), Metrics: cache.NewMetrics(nil), Next: mcp.CallerFunc(
 		func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 			if c.Lane == mcp.LaneNotification {
 				mu.Lock()
@@ -459,19 +459,19 @@ func TestCancelStorm(t *testing.T) {
 				told[string(c.Message.RequestID.Of(c.Body))] = true
 				return &mcp.Result{Status: http.StatusAccepted, Header: http.Header{"X-From": {"server"}}}, nil
 			}
-			if err := after(ctx, time.Duration(len(c.ID())+int(c.ID()[len(c.ID())-2]))*10*time.Microsecond); err != nil {
+			if err := flightAfter(ctx, time.Duration(len(c.ID())+int(c.ID()[len(c.ID())-2]))*10*time.Microsecond); err != nil {
 				return nil, err
 			}
 			return shareable(c, string(c.ID())), nil
 		})})
-	r := &rig{Flights: g}
+	r := &flightRig{Flights: g}
 	var wg sync.WaitGroup
 	for worker := range 16 {
 		wg.Go(func() {
 			for i := range 200 {
 				id := fmt.Sprintf(`"%d-%d"`, worker, i)
 				c := list(id)
-				c.Flight = mcp.FlightKey{byte(1 + i%3)}
+				setKey(c, flightKey{byte(1 + i%3)})
 				var canceller sync.WaitGroup
 				passed, cancelled := false, (worker+i)%3 == 0
 				if cancelled {

@@ -1,10 +1,11 @@
-package batch_test
+package cache_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -22,8 +23,8 @@ func TestOnce(t *testing.T) {
 	for _, n := range []int{10, 100, 1000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(func(ctx context.Context, c *mcp.Call, wave int) (*mcp.Result, error) {
-					return shareable(c, fmt.Sprint("wave ", wave)), after(ctx, time.Second)
+				r := flightNewRig(func(ctx context.Context, c *mcp.Call, wave int) (*mcp.Result, error) {
+					return shareable(c, fmt.Sprint("wave ", wave)), flightAfter(ctx, time.Second)
 				})
 				for wave := 1; wave <= 3; wave++ {
 					collapsed := wantAnswers(t, r.wave(n), fmt.Sprint("wave ", wave))
@@ -45,7 +46,7 @@ func TestOnce(t *testing.T) {
 func TestLeaderGoesAsItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ids := []string{"7", "7.0", `"seven"`, `"\u0037"`, "123456789012345678901234567890"}
-		r := newRig(func(_ context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+		r := flightNewRig(func(_ context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
 			if want := list(ids[n-1]); string(c.Body) != string(want.Body) || c.Message != want.Message {
 				t.Errorf("what went on is %s, want %s", c.Body, want.Body)
 			}
@@ -60,7 +61,7 @@ func TestLeaderGoesAsItIs(t *testing.T) {
 // TestAlone lists the calls that share with nobody and go on as they are.
 func TestAlone(t *testing.T) {
 	alone := map[string]func(c *mcp.Call){
-		"no key":         func(c *mcp.Call) { c.Flight = mcp.FlightKey{} },
+		"no key":         func(c *mcp.Call) { setKey(c, flightKey{}) },
 		"another lane":   func(c *mcp.Call) { c.Lane = mcp.LaneListen },
 		"a notification": func(c *mcp.Call) { c.Message.Kind = mcp.KindNotification },
 		"a null id":      func(c *mcp.Call) { *c = *list("null") },
@@ -68,8 +69,8 @@ func TestAlone(t *testing.T) {
 	for name, change := range alone {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-					return shareable(c, "ok"), after(ctx, time.Second)
+				r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+					return shareable(c, "ok"), flightAfter(ctx, time.Second)
 				})
 				var wg sync.WaitGroup
 				for range 5 {
@@ -97,15 +98,15 @@ func TestAlone(t *testing.T) {
 // TestKeysApart sends calls with two keys: they do not meet.
 func TestKeysApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return shareable(c, fmt.Sprint(c.Flight[0])), after(ctx, time.Second)
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			return shareable(c, fmt.Sprint(keyOfCall(c)[0])), flightAfter(ctx, time.Second)
 		})
 		var wg sync.WaitGroup
 		for i := range 100 {
 			wg.Go(func() {
 				c := list("1")
-				c.Flight = mcp.FlightKey{byte(1 + i%50)}
-				wantAnswers(t, []got{r.call(context.Background(), c)}, fmt.Sprint(c.Flight[0]))
+				setKey(c, flightKey{byte(1 + i%50)})
+				wantAnswers(t, []got{r.call(context.Background(), c)}, fmt.Sprint(keyOfCall(c)[0]))
 			})
 		}
 		wg.Wait()
@@ -116,8 +117,8 @@ func TestKeysApart(t *testing.T) {
 // TestIDs gives the ids back as they were sent: type, spelling and all.
 func TestIDs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return shareable(c, "ok"), after(ctx, time.Second)
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			return shareable(c, "ok"), flightAfter(ctx, time.Second)
 		})
 		ids := []string{
 			`0`, `1`, `-1`, `1.0`, `1e2`, `9007199254740993`, `123456789012345678901234567890`, `""`, `"1"`, `"a\"b\\\u00e9"`,
@@ -137,8 +138,8 @@ func TestIDs(t *testing.T) {
 // TestFollowerHeader shares nothing of the header but the safe list, and each follower may change its own.
 func TestFollowerHeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return shareable(c, "ok"), after(ctx, time.Second)
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			return shareable(c, "ok"), flightAfter(ctx, time.Second)
 		})
 		var followers, leaders int
 		for _, g := range r.wave(20) {
@@ -169,8 +170,8 @@ func TestErrorsReachAll(t *testing.T) {
 			Code: mcp.CodeUnavailable, Reason: mcp.ReasonConnect, Sent: mcp.SentNo, RetryAfter: time.Second,
 			Message: "cannot reach the server", Cause: io.ErrUnexpectedEOF,
 		}
-		r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-			if err := after(ctx, time.Second); err != nil {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+			if err := flightAfter(ctx, time.Second); err != nil {
 				return nil, err
 			}
 			if n == 1 {
@@ -196,13 +197,13 @@ func TestErrorAnswersWithoutID(t *testing.T) {
 		`{"jsonrpc":"2.0","error":{"code":-32600,"message":"no"}}`,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(func(ctx context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
-				res := &mcp.Result{Status: 200, Body: []byte(body), Checked: true, Shareable: true}
+			r := flightNewRig(func(ctx context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
+				res := &mcp.Result{Status: 200, Body: []byte(body), Checked: true, Header: http.Header{"X-Share": {"1"}}}
 				if err := mcp.Scan(res.Body, &res.Message); err != nil {
 					t.Error(err)
 				}
 				res.Release = func() { clear(res.Body) }
-				return res, after(ctx, time.Second)
+				return res, flightAfter(ctx, time.Second)
 			})
 			for _, g := range r.wave(10) {
 				if g.err != nil || g.body != body {
@@ -225,8 +226,8 @@ func TestPanic(t *testing.T) {
 	for name, crash := range crashes {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-					err := after(ctx, time.Second)
+				r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+					err := flightAfter(ctx, time.Second)
 					if n == 1 {
 						crash()
 					}
@@ -257,14 +258,14 @@ func TestPanic(t *testing.T) {
 func TestReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var released atomic.Int64
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 			res := shareable(c, "ok")
 			body := res.Body
 			res.Release = func() {
 				released.Add(1)
 				clear(body)
 			}
-			return res, after(ctx, time.Second)
+			return res, flightAfter(ctx, time.Second)
 		})
 		wantAnswers(t, r.wave(30), "ok")
 		if n := released.Load(); n != 1 {
@@ -276,8 +277,8 @@ func TestReleased(t *testing.T) {
 // TestSameIDSharesMemory: followers whose id is the leader's get the same bytes, not a copy each.
 func TestSameIDSharesMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return shareable(c, "ok"), after(ctx, time.Second)
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			return shareable(c, "ok"), flightAfter(ctx, time.Second)
 		})
 		var mu sync.Mutex
 		memory := map[*byte]int{}
@@ -304,7 +305,9 @@ func TestSameIDSharesMemory(t *testing.T) {
 // TestStop: the end of the daemon's context ends the flights with its cause.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(ctx context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) { return nil, after(ctx, time.Hour) })
+		r := flightNewRig(func(ctx context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
+			return nil, flightAfter(ctx, time.Hour)
+		})
 		cause := &mcp.Failure{Code: mcp.CodeUnavailable, Reason: mcp.ReasonDraining, RetryAfter: time.Second, Message: "stopping"}
 		time.AfterFunc(time.Second, func() { r.stop(cause) })
 		for _, g := range r.wave(10) {
@@ -315,7 +318,9 @@ func TestStop(t *testing.T) {
 		}
 		r.Wait()
 
-		r = newRig(func(ctx context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) { return nil, after(ctx, time.Hour) })
+		r = flightNewRig(func(ctx context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
+			return nil, flightAfter(ctx, time.Hour)
+		})
 		time.AfterFunc(time.Second, func() { r.stop(errors.New("no failure")) })
 		wantFailure(t, r.call(context.Background(), list("1")).err, mcp.CodeUnavailable, mcp.ReasonDraining)
 		r.Wait()
@@ -326,7 +331,7 @@ func TestStop(t *testing.T) {
 func TestWrongErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wrong := []error{io.ErrUnexpectedEOF, &mcp.Failure{Reason: mcp.ReasonCanceled}}
-		r := newRig(func(_ context.Context, _ *mcp.Call, n int) (*mcp.Result, error) { return nil, wrong[n-1] })
+		r := flightNewRig(func(_ context.Context, _ *mcp.Call, n int) (*mcp.Result, error) { return nil, wrong[n-1] })
 		for range wrong {
 			wantFailure(t, r.call(context.Background(), list("1")).err, mcp.CodeBadGateway, mcp.ReasonBrokeOff)
 		}

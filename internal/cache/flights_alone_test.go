@@ -1,4 +1,4 @@
-package batch_test
+package cache_test
 
 import (
 	"context"
@@ -20,8 +20,8 @@ import (
 func TestUnshareable(t *testing.T) {
 	for _, n := range []int{10, 100, 1000} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-				return checked(c, "mine"), after(ctx, time.Second)
+			r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+				return checked(c, "mine"), flightAfter(ctx, time.Second)
 			})
 			all := r.wave(n)
 			if wantAnswers(t, all, "mine") != 0 {
@@ -56,10 +56,10 @@ func TestUnshareable(t *testing.T) {
 // TestHoldEnds: after Hold a key is shared again, and other keys always were.
 func TestHoldEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
 			res := checked(c, "ok")
-			res.Shareable = n > 1
-			return res, after(ctx, time.Second)
+			setShare(res, n > 1)
+			return res, flightAfter(ctx, time.Second)
 		})
 		r.call(context.Background(), list("1"))
 		<-time.After(hold - 2*time.Second)
@@ -74,8 +74,8 @@ func TestHoldEnds(t *testing.T) {
 // TestHeldAgain: a key that was held once can be held again.
 func TestHeldAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return checked(c, "ok"), after(ctx, time.Second)
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			return checked(c, "ok"), flightAfter(ctx, time.Second)
 		})
 		for range 3 {
 			r.call(context.Background(), list("1"))
@@ -93,16 +93,16 @@ func TestHeldAgain(t *testing.T) {
 func TestHeldBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var share atomic.Bool
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 			res := checked(c, "ok")
-			if res.Shareable = share.Load(); !res.Shareable {
+			if setShare(res, share.Load()); !share.Load() {
 				return res, nil
 			}
-			return res, after(ctx, time.Millisecond)
+			return res, flightAfter(ctx, time.Millisecond)
 		})
 		key := func(i int) *mcp.Call {
 			c := list("1")
-			c.Flight = mcp.FlightKey{0, byte(i), byte(i >> 8), byte(i >> 16), 1} // all in one shard
+			setKey(c, flightKey{0, byte(i), byte(i >> 8), byte(i >> 16), 1}) // all in one shard
 			return c
 		}
 		held := func(i int) bool {
@@ -162,8 +162,8 @@ func testStream(t *testing.T, text string, era mcp.Era, breaks bool) {
 	if breaks {
 		end = broken
 	}
-	r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-		if err := after(ctx, time.Second); n > 1 {
+	r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+		if err := flightAfter(ctx, time.Second); n > 1 {
 			return checked(c, "mine"), err
 		}
 		return stream(ctx, c, strings.ReplaceAll(text, "ID", string(c.ID())), end, &closed), nil
@@ -190,8 +190,8 @@ func testStream(t *testing.T, text string, era mcp.Era, breaks bool) {
 func TestStreamOutlivesFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed, open atomic.Int64
-		r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-			if err := after(ctx, time.Second); err != nil {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+			if err := flightAfter(ctx, time.Second); err != nil {
 				return nil, err
 			}
 			if n > 1 {
@@ -223,7 +223,7 @@ func TestClosedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed, released atomic.Int64
 		ended := make(chan struct{})
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 			context.AfterFunc(ctx, func() { close(ended) })
 			res := stream(ctx, c, ":\n\n", nil, &closed)
 			res.Release = func() { released.Add(1) }
@@ -269,14 +269,14 @@ func TestPasses(t *testing.T) {
 			t.Run(fmt.Sprint(name, says), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var closed, released atomic.Int64
-					r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+					r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 						res := give(c, &closed)
-						if res.Shareable = says; res.Header == nil {
+						if setShare(res, says); res.Header == nil {
 							res.Header = http.Header{}
 						}
 						res.Header["Content-Length"] = []string{"9"}
 						res.Release = func() { released.Add(1) }
-						return res, after(ctx, time.Second)
+						return res, flightAfter(ctx, time.Second)
 					})
 					for _, g := range r.wave(5) {
 						c := list(g.id)
@@ -299,7 +299,7 @@ func TestRawBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed atomic.Int64
 		broken := &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}
-		r := newRig(func(_ context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
+		r := flightNewRig(func(_ context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
 			return &mcp.Result{Status: 200, Raw: &raw{pieces([]byte(`{"fluentd`), 3), broken, &closed}}, nil
 		})
 		g := r.call(context.Background(), list("0"))
@@ -314,8 +314,8 @@ func TestRawBreaks(t *testing.T) {
 func TestLeaderGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed atomic.Int64
-		r := newRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
-			if err := after(ctx, 2*time.Second); err != nil {
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
+			if err := flightAfter(ctx, 2*time.Second); err != nil {
 				return nil, err
 			}
 			if n == 1 {

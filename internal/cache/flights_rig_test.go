@@ -1,4 +1,4 @@
-package batch_test
+package cache_test
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -13,14 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
-
-	"fluentd-perf/internal/batch"
+	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
+	"github.com/prometheus/client_golang/prometheus"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // stage is the stage behind: it counts its calls and answers each as answer says.
 type stage struct {
@@ -50,7 +47,7 @@ func (s *stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 }
 
 // after waits for d, or until the context ends: then it fails as an upstream does.
-func after(ctx context.Context, d time.Duration) error {
+func flightAfter(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
 		return nil
@@ -65,13 +62,37 @@ func list(id string) *mcp.Call {
 	c := &mcp.Call{
 		Upstream: "test", Lane: mcp.LaneRequest, Body: []byte(body), Start: time.Now(),
 		Header: http.Header{"Mcp-Session-Id": {"s1"}},
-		Flight: sha256.Sum256([]byte("tools/list")), Scope: sha256.Sum256([]byte("test and a credential")),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		panic(err)
 	}
+	setKey(c, sha256.Sum256([]byte("tools/list")))
 	return c
 }
+
+// flightKey is under which calls are one; the zero one goes by itself.
+type flightKey [32]byte
+
+func setKey(c *mcp.Call, k flightKey) {
+	c.Header = c.Header.Clone()
+	delete(c.Header, cache.FlightHeader)
+	if k != (flightKey{}) {
+		c.Header[cache.FlightHeader] = []string{string(k[:])}
+	}
+}
+
+// setShare says whether everybody who asked the same may have the result.
+func setShare(res *mcp.Result, share bool) {
+	if res.Header == nil {
+		res.Header = make(http.Header)
+	}
+	delete(res.Header, cache.ShareHeader)
+	if share {
+		res.Header[cache.ShareHeader] = []string{"1"}
+	}
+}
+
+func newLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // checked is the whole answer to the call, with the text in its result.
 func checked(c *mcp.Call, text string) *mcp.Result {
@@ -90,13 +111,13 @@ func checked(c *mcp.Call, text string) *mcp.Result {
 
 func shareable(c *mcp.Call, text string) *mcp.Result {
 	res := checked(c, text)
-	res.Shareable = true
+	setShare(res, true)
 	return res
 }
 
-// rig is Flights over a stage, with what a test wants to know of both.
-type rig struct {
-	*batch.Flights
+// flightRig is the flights of an upstream over a stage, with what a test wants to know of both.
+type flightRig struct {
+	*cache.Flights
 	stage *stage
 	reg   *prometheus.Registry
 	log   *strings.Builder
@@ -108,20 +129,20 @@ const (
 	hold   = 30 * time.Second
 )
 
-func newRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error)) *rig {
-	r := &rig{stage: &stage{answer: answer}, reg: prometheus.NewRegistry(), log: new(strings.Builder)}
+func flightNewRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error)) *flightRig {
+	r := &flightRig{stage: &stage{answer: answer}, reg: prometheus.NewRegistry(), log: new(strings.Builder)}
 	base, stop := context.WithCancelCause(context.Background())
 	r.stop = stop
-	r.Flights = batch.New(batch.Options{
-		Upstream: "test", Next: r.stage, Base: base, MaxAge: maxAge, Hold: hold,
+	r.Flights = cache.NewFlights(cache.FlightsOptions{
+		Next: r.stage, Base: base, MaxAge: maxAge, Hold: hold,
 		Partition: func(c *mcp.Call) [32]byte { return sha256.Sum256([]byte(c.Header.Get("Authorization"))) },
-		Buffers:   new(mcp.BufferPool), Metrics: batch.NewMetrics(r.reg), Log: newLog(r.log),
+		Buffers:   new(mcp.BufferPool), Metrics: cache.NewMetrics(r.reg), Log: newLog(r.log),
 	})
 	return r
 }
 
 // coalesced reads the counter.
-func (r *rig) coalesced(tb testing.TB) int {
+func (r *flightRig) coalesced(tb testing.TB) int {
 	tb.Helper()
 	families, err := r.reg.Gather()
 	if err != nil {
@@ -148,7 +169,7 @@ type got struct {
 }
 
 // call calls under the id and reads the answer to its end.
-func (r *rig) call(ctx context.Context, c *mcp.Call) got {
+func (r *flightRig) call(ctx context.Context, c *mcp.Call) got {
 	start := time.Now()
 	g := got{id: string(c.ID())}
 	res, err := r.Call(ctx, c)
@@ -204,11 +225,11 @@ func sameScan(res *mcp.Result) error {
 }
 
 // wave sends n equal calls with ids of their own at once and returns what they got, in the order of the ids.
-func (r *rig) wave(n int) []got {
+func (r *flightRig) wave(n int) []got {
 	return r.waveOf(n, func(int) context.Context { return context.Background() })
 }
 
-func (r *rig) waveOf(n int, ctx func(i int) context.Context) []got {
+func (r *flightRig) waveOf(n int, ctx func(i int) context.Context) []got {
 	all := make([]got, n)
 	var wg sync.WaitGroup
 	for i := range n {
@@ -247,7 +268,7 @@ func wantFailure(tb testing.TB, err error, code int, reason mcp.Reason) *mcp.Fai
 	return f
 }
 
-func wantCalls(tb testing.TB, r *rig, want int64) {
+func wantCalls(tb testing.TB, r *flightRig, want int64) {
 	tb.Helper()
 	if n := r.stage.calls.Load(); n != want {
 		tb.Fatalf("%d calls reached the stage behind, want %d", n, want)
@@ -277,7 +298,7 @@ func (s *script) Next() (mcp.Event, error) {
 	}
 	if err == io.EOF {
 		<-s.ctx.Done()
-		return mcp.Event{}, after(s.ctx, time.Hour)
+		return mcp.Event{}, flightAfter(s.ctx, time.Hour)
 	}
 	if err == nil && len(ev.Data) > 0 {
 		if err = mcp.Scan(ev.Data, &ev.Message); err != nil {
@@ -323,4 +344,18 @@ func pieces(b []byte, size int) (all [][]byte) {
 		b = b[size:]
 	}
 	return append(all, bytes.Clone(b))
+}
+
+func keyOfCall(c *mcp.Call) (k flightKey) {
+	if v := c.Header[cache.FlightHeader]; v != nil {
+		copy(k[:], v[0])
+	}
+	return k
+}
+
+// setHeader gives a call another header, under the same key.
+func setHeader(c *mcp.Call, h http.Header) {
+	k := keyOfCall(c)
+	c.Header = h
+	setKey(c, k)
 }

@@ -1,4 +1,4 @@
-package batch_test
+package cache_test
 
 import (
 	"context"
@@ -25,8 +25,8 @@ type refusal struct {
 // result is the answer to a call, which the stage behind lets everybody have.
 func (f refusal) result(c *mcp.Call) *mcp.Result {
 	res := &mcp.Result{
-		Status: f.status, Body: []byte(strings.ReplaceAll(f.body, "ID", string(c.ID()))), Shareable: true,
-		Header: http.Header{"Set-Cookie": {"user=leader"}, "X-Trace": {"1"}},
+		Status: f.status, Body: []byte(strings.ReplaceAll(f.body, "ID", string(c.ID()))),
+		Header: http.Header{"X-Share": {"1"}, "Set-Cookie": {"user=leader"}, "X-Trace": {"1"}},
 	}
 	for name, values := range f.header {
 		res.Header[name] = values
@@ -39,7 +39,7 @@ func (f refusal) result(c *mcp.Call) *mcp.Result {
 var refusalIDs = []string{"1", `"two"`, "-3.5e1", `"f\"our"`, `""`, `"` + strings.Repeat("x", 80) + `"`}
 
 // refused sends equal calls under refusalIDs, over and over until there are n, and returns what they got.
-func (r *rig) refused(n int) []got {
+func (r *flightRig) refused(n int) []got {
 	all := make([]got, n)
 	var wg sync.WaitGroup
 	for i := range n {
@@ -72,8 +72,8 @@ func TestRefusalsReachAll(t *testing.T) {
 
 func testRefusal(t *testing.T, refuse refusal) {
 	const size = 60
-	r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-		return refuse.result(c), after(ctx, time.Second)
+	r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+		return refuse.result(c), flightAfter(ctx, time.Second)
 	})
 	for wave := range 3 {
 		leaders := 0
@@ -104,8 +104,8 @@ func testRefusal(t *testing.T, refuse refusal) {
 // TestRefusalWithoutLeader: the followers get it also where the leader has left.
 func TestRefusalWithoutLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-			return refusal{503, "busy", nil}.result(c), after(ctx, time.Second)
+		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+			return refusal{503, "busy", nil}.result(c), flightAfter(ctx, time.Second)
 		})
 		cancel, answer := r.leader()
 		time.AfterFunc(time.Second/2, func() { cancel(nil) })
@@ -138,7 +138,7 @@ func TestRefusalsOfOne(t *testing.T) {
 		},
 		"not for all": func(_ context.Context, c *mcp.Call) *mcp.Result {
 			res := refusal{503, "busy", nil}.result(c)
-			res.Shareable = false
+			setShare(res, false)
 			return res
 		},
 		"encoded": func(_ context.Context, c *mcp.Call) *mcp.Result {
@@ -149,12 +149,13 @@ func TestRefusalsOfOne(t *testing.T) {
 		"moved":       refusal{302, "", http.Header{"Location": {"/"}}}.of,
 		"a stream": func(ctx context.Context, c *mcp.Call) *mcp.Result {
 			res := stream(ctx, c, ": busy\n\n", io.EOF, new(atomic.Int64))
-			res.Status, res.Shareable = 503, true
+			res.Status = 503
+			setShare(res, true)
 			return res
 		},
 		"too large to hold": func(context.Context, *mcp.Call) *mcp.Result {
 			body := &raw{pieces: [][]byte{[]byte("busy")}, end: io.EOF, closed: new(atomic.Int64)}
-			return &mcp.Result{Status: 503, Header: http.Header{}, Raw: body, Shareable: true}
+			return &mcp.Result{Status: 503, Header: http.Header{"X-Share": {"1"}}, Raw: body}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -167,8 +168,8 @@ func (f refusal) of(_ context.Context, c *mcp.Call) *mcp.Result { return f.resul
 
 func testRefusalOfOne(t *testing.T, give func(context.Context, *mcp.Call) *mcp.Result) {
 	const size = 20
-	r := newRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
-		return give(ctx, c), after(ctx, time.Second)
+	r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
+		return give(ctx, c), flightAfter(ctx, time.Second)
 	})
 	want := int64(size)
 	for wave, slowest := range []time.Duration{2 * time.Second, time.Second} {

@@ -1,0 +1,84 @@
+package cache
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"fluentd-perf/internal/batch/flight"
+	"fluentd-perf/internal/mcp"
+)
+
+// FlightHeader says of a call for Flights under which key it goes, ShareHeader of an answer that all may have it.
+const (
+	FlightHeader = "X-Flight"
+	ShareHeader  = "X-Share"
+)
+
+// FlightsOptions are those of Flights.
+type FlightsOptions struct {
+	Next         mcp.Caller
+	Base         context.Context
+	MaxAge, Hold time.Duration
+	Partition    func(*mcp.Call) [32]byte
+	Buffers      *mcp.BufferPool
+	Metrics      *Metrics
+	Log          *slog.Logger
+}
+
+// Flights are those of an upstream, by themselves.
+type Flights struct {
+	u      *Upstream
+	next   mcp.Caller
+	epochs map[string]uint64
+}
+
+// NewFlights makes them.
+func NewFlights(o FlightsOptions) *Flights {
+	u := &Upstream{
+		store: &Store{log: o.Log, buffers: o.Buffers}, opts: UpstreamOptions{Name: "test"}, metrics: o.Metrics.upstream("test"),
+		times: new(mcp.RecentTimes), next: o.Next,
+	}
+	u.flights = flights{
+		Group:   flight.New[*mcp.Call, *copied](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold}),
+		buffers: o.Buffers, partition: o.Partition,
+	}
+	u.find = func(ctx context.Context, c *mcp.Call, _ *plan) (served, error) {
+		res, err := o.Next.Call(ctx, c)
+		if err != nil {
+			return served{}, err
+		}
+		share := first(res.Header[ShareHeader]) != ""
+		delete(res.Header, ShareHeader)
+		return served{res, share}, nil
+	}
+	return &Flights{u: u, next: o.Next}
+}
+
+// Call is Upstream.Call for a call that the cache has nothing for.
+func (f *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	if c.IsCancel() && f.u.flights.cancel(c) {
+		return mcp.Accepted(), nil
+	}
+	key := first(c.Header[FlightHeader])
+	p := &plan{question: &question{name: c.Method().String()}}
+	if key == "" || c.Lane != mcp.LaneRequest || c.Message.Kind != mcp.KindRequest || !hasID(c) {
+		return f.u.alone(ctx, c, p)
+	}
+	k := flight.Key{Epoch: f.u.writesSeen.of(Partition{}).Load()}
+	copy(k.Question[:], key)
+	res, err := f.u.flights.call(ctx, &lead{u: f.u, call: c, plan: p}, k)
+	if err == nil && first(res.Header["Cache-Status"]) == "fluentd-perf; fwd=miss; collapsed" { // is the stage's
+		delete(res.Header, "Cache-Status")
+	}
+	return res, err
+}
+
+// Fence lets no call join the flights that are under way.
+func (f *Flights) Fence() { f.u.writesSeen.of(Partition{}).Add(1) }
+
+// Wait waits for the flights.
+func (f *Flights) Wait() { f.u.Wait() }
+
+// Pending returns how many flights there are.
+func (f *Flights) Pending() int { return f.u.flights.Len() }
