@@ -215,8 +215,8 @@ func (u *Upstream) withdraw(q *query) {
 		return
 	}
 	for i, t := range u.store.slow {
-		if q.slow[i].public == nil && !t.owes([]Lookup{q.public}) {
-			t.owe([]Generation{withdrawal}, u.families[:])
+		if q.slow[i].public == nil && !t.hasPending([]Lookup{q.public}) {
+			t.invalidate([]Generation{withdrawal}, u.families[:])
 		}
 	}
 }

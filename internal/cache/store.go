@@ -107,7 +107,7 @@ func (s *Store) Add(o SlowTier) {
 		defer s.wg.Done()
 		t.work(s.work, s.trip)
 	}()
-	if t.owes(nil) {
+	if t.hasPending(nil) {
 		t.awaitNew() // so that the first answers are kept there
 	}
 }
@@ -128,7 +128,7 @@ func (s *Store) resume(t *slowTier) {
 
 func (s *Store) resumeFor(t *slowTier, u *Upstream) {
 	if t.Shared && s.state.untold(t.ID) {
-		t.owe(u.families[:], u.families[:])
+		t.invalidate(u.families[:], u.families[:])
 	}
 }
 
@@ -176,7 +176,7 @@ func (s *Store) linked() bool {
 func (s *Store) bump(families []Generation, generations ...Generation) {
 	s.memory.tokens.bump(generations)
 	for _, t := range s.slow {
-		t.owe(generations, families)
+		t.invalidate(generations, families)
 	}
 }
 
@@ -287,7 +287,7 @@ func (s *Store) tierReport(t *slowTier) TierReport {
 	r.Dropped = t.metrics.dropped.n.Load() + t.metrics.failed.n.Load()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r.Queue, r.Owed = len(t.queue), len(t.owed)
+	r.Queue, r.Owed = len(t.queue), len(t.pending)
 	switch {
 	case t.refused != nil:
 		r.Error = t.refused.Error()

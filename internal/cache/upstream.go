@@ -155,7 +155,7 @@ func (u *Upstream) bumpWrites(p Partition) {
 	wrote := u.kept.clear(p) // after that: whoever still found the old token has said so by now, see outlivesWrites
 	for _, t := range u.store.slow {
 		if wrote || !t.alone() {
-			t.owe(g, u.families[:])
+			t.invalidate(g, u.families[:])
 		}
 	}
 }
