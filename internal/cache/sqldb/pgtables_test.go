@@ -19,7 +19,7 @@ func TestPostgresRemovesGarbage(t *testing.T) {
 	defer closeTier(t, tier)
 	for _, garbage := range []string{
 		`''`, `'\x01'`, `decode(repeat('00', 500), 'hex')`, `decode(repeat('a7', 70000), 'hex')`, `substring(value FROM 1 FOR octet_length(value) - 1)`,
-		`value || '\x00'`, `substring(value FROM 1 FOR 20)`, `set_byte(value, 13, 200)`, `set_byte(value, 0, 1)`, `set_byte(value, 0, 9)`, `set_byte(value, 5, 1)`,
+		`value || '\x00'`, `substring(value FROM 1 FOR 20)`, `set_byte(value, 13, 200)`, `set_byte(value, 0, 2)`, `set_byte(value, 0, 9)`, `set_byte(value, 5, 1)`,
 	} {
 		e := newEntry()
 		store(t, tier, e, []byte(strings.Repeat("good ", 1000)))
