@@ -73,7 +73,7 @@ func newExchange(ctx context.Context, u *Upstream, c *mcp.Call) *exchange {
 // enter takes a slot, if the lane needs one.
 func (x *exchange) enter() *mcp.Failure {
 	p := x.u.pool
-	if x.call.Lane == mcp.LaneStream && p.warm.tryTake() {
+	if x.call.Lane == mcp.LaneStream && p.takeWarm() {
 		// The transport for calls has a connection that is open already, as a rule. The stream takes none from the calls:
 		// there may be so many more.
 		x.slot = &p.warm
@@ -196,7 +196,7 @@ func (x *exchange) finish() {
 		x.u.pool.active.Add(-1)
 	}
 	if x.slot != nil {
-		x.slot.put()
+		x.u.pool.put(x.slot)
 	}
 }
 

@@ -31,6 +31,7 @@ type pool struct {
 	maxAge time.Duration // from which on a connection is not used for another call
 
 	calls   slots
+	room    room  // what the connections for calls have to fit into
 	warm    slots // GET streams on connections of the transport for calls, beside the calls
 	fetches slots // documents beside the endpoint, which strangers may ask for: they take no connection from calls
 	// A call may wait for an answer of the agent's, to an elicitation say, and that has to get past the calls that wait.
@@ -40,26 +41,44 @@ type pool struct {
 func newPool(o *PoolOptions) *pool {
 	p := &pool{maxAge: o.MaxAge}
 	p.calls.free = o.MaxConnections
+	p.room.bound = o.MaxConnections
 	p.urgent.free = urgentSlots
 	p.fetches.free = fetchSlots
 	p.warm.free = warmStreams
 	return p
 }
 
-// opened counts a connection until it is closed.
-func (p *pool) opened(c net.Conn) net.Conn {
+// takeWarm takes a slot for a GET stream on a connection of the calls', if there is one: they may have one more meanwhile.
+func (p *pool) takeWarm() bool {
+	if !p.warm.tryTake() {
+		return false
+	}
+	p.room.widen(1)
+	return true
+}
+
+func (p *pool) put(s *slots) {
+	if s == &p.warm {
+		p.room.widen(-1)
+	}
+	s.put()
+}
+
+// opened counts a connection until it is closed. closed is called then; nil: nobody wants to know.
+func (p *pool) opened(c net.Conn, closed func()) net.Conn {
 	p.open.Add(1)
-	return &counted{Conn: c, pool: p, since: time.Now()}
+	return &counted{Conn: c, pool: p, since: time.Now(), closed: closed}
 }
 
 type counted struct {
 	net.Conn
-	pool  *pool
-	since time.Time // when it was opened
-	once  sync.Once
-	keeps atomic.Int64           // how long the server says that it keeps it idle, a time.Duration; 0: it does not say
-	stale atomic.Bool            // not to be written to again
-	wrote atomic.Pointer[func()] // to be called when the next Write has succeeded, once
+	pool   *pool
+	since  time.Time // when it was opened
+	once   sync.Once
+	closed func()
+	keeps  atomic.Int64           // how long the server says that it keeps it idle, a time.Duration; 0: it does not say
+	stale  atomic.Bool            // not to be written to again
+	wrote  atomic.Pointer[func()] // to be called when the next Write has succeeded, once
 }
 
 var errStale = errors.New("the connection is too old, or has been idle for as long as the server keeps one")
@@ -123,8 +142,13 @@ func (c *counted) retire(info httptrace.GotConnInfo, now time.Time) bool {
 }
 
 func (c *counted) Close() error {
-	c.once.Do(func() { c.pool.open.Add(-1) })
-	return c.Conn.Close()
+	last := false
+	c.once.Do(func() { last = true; c.pool.open.Add(-1) })
+	err := c.Conn.Close()
+	if last && c.closed != nil {
+		c.closed()
+	}
+	return err
 }
 
 // slots is a semaphore that is handed on in the order asked.

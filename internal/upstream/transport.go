@@ -39,7 +39,7 @@ func (u *Upstream) transportOptions(long bool) TransportOptions {
 	o := &u.opts
 	t := TransportOptions{
 		Long:             long,
-		Dial:             u.dial,
+		Dial:             u.dialForCalls,
 		Proxy:            proxyFor(o.URL),
 		MaxConnections:   o.Pool.MaxConnections + warmStreams,
 		MaxIdle:          o.Pool.MaxIdle,
@@ -48,8 +48,11 @@ func (u *Upstream) transportOptions(long bool) TransportOptions {
 		Buffer:           callBuffer,
 	}
 	if long {
-		t.MaxConnections = 0
+		t.Dial, t.MaxConnections = u.dial, 0
 		t.Buffer = streamBuffer
+	}
+	if t.Proxy != nil { // one address for all the hosts that redirects lead to: their idle connections would keep others out
+		t.Dial = u.dial
 	}
 	return t
 }
@@ -90,8 +93,29 @@ func proxyFor(u *url.URL) *url.URL {
 	return proxy
 }
 
-// dial opens a connection and counts it as open until it is closed.
+// dialForCalls opens a connection when there is room for it.
+func (u *Upstream) dialForCalls(ctx context.Context, network, addr string) (net.Conn, error) {
+	// The transport goes on when its caller has left; this ends it.
+	wait, cancel := context.WithTimeout(ctx, u.opts.Timeouts.Connect)
+	defer cancel()
+	room := &u.pool.room
+	if err := room.take(wait, addr); err != nil {
+		return nil, err
+	}
+	put := func() { room.put(addr) }
+	c, err := u.open(ctx, network, addr, put)
+	if err != nil {
+		put()
+	}
+	return c, err
+}
+
 func (u *Upstream) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return u.open(ctx, network, addr, nil)
+}
+
+// open opens a connection and counts it as open until it is closed.
+func (u *Upstream) open(ctx context.Context, network, addr string, closed func()) (net.Conn, error) {
 	d := net.Dialer{
 		// The transport goes on dialing when its caller has left; this ends it.
 		Timeout:         u.opts.Timeouts.Connect,
@@ -101,5 +125,5 @@ func (u *Upstream) dial(ctx context.Context, network, addr string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	return u.pool.opened(c), nil
+	return u.pool.opened(c, closed), nil
 }
