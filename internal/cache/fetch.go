@@ -16,11 +16,11 @@ import (
 func (u *Upstream) relay(ctx context.Context, c *mcp.Call, q *question) (served, error) {
 	changes := q.method == mcp.MethodToolsCall
 	if changes {
-		u.changed(q.asker)
+		u.changed(q.bearer)
 	}
-	res, err := u.askServer(ctx, c, q.asker)
+	res, err := u.askServer(ctx, c, q)
 	if changes {
-		u.answered(c, res, func() { u.changed(q.asker) })
+		u.answered(c, res, func() { u.changed(q.bearer) })
 	}
 	if err != nil {
 		return served{}, err
@@ -128,7 +128,7 @@ func (u *Upstream) tierAnswer(q *query, e *entry, ttlMs int64) served {
 
 // fetch asks the server, and keeps the answer where it may.
 func (u *Upstream) fetch(ctx context.Context, q *query) (served, error) {
-	res, err := u.askServer(ctx, q.call, q.asker)
+	res, err := u.askServer(ctx, q.call, q.question)
 	if err != nil {
 		return served{}, err
 	}

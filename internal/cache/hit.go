@@ -21,7 +21,7 @@ func (u *Upstream) remembers(p *pair, q *question, what extent, e *entry, now ti
 		return own // those are never public
 	}
 	var all entry
-	if !u.remembered(&p.public, q, true, what, &all, now) || !u.seen.known(q.asker, now) || own && !all.before(e, now) {
+	if !u.remembered(&p.public, q, true, what, &all, now) || !u.seen.known(q.asker, q.bearer, now) || own && !all.before(e, now) {
 		return own
 	}
 	*e = all
@@ -177,14 +177,14 @@ func addStatus(res *mcp.Result, what string) {
 }
 
 // judged notes from an answer of the server's own, to a call that was sent then, whether it takes the credential.
-func (u *Upstream) judged(c *mcp.Call, asker Partition, res *mcp.Result, sent time.Time) {
+func (u *Upstream) judged(c *mcp.Call, asker, bearer Partition, res *mcp.Result, sent time.Time) {
 	switch {
 	case c.Lane == mcp.LaneFetch: // documents for those who have no credential yet
 	case res.Status == http.StatusUnauthorized || res.Status == http.StatusForbidden:
-		u.seen.refused(asker, time.Now())
+		u.seen.refused(asker, bearer, time.Now())
 		u.changes.Refused(asker)
-		u.bump(causeRefused, u.asker(asker))
+		u.bump(causeRefused, u.asker(bearer))
 	case res.Status < http.StatusMultipleChoices:
-		u.seen.accepted(asker, sent, time.Now())
+		u.seen.accepted(asker, bearer, sent, time.Now())
 	}
 }

@@ -59,12 +59,12 @@ func (u *Upstream) newNamed(c *mcp.Call, asker Partition, session string, ttl ti
 		return nil
 	}
 	q := &question{
-		method: mcp.MethodOther, name: name, family: FamilyOther, plain: true, own: true, asker: asker,
+		method: mcp.MethodOther, name: name, family: FamilyOther, plain: true, own: true, asker: asker, bearer: u.store.bearer(c),
 		keeps: true, shares: true, override: true, ttl: ttl,
 	}
-	s := scope{plain: true, upstream: u.opts.Identity, version: c.Version, partition: asker, session: session}
+	s := scope{plain: true, upstream: u.opts.Identity, version: c.Version, partition: asker, session: session, params: appendFields(nil, c.Header, isParam)}
 	public := []Generation{u.family(FamilyOther), u.methodOf(name)}
-	private := append(append(make([]Generation, 0, MaxGuards), public...), u.asker(asker))
+	private := append(append(make([]Generation, 0, MaxGuards), public...), u.asker(q.bearer))
 	q.pair = pairOf(s, name, params, private, public)
 	return q
 }

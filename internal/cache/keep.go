@@ -68,7 +68,7 @@ func (u *Upstream) outlivesWrites(q *query, public bool) bool {
 	if !q.onTools {
 		return true
 	}
-	u.kept.begin(q.asker)
+	u.kept.begin(q.bearer)
 	return u.holds(q, public)
 }
 
@@ -186,7 +186,7 @@ func (u *Upstream) openPublic(q *query, i int, p *pair, public Found, now time.T
 		t.discard(p.public.Key)
 		return nil
 	}
-	if q.own || !u.seen.known(q.asker, now) {
+	if q.own || !u.seen.known(q.asker, q.bearer, now) {
 		return nil
 	}
 	e.shared = t.Shared

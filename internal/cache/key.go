@@ -26,6 +26,7 @@ type scope struct {
 	partition    Partition
 	capabilities []byte // of the client, canonical; nil where there is no part
 	session      string // legacy session id and peer.nonce; "" where there is none or where it may be shared
+	params       []byte // the headers that repeat parameters (isParam); nil where there are none
 
 	// Of a key that sessions share.
 	view   bool
@@ -56,6 +57,9 @@ func keyOf(buf []byte, s *scope, method string, params []byte) (Key, []byte) {
 	if s.view {
 		buf = appendPart(appendPart(appendPart(buf, "view"), s.agent), s.server[:])
 		buf = binary.AppendUvarint(buf, uint64(s.early))
+	}
+	if s.params != nil {
+		buf = appendPart(appendPart(buf, "params"), s.params)
 	}
 	return sha256.Sum256(buf), buf
 }

@@ -71,6 +71,9 @@ type partitioner struct {
 	list   []byte          // the same as a part of what a partition is made of
 }
 
+// bearing are the headers that can bear a credential.
+var bearing = map[string]bool{"Authorization": true, "Cookie": true, "X-Api-Key": true, "Api-Key": true}
+
 // of returns the partition of a request with these headers and this query, as they go upstream. An unknown header counts
 // as identity, and so does the query.
 func (p *partitioner) of(h http.Header, query string, buf []byte) (Partition, []byte) {
@@ -78,21 +81,37 @@ func (p *partitioner) of(h http.Header, query string, buf []byte) (Partition, []
 	return p.secret.mac(buf), buf
 }
 
+// bearer is of for what is dropped: made of what can bear a credential and of nothing else, it is one for all partitions that
+// a credential has. Too coarse is safe there.
+func (p *partitioner) bearer(h http.Header, query string, buf []byte) (Partition, []byte) {
+	buf = append(append(buf[:0], p.secret.inner[:]...), "bearer"...)
+	buf = appendFields(appendQuery(buf, query), h, func(name string) bool { return bearing[name] && !p.inert[name] })
+	return p.secret.mac(buf), buf
+}
+
 // appendIdentity appends the headers that say who asks, and which ones the operator says do not: what was kept under
 // another list was kept for others.
 func (p *partitioner) appendIdentity(buf []byte, h http.Header, query string) []byte {
+	return appendFields(appendQuery(append(buf, p.list...), query), h, p.isIdentity)
+}
+
+func appendQuery(buf []byte, query string) []byte {
+	if query == "" {
+		return buf
+	}
+	return appendPart(buf, "?"+query) // no header has such a name
+}
+
+// appendFields appends those headers that count, in one order.
+func appendFields(buf []byte, h http.Header, counts func(name string) bool) []byte {
 	var room [24]string
 	names := room[:0]
 	for name := range h {
-		if !p.isInert(name) && len(h[name]) > 0 {
+		if counts(name) && len(h[name]) > 0 {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	buf = append(buf, p.list...)
-	if query != "" {
-		buf = appendPart(buf, "?"+query) // no header has such a name
-	}
 	for _, name := range names {
 		buf = appendPart(buf, name)
 		buf = binary.AppendUvarint(buf, uint64(len(h[name])))
@@ -115,9 +134,12 @@ func newPartitioner(secret *Secret, headers []string) partitioner {
 	return p
 }
 
-func (p *partitioner) isInert(name string) bool {
-	return inert[name] || strings.HasPrefix(name, "Sec-") || p.inert[name]
+func (p *partitioner) isIdentity(name string) bool {
+	return !inert[name] && !strings.HasPrefix(name, "Sec-") && !isParam(name) && !p.inert[name]
 }
+
+// isParam reports whether a header repeats a parameter of a tool's: it is a part of what is asked (see scope).
+func isParam(name string) bool { return strings.HasPrefix(name, "Mcp-Param-") }
 
 // appendPart appends a string or bytes behind their length, so that no two lists of parts look alike.
 func appendPart[T string | []byte](buf []byte, part T) []byte {

@@ -17,9 +17,9 @@ func (u *Upstream) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp
 		return mcp.Accepted(), nil
 	}
 	w := watching{call: c, asker: asker}
-	changes := u.mayChange(c)
+	bearer, changes := u.store.bearer(c), u.mayChange(c)
 	if changes {
-		u.changed(asker)
+		u.changed(bearer)
 	}
 	if c.Lane == mcp.LaneEnd {
 		u.ended(first(c.Header["Mcp-Session-Id"]))
@@ -27,12 +27,12 @@ func (u *Upstream) pass(ctx context.Context, c *mcp.Call, asker Partition) (*mcp
 	sent := time.Now()
 	res, err := u.next.Call(ctx, c)
 	if changes {
-		u.answered(c, res, func() { u.changed(asker) })
+		u.answered(c, res, func() { u.changed(bearer) })
 	}
 	if err != nil {
 		return nil, err
 	}
-	u.judged(c, asker, res, sent)
+	u.judged(c, asker, bearer, res, sent)
 	if c.Lane == mcp.LaneRequest {
 		u.metrics.count(tierNone, outcomeBypass)
 		addStatus(res, "fwd=bypass")
@@ -67,17 +67,12 @@ func (u *Upstream) mayChange(c *mcp.Call) bool {
 	return !ok || c.Message.Ambiguous || !listed || ttl <= 0
 }
 
-// changed makes old what a tools/call of the asker may have changed, and lets nobody join what is in flight for it.
-func (u *Upstream) changed(asker Partition) {
-	u.writesSeen.of(asker).Add(1)
+// changed makes old what a tools/call of the bearer may have changed, and lets nobody join what is in flight for it.
+func (u *Upstream) changed(bearer Partition) {
+	u.writesSeen.of(bearer).Add(1)
 	u.writesSeen.of(Partition{}).Add(1)
-	u.wrote(asker)
-}
-
-// wrote makes old what is kept by the operator's word and may be another after a tools/call.
-func (u *Upstream) wrote(asker Partition) {
 	if u.opts.keepsWrites() {
-		u.bumpWrites(asker)
+		u.bumpWrites(bearer)
 	}
 }
 

@@ -27,7 +27,8 @@ type question struct {
 	plain   bool // not MCP's: the method is one that the operator names
 	own     bool // answers are the asker's alone, whatever the server says
 	asker   Partition
-	peer    *peer // of a legacy one: with another, it is another question
+	bearer  Partition // the asker's, by what can bear a credential alone: what is dropped is dropped by it
+	peer    *peer     // of a legacy one: with another, it is another question
 	list    bool
 	session bool // it is of a session that only this daemon knows: kept in memory alone
 	onTools bool // a tools/call makes the asker's answers to it old
@@ -119,10 +120,11 @@ func alone(c *mcp.Call) bool {
 		!m.ProgressToken.Present() && !m.LogLevel.Present() && string(c.ID()) != "null" && single(c.Header)
 }
 
-// single reports whether the headers of a request say once what the key has as parts of its own, and whether its answer may
-// be JSON.
+// single reports whether the headers of a request say once what the key has as parts of its own, that it is not one to be done
+// once under a key of its own, and whether its answer may be JSON.
 func single(h http.Header) bool {
-	return len(h["Mcp-Session-Id"]) <= 1 && len(h["Mcp-Protocol-Version"]) <= 1 && takesJSON(h["Accept"])
+	return len(h["Mcp-Session-Id"]) <= 1 && len(h["Mcp-Protocol-Version"]) <= 1 &&
+		h["Idempotency-Key"] == nil && h["X-Idempotency-Key"] == nil && takesJSON(h["Accept"])
 }
 
 // takesJSON reports whether an answer may be JSON: clients of MCP must take it, but a hit is not to teach others.
@@ -188,7 +190,8 @@ func (u *Upstream) rawKey(c *mcp.Call, asker Partition, session string) [32]byte
 	buf = appendPart(buf, c.Version)
 	buf = appendPart(buf, session)
 	buf = appendPart(buf, name)
-	buf = append(buf, params...)
+	buf = appendPart(buf, params)
+	buf = appendFields(buf, c.Header, isParam)
 	sum := sha256.Sum256(buf)
 	u.store.buffers.Put(buf)
 	return sum
@@ -202,7 +205,7 @@ func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own
 	}
 	q := &question{
 		method: c.Method(), name: c.Method().String(), family: familyOf(c.Method()), legacy: c.Era == mcp.EraLegacy,
-		asker: asker, peer: own, list: isList(c.Method()),
+		asker: asker, bearer: u.store.bearer(c), peer: own, list: isList(c.Method()),
 	}
 	q.own = q.legacy || q.method == mcp.MethodToolsCall
 	if own != nil {
@@ -245,7 +248,7 @@ func (u *Upstream) rules(q *question, c *mcp.Call, session string) bool {
 
 // scopeOf settles version and capabilities of a call; false where they are not settled.
 func (u *Upstream) scopeOf(c *mcp.Call, asker Partition, session string, own *peer, early uint32) (scope, bool) {
-	s := scope{upstream: u.opts.Identity, version: c.Version, partition: asker}
+	s := scope{upstream: u.opts.Identity, version: c.Version, partition: asker, params: appendFields(nil, c.Header, isParam)}
 	if c.Era == mcp.EraLegacy {
 		if s.version == "" {
 			s.version = mcp.Version20250326 // the header came later (2025-06-18)
@@ -271,9 +274,9 @@ func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
 			public = append(public, u.uri(uri))
 		}
 	}
-	private := append(append(make([]Generation, 0, MaxGuards), public...), u.asker(q.asker))
+	private := append(append(make([]Generation, 0, MaxGuards), public...), u.asker(q.bearer))
 	if q.onTools {
-		private = append(private, u.writes(q.asker))
+		private = append(private, u.writes(q.bearer))
 	}
 	if q.legacy && q.list && !q.override {
 		private = append(private, u.streamOf(q.stream))

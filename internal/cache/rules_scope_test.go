@@ -241,7 +241,7 @@ func TestPartition(t *testing.T) {
 	}
 	for _, name := range []string{
 		"Authorization", "Cookie", "X-Api-Key", "X-Tenant", "Proxy-Authorization", "Forwarded", "X-Forwarded-For", "Mcp-Param-Region",
-		"Mcp-Params", "Security", "X-Windows", "Idempotency-Key", "X-Unknown",
+		"Mcp-Params", "Security", "X-Windows", "X-Unknown",
 	} {
 		rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
 			a := rulesModern("tools/list")

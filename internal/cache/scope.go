@@ -175,7 +175,7 @@ func (v *views) report(now time.Time) ScopeReport {
 // ofView is the same question asked on behalf of all sessions of its view.
 func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 	own := &question{
-		method: q.method, name: q.name, family: q.family, legacy: true, own: true, asker: q.asker, peer: q.peer, list: true,
+		method: q.method, name: q.name, family: q.family, legacy: true, own: true, asker: q.asker, bearer: q.bearer, peer: q.peer, list: true,
 		keeps: true, shares: true, override: q.override, ttl: q.ttl, early: q.early,
 		session: true, // kept in memory alone: elsewhere nobody has seen that it may be shared
 		scoped:  true,
@@ -186,7 +186,7 @@ func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 	if q.peer.session {
 		s.agent, s.server, s.early = q.peer.agent, q.peer.result, q.early
 	}
-	g := []Generation{u.family(q.family), u.asker(q.asker)}
+	g := []Generation{u.family(q.family), u.asker(q.bearer)}
 	own.pair = pairOf(s, q.name, params, g, g)
 	if q.first != nil {
 		if params, err := withoutCursor(params); err == nil {

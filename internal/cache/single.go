@@ -14,7 +14,7 @@ import (
 // answer and nothing else, that is in Body as well, checked: most servers frame every answer as a stream. The stream itself
 // is then as if nothing had been read of it but comments, as any other one is; but one that breaks off with nothing in it is
 // a failure.
-func (u *Upstream) askServer(ctx context.Context, c *mcp.Call, asker Partition) (*mcp.Result, error) {
+func (u *Upstream) askServer(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result, error) {
 	out := *c
 	out.Whole = true
 	sent := time.Now()
@@ -22,12 +22,12 @@ func (u *Upstream) askServer(ctx context.Context, c *mcp.Call, asker Partition) 
 	if err != nil {
 		return nil, err
 	}
-	u.judged(c, asker, res, sent)
+	u.judged(c, q.asker, q.bearer, res, sent)
 	u.heardWhole(u.peerOf(c), c, res)
 	if res.Events == nil {
 		return res, nil
 	}
-	res.Events = u.watch(res.Events, watching{call: c, asker: asker}) // below all who read it: a change counts once
+	res.Events = u.watch(res.Events, watching{call: c, asker: q.asker}) // below all who read it: a change counts once
 	if res.Status != http.StatusOK {
 		return res, nil
 	}

@@ -49,7 +49,7 @@ type plan struct {
 }
 
 func (u *Upstream) planOf(q *question) *plan {
-	return &plan{q, q.keeps && !q.own && u.publics.has(q.public.Key) && u.seen.known(q.asker, time.Now())}
+	return &plan{q, q.keeps && !q.own && u.publics.has(q.public.Key) && u.seen.known(q.asker, q.bearer, time.Now())}
 }
 
 // served is an answer, and whether all may have it who asked the same.
@@ -93,7 +93,7 @@ func (u *Upstream) lookUp(ctx context.Context, c *mcp.Call, p *plan) (served, er
 // flightKey is under what equal calls are one, while the same tokens hold: a call after an invalidation joins none of before.
 // It is the principal's own, until the question's last answer was everybody's.
 func (u *Upstream) flightKey(p *plan) flight.Key {
-	l, whose := &p.private, p.asker
+	l, whose := &p.private, p.bearer
 	if p.open {
 		l, whose = &p.public, Partition{}
 	}

@@ -171,7 +171,7 @@ func errorOf(res *mcp.Result, err error) string {
 // not refused the credential.
 func (u *Upstream) mayStandIn(q *query) bool {
 	now := time.Now()
-	return q.stale.usable(now.UnixMilli()) && u.holds(q, q.stale.public) && (!q.stale.public || u.seen.known(q.asker, now))
+	return q.stale.usable(now.UnixMilli()) && u.holds(q, q.stale.public) && (!q.stale.public || u.seen.known(q.asker, q.bearer, now))
 }
 
 // standIn is the expired answer, with nothing left of its time.

@@ -156,6 +156,14 @@ func (s *Store) partition(c *mcp.Call) Partition {
 	return asker
 }
 
+// bearer returns by what the things of its caller are dropped.
+func (s *Store) bearer(c *mcp.Call) Partition {
+	buf := s.buffers.Get(512)
+	bearer, buf := s.partitions.bearer(c.Header, c.Query, buf)
+	s.buffers.Put(buf)
+	return bearer
+}
+
 // Partition names who makes the call: an HMAC over the query and all headers, as they go upstream, but the inert ones, the
 // same for equal ones as long as the partition key is. Callers without any are one. It is not to be stored or shown: it
 // guards what was cached.

@@ -56,10 +56,8 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	}
 	u.peers.by = make(map[string]*peer)
 	u.streams.open, u.streams.broken = make(map[string]int), make(map[string]bool)
-	u.seen.last = s.state.credentials(o.Identity)
-	if u.seen.last == nil {
-		u.seen.last = make(map[Partition]time.Time)
-	}
+	u.seen.last = make(map[Partition]acceptance)
+	u.seen.inherit(s.state.credentials(o.Identity))
 	u.seen.no = make(map[Partition]time.Time)
 	u.publics.by = make(map[Key]struct{})
 	u.fetching.by = make(map[Key]struct{})
@@ -125,13 +123,13 @@ func (u *Upstream) family(f Family) Generation { return u.families[f] }
 func (u *Upstream) uri(uri string) Generation { return generationOf("uri", u.opts.Identity, uri) }
 
 // asker guards all that one credential may see: dropped when the server refuses it.
-func (u *Upstream) asker(p Partition) Generation {
-	return generationOf("asker", u.opts.Identity, string(p[:]))
+func (u *Upstream) asker(bearer Partition) Generation {
+	return generationOf("asker", u.opts.Identity, string(bearer[:]))
 }
 
 // writes guards what a tools/call of the credential may have changed.
-func (u *Upstream) writes(p Partition) Generation {
-	return generationOf("writes", u.opts.Identity, string(p[:]))
+func (u *Upstream) writes(bearer Partition) Generation {
+	return generationOf("writes", u.opts.Identity, string(bearer[:]))
 }
 
 // streamOf guards what is kept because a change of it would come on a stream.
@@ -195,8 +193,20 @@ func (u *Upstream) missed(name string) { u.bump(causeStream, u.streamOf(name)) }
 // meet the server's 401, which starts OAuth.
 type credentials struct {
 	mu   sync.RWMutex
-	last map[Partition]time.Time
-	no   map[Partition]time.Time // when the server last refused one
+	last map[Partition]acceptance
+	no   map[Partition]time.Time // by bearer: when the server last refused one
+}
+
+// acceptance is when the server took a partition's call.
+type acceptance struct {
+	at     time.Time
+	bearer Partition // the zero one where that was in an earlier run
+}
+
+// stands reports whether nothing of the bearer was refused since.
+func (a acceptance) stands(no map[Partition]time.Time, bearer Partition) bool {
+	refused, ok := no[bearer]
+	return !ok || a.at.After(refused)
 }
 
 const (
@@ -210,31 +220,31 @@ func (c *credentials) inherit(last map[Partition]time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for p, at := range last {
-		if _, ok := c.last[p]; !ok && at.After(c.no[p]) {
+		if _, ok := c.last[p]; !ok {
 			c.makeRoomLocked(now)
-			c.last[p] = at
+			c.last[p] = acceptance{at: at}
 		}
 	}
 }
 
 // accepted notes an answer of now to a call that was sent then. One that was sent before a refusal says nothing.
-func (c *credentials) accepted(p Partition, sent, now time.Time) {
+func (c *credentials) accepted(p, bearer Partition, sent, now time.Time) {
 	c.mu.RLock()
-	at, ok := c.last[p]
-	no, refused := c.no[p]
+	last, ok := c.last[p]
+	recent := ok && now.Sub(last.at) < time.Second && !now.Before(last.at) && last.bearer == bearer && last.stands(c.no, bearer)
 	c.mu.RUnlock()
-	if ok && now.Sub(at) < time.Second && !now.Before(at) || refused && sent.Before(no) {
+	if recent {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if no, refused := c.no[p]; refused && sent.Before(no) {
-		return // since
+	if no, refused := c.no[bearer]; refused && sent.Before(no) {
+		return
 	}
 	if _, ok := c.last[p]; !ok {
 		c.makeRoomLocked(now)
 	}
-	c.last[p] = now
+	c.last[p] = acceptance{now, bearer}
 }
 
 // makeRoomLocked forgets who is too old, and somebody where nobody is.
@@ -242,7 +252,7 @@ func (c *credentials) makeRoomLocked(now time.Time) {
 	if len(c.last) < maxCredentials {
 		return
 	}
-	maps.DeleteFunc(c.last, func(_ Partition, at time.Time) bool { return now.Sub(at) >= credentialLife })
+	maps.DeleteFunc(c.last, func(_ Partition, a acceptance) bool { return now.Sub(a.at) >= credentialLife })
 	for some := range c.last {
 		if len(c.last) < maxCredentials {
 			return
@@ -251,7 +261,8 @@ func (c *credentials) makeRoomLocked(now time.Time) {
 	}
 }
 
-func (c *credentials) refused(p Partition, now time.Time) {
+// refused notes that the server refused a call of a partition: nothing stands of all that have its bearer.
+func (c *credentials) refused(p, bearer Partition, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.last, p)
@@ -261,20 +272,26 @@ func (c *credentials) refused(p Partition, now time.Time) {
 		}
 		delete(c.no, some)
 	}
-	c.no[p] = now
+	c.no[bearer] = now
 }
 
-func (c *credentials) known(p Partition, now time.Time) bool {
+func (c *credentials) known(p, bearer Partition, now time.Time) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	at, ok := c.last[p]
-	return ok && now.Sub(at) < credentialLife && now.Add(skew*time.Millisecond).After(at)
+	last, ok := c.last[p]
+	return ok && now.Sub(last.at) < credentialLife && now.Add(skew*time.Millisecond).After(last.at) && last.stands(c.no, bearer)
 }
 
 func (c *credentials) all() map[Partition]time.Time {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return maps.Clone(c.last)
+	all := make(map[Partition]time.Time, len(c.last))
+	for p, last := range c.last {
+		if last.stands(c.no, last.bearer) {
+			all[p] = last.at
+		}
+	}
+	return all
 }
 
 // publics are the keys whose last answer was everybody's: flights for them may be as well.
