@@ -11,7 +11,7 @@ import (
 func (u *Upstream) keep(q *query, e *entry) bool {
 	plain := e.appendTo(make([]byte, 0, entryHead+len(e.body)))
 	kept := u.remember(q, e, plain)
-	if !q.session && len(u.store.slow) > 0 { // nobody would find a session's there
+	if !q.local && len(u.store.slow) > 0 {
 		u.keepBehind(q, e, plain)
 	}
 	if !q.legacy && kept {
@@ -101,7 +101,7 @@ func (u *Upstream) credentialOf(q *query) (*credential, error) {
 // fromSlow asks the slow tiers, one after the other, for a fresh entry, and gathers their tokens. What it finds goes into
 // memory, and into the tiers before, with the life that is left.
 func (u *Upstream) fromSlow(ctx context.Context, q *query) (*entry, int) {
-	if q.session {
+	if q.local {
 		return nil, 0
 	}
 	lookups := lookupsOf(q.question)

@@ -127,9 +127,7 @@ func (u *Upstream) watch(events mcp.Events, w watching) mcp.Events {
 	own := &watched{Events: events, up: u, watching: w}
 	if c := w.call; c.Lane == mcp.LaneStream && c.Era == mcp.EraLegacy {
 		own.stream = streamName(first(c.Header["Mcp-Session-Id"]), w.asker)
-		if u.streams.opened(own.stream) {
-			u.missed(own.stream)
-		}
+		u.streams.opened(own.stream, own.missed)
 	}
 	if d, ok := events.(mcp.Drainer); ok {
 		return &drained{watched: own, Drainer: d}
@@ -180,11 +178,15 @@ func (w *watched) Next() (mcp.Event, error) {
 func (w *watched) over() {
 	w.once.Do(func() {
 		if w.stream != "" {
-			if w.up.streams.closed(w.stream) {
-				w.up.missed(w.stream)
-			}
+			w.up.streams.closed(w.stream, w.missed)
 		}
 	})
+}
+
+// missed makes old what was kept because of the stream: changes may have passed unheard. That is in memory alone.
+func (w *watched) missed() {
+	w.up.metrics.bumped(causeStream)
+	w.up.store.memory.tokens.bump([]Generation{w.up.streamOf(w.stream)})
 }
 
 // Close ends the stream.

@@ -122,26 +122,28 @@ type streams struct {
 	broken map[string]bool // changes may have been missed since one stood
 }
 
-// opened notes a stream, and reports whether changes may have been missed before it.
-func (s *streams) opened(whose string) (missed bool) {
+// opened notes a stream. Where changes may have been missed before it, it calls missed first: nobody sees the stream stand
+// before that.
+func (s *streams) opened(whose string, missed func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.broken[whose] {
+		missed()
+	}
 	s.open[whose]++
-	missed = s.broken[whose]
 	delete(s.broken, whose)
-	return missed
 }
 
-// closed notes the end of a stream, and reports whether another one stands, so that changes may be missed unnoticed.
-func (s *streams) closed(whose string) (missed bool) {
+// closed notes the end of a stream, and calls missed where another one stands, so that changes may be missed unnoticed.
+func (s *streams) closed(whose string, missed func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open[whose]--; s.open[whose] > 0 {
-		return true
+		missed()
+		return
 	}
 	delete(s.open, whose)
 	s.brokeLocked(whose)
-	return false
 }
 
 // brokeLocked forgets some other where there are too many. What was kept because of that one has to be old by then: it lives

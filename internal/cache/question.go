@@ -30,7 +30,7 @@ type question struct {
 	bearer  Partition // the asker's, by what can bear a credential alone: what is dropped is dropped by it
 	peer    *peer     // of a legacy one: with another, it is another question
 	list    bool
-	session bool // it is of a session that only this daemon knows: kept in memory alone
+	local   bool // kept in memory alone: it is of a session that only this daemon knows, or good while this one hears of changes
 	onTools bool // a tools/call makes the asker's answers to it old
 
 	keeps    bool          // an answer may be kept
@@ -159,7 +159,7 @@ func (u *Upstream) ask(c *mcp.Call, asker Partition) *question {
 	}
 	raw := u.rawKey(c, asker, session)
 	q := u.questions.get(raw)
-	if q == nil || q.peer != own || q.session && q.early != own.early[q.family].Load() {
+	if q == nil || q.peer != own || q.local && q.early != own.early[q.family].Load() {
 		if q = u.newQuestion(c, asker, session, own); q == nil {
 			return nil
 		}
@@ -222,7 +222,7 @@ func (u *Upstream) newQuestion(c *mcp.Call, asker Partition, session string, own
 	if err != nil {
 		return nil
 	}
-	q.stream, q.session = streamName(session, asker), session != ""
+	q.stream, q.local = streamName(session, asker), session != "" || q.legacy && q.list && !q.override
 	u.name(q, s, params, c)
 	return q
 }

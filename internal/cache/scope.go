@@ -177,8 +177,8 @@ func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 	own := &question{
 		method: q.method, name: q.name, family: q.family, legacy: true, own: true, asker: q.asker, bearer: q.bearer, peer: q.peer, list: true,
 		keeps: true, shares: true, override: q.override, ttl: q.ttl, early: q.early,
-		session: true, // kept in memory alone: elsewhere nobody has seen that it may be shared
-		scoped:  true,
+		local:  true, // kept in memory alone: elsewhere nobody has seen that it may be shared
+		scoped: true,
 	}
 	// A session that is told at its beginning that a list has changed has another view of it from then on. What it asked before
 	// that, and was given since, is what others are given who were not told yet.

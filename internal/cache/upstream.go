@@ -150,12 +150,13 @@ func (u *Upstream) bumpWrites(p Partition) {
 	u.metrics.bumped(causeCall)
 	g := []Generation{u.writes(p)}
 	u.store.memory.tokens.bump(g)
-	wrote := u.kept.clear(p) // after that: whoever still found the old token has said so by now, see outlivesWrites
-	for _, t := range u.store.slow {
-		if wrote || !t.alone() {
-			t.invalidate(g, u.families[:])
+	u.kept.clear(p, func(wrote bool) { // after that: whoever still found the old token has said so by now, see outlivesWrites
+		for _, t := range u.store.slow {
+			if wrote || !t.alone() {
+				t.invalidate(g, u.families[:])
+			}
 		}
-	}
+	})
 }
 
 // writers are the askers of whom no answer that a tools/call makes old went to a tier since the tiers were told of the last
@@ -172,22 +173,17 @@ func (w *writers) begin(p Partition) {
 	delete(w.clean, p)
 }
 
-// clear reports whether the tiers are to be told, and notes that they are.
-func (w *writers) clear(p Partition) bool {
+// clear has the tiers told, and says whether all of them are to be. Nobody relies on it before they are.
+func (w *writers) clear(p Partition, tell func(wrote bool)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, clean := w.clean[p]; clean {
-		return false
-	}
+	_, clean := w.clean[p]
+	tell(!clean)
 	if w.clean == nil || len(w.clean) >= maxCredentials {
 		w.clean = make(map[Partition]struct{})
 	}
 	w.clean[p] = struct{}{}
-	return true
 }
-
-// missed makes old what was kept because of a stream: changes may have passed unheard.
-func (u *Upstream) missed(name string) { u.bump(causeStream, u.streamOf(name)) }
 
 // credentials are those that had a 2xx answer of the server's lately: only they are given public entries, so that others
 // meet the server's 401, which starts OAuth.

@@ -1,0 +1,87 @@
+package cache
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// flagsTier is a tier of this daemon alone that has nothing.
+type flagsTier struct{ Tier }
+
+func (flagsTier) Name() string                             { return "database" }
+func (flagsTier) BumpAll(context.Context) error            { return nil }
+func (flagsTier) Bump(context.Context, []Generation) error { return nil }
+func (flagsTier) Close() error                             { return nil }
+
+type flagsBreaker struct{}
+
+func (flagsBreaker) Allow(time.Duration) (func(error), bool) { return func(error) {}, true }
+func (flagsBreaker) State() string                           { return stateClosed }
+
+// flagsEvents are a stream with nothing on it.
+type flagsEvents struct{}
+
+func (flagsEvents) Next() (mcp.Event, error) { return mcp.Event{}, io.EOF }
+func (flagsEvents) Close() error             { return nil }
+
+func newFlagsUpstream(t *testing.T) *Upstream {
+	t.Helper()
+	s, err := NewStore(StoreOptions{Memory: MemoryOptions{Size: 1 << 20}, State: MemoryState([]byte("0123456789abcdef"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Add(SlowTier{Tier: flagsTier{}, Timeout: time.Second, Breaker: flagsBreaker{}})
+	t.Cleanup(func() {
+		if err := s.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.Upstream(UpstreamOptions{Name: "docs", Identity: "docs"}, nil)
+}
+
+// noneReturns runs f twice at once while something holds up what it has to do, and fails if one of the two returns before.
+func noneReturns(t *testing.T, what string, lock, unlock, f func()) {
+	t.Helper()
+	done := make(chan struct{}, 2)
+	lock()
+	for range 2 {
+		go func() { f(); done <- struct{}{} }()
+	}
+	for range 100_000 {
+		runtime.Gosched()
+	}
+	early := len(done)
+	unlock()
+	<-done
+	<-done
+	if early > 0 {
+		t.Errorf("%s: %d of two returned before", what, early)
+	}
+}
+
+// TestWritesTellBeforeTheyReturn: of two tools/calls at once the second relies on it that the first tells the tiers, but
+// neither goes on before they are told: its agent would be given what was there before its own write.
+func TestWritesTellBeforeTheyReturn(t *testing.T) {
+	u := newFlagsUpstream(t)
+	tier := u.store.slow[0]
+	u.kept.begin(Partition{1})
+	noneReturns(t, "the tier is not told yet", tier.mu.Lock, tier.mu.Unlock, func() { u.bumpWrites(Partition{1}) })
+}
+
+// TestStreamsStandWhenAllIsOld: of two streams that begin at once after a gap the second relies on it that the first makes
+// old what was kept before the gap, but neither stands before it is.
+func TestStreamsStandWhenAllIsOld(t *testing.T) {
+	u := newFlagsUpstream(t)
+	w := watching{call: &mcp.Call{Lane: mcp.LaneStream, Era: mcp.EraLegacy}}
+	begin := func() mcp.Events { return u.watch(flagsEvents{}, w) }
+	if err := begin().Close(); err != nil {
+		t.Fatal(err)
+	}
+	tokens := u.store.memory.tokens
+	noneReturns(t, "what was kept is not old yet", tokens.mu.Lock, tokens.mu.Unlock, func() { begin() })
+}
