@@ -37,7 +37,7 @@ type Lookup struct {
 type Found struct {
 	Value   []byte    // nil where there is no entry, or where its tokens do not hold. The caller may keep it and not change it
 	Expires time.Time // of Value
-	Tokens  []Token   // the present tokens of the Lookup's generations; those that did not exist have been made
+	Tokens  []Token   // the present tokens of the Lookup's generations
 }
 
 // Write is one entry to store.
@@ -63,13 +63,13 @@ type TierStats struct {
 type Tier interface {
 	// Name is the tier's label in metrics: memory, redis or database.
 	Name() string
-	// Read answers lookups in one round trip, in their order. Tokens that are missing are made in the same trip, or in one
-	// more the first time.
+	// Read answers lookups in one round trip, in their order. It leaves nothing behind: a generation under which nothing is
+	// stored has a token, too, until a bump of it, or of some other that shares it, but the tier keeps none for it.
 	Read(ctx context.Context, lookups []Lookup) ([]Found, error)
 	// Write stores entries in one round trip, each only if all its tokens hold at that moment; the others are left out
-	// without an error. A later write of a key replaces the earlier one.
+	// without an error, and so may be one under a token that is not kept. A later write of a key replaces the earlier one.
 	Write(ctx context.Context, writes []Write) error
-	// Bump gives the generations new tokens, and tells the other daemons that share the tier. When it returns nil, no entry
+	// Bump gives the generations new tokens, kept or not, and tells the other daemons that share the tier. When it returns nil, no entry
 	// that was written under the old tokens is answered again by this tier, to anybody.
 	Bump(ctx context.Context, generations []Generation) error
 	// Delete removes entries; those that are not there are no error.

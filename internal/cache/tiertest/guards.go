@@ -101,3 +101,46 @@ func writeUnderForeignTokens(w *world) {
 	w.write(e.with([]byte("right"), tokens))
 	w.wantValue(e, []byte("right"))
 }
+
+// firstWrites has the first entries under a generation written by readers that read before any was: what the one makes
+// refuses none of the others, and a bump all who read before it.
+func firstWrites(w *world) {
+	a, b, c := newEntry(2), newEntry(2), newEntry(2)
+	b.generations[0], c.generations[0] = a.generations[0], a.generations[0]
+	found := w.read(a, b, c)
+	w.write(a.with([]byte("a"), found[0].Tokens))
+	w.write(b.with([]byte("b"), found[1].Tokens))
+	w.wantValue(a, []byte("a"))
+	w.wantValue(b, []byte("b"))
+	w.bump(a.generations[0])
+	w.write(c.with([]byte("late"), found[2].Tokens), b.with([]byte("late"), found[1].Tokens))
+	for _, e := range []entry{a, b, c} {
+		w.wantValue(e, nil)
+		w.store(e, []byte("new"))
+		w.wantValue(e, []byte("new"))
+	}
+}
+
+// bumpUnwritten bumps generations under which nothing was ever written, once and twice: who read before is refused each time,
+// whatever was written in between.
+func bumpUnwritten(w *world) {
+	e := newEntry(cache.MaxGuards)
+	seen := [][]cache.Token{w.readOne(e).Tokens}
+	for i := range e.generations {
+		w.bump(e.generations[i])
+		if i%2 == 1 {
+			w.bump(e.generations[i], newGeneration())
+		}
+		now := w.readOne(e).Tokens
+		for _, old := range seen {
+			if now[i] == old[i] {
+				w.Fatalf("bump %d left the token", i)
+			}
+			w.write(e.with([]byte("late"), old))
+			w.wantValue(e, nil)
+		}
+		seen = append(seen, now)
+	}
+	w.write(e.with([]byte("right"), seen[len(seen)-1]))
+	w.wantValue(e, []byte("right"))
+}

@@ -19,6 +19,7 @@ func RunShared(t *testing.T, open func(t *testing.T, l cache.Listener) cache.Tie
 		{"entries of one are the other's", sharedEntries},
 		{"a bump holds for all at once", sharedBump},
 		{"a late write of the other is left out", sharedLateWrite},
+		{"first writes of both", sharedFirstWrites},
 		{"a bump is heard by the other alone", sharedHeard},
 		{"many bumps are heard", sharedHeardMany},
 		{"bumps of both at once", sharedStorm},
@@ -94,7 +95,7 @@ func sharedTokens(t *testing.T, a, b *daemon) {
 	if x, y := a.readOne(e).Tokens, b.readOne(e).Tokens; !slices.Equal(x, y) {
 		t.Fatalf("tokens %v and %v", x, y)
 	}
-	// Both make the tokens of the same generations at once.
+	// Both ask for the tokens of the same generations at once.
 	for range 20 {
 		e, answers, group := newEntry(cache.MaxGuards), [2][]cache.Token{}, sync.WaitGroup{}
 		for i, d := range []*daemon{a, b} {
@@ -108,7 +109,7 @@ func sharedTokens(t *testing.T, a, b *daemon) {
 		}
 		group.Wait()
 		if !slices.Equal(answers[0], answers[1]) {
-			t.Fatalf("tokens made at once: %v and %v", answers[0], answers[1])
+			t.Fatalf("tokens read at once: %v and %v", answers[0], answers[1])
 		}
 	}
 }
@@ -142,12 +143,30 @@ func sharedBump(t *testing.T, a, b *daemon) {
 }
 
 func sharedLateWrite(_ *testing.T, a, b *daemon) {
-	e := newEntry(1)
-	old := a.readOne(e).Tokens
-	b.bump(e.generations[0])
-	a.write(e.with([]byte("late"), old))
-	a.wantValue(e, nil)
-	b.wantValue(e, nil)
+	for _, written := range []bool{false, true} {
+		e := newEntry(2)
+		old := a.readOne(e).Tokens
+		if written {
+			b.store(e, []byte("first"))
+		}
+		b.bump(e.generations[1])
+		a.write(e.with([]byte("late"), old))
+		a.wantValue(e, nil)
+		b.wantValue(e, nil)
+	}
+}
+
+// sharedFirstWrites has both write the first entries under a generation, each under what it read before the other wrote.
+func sharedFirstWrites(_ *testing.T, a, b *daemon) {
+	x, y := newEntry(1), newEntry(1)
+	y.generations = x.generations
+	under, same := a.readOne(x).Tokens, b.readOne(y).Tokens
+	a.write(x.with([]byte("x"), under))
+	b.write(y.with([]byte("y"), same))
+	for _, d := range []*daemon{a, b} {
+		d.wantValue(x, []byte("x"))
+		d.wantValue(y, []byte("y"))
+	}
 }
 
 func sharedHeard(t *testing.T, a, b *daemon) {

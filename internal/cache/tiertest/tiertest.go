@@ -27,7 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) cache.Tier) {
 		name string
 		run  func(*world)
 	}{
-		{"tokens are made and stay", tokensStay},
+		{"tokens stay", tokensStay},
 		{"nothing asked, nothing answered", nothingAsked},
 		{"bytes come back", bytesComeBack},
 		{"answers belong to the caller", answersKept},
@@ -44,6 +44,8 @@ func Run(t *testing.T, open func(t *testing.T) cache.Tier) {
 		{"bump many", bumpMany},
 		{"a write under old tokens", writeUnderOldTokens},
 		{"a write under tokens never given", writeUnderForeignTokens},
+		{"first writes under a generation", firstWrites},
+		{"bump what nothing was written under", bumpUnwritten},
 		{"readers, writers and bumpers", storm},
 		{"a context that has ended", endedContext},
 		{"stats", stats},
