@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,10 +32,15 @@ func clientOptions(server *goredis.Options, o Options, d *dialer) *goredis.Optio
 		if err != nil {
 			return err
 		}
-		return d.one.Admit(id)
+		if err := d.one.Admit(id); err != nil {
+			return err
+		}
+		d.learn(id)
+		return nil
 	}
 	c.DialTimeout, c.PoolTimeout = dialTime, o.Timeout
 	c.ReadTimeout, c.WriteTimeout = -1, -1 // none but the context's, which every call has
+	c.ConnMaxLifetime, c.ConnMaxLifetimeJitter = o.Lifetime, o.Lifetime/10
 	c.PoolSize, c.MaxActiveConns, c.MaxConcurrentDials = o.Pool, o.Pool, min(o.Pool, 4)
 	return c
 }
@@ -81,6 +87,7 @@ func introduce(ctx context.Context, c *goredis.Conn) (id string, err error) {
 type dialer struct {
 	tls  *tls.Config // nil without TLS
 	one  cache.OneServer
+	at   atomic.Pointer[process] // where the connections for calls are; never nil
 	ctx  context.Context
 	stop context.CancelFunc
 
@@ -89,8 +96,26 @@ type dialer struct {
 	dialing sync.WaitGroup
 }
 
+// process is a server's: its run id, and the how manyth it is, of 0 nothing is known yet.
+type process struct {
+	run    string
+	number int
+}
+
+// learn notes the run id that a new connection for calls was told. Where it is another one, no connection of before is used
+// any more, this one included: calls are at one server.
+func (d *dialer) learn(run string) {
+	for {
+		old := d.at.Load()
+		if run == "" || run == old.run || d.at.CompareAndSwap(old, &process{run, old.number + 1}) {
+			return
+		}
+	}
+}
+
 func newDialer(server *goredis.Options) *dialer {
 	d := &dialer{tls: server.TLSConfig}
+	d.at.Store(new(process))
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	return d
 }
@@ -121,8 +146,10 @@ type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 // outlives Close by a second; so each call finds out by itself how the server is.
 func (d *dialer) pooled(maxBulk int) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		era := d.one.Era()
-		c, err := d.dial(ctx, network, addr, maxBulk, func() bool { return d.one.Era() != era })
+		era, number := d.one.Era(), max(1, d.at.Load().number) // the first connection is that of the first server
+		c, err := d.dial(ctx, network, addr, maxBulk, func() bool {
+			return d.one.Era() != era || d.at.Load().number > number
+		})
 		if err != nil {
 			return brokenConn{err}, nil
 		}

@@ -11,28 +11,32 @@ import (
 	"fluentd-perf/internal/cache"
 )
 
-// tokenLife is how long a token lives after it was made or an entry was last written under it. No entry lives longer than
-// 25 h, so that a token outlives its entries, and what nobody writes under any more does not pile up.
+// tokenLife is how long a token lives after an entry was last written under it. No entry lives longer, so that a token
+// outlives its entries, and what nobody writes under any more does not pile up. The slots live as long after the last of them
+// was made.
 const tokenLife = 26 * time.Hour
 
-// tokenSize is how many characters a stored token has: 80 random bits.
-const tokenSize = 16
+// slotSize is how many characters a slot's number has: 80 random bits.
+const slotSize = 16
 
 // format is the version of everything here. It is part of the names, so that daemons of two versions on one server do not
 // delete each other's entries, and of the values, so that what is planted under a name is seen.
-const format = 1
+const format = 2
 
 // names gives the keys and the channel their names on the server.
-type names struct{ values, tokens, channel string }
+type names struct{ values, tokens, slots, channel string }
 
 func newNames(prefix string) names {
 	space := fmt.Sprintf("fluentd-perf:%d:%s:", format, prefix)
-	return names{values: space + "v:", tokens: space + "g:", channel: space + "bumps"}
+	return names{values: space + "v:", tokens: space + "g:", slots: space + "s", channel: space + "bumps"}
 }
 
 func (n *names) value(k cache.Key) string { return join(n.values, k[:]) }
 
 func (n *names) token(g cache.Generation) string { return join(n.tokens, g[:]) }
+
+// slotOf is which slot a token's generation has, one of 4,096: the first two characters of its 22.
+func slotOf(token string) string { return token[len(token)-22 : len(token)-20] }
 
 func join(space string, hash []byte) string {
 	var b [160]byte

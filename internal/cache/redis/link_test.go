@@ -100,10 +100,10 @@ func TestLinkUnread(t *testing.T) {
 	tier := newTier(t, s.url(), e.listen)
 	eventually(t, "the link stands", tier.Linked)
 	for i, payload := range []string{"", "short", strings.Repeat("x", 16*1025)} {
-		s.do("PUBLISH", "fluentd-perf:1:test:bumps", payload)
+		s.do("PUBLISH", "fluentd-perf:2:test:bumps", payload)
 		eventually(t, "it is told", func() bool { return e.losses() == i+1 })
 	}
-	s.do("PUBLISH", "fluentd-perf:1:test:bumps", strings.Repeat("x", 100_000)) // over what a link takes: it is cut
+	s.do("PUBLISH", "fluentd-perf:2:test:bumps", strings.Repeat("x", 100_000)) // over what a link takes: it is cut
 	eventually(t, "it is told", func() bool { return e.losses() == 4 && tier.Linked() })
 }
 
@@ -112,7 +112,7 @@ func TestNoListener(t *testing.T) {
 	s := newServer(t)
 	tier := newTier(t, s.url())
 	store(t, tier, newThing(), "v")
-	if tier.Linked() || s.do("PUBSUB", "NUMSUB", "fluentd-perf:1:test:bumps").([]any)[1] != int64(0) {
+	if tier.Linked() || s.do("PUBSUB", "NUMSUB", "fluentd-perf:2:test:bumps").([]any)[1] != int64(0) {
 		t.Error("linked")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/redis"
@@ -60,16 +61,20 @@ func (r *relay) move(to *server) {
 }
 
 // TestOneServer has the address of two daemons move from one server to another that lives beside it, and either the
-// connections of calls or the link be made anew: both are at one server soon, and no daemon finds what the other has bumped.
+// connections of calls or the link be made anew, or only age: both are at one server soon, and no daemon finds what the other has bumped.
 func TestOneServer(t *testing.T) {
-	for name, cut := range map[string]string{"the calls go": "normal", "the link goes": "pubsub"} {
+	for name, cut := range map[string]string{"the calls go": "normal", "the link goes": "pubsub", "none breaks": ""} {
 		for _, replica := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", to its replica"}[replica], func(t *testing.T) {
 				port := freePort(t)
 				a, b := newServer(t), newServer(t, "--port", port, "--bind", "127.0.0.1")
 				r, url := newRelay(t, a)
 				heard := newEars()
-				one := newTier(t, url, heard.listen)
+				one := newTier(t, url, heard.listen, func(o *redis.Options) {
+					if cut == "" {
+						o.Lifetime = 200 * time.Millisecond
+					}
+				})
 				eventually(t, "the link stands", one.Linked)
 				x := newThing()
 				store(t, one, x, "old")
@@ -78,16 +83,14 @@ func TestOneServer(t *testing.T) {
 				if replica {
 					a.do("REPLICAOF", "127.0.0.1", port)
 				}
-				if cut == "normal" {
-					a.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-				} else {
-					a.do("CLIENT", "KILL", "TYPE", "pubsub")
+				if cut != "" {
+					a.do("CLIENT", "KILL", "TYPE", cut, "SKIPME", "yes")
 				}
 				other := newTier(t, url, newEars().listen)
 				y := newThing()
 				eventually(t, "one daemon hears the other at the new server", func() bool {
 					_ = other.Bump(context.Background(), []cache.Generation{y.gen})
-					return works(one) && one.Linked() && other.Linked() && heard.has(y.gen) && b.do("PUBSUB", "NUMSUB", "fluentd-perf:1:test:bumps").([]any)[1] == int64(2)
+					return works(one) && one.Linked() && other.Linked() && heard.has(y.gen) && b.do("PUBSUB", "NUMSUB", "fluentd-perf:2:test:bumps").([]any)[1] == int64(2)
 				})
 				if heard.losses() == losses {
 					t.Error("nobody is told that changes may have been missed")

@@ -25,6 +25,9 @@ type Options struct {
 	// Pool is the most connections for calls. 0 means 16; at most 1024. One more carries what other daemons bump. All have
 	// the name fluentd-perf on the server, where it allows names.
 	Pool int
+	// Lifetime ends each connection for calls, up to a tenth sooner or later, so that a tier whose address has moved finds out
+	// although its connections hold. 0 means 5 min.
+	Lifetime time.Duration
 	// MaxValue is the most bytes of one value. 0 means 1 MiB; at most 64 MiB.
 	MaxValue int
 	// Prefix parts daemons that share a server and not a partition key: 1 to 64 letters, digits, - and _. Those with
@@ -75,6 +78,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.MaxValue == 0 {
 		o.MaxValue = 1 << 20
+	}
+	if o.Lifetime == 0 {
+		o.Lifetime = 5 * time.Minute
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -28,7 +28,7 @@ func explain(err error) error {
 	switch {
 	case goredis.HasErrorPrefix(err, "WRONGPASS"), goredis.HasErrorPrefix(err, "invalid password"):
 		return fmt.Errorf("the server refuses the user or the password of the URL: %w", err)
-	case goredis.HasErrorPrefix(err, "NOAUTH"):
+	case goredis.HasErrorPrefix(err, "NOAUTH"), goredis.HasErrorPrefix(err, "ERR Protocol error: unauthenticated"):
 		return fmt.Errorf("the server wants a password, and the URL has none: %w", err)
 	}
 	return err

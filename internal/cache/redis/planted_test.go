@@ -16,7 +16,7 @@ func TestPlanted(t *testing.T) {
 	tier := newTier(t, s.url(), func(o *redis.Options) { o.MaxValue = 1000 })
 	x := newThing()
 	store(t, tier, x, "the value")
-	key := s.onlyKey("fluentd-perf:1:test:v:*")
+	key := s.onlyKey("fluentd-perf:2:test:v:*")
 	good := s.do("GET", key).(string)
 	for name, plant := range map[string]func(){
 		"rubbish":          func() { s.do("SET", key, "rubbish") },
@@ -24,7 +24,7 @@ func TestPlanted(t *testing.T) {
 		"cut":              func() { s.do("SET", key, good[:len(good)-1]) },
 		"cut in its head":  func() { s.do("SET", key, good[:20]) },
 		"longer":           func() { s.do("APPEND", key, "!") },
-		"another format":   func() { s.do("SETRANGE", key, 0, "\x02") },
+		"another format":   func() { s.do("SETRANGE", key, 0, "\x01") },
 		"no tokens":        func() { s.do("SETRANGE", key, 1, "\x00") },
 		"many tokens":      func() { s.do("SETRANGE", key, 1, "\xff") },
 		"a later expiry":   func() { s.do("SETRANGE", key, 2, "\x7f") },
@@ -53,9 +53,9 @@ func TestPlantedElsewhere(t *testing.T) {
 	x, y := newThing(), newThing()
 	y.gen = x.gen
 	store(t, tier, x, "of x")
-	from := s.onlyKey("fluentd-perf:1:test:v:*")
+	from := s.onlyKey("fluentd-perf:2:test:v:*")
 	store(t, tier, y, "of y")
-	for _, to := range s.keys("fluentd-perf:1:test:v:*") {
+	for _, to := range s.keys("fluentd-perf:2:test:v:*") {
 		if to != from {
 			s.do("COPY", from, to, "REPLACE")
 		}
@@ -64,29 +64,50 @@ func TestPlantedElsewhere(t *testing.T) {
 	want(t, tier, y, "")
 }
 
-// TestPlantedTokens puts things in the place of a token: the entry is a miss, and tokens work again at once.
+// TestPlantedTokens puts things in the place of a token, and of its slot. Where another token is there the entry is a miss.
+// Where the token has gone, as by an eviction, nothing was bumped: the entry holds until its slot's number goes as well.
+// Tokens work again at once.
 func TestPlantedTokens(t *testing.T) {
+	const slots = "fluentd-perf:2:test:s"
 	s := newServer(t)
 	tier := newTier(t, s.url())
-	for name, plant := range map[string]func(key string){
-		"gone":      func(key string) { s.do("DEL", key) },
-		"empty":     func(key string) { s.do("SET", key, "") },
-		"another":   func(key string) { s.do("SET", key, "another") },
-		"too large": func(key string) { s.do("SETRANGE", key, 5_000_000, "!") },
-		"a hash":    func(key string) { s.do("DEL", key); s.do("HSET", key, "a", "b") },
+	for name, test := range map[string]struct {
+		plant func(key string)
+		holds bool
+	}{
+		"gone":         {func(key string) { s.do("DEL", key) }, true},
+		"empty":        {func(key string) { s.do("SET", key, "") }, true},
+		"a hash":       {func(key string) { s.do("DEL", key); s.do("HSET", key, "a", "b") }, true},
+		"another":      {func(key string) { s.do("SET", key, "another") }, false},
+		"too large":    {func(key string) { s.do("SETRANGE", key, 5_000_000, "!") }, false},
+		"both gone":    {func(key string) { s.do("DEL", key, slots) }, false},
+		"slots gone":   {func(string) { s.do("DEL", slots) }, true},
+		"slots a text": {func(key string) { s.do("DEL", key, slots); s.do("SET", slots, "text") }, false},
+		"slots odd": {func(key string) {
+			s.do("DEL", key)
+			for _, field := range s.do("HKEYS", slots).([]any) {
+				s.do("HSET", slots, field, "odd")
+			}
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.do("FLUSHALL")
 			x := newThing()
 			old := store(t, tier, x, "the value")
-			plant(s.onlyKey("fluentd-perf:1:test:g:*"))
-			want(t, tier, x, "")
-			if err := tier.Write(context.Background(), x.writes("late", old)); err != nil {
-				t.Fatal(err)
+			test.plant(s.onlyKey("fluentd-perf:2:test:g:*"))
+			want(t, tier, x, map[bool]string{true: "the value"}[test.holds])
+			if !test.holds {
+				if err := tier.Write(context.Background(), x.writes("late", old)); err != nil {
+					t.Fatal(err)
+				}
+				want(t, tier, x, "")
 			}
-			want(t, tier, x, "")
 			store(t, tier, x, "anew")
 			want(t, tier, x, "anew")
+			bump(t, tier, x)
+			want(t, tier, x, "")
+			store(t, tier, x, "last")
+			want(t, tier, x, "last")
 		})
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"fluentd-perf/internal/cache"
 )
 
 // script is one that the server runs by the hash of its text, in one piece: nothing else happens on the server between its
@@ -19,69 +22,110 @@ func newScript(text string) script {
 	return script{text: text, hash: hex.EncodeToString(sum[:])}
 }
 
-// tokenOf is what both scripts say of tokens. What is stored is random; what daemons see, and what entries are written
-// under, is a hash of it with the run id of the server's process. So a server that starts again with an older state from
-// its disk, or a replica that takes the place of its master without the last bumps, has other tokens than were ever seen,
-// although the stored ones came back. A server that does not say its run id loses that, and no more.
-const tokenOf = `
-local info = redis.pcall('INFO', 'server')
-local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-local function seen(stored) return string.sub(redis.sha1hex(run .. ':' .. stored), 1, 16) end
+// tokenOf is what both scripts say of tokens. KEYS[1] is the hash of slots, ARGV[1] the run id of the server's process.
+//
+// A generation has a token of its own only while something is stored under it: the write makes it. Until then its token is
+// made of a random number that it shares with others, its slot's, and of its name. A bump removes the slot's number and the
+// token, in this order: who has read before the one and writes after it is refused, and what was stored under the token is
+// not served after the other. A read makes a slot's number where it is missing, and nothing else, so that what reads leave
+// behind is bounded. Of what the server evicts nothing comes back that was bumped.
+//
+// What daemons see, and what entries are written under, is a hash of that with the run id. So a server that starts again
+// with an older state from its disk, or a replica that takes the place of its master without the last bumps, has other
+// tokens than were ever seen, although the stored ones came back. A server that does not say its run id loses that, and no
+// more.
+var tokenOf = fmt.Sprintf("local life = %d", int(tokenLife.Seconds())) + `
+local function seen(token) return string.sub(redis.sha1hex(ARGV[1] .. ':' .. token), 1, 16) end
 local function stored(key)
   local s = redis.pcall('GETRANGE', key, 0, 63)
   return type(s) == 'string' and s ~= '' and s or nil
 end
+local function number(key)
+  local n = redis.pcall('HGET', KEYS[1], string.sub(key, -22, -21))
+  return type(n) == 'string' and #n == 16 and n or nil
+end
+local function make(number, key) return number .. string.sub(key, -22) end
 `
 
-// readScript has as KEYS the values and then the tokens, as ARGV the number of values, the most bytes of one, the life of a
-// token in seconds, and a new token for each. It answers the values, empty where there is none, and then the tokens. What is
-// too large or no string is deleted unread.
+// readScript has as KEYS, after the slots, the values and then the tokens, as ARGV, after the run id, the number of values,
+// the most bytes of one, and a new number for the slots. It answers the values, empty where there
+// is none, and then the tokens. What is too large or no string is deleted unread. A server without room for a number answers
+// with a token under which nothing can be written.
 var readScript = newScript(tokenOf + `
-local n, most, out = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
-for i = 1, n do
+local n, most, out = tonumber(ARGV[2]), tonumber(ARGV[3]), {}
+for i = 2, n + 1 do
   local v = redis.pcall('GETRANGE', KEYS[i], 0, most)
   if type(v) ~= 'string' or #v > most then
     redis.call('UNLINK', KEYS[i])
     v = ''
   end
-  out[i] = v
+  out[i - 1] = v
 end
-for i = n + 1, #KEYS do
+for i = n + 2, #KEYS do
   local s = stored(KEYS[i])
   if not s then
-    s = ARGV[3 + i - n]
-    redis.call('SET', KEYS[i], s, 'EX', ARGV[3])
+    local slot = number(KEYS[i])
+    if not slot then
+      slot = ARGV[4]
+      if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('UNLINK', KEYS[1]) end
+      redis.pcall('HSET', KEYS[1], string.sub(KEYS[i], -22, -21), slot)
+      redis.pcall('EXPIRE', KEYS[1], life)
+    end
+    s = make(slot, KEYS[i])
   end
-  out[i] = seen(s)
+  out[i - 1] = seen(s)
 end
 return out
 `)
 
-// writeScript has as KEYS the value and then its tokens, as ARGV the value at rest, its life in milliseconds, the life of a
-// token in seconds, and the tokens as they were read. It stores the value only if all hold; one without life it takes away.
+// writeScript has as KEYS, after the slots, the value and then its tokens, as ARGV, after the run id, the value at rest, its
+// life in milliseconds, and the tokens as they were read. It stores the value only if all
+// hold, and with it those that are not stored yet; one without life it takes away.
 var writeScript = newScript(tokenOf + `
-for i = 2, #KEYS do
+local new = {}
+for i = 3, #KEYS do
   local s = stored(KEYS[i])
-  if not s or seen(s) ~= ARGV[2 + i] then return 0 end
+  if not s then
+    local slot = number(KEYS[i])
+    s = slot and make(slot, KEYS[i])
+    new[i] = s
+  end
+  if not s or seen(s) ~= ARGV[1 + i] then return 0 end
 end
-if ARGV[2] == '0' then
-  redis.call('UNLINK', KEYS[1])
+if ARGV[3] == '0' then
+  redis.call('UNLINK', KEYS[2])
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-for i = 2, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+for i = 3, #KEYS do
+  if new[i] then
+    redis.call('SET', KEYS[i], new[i], 'EX', life)
+  else
+    redis.call('EXPIRE', KEYS[i], life)
+  end
+end
 return 1
 `)
 
-// call is one run of a script.
+// call is one run of a script: its KEYS after the slots, and its ARGV after the run id.
 type call struct {
 	keys []string
 	args []any
 }
 
+// newCall has room for both, and for what comes before them.
+func newCall(keys, args int) call {
+	return call{keys: make([]string, 1, 1+keys), args: make([]any, 1, 1+args)}
+}
+
 // eval runs the script once for each call, in one round trip; in one more where the server does not know the script, as
-// after its start. It returns the answers, and an error where any of the runs failed.
+// after its start. It returns the answers, and an error where any of the runs failed, or where the run id that they were
+// given may not be that of the server that answered.
 func (t *Tier) eval(ctx context.Context, s *script, calls []call) ([]any, error) {
+	at := t.dialer.at.Load()
+	for _, c := range calls {
+		c.keys[0], c.args[0] = t.names.slots, at.run
+	}
 	cmds := t.send(ctx, s, calls, false)
 	var again []call
 	for i, c := range cmds {
@@ -97,7 +141,11 @@ func (t *Tier) eval(ctx context.Context, s *script, calls []call) ([]any, error)
 			}
 		}
 	}
-	return results(cmds)
+	replies, err := results(cmds)
+	if t.dialer.at.Load() != at {
+		err = errors.Join(err, cache.ErrOtherServer)
+	}
+	return replies, err
 }
 
 // send runs the calls in one pipeline, behind the script's text where the server has to learn it. Each command has its own

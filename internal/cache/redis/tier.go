@@ -81,7 +81,7 @@ func (t *Tier) Close() error {
 // 3 s. A tier without a Listener is never linked.
 func (t *Tier) Linked() bool { return t.dialer.one.Stands() }
 
-// Read implements cache.Tier. It is always one round trip, but for the first after a start of the server.
+// Read implements cache.Tier. It is one round trip, but for the first after a start of this daemon or the server.
 func (t *Tier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {
 	if len(lookups) == 0 {
 		return nil, nil
@@ -123,15 +123,14 @@ func (t *Tier) readCall(lookups []cache.Lookup) (call, error) {
 		}
 		n += len(l.Generations)
 	}
-	c := call{keys: make([]string, 0, len(lookups)+n), args: make([]any, 0, 3+n)}
-	c.args = append(c.args, len(lookups), valueHeader(cache.MaxGuards)+t.o.MaxValue, int(tokenLife.Seconds()))
+	c := newCall(len(lookups)+n, 3)
+	c.args = append(c.args, len(lookups), valueHeader(cache.MaxGuards)+t.o.MaxValue, rand.Text()[:slotSize])
 	for _, l := range lookups {
 		c.keys = append(c.keys, t.names.value(l.Key))
 	}
 	for _, l := range lookups {
 		for _, g := range l.Generations {
 			c.keys = append(c.keys, t.names.token(g))
-			c.args = append(c.args, rand.Text()[:tokenSize])
 		}
 	}
 	return c, nil
@@ -204,7 +203,7 @@ func (t *Tier) writeCall(w *cache.Write, now time.Time) (call, error) {
 	if len(w.Value) > t.o.MaxValue {
 		return call{}, fmt.Errorf("an entry of %d bytes is over the limit of %d", len(w.Value), t.o.MaxValue)
 	}
-	c := call{keys: make([]string, 0, 1+len(g.Tokens)), args: make([]any, 0, 3+len(g.Tokens))}
+	c := newCall(1+len(g.Tokens), 2+len(g.Tokens))
 	c.keys = append(c.keys, t.names.value(w.Key))
 	expires := w.Expires.Round(0) // by the wall clock, as it is read
 	if last := now.Add(tokenLife); expires.After(last) {
@@ -215,7 +214,6 @@ func (t *Tier) writeCall(w *cache.Write, now time.Time) (call, error) {
 	} else {
 		c.args = append(c.args, "", 0)
 	}
-	c.args = append(c.args, int(tokenLife.Seconds()))
 	for i, gen := range g.Generations {
 		c.keys = append(c.keys, t.names.token(gen))
 		c.args = append(c.args, formatToken(g.Tokens[i]))
@@ -226,8 +224,9 @@ func (t *Tier) writeCall(w *cache.Write, now time.Time) (call, error) {
 // chunk is how many keys one command of a longer list takes.
 const chunk = 1024
 
-// Bump implements cache.Tier. It takes the tokens away, and then tells the other daemons; who reads next makes new ones. A
-// full server allows both, as it would not were they one transaction. When it fails, either may have happened.
+// Bump implements cache.Tier. It removes the numbers of the slots and the tokens, and then tells the other daemons; who reads
+// next makes new ones. A full server allows all of it, as it would not were it one transaction. When it fails, any part may
+// have happened.
 func (t *Tier) Bump(ctx context.Context, generations []cache.Generation) error {
 	if len(generations) == 0 {
 		return nil
@@ -235,10 +234,12 @@ func (t *Tier) Bump(ctx context.Context, generations []cache.Generation) error {
 	return t.do(ctx, "bumping", func(ctx context.Context) error {
 		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
 			for some := range slices.Chunk(generations, chunk) {
-				tokens := make([]string, len(some))
+				slots, tokens := make([]string, len(some)), make([]string, len(some))
 				for i, g := range some {
 					tokens[i] = t.names.token(g)
+					slots[i] = slotOf(tokens[i])
 				}
+				p.HDel(ctx, t.names.slots, slots...)
 				p.Unlink(ctx, tokens...)
 			}
 			for some := range slices.Chunk(generations, chunk) {
@@ -270,7 +271,8 @@ func (t *Tier) Delete(ctx context.Context, keys []cache.Key) error {
 	})
 }
 
-// do runs one call within the timeout. A driver that stumbles over an answer is an error like others.
+// do runs one call within the timeout, and once more where the server has turned out to be another. A driver that stumbles
+// over an answer is an error like others.
 func (t *Tier) do(ctx context.Context, what string, f func(context.Context) error) (err error) {
 	within, cancel := context.WithTimeout(ctx, t.o.Timeout)
 	defer cancel()
@@ -282,5 +284,8 @@ func (t *Tier) do(ctx context.Context, what string, f func(context.Context) erro
 			err = fmt.Errorf("redis: %s: %w", what, plain(ctx, err))
 		}
 	}()
-	return f(within)
+	if err = f(within); errors.Is(err, cache.ErrOtherServer) {
+		err = f(within)
+	}
+	return err
 }
