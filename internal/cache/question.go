@@ -279,7 +279,7 @@ func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
 		private = append(private, u.writes(q.bearer))
 	}
 	if q.legacy && q.list && !q.override {
-		private = append(private, u.streamOf(q.stream))
+		private = append(private, u.acts(q.bearer), u.streamOf(q.stream))
 	}
 	q.pair = pairOf(s, q.name, params, private, public)
 	if q.list && c.Message.Cursor.Present() {

@@ -52,7 +52,7 @@ type view struct {
 	known  bool // there was an answer
 	result [32]byte
 	whose  *peer // the session that had it; nil where there are none
-	tokens [2]Token
+	tokens []Token
 	equal  int // answers in a row that were the same, of different sessions
 	needed int
 	told   bool // that sessions differ was logged
@@ -104,11 +104,11 @@ func (v *views) observe(one *view, o observation, now time.Time) differ {
 	if now.Before(v.ended) {
 		return same
 	}
-	changed := !slices.Equal(one.tokens[:], o.tokens) // an invalidation lies between the two
+	changed := !slices.Equal(one.tokens, o.tokens) // an invalidation lies between the two
 	equal, again := one.known && one.result == sum, one.whose != nil && one.whose == o.session
 	differs := one.known && !equal && !changed && !again
 	one.known, one.result, one.whose = true, sum, o.session
-	copy(one.tokens[:], o.tokens)
+	one.tokens = append(one.tokens[:0], o.tokens...)
 	switch {
 	case differs:
 		one.equal, one.needed = 1, equalAfterward
@@ -187,6 +187,9 @@ func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 		s.agent, s.server, s.early = q.peer.agent, q.peer.result, q.early
 	}
 	g := []Generation{u.family(q.family), u.asker(q.bearer)}
+	if !q.override {
+		g = append(g, u.acts(q.bearer))
+	}
 	own.pair = pairOf(s, q.name, params, g, g)
 	if q.first != nil {
 		if params, err := withoutCursor(params); err == nil {
@@ -216,7 +219,7 @@ func (u *Upstream) compare(q *question, tokens []Token, result []byte) bool {
 	if u.opts.Scope == ScopeCredential {
 		return true
 	}
-	o := observation{result: result, tokens: tokens[:2]}
+	o := observation{result: result, tokens: tokens[:len(q.all.private.Generations)]}
 	if q.peer.session {
 		o.session = q.peer
 	}
@@ -232,14 +235,34 @@ func (u *Upstream) compare(q *question, tokens []Token, result []byte) bool {
 	return q.view.learned.Load()
 }
 
-// acts notes what an agent does in its session: after anything that may change what the server shows it, its lists are its own.
-func (p *peer) acts(c *mcp.Call) {
-	if p != nil && !p.acted.Load() && !p.harmless(c) {
-		p.acted.Store(true)
-	}
+// acts guards the lists that are shared where there are no sessions: what any agent of the credential does may change them.
+func (u *Upstream) acts(bearer Partition) Generation {
+	return generationOf("acts", u.opts.Identity, string(bearer[:]))
 }
 
-// harmless reports whether a call changes nothing of what the server shows the session.
+// acted notes what an agent does in its session: after anything that may change what the server shows it, its lists are its own.
+// Where there are no sessions the credential's lists are stale, now and when the call has been answered; it reports whether that
+// is so.
+func (u *Upstream) acted(c *mcp.Call) bool {
+	if c.Era != mcp.EraLegacy || u.opts.Plain || u.opts.Scope == ScopeSession {
+		return false
+	}
+	p := u.peerOf(c)
+	if p != nil && p.acted.Load() || p.harmless(c) {
+		return false
+	}
+	if p != nil {
+		p.acted.Store(true)
+	}
+	return first(c.Header["Mcp-Session-Id"]) == ""
+}
+
+// shownAnew makes stale what a call without a session may have changed of what the server shows.
+func (u *Upstream) shownAnew(bearer Partition) {
+	u.store.memory.tokens.bump([]Generation{u.acts(bearer)})
+}
+
+// harmless reports whether a call changes nothing of what the server shows the session; a nil one is none that is known.
 func (p *peer) harmless(c *mcp.Call) bool {
 	m := &c.Message
 	switch c.Lane {
@@ -249,7 +272,7 @@ func (p *peer) harmless(c *mcp.Call) bool {
 		name, ok := mcp.Text(m.MethodName.Of(c.Body))
 		return ok && !m.Ambiguous && name == "notifications/initialized"
 	case mcp.LaneResponse:
-		return p.answers(string(c.ID()))
+		return p != nil && p.answers(string(c.ID()))
 	case mcp.LaneRequest:
 		return !m.Ambiguous && onlyReads(c.Method())
 	}

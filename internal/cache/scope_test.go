@@ -322,8 +322,26 @@ func TestScopeWithoutSessions(t *testing.T) {
 		r.begins("")
 		r.want("first", false, "", "")
 		r.want("then", true, "", "")
-		r.ask(rulesLegacy("tools/call").with(`"name":"a"`)) // whose it was nobody can tell
-		r.want("after a call", true, "")
+		for what, act := range map[string]rulesAsk{
+			"a call": rulesLegacy("tools/call").with(`"name":"a"`), "a subscription": rulesLegacy("resources/subscribe").with(`"uri":"a:b"`),
+			"an array": rulesLegacy("").on(mcp.LaneOpaque).saying(`[{"jsonrpc":"2.0","id":1,"method":"ping"}]`),
+		} { // whose it was nobody can tell
+			r.lists[""] = what
+			r.gives(func(c *mcp.Call) *mcp.Result {
+				r.serves()
+				r.ask(rulesLegacy("tools/list")) // while it is under way
+				return rulesWhole(200, `{"jsonrpc":"2.0","id":1,"result":{}}`)
+			})
+			r.ask(act)
+			r.want("after "+what, false, "") // another list, the same as before the answer: nobody takes it for a difference
+			r.want("after "+what, true, "")
+			r.ask(act)
+			r.want("after "+what+" that changed nothing", false, "")
+			r.want("after "+what+" that changed nothing", true, "")
+		}
+		r.ask(rulesLegacy("ping"))
+		r.ask(rulesLegacy("tools/call").with(`"name":"a"`).by("b"))
+		r.want("after another's call", true, "")
 		r.wantOf("another's", false, rulesLegacy("tools/list").by("b"))
 		r.after(time.Minute)
 		r.lists[""] = "new"

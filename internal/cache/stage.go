@@ -23,7 +23,18 @@ import (
 func (u *Upstream) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	principal := u.store.partition(c)
 	u.changes.Touched(principal)
-	u.peerOf(c).acts(c)
+	if u.acted(c) {
+		bearer := u.store.bearer(c)
+		u.shownAnew(bearer)
+		res, err := u.call(ctx, c, principal)
+		u.answered(c, res, func() { u.shownAnew(bearer) })
+		return res, err
+	}
+	return u.call(ctx, c, principal)
+}
+
+// call is Call for a call that leaves what the server shows as it is.
+func (u *Upstream) call(ctx context.Context, c *mcp.Call, principal Partition) (*mcp.Result, error) {
 	q := u.ask(c, principal)
 	if q == nil {
 		return u.pass(ctx, c, principal)
