@@ -37,7 +37,7 @@ type Flights struct {
 func NewFlights(o FlightsOptions) *Flights {
 	u := &Upstream{
 		store: &Store{log: o.Log, buffers: o.Buffers}, opts: UpstreamOptions{Name: "test"}, metrics: o.Metrics.upstream("test"),
-		times: new(mcp.RecentTimes), next: o.Next,
+		times: new(mcp.RecentTimes), next: o.Next, serverState: new(serverState),
 	}
 	u.flights = flights{
 		Group:   flight.New[*mcp.Call, *copied](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold}),

@@ -81,10 +81,10 @@ func (o *UpstreamOptions) toolTTL(tool string) (time.Duration, bool) {
 // callsTools reports whether any tools/call concerns the cache or the flights.
 func (o *UpstreamOptions) callsTools() bool { return len(o.Tools) > 0 || len(o.CoalesceTools) > 0 }
 
-// keepsWrites reports whether a tools/call may make some kept answer old.
-func (o *UpstreamOptions) keepsWrites() bool {
+// keepsOnTools reports whether some answer may be kept that a tools/call makes old.
+func (o *UpstreamOptions) keepsOnTools() bool {
 	_, reads := o.TTL[mcp.MethodResourcesRead.String()]
-	return o.FlushOnCall && (reads || len(o.Tools) > 0)
+	return reads || len(o.Tools) > 0
 }
 
 func (o *UpstreamOptions) coalesces(tool string) bool {

@@ -71,7 +71,7 @@ func (u *Upstream) mayChange(c *mcp.Call) bool {
 func (u *Upstream) changed(bearer Partition) {
 	u.writesSeen.of(bearer).Add(1)
 	u.writesSeen.of(Partition{}).Add(1)
-	if u.opts.keepsWrites() {
+	if u.opts.FlushOnCall && u.onTools {
 		u.bumpWrites(bearer)
 	}
 }

@@ -38,6 +38,7 @@ type Store struct {
 	maxEntry   int
 
 	upstreams []*Upstream
+	servers   map[string]*serverState // by identity
 
 	life context.Context // of what runs in the background
 	end  context.CancelCauseFunc
@@ -79,6 +80,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 		memory: memory, state: o.State, sealer: newSealer(o.State.Secret()), packer: packer, buffers: o.Buffers, metrics: o.Metrics,
 		log: logger(o.Log), maxEntry: memory.maxEntry,
 		partitions: newPartitioner(o.State.Secret(), o.Inert), room: make(chan struct{}, maxBackground),
+		servers: make(map[string]*serverState),
 	}
 	s.life, s.end = context.WithCancelCause(o.Base)
 	s.work, s.stop = context.WithCancel(context.Background())
@@ -142,8 +144,8 @@ func (s *Store) Join() error {
 	for _, t := range s.slow {
 		s.resume(t)
 	}
-	for _, u := range s.upstreams {
-		u.seen.inherit(s.state.credentials(u.opts.Identity))
+	for identity, server := range s.servers {
+		server.seen.inherit(s.state.credentials(identity))
 	}
 	return nil
 }
@@ -251,9 +253,9 @@ func (s *Store) Close(ctx context.Context) error {
 	if errs != nil {
 		return errs // the next start takes this for an end that was not clean
 	}
-	credentials := make(map[string]map[Partition]time.Time, len(s.upstreams))
-	for _, u := range s.upstreams {
-		credentials[u.opts.Identity] = u.seen.all()
+	credentials := make(map[string]map[Partition]time.Time, len(s.servers))
+	for identity, server := range s.servers {
+		credentials[identity] = server.seen.all()
 	}
 	return s.state.save(credentials, told)
 }

@@ -24,12 +24,7 @@ type Upstream struct {
 	peers     peers
 	streams   streams
 	views     views
-	seen      credentials
-	publics   publics
-	refused   refusedCursors
-	server    [2]identity // by era: they say it in different words
 	fetching  fetching
-	kept      writers
 	failing   atomic.Bool // expired answers stand in for the server
 	changes   *listener.Listener
 	next      mcp.Caller // the way to the server
@@ -37,15 +32,43 @@ type Upstream struct {
 	fly       func(context.Context, *lead, flight.Key) (*mcp.Result, error) // flights.call
 	find      func(context.Context, *mcp.Call, *plan) (served, error)       // lookUp
 
-	writesSeen writesSeen
+	*serverState
+}
 
-	families [familyCount]Generation
+// serverState is what is known of one server, under whatever names it is configured: what is kept has one key for all of them.
+type serverState struct {
+	seen       credentials
+	publics    publics
+	refused    refusedCursors
+	server     [2]identity // by era: they say it in different words
+	kept       writers
+	onTools    bool // the operator has answers kept that a tools/call makes old
+	writesSeen writesSeen
+	families   [familyCount]Generation
+}
+
+func newServerState(identity string, remembered map[Partition]time.Time) *serverState {
+	s := new(serverState)
+	s.seen.last, s.seen.no = make(map[Partition]acceptance), make(map[Partition]time.Time)
+	s.seen.inherit(remembered)
+	s.publics.by = make(map[Key]struct{})
+	for f := range familyCount {
+		s.families[f] = generationOf("family", identity, f.String())
+	}
+	return s
 }
 
 // Upstream makes the stage of one upstream. server is the way to it.
 func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	o.complete()
-	u := &Upstream{store: s, opts: o, next: server, metrics: s.metrics.upstream(o.Name), times: s.Times(o.Name)}
+	u := &Upstream{
+		store: s, opts: o, next: server, metrics: s.metrics.upstream(o.Name), times: s.Times(o.Name), serverState: s.servers[o.Identity],
+	}
+	if u.serverState == nil {
+		u.serverState = newServerState(o.Identity, s.state.credentials(o.Identity))
+		s.servers[o.Identity] = u.serverState
+	}
+	u.onTools = u.onTools || o.keepsOnTools()
 	u.flights = flights{
 		Group: flight.New[*mcp.Call, *copied](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold}), buffers: s.buffers,
 		partition: s.Partition,
@@ -56,14 +79,7 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	}
 	u.peers.by = make(map[string]*peer)
 	u.streams.open, u.streams.broken = make(map[string]int), make(map[string]bool)
-	u.seen.last = make(map[Partition]acceptance)
-	u.seen.inherit(s.state.credentials(o.Identity))
-	u.seen.no = make(map[Partition]time.Time)
-	u.publics.by = make(map[Key]struct{})
 	u.fetching.by = make(map[Key]struct{})
-	for f := range familyCount {
-		u.families[f] = generationOf("family", o.Identity, f.String())
-	}
 	u.changes = listener.New(listener.Options{
 		Upstream: o.Name, Next: server, Received: u.heard,
 		Off: !o.Listen || o.Plain, Base: s.life, Log: s.log,
