@@ -139,18 +139,28 @@ func (u *Upstream) fetch(ctx context.Context, q *query) (served, error) {
 		u.metrics.bumped(causeCursor)
 		u.refused.add(q.listKey(), q.head.list)
 	}
-	share := refusal(res) && !q.open && !q.scoped
+	share, kept := refusal(res) && !q.open && !q.scoped, false
 	if whole(res) {
-		var kept bool
-		if share, kept = u.take(q, res); kept {
-			u.metrics.count(tierNone, outcomeStored)
-			addStatus(res, "fwd=miss; stored")
-			return served{res, share}, nil
-		}
+		share, kept = u.take(q, res)
+	}
+	u.note(q, res, kept)
+	if kept {
+		u.metrics.count(tierNone, outcomeStored)
+		addStatus(res, "fwd=miss; stored")
+		return served{res, share}, nil
 	}
 	u.metrics.count(tierNone, outcomeUncacheable)
 	addStatus(res, "fwd=miss")
 	return served{res, share}, nil
+}
+
+// note remembers of an answer that was not kept that no tier is to be asked for it. A failure says nothing of what may be kept,
+// nor does a page whose first one is not there; and where an answer is left that may stand in for others, a tier can help.
+func (u *Upstream) note(q *query, res *mcp.Result, kept bool) {
+	if q.local || len(q.slow) == 0 || res.Status != http.StatusOK || q.first != nil && q.head == nil {
+		return
+	}
+	u.unkept.set(q.private.Key, !kept && q.stale == nil && u.holds(q, false))
 }
 
 // refusal reports whether a Result is an error of HTTP's: everybody who asked the same as the same asker gets it as well,

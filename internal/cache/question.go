@@ -53,17 +53,16 @@ type question struct {
 	size atomic.Int64  // of the answer, in bytes
 }
 
-// storable reports whether an answer could be kept at all at this moment.
+// storable reports whether a tier behind memory may have an answer, or be given one: answers may be kept there, and the last
+// one could be kept.
 func (u *Upstream) storable(q *question) bool {
 	switch {
-	case !q.keeps:
+	case q.local || u.unkept.has(q.private.Key) || q.first != nil && u.unkept.has(q.first.private.Key):
 		return false
 	case q.override:
 		return q.ttl > 0
-	case q.legacy:
-		return q.scoped || u.hears(q)
 	}
-	return true
+	return q.keeps && !q.legacy
 }
 
 // hears reports whether a change of a legacy list would come on a stream of an agent's.

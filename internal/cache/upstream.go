@@ -24,6 +24,7 @@ type Upstream struct {
 	peers     peers
 	streams   streams
 	views     views
+	unkept    keySet // of askers' own: whose last answer could not be kept
 	fetching  fetching
 	failing   atomic.Bool // expired answers stand in for the server
 	changes   *listener.Listener
@@ -38,7 +39,7 @@ type Upstream struct {
 // serverState is what is known of one server, under whatever names it is configured: what is kept has one key for all of them.
 type serverState struct {
 	seen       credentials
-	publics    publics
+	publics    keySet // whose last answer was everybody's: flights for them may be as well
 	refused    refusedCursors
 	server     [2]identity // by era: they say it in different words
 	kept       writers
@@ -51,7 +52,6 @@ func newServerState(identity string, remembered map[Partition]time.Time) *server
 	s := new(serverState)
 	s.seen.last, s.seen.no = make(map[Partition]acceptance), make(map[Partition]time.Time)
 	s.seen.inherit(remembered)
-	s.publics.by = make(map[Key]struct{})
 	for f := range familyCount {
 		s.families[f] = generationOf("family", identity, f.String())
 	}
@@ -306,41 +306,41 @@ func (c *credentials) all() map[Partition]time.Time {
 	return all
 }
 
-// publics are the keys whose last answer was everybody's: flights for them may be as well.
-type publics struct {
+// keySet is a set of keys that forgets some where there are too many. The zero one is empty.
+type keySet struct {
 	mu sync.RWMutex
 	by map[Key]struct{}
 }
 
-const maxPublics = 10_000
+const maxKeySet = 10_000
 
-func (p *publics) set(k Key, public bool) (was bool) {
-	p.mu.RLock()
-	_, was = p.by[k]
-	p.mu.RUnlock()
-	if was == public {
-		return was
+// set puts a key in or takes it out.
+func (s *keySet) set(k Key, in bool) {
+	if s.has(k) == in {
+		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !public {
-		delete(p.by, k)
-		return was
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !in {
+		delete(s.by, k)
+		return
 	}
-	for some := range p.by {
-		if len(p.by) < maxPublics {
+	for some := range s.by {
+		if len(s.by) < maxKeySet {
 			break
 		}
-		delete(p.by, some)
+		delete(s.by, some)
 	}
-	p.by[k] = struct{}{}
-	return was
+	if s.by == nil {
+		s.by = make(map[Key]struct{})
+	}
+	s.by[k] = struct{}{}
 }
 
-func (p *publics) has(k Key) bool {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	_, ok := p.by[k]
+func (s *keySet) has(k Key) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, ok := s.by[k]
 	return ok
 }
 
@@ -355,7 +355,7 @@ type refusedCursors struct {
 func (r *refusedCursors) add(list Key, id uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.by == nil || len(r.by) >= maxPublics {
+	if r.by == nil || len(r.by) >= maxKeySet {
 		r.by = make(map[Key]uint64) // what is forgotten is refused once more
 	}
 	r.by[list] = id
