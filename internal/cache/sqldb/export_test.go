@@ -4,3 +4,11 @@ import "fluentd-perf/internal/cache"
 
 // OneServer is what holds the tier to one server: a test plays a link or a connection that comes between two steps.
 func (p *Postgres) OneServer() *cache.OneServer { return &p.one }
+
+// TokensKept is how many tokens are in memory.
+func (s *SQLite) TokensKept() int {
+	t := s.current.Load().tokens
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.tokens)
+}

@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -11,15 +12,21 @@ import (
 	"fluentd-perf/internal/cache"
 )
 
-// An entry lives 25 h at most, so a token under which nobody wrote for longer guards nothing and may go: if it is asked
-// for again, a new one is made.
+// An entry lives entryLife at most, so what is older of tokens guards nothing and may go.
 const (
+	entryLife  = 25 * time.Hour
 	tokenLife  = 26 * time.Hour
 	tokenTouch = time.Hour // a token's last use is noted when the former note is older than this
 )
 
 // backgroundTimeout is of what nobody waits for on a request's way.
 const backgroundTimeout = 5 * time.Second
+
+// derived makes the token of a generation that has none of its own of a number that it shares with others; and of the token
+// the number.
+func derived(number uint64, g *cache.Generation) cache.Token {
+	return cache.Token(number ^ binary.BigEndian.Uint64(g[8:]))
+}
 
 // newToken returns a random token.
 func newToken() cache.Token {

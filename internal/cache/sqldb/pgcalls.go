@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"math"
 	"slices"
 	"time"
 
@@ -49,13 +50,15 @@ type pgReading struct {
 	keys        [][]byte
 	generations [][]byte
 	stored      map[cache.Key][]byte
-	tokens      map[cache.Generation]cache.Token // 0 where there is none yet
+	tokens      map[cache.Generation]cache.Token // 0 where it has none of its own
+	number      uint64                           // of which the tokens of those are made; 0 where it is not there yet
 }
 
 func (p *Postgres) newPgReading(lookups []cache.Lookup) *pgReading {
 	q := &pgReading{
 		prefix: len(p.prefix), most: p.codec.most(), keys: make([][]byte, len(lookups)),
-		stored: make(map[cache.Key][]byte, len(lookups)), tokens: make(map[cache.Generation]cache.Token, 2*len(lookups)),
+		generations: [][]byte{p.prefix},
+		stored:      make(map[cache.Key][]byte, len(lookups)), tokens: make(map[cache.Generation]cache.Token, 2*len(lookups)),
 	}
 	for i := range lookups {
 		q.keys[i] = p.named(lookups[i].Key[:])
@@ -89,6 +92,8 @@ func (q *pgReading) take(rows pgx.Rows) error {
 		switch name = name[min(q.prefix, len(name)):]; {
 		case value != nil && len(name) == len(cache.Key{}):
 			q.stored[cache.Key(name)] = value
+		case value == nil && len(name) == 0:
+			q.number = uint64(token)
 		case value == nil && len(name) == len(cache.Generation{}):
 			q.tokens[cache.Generation(name)] = cache.Token(token)
 		}
@@ -96,10 +101,12 @@ func (q *pgReading) take(rows pgx.Rows) error {
 	return rows.Err()
 }
 
-// found makes the tokens that are missing, and the answers.
+// found makes the answers.
 func (p *Postgres) found(ctx context.Context, conn *pgxpool.Conn, q *pgReading, lookups []cache.Lookup) ([]cache.Found, error) {
-	if err := p.makeTokens(ctx, conn, q); err != nil {
-		return nil, err
+	if q.number == 0 {
+		if err := p.makeNumber(ctx, conn, q); err != nil {
+			return nil, err
+		}
 	}
 	found := make([]cache.Found, len(lookups))
 	now := time.Now()
@@ -108,7 +115,9 @@ func (p *Postgres) found(ctx context.Context, conn *pgxpool.Conn, q *pgReading, 
 	for i := range lookups {
 		found[i].Tokens = make([]cache.Token, len(lookups[i].Generations))
 		for j, g := range lookups[i].Generations {
-			found[i].Tokens[j] = q.tokens[g]
+			if found[i].Tokens[j] = q.tokens[g]; found[i].Tokens[j] == 0 {
+				found[i].Tokens[j] = derived(q.number, &g)
+			}
 		}
 		if stored := q.stored[lookups[i].Key]; stored != nil {
 			if err := p.codec.answer(&found[i], &lookups[i].Key, stored, now); err != nil {
@@ -123,21 +132,12 @@ func (p *Postgres) found(ctx context.Context, conn *pgxpool.Conn, q *pgReading, 
 	return found, nil
 }
 
-// makeTokens makes the tokens that are missing. Where another daemon was faster, its tokens are those.
-func (p *Postgres) makeTokens(ctx context.Context, conn *pgxpool.Conn, q *pgReading) error {
-	var missing [][]byte
-	for g, token := range q.tokens {
-		if token == 0 {
-			missing = append(missing, p.named(g[:]))
-		}
-	}
-	if missing == nil {
-		return nil
-	}
-	rows, err := conn.Query(ctx, `INSERT INTO fluentd_perf_tokens AS present (generation, token, used) SELECT *, $3::bigint FROM unnest($1::bytea[], $2::bigint[])
+// makeNumber makes the number of which tokens are made until a generation has one of its own. It is stored under the prefix
+// alone and stays. Where another daemon was faster, its number is that.
+func (p *Postgres) makeNumber(ctx context.Context, conn *pgxpool.Conn, q *pgReading) error {
+	rows, err := conn.Query(ctx, `INSERT INTO fluentd_perf_tokens AS present (generation, token, used) VALUES ($1, $2, $3)
 		ON CONFLICT (generation) DO UPDATE SET used = excluded.used, token = CASE present.token WHEN 0 THEN excluded.token ELSE present.token END
-		RETURNING generation, NULL::bytea, token`,
-		sorted(missing), newTokens(len(missing)), time.Now().Unix())
+		RETURNING generation, NULL::bytea, token`, p.prefix, int64(newToken()), int64(math.MaxInt64))
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,8 @@ func newTokens(n int) []int64 {
 	return tokens
 }
 
-// Bump implements cache.Tier. The new tokens and the messages that tell of them are one transaction.
+// Bump implements cache.Tier. The new tokens and the messages that tell of them are one transaction. The tokens stay until
+// nothing can be there any more that was written, or is yet to be written, under what was read before: see entryLife.
 func (p *Postgres) Bump(ctx context.Context, generations []cache.Generation) error {
 	if len(generations) == 0 {
 		return nil
@@ -171,7 +172,7 @@ func (p *Postgres) Bump(ctx context.Context, generations []cache.Generation) err
 	return p.call(ctx, "bump", func(ctx context.Context, conn *pgxpool.Conn) error {
 		batch := new(pgx.Batch)
 		batch.Queue(`INSERT INTO fluentd_perf_tokens (generation, token, used) SELECT *, $3::bigint FROM unnest($1::bytea[], $2::bigint[])
-			ON CONFLICT (generation) DO UPDATE SET token = excluded.token`, names, newTokens(len(names)), time.Now().Unix())
+			ON CONFLICT (generation) DO UPDATE SET token = excluded.token, used = excluded.used`, names, newTokens(len(names)), time.Now().Unix())
 		for some := range slices.Chunk(generations, notifyChunk) {
 			batch.Queue("SELECT pg_notify($1, $2)", p.channel(), base64.RawStdEncoding.EncodeToString(p.sender.Message(some)))
 		}

@@ -1,9 +1,7 @@
 package sqldb
 
 import (
-	"bytes"
 	"context"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,18 +13,16 @@ import (
 // One statement writes many entries, each if none of its guards is stale. A bump that commits while it runs is not seen
 // by it: what it then writes bears the old tokens, and no read answers that.
 const pgWrite = `WITH stale AS (
-		SELECT entry FROM unnest($4::int[], $5::bytea[], $6::bigint[]) AS guard (entry, generation, token)
+		SELECT entry FROM unnest($4::int[], $5::bytea[], $6::bigint[], $7::bigint[]) AS guard (entry, generation, token, number)
 		LEFT JOIN fluentd_perf_tokens present USING (generation)
-		WHERE present.token IS DISTINCT FROM guard.token)
+		WHERE CASE coalesce(present.token, 0)
+			WHEN 0 THEN number IS DISTINCT FROM (SELECT token FROM fluentd_perf_tokens WHERE generation = $8)
+			ELSE present.token <> guard.token END)
 	INSERT INTO fluentd_perf_entries (key, expires, value)
 	SELECT key, expires, value FROM unnest($1::bytea[], $2::bigint[], $3::bytea[]) WITH ORDINALITY AS candidate (key, expires, value, number)
 	WHERE number NOT IN (SELECT entry FROM stale)
 	ORDER BY key
 	ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, value = excluded.value`
-
-// Notes that tokens are in use. Rows that somebody else has locked are noted by somebody else, or the next time.
-const pgTouch = `UPDATE fluentd_perf_tokens SET used = $2 WHERE generation IN (
-	SELECT generation FROM fluentd_perf_tokens WHERE generation = ANY($1) AND used < $3 FOR UPDATE SKIP LOCKED)`
 
 // pgRound is the arguments of one pgWrite: entries with different keys, and their guards.
 type pgRound struct {
@@ -37,16 +33,23 @@ type pgRound struct {
 	entries     []int32 // the number of the entry, from 1
 	generations [][]byte
 	tokens      []int64
+	numbers     []int64 // of which the tokens were made, where the generations have none of their own
 }
 
-func (p *Postgres) add(r *pgRound, w *cache.Write) {
+func (p *Postgres) add(r *pgRound, one cache.Write) {
+	w := &one
+	if latest := time.Now().Add(entryLife); w.Expires.After(latest) {
+		w.Expires = latest
+	}
 	r.keys = append(r.keys, p.named(w.Key[:]))
 	r.expires = append(r.expires, w.Expires.UnixMilli())
 	r.values = append(r.values, p.codec.pack(w))
-	for i, g := range w.Guard.Generations {
+	for i := range w.Guard.Generations {
+		g, token := &w.Guard.Generations[i], w.Guard.Tokens[i]
 		r.entries = append(r.entries, int32(len(r.keys)))
 		r.generations = append(r.generations, p.named(g[:]))
-		r.tokens = append(r.tokens, int64(w.Guard.Tokens[i]))
+		r.tokens = append(r.tokens, int64(token))
+		r.numbers = append(r.numbers, int64(derived(uint64(token), g)))
 	}
 }
 
@@ -65,7 +68,7 @@ func (p *Postgres) rounds(writes []cache.Write) []*pgRound {
 		if n == len(rounds) {
 			rounds = append(rounds, new(pgRound))
 		}
-		p.add(rounds[n], w)
+		p.add(rounds[n], *w)
 	}
 	return rounds
 }
@@ -77,14 +80,10 @@ func (p *Postgres) Write(ctx context.Context, writes []cache.Write) error {
 		return nil
 	}
 	return p.call(ctx, "write", func(ctx context.Context, conn *pgxpool.Conn) error {
-		batch, now := new(pgx.Batch), time.Now()
-		var used [][]byte
+		batch := new(pgx.Batch)
 		for _, r := range rounds {
-			batch.Queue(pgWrite, r.keys, r.expires, r.values, r.entries, r.generations, r.tokens)
-			used = append(used, r.generations...)
+			batch.Queue(pgWrite, r.keys, r.expires, r.values, r.entries, r.generations, r.tokens, r.numbers, p.prefix)
 		}
-		slices.SortFunc(used, bytes.Compare)
-		batch.Queue(pgTouch, slices.CompactFunc(used, bytes.Equal), now.Unix(), now.Add(-tokenTouch).Unix())
 		return conn.SendBatch(ctx, batch).Close()
 	})
 }

@@ -131,32 +131,3 @@ func TestSQLiteLeavesOutWhatIsTooLarge(t *testing.T) {
 	wantNone(t, tier, large)
 	wantValue(t, tier, right, string(make([]byte, 1000)))
 }
-
-// TestSQLiteForgetsTokensThatGuardNothing asks for more tokens than are kept.
-func TestSQLiteForgetsTokensThatGuardNothing(t *testing.T) {
-	tier := openSQLite(t, nil)
-	defer closeTier(t, tier)
-	kept, late := newEntry(), newEntry()
-	store(t, tier, kept, []byte("kept"))
-	_, token := read(t, tier, late)
-	for range 70 {
-		lookup := newEntry().lookup()
-		for range 999 {
-			lookup.Generations = append(lookup.Generations, newEntry().generation)
-		}
-		if _, err := tier.Read(t.Context(), []cache.Lookup{lookup}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wantValue(t, tier, kept, "kept")
-	if _, again := read(t, tier, late); again == token {
-		t.Error("a token that guards nothing was kept")
-	}
-	if err := tryWrite(t.Context(), tier, late, token, []byte("late"), time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	wantNone(t, tier, late)
-	if !works(t, tier) {
-		t.Error("it does not work")
-	}
-}

@@ -1,105 +1,74 @@
 package sqldb
 
 import (
+	"encoding/binary"
+	"math/rand/v2"
 	"sync"
 	"time"
 
 	"fluentd-perf/internal/cache"
 )
 
-// maxLooseTokens is how many tokens are kept that no entry was written under. Above it all of them are forgotten: who
-// writes under one of those has its entry left out.
-const maxLooseTokens = 1 << 16
-
 // tokenTable is the tokens of one SQLite file. The file belongs to this process alone, so the table in memory is the
-// truth for readers; the file has those that entries were written under. What the writer changes in the file it changes
-// here after the commit and before it answers.
+// truth for readers. What the writer changes in the file it changes here after the commit and before it answers.
 //
-// A token is made here alone and stored with the first entry under it. One that is lost before guards nothing.
+// A generation has a token of its own only while something is stored under it. Until then its token is made of a number that
+// it shares with others, its slot's, which a bump of any of them replaces: who has read before that is refused.
 type tokenTable struct {
 	mu     sync.RWMutex // guards the following
 	tokens map[cache.Generation]tokenState
-	loose  int // tokens with used == 0
+	slots  [4096]uint64
 }
 
 type tokenState struct {
 	token cache.Token
-	used  int64 // unix seconds of the last noted write under it; 0 where the file does not have it
+	used  int64 // unix seconds of the last noted write under it; 0 where neither the file nor the table has it
 }
 
 func newTokenTable() *tokenTable {
-	return &tokenTable{tokens: map[cache.Generation]tokenState{}}
+	t := &tokenTable{tokens: map[cache.Generation]tokenState{}}
+	t.clear()
+	return t
 }
 
-// present fills tokens with those of the generations, and makes what is missing.
+// slotOf is which slot a generation has.
+func slotOf(g *cache.Generation) uint16 { return binary.BigEndian.Uint16(g[:]) % 4096 }
+
+// present fills tokens with those of the generations.
 func (t *tokenTable) present(tokens []cache.Token, generations []cache.Generation) {
 	t.mu.RLock()
-	missing := false
-	for i, g := range generations {
-		tokens[i] = t.tokens[g].token
-		missing = missing || tokens[i] == 0
-	}
-	t.mu.RUnlock()
-	if missing {
-		t.make(tokens, generations)
+	defer t.mu.RUnlock()
+	for i := range generations {
+		tokens[i] = t.ofLocked(&generations[i]).token
 	}
 }
 
-func (t *tokenTable) make(tokens []cache.Token, generations []cache.Generation) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.loose+len(generations) > maxLooseTokens {
-		t.forgetLooseLocked()
-	}
-	for i, g := range generations {
-		state, ok := t.tokens[g]
-		if !ok {
-			state.token = newToken()
-			t.tokens[g] = state
-			t.loose++
-		}
-		tokens[i] = state.token
-	}
-}
-
-func (t *tokenTable) forgetLooseLocked() {
-	for g, state := range t.tokens {
-		if state.used == 0 {
-			delete(t.tokens, g)
-		}
-	}
-	t.loose = 0
-}
-
-// of returns a generation's token, the zero state where it has none.
+// of returns a generation's token.
 func (t *tokenTable) of(g cache.Generation) tokenState {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.tokens[g]
+	return t.ofLocked(&g)
 }
 
-// noted says that the file now has the token. Where another one was made meanwhile, because the table was full, that one
-// stays: nothing is readable under the stored one until the next start, and a bump removes it from the file all the same.
+func (t *tokenTable) ofLocked(g *cache.Generation) tokenState {
+	if state, ok := t.tokens[*g]; ok {
+		return state
+	}
+	return tokenState{token: derived(t.slots[slotOf(g)], g)}
+}
+
+// noted says that the file now has the token.
 func (t *tokenTable) noted(g cache.Generation, state tokenState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old, ok := t.tokens[g]
-	if ok && old.token != state.token {
-		return
-	}
-	if ok && old.used == 0 {
-		t.loose--
-	}
 	t.tokens[g] = state
 }
 
-// drop forgets a generation's token, so that the next reader makes a new one.
+// drop forgets a generation's token, and its slot's number.
 func (t *tokenTable) drop(g cache.Generation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old, ok := t.tokens[g]; ok && old.used == 0 {
-		t.loose--
-	}
+	t.slots[slotOf(&g)] = rand.Uint64()
 	delete(t.tokens, g)
 }
 
@@ -108,7 +77,9 @@ func (t *tokenTable) clear() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.tokens)
-	t.loose = 0
+	for i := range t.slots {
+		t.slots[i] = rand.Uint64()
+	}
 }
 
 // dropUnused forgets what the file has had no note of since the given time.
@@ -116,7 +87,7 @@ func (t *tokenTable) dropUnused(since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for g, state := range t.tokens {
-		if state.used != 0 && state.used < since.Unix() {
+		if state.used < since.Unix() {
 			delete(t.tokens, g)
 		}
 	}

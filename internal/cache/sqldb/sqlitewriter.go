@@ -275,8 +275,8 @@ func (t *transaction) put(p *put) error {
 	return err
 }
 
-// holds reports whether an entry's tokens are those of now. New ones for what this transaction has bumped are made only
-// after it has been settled, so none of those holds here.
+// holds reports whether an entry's tokens are those of now. What this transaction has bumped has other ones only after it has
+// been settled, so none of those holds here.
 func (t *transaction) holds(g *cache.Guard) bool {
 	for i, generation := range g.Generations {
 		if t.cleared || t.bumped[generation] || g.Tokens[i] == 0 || t.tokens.of(generation).token != g.Tokens[i] {
