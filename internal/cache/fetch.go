@@ -46,13 +46,15 @@ type query struct {
 	staleTier int
 	isThere   bool // some tier has a public entry
 
-	head *entry // of a later page: the first one, as it was before the server was asked; nil where there is none that is fresh
+	// Of a later page: the first one, as it was before the server was asked; nil where there is none that is fresh. Headed is that
+	// of the view, where the question is a session's own.
+	head, headed *entry
 }
 
 // forAll is the query as one for all sessions of its view.
 func (q *query) forAll() *query {
 	own, p := *q, *q.plan
-	p.question = q.all
+	p.question, own.head = q.all, q.headed
 	own.plan, own.privateTokens = &p, q.privateTokens[:len(q.all.private.Generations)]
 	return &own
 }
@@ -67,10 +69,8 @@ func (u *Upstream) look(q *query) *entry {
 	e := new(entry)
 	found := u.inMemory(&q.pair, q.question, e, now)
 	q.isThere = u.store.memory.get(q.public.Key, q.public.Generations, now) != nil
-	if q.first != nil {
-		if head := new(entry); u.head(q.question, head, now) {
-			q.head = head
-		}
+	if q.head = u.firstOf(q.question, now); q.view != nil && !q.scoped {
+		q.headed = u.firstOf(q.all, now)
 	}
 	if !found || q.open && !e.public || q.first != nil && (q.head == nil || q.head.list != e.list) {
 		return nil
@@ -80,6 +80,15 @@ func (u *Upstream) look(q *query) *entry {
 		return nil
 	}
 	return e
+}
+
+// firstOf returns what memory has of the first page of a question's list; nil where there is no fresh one, or this is no later
+// one.
+func (u *Upstream) firstOf(q *question, now time.Time) *entry {
+	if e := new(entry); q.first != nil && u.head(q, e, now) {
+		return e
+	}
+	return nil
 }
 
 // staleFor notes an entry that may stand in for a failing server. One that is not fresh before its time, since nobody would

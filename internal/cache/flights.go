@@ -49,7 +49,13 @@ func (f *flights) call(ctx context.Context, l *lead, k flight.Key) (*mcp.Result,
 	case flight.Released:
 		return mcp.Accepted(), nil
 	}
-	return l.u.alone(ctx, l.call, l.plan)
+	p := l.plan
+	if p.scoped { // the one that was waited for may have shown that sessions differ
+		if q := l.u.ask(l.call, p.asker); q != nil {
+			p = l.u.planOf(q)
+		}
+	}
+	return l.u.alone(ctx, l.call, p)
 }
 
 // likeliest returns a copy of a failure; of the failures of two flights, that which is the likelier to have been sent.

@@ -27,7 +27,7 @@ func keyStage(tb testing.TB) *Upstream {
 		}
 	})
 	u := s.Upstream(UpstreamOptions{Name: "docs", Identity: "docs"}, nil)
-	u.peers.settled(peerName("", mcp.Version20250618), &peer{version: mcp.Version20250618})
+	u.peers.settled(peerName("", mcp.Version20250618), &peer{deeds: new(deeds), version: mcp.Version20250618})
 	return u
 }
 

@@ -111,6 +111,9 @@ func (u *Upstream) initialized(w *watching, result []byte) {
 	}
 	if own != nil {
 		own.session = w.session != ""
+		if old := u.peerOf(c); old != nil && w.session == first(c.Header["Mcp-Session-Id"]) {
+			own.deeds = old.deeds // it is no other session
+		}
 	}
 	u.peers.settled(name, own)
 }
@@ -217,7 +220,7 @@ func (u *Upstream) heardWhole(p *peer, c *mcp.Call, res *mcp.Result) {
 	}
 }
 
-// heardAll applies the notifications in an array of messages, as far as that is one. What is loose in it is no matter.
+// heardAll is heardIn for each of an array of messages, as far as that is one. What is loose in it is no matter.
 func (u *Upstream) heardAll(p *peer, array []byte) {
 	var messages []json.RawMessage
 	if json.Unmarshal(array, &messages) != nil {
@@ -225,7 +228,11 @@ func (u *Upstream) heardAll(p *peer, array []byte) {
 	}
 	for _, one := range messages {
 		var m mcp.Message
-		if mcp.Scan(one, &m) == nil && m.Kind == mcp.KindNotification {
+		switch {
+		case mcp.Scan(one, &m) != nil:
+		case m.Kind == mcp.KindRequest:
+			p.asks(&m, one)
+		case m.Kind == mcp.KindNotification:
 			u.heardBy(p, &m, one)
 		}
 	}

@@ -10,8 +10,7 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// peer is what an `initialize` settled between an agent and a legacy server, which another initialize makes anew, and what
-// the session has done since.
+// peer is what an `initialize` settled between an agent and a legacy server, which another initialize makes anew.
 type peer struct {
 	version      string
 	nonce        string            // another one for each: a server that gives an id out again has made another session
@@ -20,7 +19,12 @@ type peer struct {
 	agent        string            // clientInfo.name, raw
 	result       [32]byte          // a hash over what the server said
 	session      bool              // the server gave the session an id
-	born         time.Time
+	*deeds
+}
+
+// deeds are what has happened in a session. An initialize within it leaves them.
+type deeds struct {
+	born time.Time
 
 	acted atomic.Bool                // the agent did what may change what the server shows it
 	early [familyCount]atomic.Uint32 // how often the server said at the beginning that the list has changed
@@ -59,7 +63,7 @@ func newPeer(params, result []byte) *peer {
 		}
 	}
 	own := &peer{
-		version: version, capabilities: caps, nonce: rand.Text(), born: time.Now(),
+		version: version, capabilities: caps, nonce: rand.Text(), deeds: &deeds{born: time.Now()},
 		agent: string(memberOf(params, "clientInfo", "name")), result: sha256.Sum256(result),
 	}
 	for f, name := range map[Family]string{FamilyTools: "tools", FamilyPrompts: "prompts", FamilyResources: "resources"} {

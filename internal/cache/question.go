@@ -46,6 +46,8 @@ type question struct {
 	view *view
 	all  *question // the same, asked for all of the view
 
+	ofFirst *view // of such a one: the view of the list's first page, where this is a later one
+
 	scoped bool   // it is asked for all sessions of a view
 	early  uint32 // of the session's peer, when this was made
 
@@ -289,8 +291,7 @@ func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
 	}
 	if q.legacy && q.list && u.opts.Scope != ScopeSession {
 		q.all = u.ofView(q, s, params)
-		q.view = u.views.of(q.all.private.Key)
-		q.all.view, q.all.all = q.view, q.all
+		q.view = q.all.view
 	}
 }
 

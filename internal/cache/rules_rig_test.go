@@ -112,7 +112,11 @@ func newRulesRig(t *testing.T, o cache.UpstreamOptions, slow int) *rulesRig {
 	}
 	o.Name, o.Identity = "docs", "https://docs.example.com/mcp"
 	r.up = store.Upstream(o, r.server)
-	r.up.Watch(func(_ *mcp.Call, f cache.Flown) { r.flown = f })
+	r.up.Watch(func(_ *mcp.Call, f cache.Flown) {
+		r.server.mu.Lock()
+		defer r.server.mu.Unlock()
+		r.flown = f
+	})
 	r.door = r.up
 	r.says(`"ttlMs":9000,"cacheScope":"private"`) // below 10 s no life is shortened by chance
 	return r

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"crypto/sha256"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -51,7 +52,7 @@ type view struct {
 	// Guarded by views.mu.
 	known  bool // there was an answer
 	result [32]byte
-	whose  *peer // the session that had it; nil where there are none
+	whose  *deeds // of the session that had it; nil where there are none
 	tokens []Token
 	equal  int // answers in a row that were the same, of different sessions
 	needed int
@@ -69,11 +70,13 @@ func (v *views) of(k Key) *view {
 	if v.by == nil {
 		v.by = make(map[Key]*view)
 	}
-	for some := range v.by {
+	for some, old := range v.by {
 		if len(v.by) < maxViews {
 			break
 		}
 		delete(v.by, some)
+		old.learned.Store(false) // whoever still holds it is alone with that
+		old.needed = math.MaxInt
 	}
 	one = &view{needed: equalAnswers}
 	v.by[k] = one
@@ -83,7 +86,7 @@ func (v *views) of(k Key) *view {
 // observation is an answer that a session was given for a view.
 type observation struct {
 	result  []byte  // raw
-	session *peer   // nil where there are none
+	session *deeds  // nil where there are none
 	tokens  []Token // of what makes the view old, from before the server was asked
 }
 
@@ -111,7 +114,7 @@ func (v *views) observe(one *view, o observation, now time.Time) differ {
 	one.tokens = append(one.tokens[:0], o.tokens...)
 	switch {
 	case differs:
-		one.equal, one.needed = 1, equalAfterward
+		one.equal, one.needed = 1, max(one.needed, equalAfterward)
 	case !equal: // the first, or a list that has changed
 		one.equal = 1
 	case !again && one.equal < one.needed:
@@ -182,9 +185,9 @@ func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 	}
 	// A session that is told at its beginning that a list has changed has another view of it from then on. What it asked before
 	// that, and was given since, is what others are given who were not told yet.
-	s.view, s.session = true, ""
+	s.view, s.session, s.server = true, "", q.peer.result
 	if q.peer.session {
-		s.agent, s.server, s.early = q.peer.agent, q.peer.result, q.early
+		s.agent, s.early = q.peer.agent, q.early
 	}
 	g := []Generation{u.family(q.family), u.asker(q.bearer)}
 	if !q.override {
@@ -195,8 +198,10 @@ func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 		if params, err := withoutCursor(params); err == nil {
 			one := pairOf(s, q.name, params, g, g)
 			own.first = &one
+			own.ofFirst = u.views.of(one.private.Key)
 		}
 	}
+	own.view, own.all = u.views.of(own.private.Key), own
 	return own
 }
 
@@ -205,7 +210,8 @@ func (u *Upstream) shared(q *question) *question {
 	if q.view == nil || q.peer.acted.Load() {
 		return nil
 	}
-	if u.opts.Scope == ScopeCredential || q.view.learned.Load() {
+	of := q.all.ofFirst
+	if u.opts.Scope == ScopeCredential || q.view.learned.Load() && (of == nil || of.learned.Load()) {
 		return q.all
 	}
 	return nil
@@ -221,7 +227,7 @@ func (u *Upstream) compare(q *question, tokens []Token, result []byte) bool {
 	}
 	o := observation{result: result, tokens: tokens[:len(q.all.private.Generations)]}
 	if q.peer.session {
-		o.session = q.peer
+		o.session = q.peer.deeds
 	}
 	switch u.views.observe(q.view, o, time.Now()) {
 	case different:
@@ -244,17 +250,14 @@ func (u *Upstream) acts(bearer Partition) Generation {
 // Where there are no sessions the credential's lists are stale, now and when the call has been answered; it reports whether that
 // is so.
 func (u *Upstream) acted(c *mcp.Call) bool {
-	if c.Era != mcp.EraLegacy || u.opts.Plain || u.opts.Scope == ScopeSession {
-		return false
-	}
 	p := u.peerOf(c)
-	if p != nil && p.acted.Load() || p.harmless(c) {
+	if u.opts.Plain || u.opts.Scope == ScopeSession || p == nil && c.Era != mcp.EraLegacy || p.harmless(c) {
 		return false
 	}
 	if p != nil {
 		p.acted.Store(true)
 	}
-	return first(c.Header["Mcp-Session-Id"]) == ""
+	return first(c.Header["Mcp-Session-Id"]) == "" // of which the era is legacy
 }
 
 // shownAnew makes stale what a call without a session may have changed of what the server shows.
@@ -272,7 +275,7 @@ func (p *peer) harmless(c *mcp.Call) bool {
 		name, ok := mcp.Text(m.MethodName.Of(c.Body))
 		return ok && !m.Ambiguous && name == "notifications/initialized"
 	case mcp.LaneResponse:
-		return p != nil && p.answers(string(c.ID()))
+		return p != nil && !m.Ambiguous && p.answers(string(c.ID()))
 	case mcp.LaneRequest:
 		return !m.Ambiguous && onlyReads(c.Method())
 	}
@@ -288,22 +291,22 @@ func onlyReads(m mcp.Method) bool {
 	return mayShare(m)
 }
 
-// asks notes a request of the server's to the agent whose answer changes nothing.
+// asks notes a request of the server's to the agent, if its answer changes nothing.
 func (p *peer) asks(m *mcp.Message, data []byte) {
 	if p == nil || p.acted.Load() {
 		return
 	}
 	name, ok := mcp.Text(m.MethodName.Of(data))
-	if !ok || name != "ping" && name != "roots/list" {
-		return
-	}
+	id, changes := string(m.ID.Of(data)), !ok || m.Ambiguous || name != "ping" && name != "roots/list"
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.asked == nil {
-		p.asked = make(map[string]struct{})
-	}
-	if len(p.asked) < maxAsked {
-		p.asked[string(m.ID.Of(data))] = struct{}{}
+	switch {
+	case changes:
+		delete(p.asked, id) // that of an earlier one, given again
+	case p.asked == nil:
+		p.asked = map[string]struct{}{id: {}}
+	case len(p.asked) < maxAsked:
+		p.asked[id] = struct{}{}
 	}
 }
 

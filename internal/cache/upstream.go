@@ -107,10 +107,7 @@ func (u *Upstream) savedBySession(q *question) {
 
 // peerOf returns what is known of a call's session, nil for nothing.
 func (u *Upstream) peerOf(c *mcp.Call) *peer {
-	if c.Era != mcp.EraLegacy {
-		return nil
-	}
-	if session := first(c.Header["Mcp-Session-Id"]); session != "" {
+	if session := first(c.Header["Mcp-Session-Id"]); session != "" { // whatever era the call itself is of
 		return u.peers.get(session)
 	}
 	return nil
