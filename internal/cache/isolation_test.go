@@ -238,7 +238,7 @@ func isoRun(t *testing.T, seed uint64, slow int) {
 		})
 		w.doors = append(w.doors, up)
 	}
-	const steps = 7500
+	const steps = 10_000
 	for w.now = range steps {
 		w.step()
 	}
