@@ -2,6 +2,7 @@ package cache
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"math/rand/v2"
 	"sync"
 )
@@ -43,16 +44,31 @@ func withdrawalOf(upstream string, k Key) Generation {
 	return generationOf("withdrawals", upstream, string([]byte{k[0] & 0x0f, k[1]}))
 }
 
-// maxGenerations bounds the tokens that memory keeps. Beyond it some token is forgotten, which makes its entries misses.
+// maxGenerations bounds the tokens that memory keeps. Beyond it some is forgotten that is no family's. What was kept under it
+// is served on while its slot's number is the same, and is a miss after that.
 const maxGenerations = 100_000
 
-// tokens are the generations of one tier in this process.
+// tokens are the generations of memory.
+//
+// A generation has a token of its own while something is kept under it, a family always. Another one's is made of a number
+// that it shares with others, its slot's, so that asking leaves nothing behind. A bump replaces the number and forgets the
+// token: neither who read before, nor what was kept, has it again.
 type tokens struct {
-	mu sync.RWMutex
-	by map[Generation]Token
+	mu    sync.RWMutex // guards the following
+	by    map[Generation]token
+	slots [4096]uint64
 }
 
-func newTokens() *tokens { return &tokens{by: make(map[Generation]Token)} }
+type token struct {
+	Token
+	family bool
+}
+
+func newTokens() *tokens {
+	t := &tokens{by: make(map[Generation]token)}
+	t.forget()
+	return t
+}
 
 // newToken returns a token that was never there before.
 func newToken() Token {
@@ -60,6 +76,25 @@ func newToken() Token {
 		if t := Token(rand.Uint64()); t != 0 {
 			return t
 		}
+	}
+}
+
+// slot is where the number of a generation is.
+func (t *tokens) slot(g *Generation) *uint64 { return &t.slots[binary.BigEndian.Uint16(g[:])%4096] }
+
+func (t *tokens) ofLocked(g *Generation) Token {
+	if own, ok := t.by[*g]; ok {
+		return own.Token
+	}
+	return Token(*t.slot(g) ^ binary.BigEndian.Uint64(g[8:]))
+}
+
+// addFamilies gives families tokens that stay, however many others there are.
+func (t *tokens) addFamilies(families []Generation) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range families {
+		t.by[families[i]] = token{t.ofLocked(&families[i]), true}
 	}
 }
 
@@ -74,65 +109,90 @@ func (t *tokens) holdLocked(generations []Generation, want []Token) bool {
 	if len(generations) != len(want) {
 		return false
 	}
-	for i, g := range generations {
-		if have, ok := t.by[g]; !ok || have != want[i] {
+	for i := range generations {
+		if t.ofLocked(&generations[i]) != want[i] {
 			return false
 		}
 	}
 	return true
 }
 
-// read returns the present tokens, making those that are missing.
+// read returns the present tokens.
 func (t *tokens) read(generations []Generation, into []Token) []Token {
 	t.mu.RLock()
-	missing := false
-	for _, g := range generations {
-		tok, ok := t.by[g]
-		missing = missing || !ok
-		into = append(into, tok)
-	}
-	t.mu.RUnlock()
-	if !missing {
-		return into
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	into = into[:len(into)-len(generations)]
-	for _, g := range generations {
-		tok, ok := t.by[g]
-		if !ok {
-			t.makeRoomLocked()
-			tok = newToken()
-			t.by[g] = tok
-		}
-		into = append(into, tok)
+	defer t.mu.RUnlock()
+	for i := range generations {
+		into = append(into, t.ofLocked(&generations[i]))
 	}
 	return into
 }
 
+// keep has the guard's generations have tokens of their own, if its tokens hold.
+func (t *tokens) keep(g *Guard) {
+	if t.keeps(g.Generations) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.holdLocked(g.Generations, g.Tokens) {
+		return
+	}
+	for i, name := range g.Generations {
+		if _, ok := t.by[name]; !ok {
+			t.makeRoomLocked()
+			t.by[name] = token{Token: g.Tokens[i]}
+		}
+	}
+}
+
+func (t *tokens) keeps(generations []Generation) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, g := range generations {
+		if _, ok := t.by[g]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
 func (t *tokens) makeRoomLocked() {
-	for some := range t.by {
+	for some, own := range t.by {
 		if len(t.by) < maxGenerations {
 			return
 		}
-		delete(t.by, some)
-	}
-}
-
-// bump replaces tokens. A generation without one needs none: nothing depends on it.
-func (t *tokens) bump(generations []Generation) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, g := range generations {
-		if _, ok := t.by[g]; ok {
-			t.by[g] = newToken()
+		if !own.family {
+			delete(t.by, some)
 		}
 	}
 }
 
-// forget drops every token: everything is old.
+// bump replaces tokens.
+func (t *tokens) bump(generations []Generation) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range generations {
+		t.bumpLocked(&generations[i])
+	}
+}
+
+func (t *tokens) bumpLocked(g *Generation) {
+	if t.by[*g].family {
+		t.by[*g] = token{newToken(), true}
+		return
+	}
+	*t.slot(g) = rand.Uint64()
+	delete(t.by, *g)
+}
+
+// forget replaces every token: everything is stale.
 func (t *tokens) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	clear(t.by)
+	for i := range t.slots {
+		t.slots[i] = rand.Uint64()
+	}
+	for g := range t.by {
+		t.bumpLocked(&g)
+	}
 }

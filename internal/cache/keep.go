@@ -57,10 +57,15 @@ func (u *Upstream) keepBehind(q *query, e *entry, plain []byte) {
 			one.credential = u.credentialLater(q)
 		}
 		t.put(pendingWrite{one, Write{
-			Key: l.Key, Expires: time.UnixMilli(e.staleUntil), Guard: Guard{Generations: l.Generations, Tokens: tokens},
+			Key: l.Key, Expires: time.UnixMilli(min(e.staleUntil, e.storedAt+maxBehind.Milliseconds())),
+			Guard: Guard{Generations: l.Generations, Tokens: tokens},
 		}})
 	}
 }
+
+// maxBehind is how long an entry lives behind memory, however long it waits to be written: a shared tier keeps the token of a
+// bump for an hour longer.
+const maxBehind = 25 * time.Hour
 
 // outlivesWrites reports whether no tools/call has made the answer old on its way: a tier may have been told of one before
 // its tokens were read, and need not have been told since. Of the next one it will be.

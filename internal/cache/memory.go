@@ -168,6 +168,7 @@ func (m *Memory) put(w *Write) (bool, error) {
 		buf = binary.BigEndian.AppendUint64(buf, uint64(t))
 	}
 	buf = append(buf, w.Value...)
+	m.tokens.keep(&w.Guard)
 	m.tokens.mu.RLock()
 	defer m.tokens.mu.RUnlock()
 	if !m.tokens.holdLocked(w.Guard.Generations, w.Guard.Tokens) {

@@ -44,7 +44,7 @@ type Found struct {
 type Write struct {
 	Key     Key
 	Value   []byte    // opaque to the tier; at most the configured size of an entry
-	Expires time.Time // absolute; the tier forgets the entry some time after, and does not answer with it from then on
+	Expires time.Time // absolute; the tier forgets the entry some time after, and does not answer with it from then on; 25 h at most
 	Guard   Guard
 }
 

@@ -80,6 +80,7 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	u.peers.by = make(map[string]*peer)
 	u.streams.open, u.streams.broken = make(map[string]int), make(map[string]bool)
 	u.fetching.by = make(map[Key]struct{})
+	s.memory.tokens.addFamilies(u.families[:])
 	u.changes = listener.New(listener.Options{
 		Upstream: o.Name, Next: server, Received: u.heard,
 		Off: !o.Listen || o.Plain, Base: s.life, Log: s.log,
