@@ -262,14 +262,7 @@ func pageGone(q *query, res *mcp.Result) bool {
 
 // notice makes everything old when another server answers at the address.
 func (u *Upstream) notice(res *mcp.Result) {
-	result := res.Message.Result.Of(res.Body)
-	meta, err := mcp.Member(result, "_meta")
-	if err != nil || !meta.Present() {
-		return
-	}
-	object := meta.Of(result)
-	info, err := mcp.Member(object, "io.modelcontextprotocol/serverInfo")
-	if err == nil && u.server[mcp.EraModern].changed(info.Of(object)) {
+	if u.server[mcp.EraModern].changed(res.Message.ServerInfo.Of(res.Body)) {
 		u.bump(causeServer, u.families[:]...)
 	}
 }

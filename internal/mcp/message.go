@@ -69,4 +69,6 @@ type Message struct {
 	TTL        Span // ttlMs
 	CacheScope Span
 	IsError    Span
+	ResultMeta Span // result._meta
+	ServerInfo Span // result._meta's io.modelcontextprotocol/serverInfo
 }

@@ -115,7 +115,9 @@ func reference(doc []byte) (m mcp.Message, ok bool) {
 	const prefix = "io.modelcontextprotocol/"
 	inside(m.Meta, map[string]*mcp.Span{prefix + "protocolVersion": &m.ProtocolVersion, prefix + "clientCapabilities": &m.ClientCapabilities,
 		prefix + "clientInfo": &m.ClientInfo, prefix + "logLevel": &m.LogLevel, "progressToken": &m.ProgressToken})
-	inside(m.Result, map[string]*mcp.Span{"resultType": &m.ResultType, "ttlMs": &m.TTL, "cacheScope": &m.CacheScope, "isError": &m.IsError})
+	inside(m.Result, map[string]*mcp.Span{"resultType": &m.ResultType, "ttlMs": &m.TTL, "cacheScope": &m.CacheScope, "isError": &m.IsError,
+		"_meta": &m.ResultMeta})
+	inside(m.ResultMeta, map[string]*mcp.Span{prefix + "serverInfo": &m.ServerInfo})
 	inside(m.Error, map[string]*mcp.Span{"code": &m.ErrorCode})
 
 	kind := func(s mcp.Span) byte {
@@ -372,9 +374,9 @@ func (w *writer) value(name string, depth int) {
 	case "params":
 		w.object(depth, "name", "uri", "cursor", "_meta", "requestId", "inputResponses", "requestState", "task", "arguments")
 	case "_meta":
-		w.object(depth, prefix+"protocolVersion", prefix+"clientCapabilities", prefix+"clientInfo", prefix+"logLevel", "progressToken", "x")
+		w.object(depth, prefix+"protocolVersion", prefix+"clientCapabilities", prefix+"clientInfo", prefix+"logLevel", prefix+"serverInfo", "progressToken", "x")
 	case "result":
-		w.object(depth, "resultType", "ttlMs", "cacheScope", "isError", "content")
+		w.object(depth, "resultType", "ttlMs", "cacheScope", "isError", "_meta", "content")
 	case "error":
 		w.object(depth, "code", "message", "data")
 	default:

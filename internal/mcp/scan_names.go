@@ -9,12 +9,13 @@ const (
 	inParams
 	inMeta
 	inResult
+	inResultMeta
 	inError
 	inDocument // of Member
 )
 
 // depths counts the objects that are open inside each level.
-var depths = [...]int{inEnvelope: 1, inParams: 2, inMeta: 3, inResult: 2, inError: 2, inDocument: 1}
+var depths = [...]int{inEnvelope: 1, inParams: 2, inMeta: 3, inResult: 2, inResultMeta: 3, inError: 2, inDocument: 1}
 
 // longestName is more than any name or method has that the package compares with. A longer one is unknown.
 const longestName = 64
@@ -105,6 +106,12 @@ func (s *scanner) field(l level, start, end int, escaped bool) (*Span, level) {
 			return &m.CacheScope, inNothing
 		case "isError":
 			return &m.IsError, inNothing
+		case "_meta":
+			return &m.ResultMeta, inResultMeta
+		}
+	case inResultMeta:
+		if string(name) == "io.modelcontextprotocol/serverInfo" {
+			return &m.ServerInfo, inNothing
 		}
 	case inError:
 		if string(name) == "code" {

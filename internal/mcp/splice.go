@@ -38,11 +38,11 @@ func (m *Message) move(at Span, size int) {
 }
 
 // spans lists the spans of a message. A test holds that none is missing.
-func (m *Message) spans() [24]*Span {
+func (m *Message) spans() [26]*Span {
 	return [...]*Span{
 		&m.Whole, &m.ID, &m.MethodName, &m.Params, &m.Result, &m.Error, &m.ErrorCode,
 		&m.Name, &m.URI, &m.Cursor, &m.Meta, &m.RequestID, &m.InputResponses, &m.RequestState, &m.Task,
 		&m.ProtocolVersion, &m.ClientCapabilities, &m.ClientInfo, &m.LogLevel, &m.ProgressToken,
-		&m.ResultType, &m.TTL, &m.CacheScope, &m.IsError,
+		&m.ResultType, &m.TTL, &m.CacheScope, &m.IsError, &m.ResultMeta, &m.ServerInfo,
 	}
 }
