@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// maxPlainAllocs is what the front half of a hit may cost in allocations. The door needs the rest of the twelve.
-const maxPlainAllocs = 6
+// maxPlainAllocs is what the stage may cost of the eight of a hit.
+const maxPlainAllocs = 3
 
 // TestPlainHitAllocations holds the price. It leaves the race detector out, which has sync.Pool forget at random.
 func TestPlainHitAllocations(t *testing.T) {

@@ -191,7 +191,7 @@ func (r *rulesRig) ask(a rulesAsk) *rulesReply {
 
 func (r *rulesRig) read(res *mcp.Result) *rulesReply {
 	r.Helper()
-	p := &rulesReply{code: res.Status, header: res.Header, body: string(res.Body)}
+	p := &rulesReply{code: res.Status, header: res.Header.Clone(), body: string(res.Body)}
 	for res.Events != nil {
 		ev, err := res.Events.Next()
 		if err == io.EOF {

@@ -99,7 +99,7 @@ func (c *Call) AnsweredBy(r *Result) bool {
 // Result is an answer. Exactly one of Body, Events and Raw carries it: Events and Raw if they are not nil, else Body. A
 // stream that carries one answer and nothing else may come with that answer in Body too, for those who share it.
 //
-// Whoever gets a Result owns it and calls Close exactly once; Body is dead after that. A stage that holds something for
+// Whoever gets a Result owns it and calls Close exactly once; Header and Body are dead after that. A stage that holds something for
 // the length of a call wraps Events, or sets Release.
 type Result struct {
 	Status  int

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"io"
+	"maps"
 
 	"fluentd-perf/internal/era"
 	"fluentd-perf/internal/mcp"
@@ -38,7 +39,7 @@ func (r *run) exchange(ctx context.Context, c *mcp.Call, room *mcp.Budget) (repl
 		return reply{}, ended(ctx, mcp.AsFailure(err))
 	}
 	defer func() { _ = res.Close() }() // whatever there was to read has been read
-	p := reply{Reply: era.Reply{Status: res.Status, Header: res.Header, Repeatable: c.Repeatable()}, loss: mcp.LossOf(c, res), room: room}
+	p := reply{Reply: era.Reply{Status: res.Status, Header: maps.Clone(res.Header), Repeatable: c.Repeatable()}, loss: mcp.LossOf(c, res), room: room}
 	if c.Lane == mcp.LaneNotification {
 		return p, nil
 	}
