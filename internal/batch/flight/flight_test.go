@@ -190,6 +190,15 @@ func TestAge(t *testing.T) {
 	})
 }
 
+// TestAgeAlone holds that nobody joins a flight over its age that nobody has joined before.
+func TestAgeAlone(t *testing.T) {
+	test(t, nil, func(r *rig) {
+		r.call(r.Context(), "1", brings("a", time.Minute))
+		time.Sleep(maxAge)
+		r.want(r.call(r.Context(), "2", brings("b", time.Minute)), flight.Led, "", nil, maxAge+time.Minute)
+	})
+}
+
 // TestComingBack holds that those whom a second flight fails wait for the first one after all, and get both errors where that
 // fails as well.
 func TestComingBack(t *testing.T) {
