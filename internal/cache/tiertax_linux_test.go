@@ -2,14 +2,12 @@ package cache_test
 
 import (
 	"context"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"fluentd-perf/internal/cache"
-	"fluentd-perf/internal/cache/sqldb"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -53,11 +51,7 @@ func taxed(tb testing.TB, tiers bool) (mcp.Caller, *atomic.Int64) {
 	}
 	trips := new(atomic.Int64)
 	if tiers {
-		file, err := sqldb.OpenSQLite(sqldb.SQLiteOptions{Path: filepath.Join(tb.TempDir(), "cache.db"), Prefix: "p"})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		store.Add(slow(taxTier{file, "database", trips}))
+		store.Add(slow(taxTier{newRigTier("database", newRigDisk()), "database", trips}))
 		store.Add(slow(taxTier{newRigTier("redis", newRigDisk()), "redis", trips}))
 	}
 	tb.Cleanup(func() {
