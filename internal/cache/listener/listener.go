@@ -146,7 +146,8 @@ func (l *Listener) endLocked(s *subscription) {
 	}
 }
 
-// decline notes that the server refused a subscription, unless it was this side that ended it.
+// decline ends a subscription that the server refused, and notes that, unless it was this side that ended it. Whoever counts
+// meanwhile counts the partition once.
 func (l *Listener) decline(s *subscription) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,4 +156,5 @@ func (l *Listener) decline(s *subscription) {
 		l.log.Info("the server does not let the daemon subscribe to changes: cached answers live by their TTL",
 			slog.String("again_after", refusedFor.String()))
 	}
+	l.endLocked(s)
 }
