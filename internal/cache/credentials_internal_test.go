@@ -11,7 +11,7 @@ import (
 func TestAcceptedMeetsARefusal(t *testing.T) {
 	sent := time.Now()
 	refused := sent.Add(time.Millisecond)
-	for range 400_000 {
+	for range 40_000 {
 		c := credentials{last: make(map[Partition]acceptance), no: make(map[Partition]time.Time)}
 		var both sync.WaitGroup
 		both.Go(func() { c.accepted(Partition{1}, Partition{1}, sent, refused) })

@@ -90,7 +90,8 @@ func TestFaults(t *testing.T) {
 
 // short makes the timeouts short enough to wait for, and long enough for a server that works.
 func short(o *upstream.Options) {
-	o.Timeouts = upstream.Timeouts{Connect: 10 * time.Second, FirstByte: 500 * time.Millisecond, Idle: 500 * time.Millisecond}
+	const soon = 500 * time.Millisecond
+	o.Timeouts = upstream.Timeouts{Connect: 10 * time.Second, Handshake: soon, FirstByte: soon, Idle: soon}
 }
 
 func hangLarge(x *mcptest.Exchange) {
