@@ -185,9 +185,11 @@ func (m *measured) check(before, after series, server *mcptest.Server) {
 			}
 		},
 		"Seconds that agents did not wait": func(v vector) {
-			want := hits * (mean(m.served["resources/read"]) - mean(m.hits))
-			if got, ok := v[s]; ok != (hits > 0) || !near(got, want, 0.3) {
-				m.t.Errorf("%v s were not waited, client and server say %v", got, want)
+			// The daemon's times of an answer lie between the server's and the client's, however long each has to wait for the machine.
+			least := hits * (slices.Min(m.served["resources/read"]).Seconds() - mean(m.hits))
+			most := hits * slices.Max(m.missed["resources/read"]).Seconds()
+			if got, ok := v[s]; ok != (hits > 0) || got < least || got > most {
+				m.t.Errorf("%v s were not waited, client and server say %v to %v", got, least, most)
 			}
 		},
 		"Share of calls that the server was spared": func(v vector) {

@@ -70,6 +70,7 @@ func postFor(ctx context.Context, t *testing.T, addr, body string, patience time
 // TestHungServer: a server accepts and never answers. Three agents give up after 10 s, one of them by notifications/cancelled
 // with its call left open, a fourth waits on; the next is refused at once, and status says why, and how old the oldest call is.
 func TestHungServer(t *testing.T) {
+	t.Parallel()
 	addr, status := servingWithStatus(t, fmt.Sprintf("listen: 127.0.0.1:0\nupstreams: {docs: {url: %q}}\n", hungServer(t)))
 	patient, giveUp := context.WithCancel(t.Context())
 	defer giveUp()

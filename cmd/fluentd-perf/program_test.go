@@ -244,8 +244,10 @@ func fullPipe(t *testing.T) (r, w *os.File, filled int) {
 // TestLogIsNotRead: stderr is a pipe that nobody empties. All calls are answered, the lines that are lost are counted, the
 // log says how many they were when it is read again, and SIGTERM ends the daemon whether that happens or not.
 func TestLogIsNotRead(t *testing.T) {
+	t.Parallel()
 	for name, again := range map[string]bool{"ever": false, "for a while": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r, w, filled := fullPipe(t)
 			p := newServe(t, answering(t))
 			p.cmd.Stderr = w
@@ -308,6 +310,7 @@ func readsAgain(t *testing.T, p *program, r *os.File, filled, calls int) {
 
 // TestLogIsGone: the daemon goes on without its log, and ends as it should.
 func TestLogIsGone(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		redirect string // what a shell does with stderr, or "": stdout and stderr are a pipe of which so many lines are read
 		lines    int
@@ -321,6 +324,7 @@ func TestLogIsGone(t *testing.T) {
 		"only open for reading": {"2</dev/null", 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newServe(t, answering(t))
 			if tt.redirect == "" {
 				p.readBy(tt.lines)
@@ -450,8 +454,10 @@ func shortTemp(t *testing.T) string {
 
 // TestDemoEnds: a demo removes its directory, whatever ends it that can be caught.
 func TestDemoEnds(t *testing.T) {
+	t.Parallel()
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		t.Run(fmt.Sprint(s), func(t *testing.T) {
+			t.Parallel()
 			temp := shortTemp(t)
 			p := startDemoProgram(t, temp)
 			if demos(t, temp) != 1 {
