@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"sync"
 )
 
@@ -129,7 +130,10 @@ func (t *tokens) read(generations []Generation, into []Token) []Token {
 
 // keep has the guard's generations have tokens of their own, if its tokens hold.
 func (t *tokens) keep(g *Guard) {
-	if t.keeps(g.Generations) {
+	t.mu.RLock()
+	missing := slices.ContainsFunc(g.Generations, func(g Generation) bool { _, ok := t.by[g]; return !ok })
+	t.mu.RUnlock()
+	if !missing {
 		return
 	}
 	t.mu.Lock()
@@ -143,17 +147,6 @@ func (t *tokens) keep(g *Guard) {
 			t.by[name] = token{Token: g.Tokens[i]}
 		}
 	}
-}
-
-func (t *tokens) keeps(generations []Generation) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	for _, g := range generations {
-		if _, ok := t.by[g]; !ok {
-			return false
-		}
-	}
-	return true
 }
 
 func (t *tokens) makeRoomLocked() {

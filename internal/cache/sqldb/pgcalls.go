@@ -73,15 +73,14 @@ func (p *Postgres) newPgReading(lookups []cache.Lookup) *pgReading {
 }
 
 func (q *pgReading) ask(ctx context.Context, conn *pgxpool.Conn) error {
-	rows, err := conn.Query(ctx, pgRead, q.keys, q.generations, time.Now().UnixMilli(), q.most)
-	if err != nil {
-		return err
-	}
-	return q.take(rows)
+	return q.take(conn.Query(ctx, pgRead, q.keys, q.generations, time.Now().UnixMilli(), q.most))
 }
 
 // take reads rows of a name, a value where it is a key's, and a token where it is a generation's.
-func (q *pgReading) take(rows pgx.Rows) error {
+func (q *pgReading) take(rows pgx.Rows, err error) error {
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
 	var name, value []byte
 	var token int64
@@ -135,13 +134,9 @@ func (p *Postgres) found(ctx context.Context, conn *pgxpool.Conn, q *pgReading, 
 // makeNumber makes the number of which tokens are made until a generation has one of its own. It is stored under the prefix
 // alone and stays. Where another daemon was faster, its number is that.
 func (p *Postgres) makeNumber(ctx context.Context, conn *pgxpool.Conn, q *pgReading) error {
-	rows, err := conn.Query(ctx, `INSERT INTO fluentd_perf_tokens AS present (generation, token, used) VALUES ($1, $2, $3)
+	return q.take(conn.Query(ctx, `INSERT INTO fluentd_perf_tokens AS present (generation, token, used) VALUES ($1, $2, $3)
 		ON CONFLICT (generation) DO UPDATE SET used = excluded.used, token = CASE present.token WHEN 0 THEN excluded.token ELSE present.token END
-		RETURNING generation, NULL::bytea, token`, p.prefix, int64(newToken()), int64(math.MaxInt64))
-	if err != nil {
-		return err
-	}
-	return q.take(rows)
+		RETURNING generation, NULL::bytea, token`, p.prefix, int64(newToken()), int64(math.MaxInt64)))
 }
 
 // sorted puts names in the one order in which everybody locks rows, so that nobody waits in a ring.
