@@ -211,7 +211,7 @@ func (u *Upstream) take(q *query, res *mcp.Result) (share, kept bool) {
 		}
 	}
 	if !q.plain {
-		u.notice(res)
+		u.isServer(mcp.EraModern, m.ServerInfo.Of(res.Body))
 	}
 	e := u.entryOf(q, res)
 	public := e != nil && e.public
@@ -258,13 +258,6 @@ func pageGone(q *query, res *mcp.Result) bool {
 		return false
 	}
 	return m.Kind == mcp.KindError && string(m.ErrorCode.Of(res.Said())) == "-32602"
-}
-
-// notice makes everything old when another server answers at the address.
-func (u *Upstream) notice(res *mcp.Result) {
-	if u.server[mcp.EraModern].changed(res.Message.ServerInfo.Of(res.Body)) {
-		u.bump(causeServer, u.families[:]...)
-	}
 }
 
 // entryOf makes an entry of an answer, nil where there is nothing to keep it for.

@@ -85,3 +85,12 @@ func TestStreamsStandWhenAllIsOld(t *testing.T) {
 	tokens := u.store.memory.tokens
 	noneReturns(t, "what was kept is not old yet", tokens.mu.Lock, tokens.mu.Unlock, func() { begin() })
 }
+
+// TestAnotherServerIsKnownWhenAllIsOld: of two answers of a new server at once neither goes on before everything is old.
+func TestAnotherServerIsKnownWhenAllIsOld(t *testing.T) {
+	u := newFlagsUpstream(t)
+	u.isServer(mcp.EraModern, []byte("one"))
+	u.isServer(mcp.EraModern, []byte("two"))
+	tokens := u.store.memory.tokens
+	noneReturns(t, "what was kept is not old yet", tokens.mu.Lock, tokens.mu.Unlock, func() { u.isServer(mcp.EraModern, []byte("two")) })
+}

@@ -94,10 +94,7 @@ func (u *Upstream) initialized(w *watching, result []byte) {
 	}
 	var own *peer
 	if result != nil {
-		info, err := mcp.Member(result, "serverInfo")
-		if err == nil && u.server[mcp.EraLegacy].changed(info.Of(result)) {
-			u.bump(causeServer, u.families[:]...)
-		}
+		u.isServer(mcp.EraLegacy, memberOf(result, "serverInfo"))
 		if !c.Message.Loose {
 			own = newPeer(c.Message.Params.Of(c.Body), result)
 		}

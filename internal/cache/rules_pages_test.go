@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"net/http"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,7 +178,8 @@ func TestInvalidCursorOfEverybodysList(t *testing.T) {
 	})
 }
 
-// TestAnotherServer holds that everything is old when another server answers at the address.
+// TestAnotherServer holds that everything is old when another server answers twice in a row at the address: once may be a
+// replica that differs.
 func TestAnotherServer(t *testing.T) {
 	says := func(name string) string {
 		return `"ttlMs":9000,"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"` + name + `","version":"1"},"x":1}`
@@ -203,7 +205,15 @@ func TestAnotherServer(t *testing.T) {
 			for i, a := range asks {
 				r.hits("the same server", first[i], a)
 			}
+			for _, name := range []string{"two", "one", "three", "two", "one"} {
+				r.says(says(name))
+				r.asks("replicas that differ", rulesRead("file:///"+name+strconv.Itoa(r.server.asked())))
+			}
+			for i, a := range asks {
+				r.hits("of replicas that differ", first[i], a)
+			}
 			r.says(says("two"))
+			r.asks("another server, once", rulesRead("file:///e"))
 			if p := r.asks("another server", rulesRead("file:///d")); p.status() != "fwd=miss" {
 				t.Error("from before the change was known: ", p.status())
 			}
@@ -214,8 +224,10 @@ func TestAnotherServer(t *testing.T) {
 				r.hits("of the new server", now, asks[i])
 			}
 			r.initializeAs(rulesLegacy("initialize").with(`"capabilities":{}`), "s1", `"protocolVersion":"2025-06-18","serverInfo":{"name":"one"}`)
-			r.hits("the legacy era says it in its own way", first[0]+len(asks)+3, asks[0])
-			r.initializeAs(rulesLegacy("initialize").with(`"capabilities":{}`), "stream s2", `"protocolVersion":"2025-06-18","serverInfo":{"name":"two"}`)
+			r.hits("the legacy era says it in its own way", first[0]+len(asks)+9, asks[0])
+			for range 2 {
+				r.initializeAs(rulesLegacy("initialize").with(`"capabilities":{}`), "stream s2", `"protocolVersion":"2025-06-18","serverInfo":{"name":"two"}`)
+			}
 			fill()
 		})
 	}

@@ -151,6 +151,11 @@ func (u *Upstream) streamOf(name string) Generation {
 	return generationOf("stream", u.opts.Identity, name)
 }
 
+// isServer notes who the server says it is.
+func (u *Upstream) isServer(era mcp.Era, info []byte) {
+	u.server[era].heard(info, func() { u.bump(causeServer, u.families[:]...) })
+}
+
 // bump makes generations of this upstream old.
 func (u *Upstream) bump(why cause, generations ...Generation) {
 	u.metrics.bumped(why)
@@ -370,25 +375,30 @@ func (r *refusedCursors) has(list Key, id uint64) bool {
 	return ok && refused == id
 }
 
-// identity is who the server says it is. Another one at the same address makes everything old.
+// identity is who the server says it is. Another one at the same address makes everything old, when it has answered twice in a
+// row: replicas that differ do not for ever.
 type identity struct {
-	mu   sync.Mutex
-	info string
+	mu           sync.Mutex
+	info, lately string
 }
 
-// changed notes a serverInfo and reports whether it is another one than before.
-func (i *identity) changed(info []byte) bool {
+// heard notes a serverInfo. Where it is another server's than before it calls changed first: nobody takes the new one for
+// known before that.
+func (i *identity) heard(info []byte, changed func()) {
 	if len(info) == 0 {
-		return false
+		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.info == string(info) {
-		return false
+	if i.info != string(info) && i.lately == string(info) {
+		changed()
 	}
-	was := i.info
-	i.info = string(info)
-	return was != ""
+	if i.info == "" || i.lately == string(info) {
+		i.info = string(info)
+	}
+	if i.lately != string(info) {
+		i.lately = string(info)
+	}
 }
 
 // fetching are the keys for which a call goes on, or may, without anybody who waits for it.
