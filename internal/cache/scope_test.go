@@ -256,9 +256,25 @@ func TestScopeOfDifferences(t *testing.T) {
 		if report := r.store.Stats(r.Context(), true).Upstreams[0].Scope; report.Differences != 3 || report.EndedUntil == "" || report.Learned != 0 {
 			t.Errorf("the report is %+v", report)
 		}
-		r.after(24 * time.Hour)
+		r.after(24*time.Hour - time.Minute)
+		r.want("hours later", false, "13", "14", "15", "16")
+		r.after(time.Minute)
 		r.want("a day later", false, "13", "14", "15")
 		r.want("a day later", true, "16")
+	})
+	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) { // a difference counts for a day
+		r.begins("0", "1")
+		r.lists["1"] = "another"
+		r.want("the first", false, "0", "1")
+		r.after(24*time.Hour - time.Second)
+		r.want("another", false, "0")
+		r.after(time.Second)
+		r.want("another", false, "1")
+		r.after(24*time.Hour - time.Second)
+		r.want("another", false, "0")
+		if report := r.store.Stats(r.Context(), true).Upstreams[0].Scope; report.Differences != 4 || report.EndedUntil != "" {
+			t.Errorf("the report is %+v", report)
+		}
 	})
 }
 
