@@ -77,6 +77,9 @@ func (e *entry) decode(b []byte) error {
 	return nil
 }
 
+// moved returns a copy: one that outlives the stack is made only where there is an entry.
+func (e entry) moved() *entry { return &e }
+
 // sane reports whether the times are in order and no longer apart than any entry lives: what another daemon wrote lives
 // no longer here than it would have there.
 func (e *entry) sane() bool {

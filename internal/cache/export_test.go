@@ -20,7 +20,7 @@ func (u *Upstream) Watch(f func(*mcp.Call, Flown)) {
 	fly := u.fly
 	u.fly = func(ctx context.Context, l *lead, k flight.Key) (*mcp.Result, error) {
 		res, err := fly(ctx, l, k)
-		f(l.call, Flown{Key: k, Scoped: l.plan.scoped, Loose: l.res != nil && l.res.Message.Loose, Shared: l.share})
+		f(&l.call, Flown{Key: k, Scoped: l.plan.scoped, Loose: l.res != nil && l.res.Message.Loose, Shared: l.share})
 		return res, err
 	}
 }
@@ -31,7 +31,8 @@ func (u *Upstream) FlightKey(c *mcp.Call) flight.Key {
 	if q == nil || !q.shares || !hasID(c) {
 		return flight.Key{}
 	}
-	return u.flightKey(u.planOf(q))
+	p := u.planOf(q)
+	return u.flightKey(&p)
 }
 
 type throughKey struct{}

@@ -44,7 +44,7 @@ type query struct {
 	heard     bool   // a change of the list would have been heard since before the server was asked
 	stale     *entry // expired, but good for a server that fails
 	staleTier int
-	isThere   bool // some tier has a public entry
+	isThere   bool // a slow tier has a public entry
 
 	// Of a later page: the first one, as it was before the server was asked; nil where there is none that is fresh. Headed is that
 	// of the view, where the question is a session's own.
@@ -66,29 +66,29 @@ type slowTokens struct{ private, public []Token }
 // failing server is noted.
 func (u *Upstream) look(q *query) *entry {
 	now := time.Now()
-	e := new(entry)
-	found := u.inMemory(&q.pair, q.question, e, now)
-	q.isThere = u.store.memory.get(q.public.Key, q.public.Generations, now) != nil
+	var e entry
+	found := u.inMemory(&q.pair, q.question, &e, now)
 	if q.head = u.firstOf(q.question, now); q.view != nil && !q.scoped {
 		q.headed = u.firstOf(q.all, now)
 	}
 	if !found || q.open && !e.public || q.first != nil && (q.head == nil || q.head.list != e.list) {
 		return nil
 	}
-	if !u.fresh(q.question, e, now) {
-		u.staleFor(q, e, tierMemory, now)
+	if !u.fresh(q.question, &e, now) {
+		u.staleFor(q, e.moved(), tierMemory, now)
 		return nil
 	}
-	return e
+	return e.moved()
 }
 
 // firstOf returns what memory has of the first page of a question's list; nil where there is no fresh one, or this is no later
 // one.
 func (u *Upstream) firstOf(q *question, now time.Time) *entry {
-	if e := new(entry); q.first != nil && u.head(q, e, now) {
-		return e
+	var e entry
+	if q.first == nil || !u.head(q, &e, now) {
+		return nil
 	}
-	return nil
+	return e.moved()
 }
 
 // staleFor notes an entry that may stand in for a failing server. One that is not fresh before its time, since nobody would
@@ -105,8 +105,9 @@ func (u *Upstream) staleFor(q *query, e *entry, tier int, now time.Time) {
 
 func (u *Upstream) gather(q *query) {
 	t := u.store.memory.tokens
-	q.privateTokens = t.read(q.private.Generations, make([]Token, 0, MaxGuards))
-	q.publicTokens = t.read(q.public.Generations, make([]Token, 0, MaxGuards))
+	room := make([]Token, 0, 2*MaxGuards)
+	q.privateTokens = t.read(q.private.Generations, room)
+	q.publicTokens = t.read(q.public.Generations, q.privateTokens[len(q.privateTokens):])
 	q.slow = make([]slowTokens, len(u.store.slow))
 	q.heard = u.hears(q.question)
 }
@@ -213,20 +214,20 @@ func (u *Upstream) take(q *query, res *mcp.Result) (share, kept bool) {
 	if !q.plain {
 		u.isServer(mcp.EraModern, m.ServerInfo.Of(res.Body))
 	}
-	e := u.entryOf(q, res)
-	public := e != nil && e.public
+	e, keeps := u.entryOf(q, res)
+	public := keeps && e.public
 	if !public {
 		u.withdraw(q)
 	}
 	u.publics.set(q.public.Key, public) // after that: until then flights for everybody end with it
-	return public || !q.open, e != nil && u.keep(q, e)
+	return public || !q.open, keeps && u.keep(q, &e)
 }
 
 // withdraw makes everybody's entry stale, where there is one: the answer to its key is private now. A slow tier that could not
 // be asked whether it has one is told, too, unless it is to be told of something else anyhow that the entry depends on.
 func (u *Upstream) withdraw(q *query) {
 	withdrawal := withdrawalOf(u.opts.Identity, q.public.Key)
-	if q.isThere || u.publics.has(q.public.Key) {
+	if q.isThere || u.publics.has(q.public.Key) || u.store.memory.look(&q.public, time.Now()) != nil {
 		u.store.bump(u.families[:], withdrawal)
 		return
 	}
@@ -260,11 +261,11 @@ func pageGone(q *query, res *mcp.Result) bool {
 	return m.Kind == mcp.KindError && string(m.ErrorCode.Of(res.Said())) == "-32602"
 }
 
-// entryOf makes an entry of an answer, nil where there is nothing to keep it for.
-func (u *Upstream) entryOf(q *query, res *mcp.Result) *entry {
+// entryOf makes an entry of an answer; false where there is nothing to keep it for.
+func (u *Upstream) entryOf(q *query, res *mcp.Result) (e entry, ok bool) {
 	m, now := &res.Message, time.Now()
 	if len(res.Body)+entryHead > u.store.maxEntry || !m.ID.Present() {
-		return nil
+		return e, false
 	}
 	serverTTL, at := int64(-1), mcp.Span{}
 	if m.TTL.Present() && !q.plain {
@@ -272,19 +273,16 @@ func (u *Upstream) entryOf(q *query, res *mcp.Result) *entry {
 	}
 	ttl := u.lifetime(q.question, q.heard, serverTTL)
 	if ttl <= 0 {
-		return nil
+		return e, false
 	}
 	public := !q.own && serverTTL > 0 && mcp.TextIs(m.CacheScope.Of(res.Body), "public")
 	fresh := ttl - jitter(ttl)
-	e := &entry{
+	e = entry{
 		public: public, storedAt: now.UnixMilli(), freshUntil: now.Add(fresh).UnixMilli(),
 		staleUntil: now.Add(fresh + u.opts.staleFor(ttl)).UnixMilli(),
 		serverTTL:  serverTTL, id: m.ID, ttl: at, body: res.Body,
 	}
-	if !q.paged(e) {
-		return nil
-	}
-	return e
+	return e, q.paged(&e)
 }
 
 // paged gives a page the list that it is of, and no longer a life than the first page's. It is false for a later page whose

@@ -23,17 +23,23 @@ type flights struct {
 // lead is a call that may lead a flight.
 type lead struct {
 	u    *Upstream
-	call *mcp.Call
-	plan *plan
+	call mcp.Call // as it goes to the server: its answer is looked into
+	plan plan
 
 	served
 	err error
 	end context.CancelCauseFunc
 }
 
+func newLead(u *Upstream, c *mcp.Call, p plan) *lead {
+	l := &lead{u: u, call: *c, plan: p}
+	l.call.Whole = true
+	return l
+}
+
 // call makes a call, or gives it what an equal one brings.
 func (f *flights) call(ctx context.Context, l *lead, k flight.Key) (*mcp.Result, error) {
-	role, a, err := f.Do(ctx, k, l.call, l)
+	role, a, err := f.Do(ctx, k, &l.call, l)
 	switch role {
 	case flight.Led:
 		return l.take(ctx)
@@ -42,7 +48,7 @@ func (f *flights) call(ctx context.Context, l *lead, k flight.Key) (*mcp.Result,
 			return nil, likeliest(err)
 		}
 		res := a.result(l.call.ID(), f.buffers)
-		l.u.collapsed(l.call, l.plan.question, res)
+		l.u.collapsed(&l.call, l.plan.question, res)
 		return res, nil
 	case flight.Left:
 		return nil, mcp.Left(ctx, mcp.SentUnknown)
@@ -51,11 +57,11 @@ func (f *flights) call(ctx context.Context, l *lead, k flight.Key) (*mcp.Result,
 	}
 	p := l.plan
 	if p.scoped { // the one that was waited for may have shown that sessions differ
-		if q := l.u.ask(l.call, p.asker); q != nil {
+		if q := l.u.ask(&l.call, p.asker); q != nil {
 			p = l.u.planOf(q)
 		}
 	}
-	return l.u.alone(ctx, l.call, p)
+	return l.u.alone(ctx, &l.call, &p)
 }
 
 // likeliest returns a copy of a failure; of the failures of two flights, that which is the likelier to have been sent.
@@ -111,7 +117,7 @@ func (l *lead) Lead(ctx context.Context, end context.CancelCauseFunc) flight.Lan
 		l.err = l.failure(ctx)
 		return flight.Landing{Err: l.err, Own: crashed || l.plan.scoped} // what becomes of a session is its agent's alone
 	}
-	share := l.share && canShare(l.call, l.res)
+	share := l.share && canShare(&l.call, l.res)
 	return flight.Landing{Share: share, Hold: !share && !l.plan.scoped, Open: l.goesOn()}
 }
 
@@ -131,7 +137,7 @@ func (l *lead) run(ctx context.Context) (crashed bool) {
 		}
 		l.served, l.err, crashed = served{}, l.u.crashed(l.plan.name, r), true
 	}()
-	l.served, l.err = l.u.find(ctx, l.call, l.plan)
+	l.served, l.err = l.u.find(ctx, &l.call, &l.plan)
 	return false
 }
 

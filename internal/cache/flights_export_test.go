@@ -61,13 +61,13 @@ func (f *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return mcp.Accepted(), nil
 	}
 	key := first(c.Header[FlightHeader])
-	p := &plan{question: &question{name: c.Method().String()}}
+	p := plan{question: &question{name: c.Method().String()}}
 	if key == "" || c.Lane != mcp.LaneRequest || c.Message.Kind != mcp.KindRequest || !hasID(c) {
-		return f.u.alone(ctx, c, p)
+		return f.u.alone(ctx, c, &p)
 	}
 	k := flight.Key{Epoch: f.u.writesSeen.of(Partition{}).Load()}
 	copy(k.Question[:], key)
-	res, err := f.u.flights.call(ctx, &lead{u: f.u, call: c, plan: p}, k)
+	res, err := f.u.flights.call(ctx, newLead(f.u, c, p), k)
 	if err == nil && first(res.Header["Cache-Status"]) == "fluentd-perf; fwd=miss; collapsed" { // is the stage's
 		delete(res.Header, "Cache-Status")
 	}

@@ -69,8 +69,8 @@ func TestAskingLeavesNoTokens(t *testing.T) {
 	if n := len(m.tokens.by); n != 0 {
 		t.Errorf("%d tokens after 2,000 reads of nothing", n)
 	}
-	w := Write{Value: []byte("x"), Expires: time.Now().Add(time.Hour), Guard: Guard{lookups[0].Generations, found[0].Tokens}}
-	if stored, err := m.put(&w); !stored || err != nil {
+	guard := Guard{lookups[0].Generations, found[0].Tokens}
+	if stored, err := m.put(new(Key), []byte("x"), time.Now().Add(time.Hour), guard); !stored || err != nil {
 		t.Fatalf("not stored: %v", err)
 	}
 	if n := len(m.tokens.by); n != 1 {

@@ -9,10 +9,9 @@ import (
 
 // keep stores an answer: in memory before it returns, behind it soon. It reports whether it is in memory.
 func (u *Upstream) keep(q *query, e *entry) bool {
-	plain := e.appendTo(make([]byte, 0, entryHead+len(e.body)))
-	kept := u.remember(q, e, plain)
+	kept := u.remember(q, e)
 	if !q.local && len(u.store.slow) > 0 {
-		u.keepBehind(q, e, plain)
+		u.keepBehind(q, e)
 	}
 	if !q.legacy && kept {
 		u.changes.Stored(q.call, q.asker)
@@ -20,17 +19,15 @@ func (u *Upstream) keep(q *query, e *entry) bool {
 	return kept
 }
 
-// remember puts an encoded entry into memory, which copies it, if nothing has made it stale since the tokens were gathered.
-func (u *Upstream) remember(q *query, e *entry, plain []byte) bool {
+// remember puts an entry into memory, which copies it, if nothing has made it stale since the tokens were gathered.
+func (u *Upstream) remember(q *query, e *entry) bool {
 	l, tokens := &q.private, q.privateTokens
 	if e.public {
 		l, tokens = &q.public, q.publicTokens
 	}
-	w := Write{
-		Key: l.Key, Value: plain, Expires: time.UnixMilli(e.staleUntil),
-		Guard: Guard{Generations: l.Generations, Tokens: tokens},
-	}
-	stored, err := u.store.memory.put(&w)
+	plain := e.appendTo(u.store.buffers.Get(entryHead + len(e.body)))
+	defer u.store.buffers.Put(plain)
+	stored, err := u.store.memory.put(&l.Key, plain, time.UnixMilli(e.staleUntil), Guard{Generations: l.Generations, Tokens: tokens})
 	if err != nil {
 		u.store.log.Warn("memory does not take an entry", "error", err)
 	}
@@ -39,12 +36,12 @@ func (u *Upstream) remember(q *query, e *entry, plain []byte) bool {
 
 // keepBehind queues an entry for the slow tiers whose tokens were read before the server was asked: of a tier that was not
 // read nobody knows what it takes for stale.
-func (u *Upstream) keepBehind(q *query, e *entry, plain []byte) {
+func (u *Upstream) keepBehind(q *query, e *entry) {
 	l := &q.private
 	if e.public {
 		l = &q.public
 	}
-	one := &unsealed{store: u.store, key: l.Key, plain: plain, size: len(plain)}
+	var one *unsealed
 	for i, t := range u.store.slow {
 		tokens := q.slow[i].private
 		if e.public {
@@ -52,6 +49,10 @@ func (u *Upstream) keepBehind(q *query, e *entry, plain []byte) {
 		}
 		if len(tokens) != len(l.Generations) || !t.takes(q.question, e.public) || !u.outlivesWrites(q, e.public) {
 			continue
+		}
+		if one == nil {
+			plain := e.appendTo(make([]byte, 0, entryHead+len(e.body)))
+			one = &unsealed{store: u.store, key: l.Key, plain: plain, size: len(plain)}
 		}
 		if !e.public && one.credential == nil {
 			one.credential = u.credentialLater(q)
@@ -219,7 +220,7 @@ func (u *Upstream) unseal(q *query, k Key, stored []byte, public bool) *entry {
 // promote puts what a slow tier had into memory, and not into a tier before it: other daemons share both, and one of them
 // may have told that tier of a change of which the one behind has not heard yet.
 func (u *Upstream) promote(q *query, e *entry) {
-	u.remember(q, e, e.appendTo(make([]byte, 0, entryHead+len(e.body))))
+	u.remember(q, e)
 	if !q.legacy {
 		u.changes.Stored(q.call, q.asker)
 	}

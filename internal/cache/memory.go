@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"github.com/allegro/bigcache/v3"
+
+	"fluentd-perf/internal/mcp"
 )
 
 // MemoryOptions size the memory tier.
@@ -28,6 +30,7 @@ type Memory struct {
 	hasher   hasher
 	heads    heads
 	tokens   *tokens
+	buffers  mcp.BufferPool
 	maxEntry int
 	evicted  atomic.Int64
 }
@@ -95,11 +98,6 @@ func (k *Key) text() string { return unsafe.String(&k[0], len(k)) }
 // Name returns "memory".
 func (m *Memory) Name() string { return "memory" }
 
-// get is look for a key and its generations.
-func (m *Memory) get(key Key, generations []Generation, now time.Time) []byte {
-	return m.look(&Lookup{Key: key, Generations: generations}, now)
-}
-
 // look returns a copy of the value under the lookup's key, if its tokens hold and it has not expired.
 func (m *Memory) look(l *Lookup, now time.Time) []byte {
 	var room [MaxGuards]Token
@@ -148,7 +146,8 @@ func (m *Memory) Read(_ context.Context, lookups []Lookup) ([]Found, error) {
 // Write stores entries whose tokens hold; those over the size cap are left out.
 func (m *Memory) Write(_ context.Context, writes []Write) error {
 	for i := range writes {
-		if _, err := m.put(&writes[i]); err != nil {
+		w := &writes[i]
+		if _, err := m.put(&w.Key, w.Value, w.Expires, w.Guard); err != nil {
 			return err
 		}
 	}
@@ -157,25 +156,26 @@ func (m *Memory) Write(_ context.Context, writes []Write) error {
 
 // put stores one entry, and reports whether it did. The tokens' lock is held meanwhile, so that a bump comes before the
 // check or after the entry, which is then never served.
-func (m *Memory) put(w *Write) (bool, error) {
-	if len(w.Value) > m.maxEntry || len(w.Guard.Tokens) == 0 || len(w.Guard.Tokens) > MaxGuards {
+func (m *Memory) put(k *Key, value []byte, expires time.Time, guard Guard) (bool, error) {
+	if len(value) > m.maxEntry || len(guard.Tokens) == 0 || len(guard.Tokens) > MaxGuards {
 		return false, nil
 	}
-	buf := make([]byte, 0, memoryHead+8*len(w.Guard.Tokens)+len(w.Value))
-	buf = binary.BigEndian.AppendUint64(buf, uint64(w.Expires.UnixMilli()))
-	buf = append(buf, byte(len(w.Guard.Tokens)))
-	for _, t := range w.Guard.Tokens {
+	buf := m.buffers.Get(memoryHead + 8*len(guard.Tokens) + len(value)) // the ring copies it
+	buf = binary.BigEndian.AppendUint64(buf, uint64(expires.UnixMilli()))
+	buf = append(buf, byte(len(guard.Tokens)))
+	for _, t := range guard.Tokens {
 		buf = binary.BigEndian.AppendUint64(buf, uint64(t))
 	}
-	buf = append(buf, w.Value...)
-	m.tokens.keep(&w.Guard)
+	buf = append(buf, value...)
+	defer m.buffers.Put(buf)
+	m.tokens.keep(&guard)
 	m.tokens.mu.RLock()
 	defer m.tokens.mu.RUnlock()
-	if !m.tokens.holdLocked(w.Guard.Generations, w.Guard.Tokens) {
+	if !m.tokens.holdLocked(guard.Generations, guard.Tokens) {
 		return false, nil
 	}
-	err := m.ring.Set(w.Key.text(), buf)
-	m.heads.forget(m.hasher.Sum64(w.Key.text())) // of the entry before
+	err := m.ring.Set(k.text(), buf)
+	m.heads.forget(m.hasher.Sum64(k.text())) // of the entry before
 	return err == nil, err
 }
 

@@ -10,15 +10,13 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// askServer calls the server, and notes what the answer says of the asker and of what has changed. Where a stream carries one
+// askServer calls the server, where the call says that its answer is looked into, and notes what the answer says of the asker and of what has changed. Where a stream carries one
 // answer and nothing else, that is in Body as well, checked: most servers frame every answer as a stream. The stream itself
 // is then as if nothing had been read of it but comments, as any other one is; but one that breaks off with nothing in it is
 // a failure.
 func (u *Upstream) askServer(ctx context.Context, c *mcp.Call, q *question) (*mcp.Result, error) {
-	out := *c
-	out.Whole = true
 	sent := time.Now()
-	res, err := u.next.Call(ctx, &out)
+	res, err := u.next.Call(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -46,11 +46,11 @@ func (u *Upstream) call(ctx context.Context, c *mcp.Call, principal Partition) (
 			return u.hit(c, q, &e, now), nil
 		}
 	}
-	p := u.planOf(q)
+	l := newLead(u, c, u.planOf(q))
 	if !q.shares || !hasID(c) {
-		return u.alone(ctx, c, p)
+		return u.alone(ctx, &l.call, &l.plan)
 	}
-	return u.fly(ctx, &lead{u: u, call: c, plan: p}, u.flightKey(p))
+	return u.fly(ctx, l, u.flightKey(&l.plan))
 }
 
 // plan is a question, and for whom its answer is asked.
@@ -59,8 +59,8 @@ type plan struct {
 	open bool // for everybody: what comes is only to be shared if it is everybody's
 }
 
-func (u *Upstream) planOf(q *question) *plan {
-	return &plan{q, q.keeps && !q.own && u.publics.has(q.public.Key) && u.seen.known(q.asker, q.bearer, time.Now())}
+func (u *Upstream) planOf(q *question) plan {
+	return plan{q, q.keeps && !q.own && u.publics.has(q.public.Key) && u.seen.known(q.asker, q.bearer, time.Now())}
 }
 
 // served is an answer, and whether all may have it who asked the same.
@@ -126,9 +126,12 @@ func (u *Upstream) collapsed(c *mcp.Call, q *question, res *mcp.Result) {
 	u.saved(c)
 	u.savedBySession(q)
 	if !strings.HasPrefix(first(res.Header["Cache-Status"]), statusHit) { // what the flight found in a tier is a hit for all
-		res.Header["Cache-Status"] = []string{"fluentd-perf; fwd=miss; collapsed"}
+		res.Header["Cache-Status"] = collapsedStatus
 	}
 }
+
+// collapsedStatus is the Cache-Status of a follower. All share it.
+var collapsedStatus = []string{"fluentd-perf; fwd=miss; collapsed"}
 
 // hasID reports whether an answer to the call can be given under an id of its own.
 func hasID(c *mcp.Call) bool {
