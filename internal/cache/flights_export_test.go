@@ -28,9 +28,8 @@ type FlightsOptions struct {
 
 // Flights are those of an upstream, by themselves.
 type Flights struct {
-	u      *Upstream
-	next   mcp.Caller
-	epochs map[string]uint64
+	u    *Upstream
+	next mcp.Caller
 }
 
 // NewFlights makes them.

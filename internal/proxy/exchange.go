@@ -44,7 +44,7 @@ type exchange struct {
 
 	room   [1 << 10]byte // of the request's body, where it fits
 	values [2]string     // of the answer's Server-Timing and Content-Length
-	text   [192]byte     // in which they lie, where they fit; not changed once they are there
+	text   [160]byte     // in which they lie, where they fit; not changed once they are there
 }
 
 func (d *Door) begin(w http.ResponseWriter, r *http.Request, u *upstream) *exchange {

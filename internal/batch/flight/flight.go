@@ -141,11 +141,11 @@ type follower[C any] struct {
 // on. It is not called for a caller of any other role than Led, unless that is over after it: an error of two flights is both
 // errors joined.
 func (g *Group[C, A]) Do(ctx context.Context, key Key, caller C, l Leader[A]) (Role, A, error) {
-	role, answer, err, first := g.try(ctx, key, caller, l, nil)
+	role, answer, first, err := g.try(ctx, key, caller, l, nil)
 	if role != again {
 		return role, answer, err
 	}
-	role, answer, err, _ = g.try(ctx, key, caller, l, first)
+	role, answer, _, err = g.try(ctx, key, caller, l, first)
 	if role == Left || role == Released || role != Alone && err == nil {
 		first.f.leave(first.mine)
 		return role, answer, err
@@ -171,20 +171,20 @@ type place[C, A any] struct {
 
 // try is Do for one flight: for the first, which the caller keeps its place in where that is over its age, or for the one
 // after that. err is a leader's as well.
-func (g *Group[C, A]) try(ctx context.Context, key Key, caller C, l Leader[A], first *place[C, A]) (Role, A, error, *place[C, A]) {
+func (g *Group[C, A]) try(ctx context.Context, key Key, caller C, l Leader[A], first *place[C, A]) (Role, A, *place[C, A], error) {
 	var none A
 	f, mine := g.join(&g.shards[key.Question[0]%shardCount], key, caller)
 	switch {
 	case f == nil:
 		return Alone, none, nil, nil
 	case mine == nil:
-		return Led, none, g.lead(ctx, f, l).Err, nil
+		return Led, none, nil, g.lead(ctx, f, l).Err
 	}
 	role, answer, err := f.follow(ctx, mine, first == nil)
 	if role == again {
-		return again, none, nil, &place[C, A]{f, mine}
+		return again, none, &place[C, A]{f, mine}, nil
 	}
-	return role, answer, err, nil
+	return role, answer, nil, err
 }
 
 // join makes the caller a follower of the flight of its key, or the leader of a new one, or nothing if the question is held.

@@ -243,11 +243,11 @@ func TestHold(t *testing.T) {
 				r.Errorf("after %v: %v has the role %d, want %d", time.Since(r.start), k, role, want)
 			}
 		}
-		time.Sleep(hold - 1)
+		time.Sleep(hold - time.Nanosecond)
 		ask(key(1), flight.Alone)
 		ask(flight.Key{Question: key(1).Question, Epoch: 7}, flight.Alone)
 		ask(key(17), flight.Led) // of the same shard
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		ask(key(1), flight.Led)
 	})
 }
