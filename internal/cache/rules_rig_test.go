@@ -113,7 +113,7 @@ func newRulesRig(t *testing.T, o cache.UpstreamOptions, slow int) *rulesRig {
 	o.Name, o.Identity = "docs", "https://docs.example.com/mcp"
 	r.up = store.Upstream(o, r.server)
 	r.up.Watch(func(_ *mcp.Call, f cache.Flown) {
-		r.server.mu.Lock()
+		r.server.mu.Lock() // calls may be under way at the same time
 		defer r.server.mu.Unlock()
 		r.flown = f
 	})
