@@ -107,6 +107,9 @@ func (u *Upstream) credentialOf(q *query) (*credential, error) {
 // fromSlow asks the slow tiers, one after the other, for a fresh entry, and gathers their tokens. What it finds goes into
 // memory, and into the tiers before, with the life that is left.
 func (u *Upstream) fromSlow(ctx context.Context, q *query) (*entry, int) {
+	if len(u.store.slow) == 0 {
+		return nil, 0
+	}
 	lookups := lookupsOf(q.question)
 	for i, t := range u.store.slow {
 		found, came := t.read(ctx, lookups)

@@ -197,3 +197,44 @@ func TestScopeOfFailures(t *testing.T) {
 		}
 	})
 }
+
+// To append to internal/cache/scope_odd_test.go (both passed; the first notices the mutations "ended views stay learned" and
+// "after the end two equal answers are enough", the second was not held against its mutation any more).
+
+// TestScopeOfOtherViews: what ends sharing ends it for all lists of the upstream, which are learned anew after that.
+func TestScopeOfOtherViews(t *testing.T) {
+	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+		prompts := rulesLegacy("prompts/list")
+		r.begins("1", "2", "3", "4", "5")
+		r.wantOf("first", false, prompts.in("1"))
+		r.wantOf("first", false, prompts.in("2"))
+		r.wantOf("first", true, prompts.in("3"))
+		r.want("first", false, "3")
+		for i, s := range []string{"4", "3", "4"} {
+			r.lists[s] = string(rune('a' + i))
+			r.want("another", false, s)
+		}
+		delete(r.lists, "3")
+		delete(r.lists, "4")
+		r.wantOf("it has ended", false, prompts.in("3"))
+		r.after(24 * time.Hour)
+		for _, s := range []string{"1", "2", "3"} {
+			r.wantOf("a day later", false, prompts.in(s))
+		}
+		r.wantOf("a day later", true, prompts.in("4"))
+	})
+}
+
+// TestScopeOfSessionsHearsAll: where sessions share nothing a change concerns all of them from the beginning on.
+func TestScopeOfSessionsHearsAll(t *testing.T) {
+	scopeTest(t, cache.UpstreamOptions{Scope: cache.ScopeSession}, func(r *scopeRig) {
+		for _, s := range []string{"1", "2"} {
+			r.initialize(s, "{}", rulesTells)
+			defer r.listen(s, "a").leave()
+			r.want("first", false, s)
+			r.want("kept", true, s)
+		}
+		r.stream(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`, rulesLegacy("ping").in("1"))
+		r.want("after a change", false, "1", "2")
+	})
+}
