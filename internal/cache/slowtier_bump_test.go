@@ -83,8 +83,16 @@ func TestBumpMeetsAReadOnItsWay(t *testing.T) {
 				tier.set(func() { tier.mangle = nil })
 				r.want("a", "tools/list", "v2", "fwd=miss stored") // what was asked before is not kept
 				synctest.Wait()
-				if n := len(tier.did("bump")); n != 1 {
-					t.Errorf("%d bumps", n)
+				told := make(map[cache.Generation]int) // a withdrawal may be one of them: the tier was not asked what it has
+				for _, op := range tier.did("bump") {
+					for _, g := range op.generations {
+						if told[g]++; told[g] != 1 {
+							t.Error("the tier was told twice of a change")
+						}
+					}
+				}
+				if len(told) == 0 {
+					t.Error("the tier was not told")
 				}
 			})
 		})
