@@ -125,8 +125,9 @@ func TestOAuthForeignResource(t *testing.T) {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				a := startAuthorizer(t)
-				p.resource = "https://victim.example/mcp"
-				upstream := startProtected(t, a, p)
+				foreign := p // each has its own: they run at the same time
+				foreign.resource = "https://victim.example/mcp"
+				upstream := startProtected(t, a, foreign)
 				for _, url := range []string{upstream, through(t, upstream)} {
 					text, err := client(t, url)
 					if err == nil {

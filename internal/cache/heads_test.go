@@ -213,9 +213,15 @@ func TestPagesAmongPurges(t *testing.T) {
 			purged.Store(v)
 			ask(first)
 		}
-		ask(second)
-		if p := ask(second); !strings.HasPrefix(p.status(), "hit; ") {
-			t.Error("page 2, kept under a first page that is fresh: ", p.status())
+		hit := false
+		for range 100 { // it may follow calls of before the first page was kept, whose answers are not
+			if p := ask(second); strings.HasPrefix(p.status(), "hit; ") {
+				hit = true
+				break
+			}
+		}
+		if !hit {
+			t.Error("page 2, under a first page that is fresh, is never kept")
 		}
 	}
 	end()
