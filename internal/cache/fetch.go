@@ -165,7 +165,7 @@ func (u *Upstream) fetch(ctx context.Context, q *query) (served, error) {
 }
 
 // note remembers of an answer that was not kept that no tier is to be asked for it. A failure says nothing of what may be kept,
-// nor does a page whose first one is not there; and where an answer is left that may stand in for others, a tier can help.
+// nor does a page whose first one is not there; and where an answer is left that may be served instead of others, a tier can help.
 func (u *Upstream) note(q *query, res *mcp.Result, kept bool) {
 	if q.local || len(q.slow) == 0 || res.Status != http.StatusOK || q.first != nil && q.head == nil {
 		return

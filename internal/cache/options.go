@@ -81,7 +81,7 @@ func (o *UpstreamOptions) toolTTL(tool string) (time.Duration, bool) {
 // callsTools reports whether any tools/call concerns the cache or the flights.
 func (o *UpstreamOptions) callsTools() bool { return len(o.Tools) > 0 || len(o.CoalesceTools) > 0 }
 
-// keepsOnTools reports whether some answer may be kept that a tools/call makes old.
+// keepsOnTools reports whether some answer may be kept that a tools/call invalidates.
 func (o *UpstreamOptions) keepsOnTools() bool {
 	_, reads := o.TTL[mcp.MethodResourcesRead.String()]
 	return reads || len(o.Tools) > 0

@@ -67,7 +67,7 @@ func (u *Upstream) mayChange(c *mcp.Call) bool {
 	return !ok || c.Message.Ambiguous || !listed || ttl <= 0
 }
 
-// changed makes old what a tools/call of the bearer may have changed, and lets nobody join what is in flight for it.
+// changed invalidates what a tools/call of the bearer may have changed, and lets nobody join what is in flight for it.
 func (u *Upstream) changed(bearer Partition) {
 	u.writesSeen.of(bearer).Add(1)
 	u.writesSeen.of(Partition{}).Add(1)
@@ -183,7 +183,7 @@ func (w *watched) over() {
 	})
 }
 
-// missed makes old what was kept because of the stream: changes may have passed unheard. That is in memory alone.
+// missed invalidates what was kept because of the stream: changes may have passed unheard. That is in memory alone.
 func (w *watched) missed() {
 	w.up.metrics.bumped(causeStream)
 	w.up.store.memory.tokens.bump([]Generation{w.up.streamOf(w.stream)})

@@ -38,7 +38,7 @@ func (t *slowTier) work(life, trips context.Context) {
 	}
 }
 
-// probe asks a tier that is left alone for something cheap when its breaker wants to know whether it works again, and
+// probe asks a tier whose circuit is open for something cheap when its breaker wants to know whether it works again, and
 // reports whether there is more to find out: without calls nobody else would.
 func (t *slowTier) probe() bool {
 	if t.Breaker.State() == stateClosed {
