@@ -17,26 +17,28 @@ import (
 const module = "fluentd-perf"
 
 // arrows is who may import whom of ours: DESIGN.md section 2 as a table. A package's own tests may import what the
-// package may, the package itself, internal/mcptest and internal/cache/tiertest. A package under internal/ that is not here is a fault: whoever
+// package may, the package itself, internal/mcptest and internal/cache/tier/tiertest. A package under internal/ that is not here is a fault: whoever
 // adds one says here what it stands on.
 var arrows = map[string][]string{
 	"internal/mcp":            {},
 	"internal/proxy":          {"internal/mcp"},
 	"internal/session":        {"internal/mcp"},
-	"internal/cache":          {"internal/mcp", "internal/cache/listener", "internal/batch/flight"},
+	"internal/cache":          {"internal/mcp", "internal/cache/tier", "internal/cache/listener", "internal/batch/flight"},
 	"internal/cache/listener": {"internal/mcp"},
-	"internal/cache/redis":    {"internal/mcp", "internal/cache"},
-	"internal/cache/sqldb":    {"internal/mcp", "internal/cache"},
-	"internal/cache/tiertest": {"internal/mcp", "internal/cache"}, // the contract of tiers, for the tests of each
-	"internal/batch/flight":   {},
-	"internal/batch/window":   {"internal/mcp"},
-	"internal/batch/rpc":      {"internal/mcp", "internal/era"},
-	"internal/era":            {"internal/mcp"},
-	"internal/breaker":        {"internal/mcp"},
-	"internal/upstream":       {"internal/mcp"},
-	"internal/admin":          {"internal/mcp"},
-	"internal/loadgen":        {"internal/mcp"},
-	"internal/mcptest":        {"internal/mcp"},
+	"internal/cache/tier":     {},
+	"internal/cache/redis":    {"internal/cache/tier"},
+	"internal/cache/sqldb":    {"internal/mcp", "internal/cache/tier"},
+
+	"internal/cache/tier/tiertest": {"internal/cache/tier"}, // the contract of tiers, for the tests of each
+	"internal/batch/flight":        {},
+	"internal/batch/window":        {"internal/mcp"},
+	"internal/batch/rpc":           {"internal/mcp", "internal/era"},
+	"internal/era":                 {"internal/mcp"},
+	"internal/breaker":             {"internal/mcp"},
+	"internal/upstream":            {"internal/mcp"},
+	"internal/admin":               {"internal/mcp"},
+	"internal/loadgen":             {"internal/mcp"},
+	"internal/mcptest":             {"internal/mcp"},
 	"internal/config": { // the stages' Options, and never the other way round
 		"internal/mcp", "internal/proxy", "internal/session", "internal/cache", "internal/cache/redis",
 		"internal/cache/sqldb", "internal/breaker", "internal/upstream",
@@ -145,7 +147,7 @@ func checkArrow(name, imported string) error {
 		return checkRoomArrow(imported)
 	}
 	if ours, ok := strings.CutPrefix(imported, module+"/"); ok {
-		if slices.Contains(arrows[dir], ours) || isTest && (ours == dir || ours == "internal/mcptest" || ours == "internal/cache/tiertest") {
+		if slices.Contains(arrows[dir], ours) || isTest && (ours == dir || ours == "internal/mcptest" || ours == "internal/cache/tier/tiertest") {
 			return nil
 		}
 		return fmt.Errorf("%s may not import %s", dir, ours)

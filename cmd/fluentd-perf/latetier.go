@@ -8,13 +8,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // embedded is a tier in a file of the daemon's own.
 type embedded interface {
-	cache.Tier
-	cache.Holder
+	tier.Tier
+	tier.Holder
 	BumpAll(context.Context) error
 	Collector() prometheus.Collector
 }
@@ -67,7 +67,7 @@ func (l *lateTier) get() (embedded, error) {
 func (l *lateTier) Name() string { return "database" }
 
 // Read implements cache.Tier.
-func (l *lateTier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {
+func (l *lateTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	t, err := l.get()
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (l *lateTier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Fo
 }
 
 // Write implements cache.Tier.
-func (l *lateTier) Write(ctx context.Context, writes []cache.Write) error {
+func (l *lateTier) Write(ctx context.Context, writes []tier.Write) error {
 	t, err := l.get()
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (l *lateTier) Write(ctx context.Context, writes []cache.Write) error {
 }
 
 // Bump implements cache.Tier.
-func (l *lateTier) Bump(ctx context.Context, generations []cache.Generation) error {
+func (l *lateTier) Bump(ctx context.Context, generations []tier.Generation) error {
 	t, err := l.get()
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (l *lateTier) BumpAll(ctx context.Context) error {
 }
 
 // Delete implements cache.Tier.
-func (l *lateTier) Delete(ctx context.Context, keys []cache.Key) error {
+func (l *lateTier) Delete(ctx context.Context, keys []tier.Key) error {
 	t, err := l.get()
 	if err != nil {
 		return err
@@ -112,11 +112,11 @@ func (l *lateTier) Delete(ctx context.Context, keys []cache.Key) error {
 }
 
 // Holds implements cache.Holder.
-func (l *lateTier) Holds() cache.TierStats {
+func (l *lateTier) Holds() tier.Stats {
 	if t := l.tier.Load(); t != nil {
 		return (*t).Holds()
 	}
-	return cache.TierStats{Entries: -1, Bytes: -1, Evictions: -1}
+	return tier.Stats{Entries: -1, Bytes: -1, Evictions: -1}
 }
 
 // Close implements cache.Tier.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 )
@@ -262,7 +263,7 @@ type mendedSlowTier struct{ *cache.Memory }
 
 func (mendedSlowTier) Name() string { return "database" }
 
-func (s mendedSlowTier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {
+func (s mendedSlowTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	if err := pipeAfter(ctx, time.Second/10); err != nil {
 		return nil, err
 	}

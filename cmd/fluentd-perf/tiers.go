@@ -19,6 +19,7 @@ import (
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/redis"
 	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 )
@@ -102,7 +103,7 @@ type tiers struct {
 	start    context.Context // ends when a start has waited long enough for links
 }
 
-func (t *tiers) add(tier cache.Tier, id string, timeout time.Duration, private, shared bool) {
+func (t *tiers) add(tier tier.Tier, id string, timeout time.Duration, private, shared bool) {
 	t.store.Add(cache.SlowTier{
 		Tier: tier, ID: id, Timeout: timeout, Private: private, Shared: shared,
 		Breaker: breaker.NewTier(breaker.TierOptions{Name: tier.Name(), Timeout: timeout, Metrics: t.breakers, Log: t.log}),

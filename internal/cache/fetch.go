@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -38,7 +39,7 @@ type query struct {
 	credential *credential // made when a slow tier is used
 
 	// The tokens that guard what will be stored, as they were before the server was asked.
-	privateTokens, publicTokens []Token
+	privateTokens, publicTokens []tier.Token
 	slow                        []slowTokens
 
 	heard     bool   // a change of the list would have been heard since before the server was asked
@@ -60,7 +61,7 @@ func (q *query) forAll() *query {
 }
 
 // slowTokens are those of one slow tier. They are nil where it was not read.
-type slowTokens struct{ private, public []Token }
+type slowTokens struct{ private, public []tier.Token }
 
 // look looks into memory again for a fresh entry: the flight before may have stored the answer. What is only good for a
 // failing server is noted.
@@ -105,7 +106,7 @@ func (u *Upstream) staleFor(q *query, e *entry, tier int, now time.Time) {
 
 func (u *Upstream) gather(q *query) {
 	t := u.store.memory.tokens
-	room := make([]Token, 0, 2*MaxGuards)
+	room := make([]tier.Token, 0, 2*tier.MaxGuards)
 	q.privateTokens = t.read(q.private.Generations, room)
 	q.publicTokens = t.read(q.public.Generations, q.privateTokens[len(q.privateTokens):])
 	q.slow = make([]slowTokens, len(u.store.slow))
@@ -235,8 +236,8 @@ func (u *Upstream) withdraw(q *query) {
 		return
 	}
 	for i, t := range u.store.slow {
-		if q.slow[i].public == nil && !t.hasPending([]Lookup{q.public}) {
-			t.invalidate([]Generation{withdrawal}, u.families[:])
+		if q.slow[i].public == nil && !t.hasPending([]tier.Lookup{q.public}) {
+			t.invalidate([]tier.Generation{withdrawal}, u.families[:])
 		}
 	}
 }

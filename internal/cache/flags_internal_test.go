@@ -7,16 +7,17 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
 // flagsTier is a tier of this daemon alone that has nothing.
-type flagsTier struct{ Tier }
+type flagsTier struct{ tier.Tier }
 
-func (flagsTier) Name() string                             { return "database" }
-func (flagsTier) BumpAll(context.Context) error            { return nil }
-func (flagsTier) Bump(context.Context, []Generation) error { return nil }
-func (flagsTier) Close() error                             { return nil }
+func (flagsTier) Name() string                                  { return "database" }
+func (flagsTier) BumpAll(context.Context) error                 { return nil }
+func (flagsTier) Bump(context.Context, []tier.Generation) error { return nil }
+func (flagsTier) Close() error                                  { return nil }
 
 type flagsBreaker struct{}
 

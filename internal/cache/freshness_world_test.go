@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -55,7 +56,7 @@ type pastWorld struct {
 	plain   bool // the server speaks no MCP: what it says of times and scopes is nobody's concern
 	asks    []string
 	daemons []*pastDaemon
-	names   map[cache.Generation]string
+	names   map[tier.Generation]string
 
 	mu       sync.Mutex // guards the following
 	serial   int64
@@ -107,7 +108,7 @@ type pastAccepted struct {
 // pastMessage is on its way from a shared tier to the daemons.
 type pastMessage struct {
 	to          int
-	generations []cache.Generation
+	generations []tier.Generation
 	serials     map[string]int64
 }
 
@@ -178,7 +179,7 @@ func guards(what, who string, public bool) []string {
 
 func newPastWorld(tb testing.TB, plain bool, seed uint64) *pastWorld {
 	w := &pastWorld{
-		tb: tb, plain: plain, asks: pastAsks, names: make(map[cache.Generation]string), random: rand.New(rand.NewPCG(seed, 0)),
+		tb: tb, plain: plain, asks: pastAsks, names: make(map[tier.Generation]string), random: rand.New(rand.NewPCG(seed, 0)),
 		things: make(map[string]*pastThing), denied: make(map[string]bool), tierOld: make(map[string]int64),
 		bumping: make(map[*rigTier]int64), seen: make(map[string]int),
 	}
@@ -359,7 +360,7 @@ func (w *pastWorld) now() int64 {
 }
 
 // tell is what happens when a tier that daemons share has been told.
-func (w *pastWorld) tell(from *rigTier, generations []cache.Generation) {
+func (w *pastWorld) tell(from *rigTier, generations []tier.Generation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	serials := make(map[string]int64)
@@ -437,7 +438,7 @@ func (w *pastWorld) join(d *pastDaemon, state *cache.State, shared *rigDisk) {
 			w.mu.Unlock()
 		}
 	}
-	first.bumped = func(generations []cache.Generation) { w.tell(first, generations) }
+	first.bumped = func(generations []tier.Generation) { w.tell(first, generations) }
 	one := slow(rigLinked{first, &d.up})
 	one.Shared = true
 	w.start(d, state, one)

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
 // Family is a group of methods whose answers one thing makes old.
@@ -29,19 +31,19 @@ var familyNames = [familyCount]string{"tools", "prompts", "resources", "read", "
 func (f Family) String() string { return familyNames[f] }
 
 // generationOf names a generation: what kind it is, of which upstream, and which one of the kind.
-func generationOf(kind, upstream, detail string) Generation {
+func generationOf(kind, upstream, detail string) tier.Generation {
 	buf := make([]byte, 0, 128)
 	buf = appendPart(buf, kind)
 	buf = appendPart(buf, upstream)
 	buf = appendPart(buf, detail)
 	sum := sha256.Sum256(buf)
-	return Generation(sum[:16])
+	return tier.Generation(sum[:16])
 }
 
 // withdrawalOf guards everybody's entry under a key: a private answer to the key bumps it. Keys share 4,096 of them for each
 // upstream, so that they are bounded; a collision costs a miss. Deleting the entry would not be enough: a write of before, or
 // the copy of one who has read it already, may come after that.
-func withdrawalOf(upstream string, k Key) Generation {
+func withdrawalOf(upstream string, k tier.Key) tier.Generation {
 	return generationOf("withdrawals", upstream, string([]byte{k[0] & 0x0f, k[1]}))
 }
 
@@ -56,42 +58,44 @@ const maxGenerations = 100_000
 // token: neither who read before, nor what was kept, has it again.
 type tokens struct {
 	mu    sync.RWMutex // guards the following
-	by    map[Generation]token
+	by    map[tier.Generation]token
 	slots [4096]uint64
 }
 
 type token struct {
-	Token
+	tier.Token
 	family bool
 }
 
 func newTokens() *tokens {
-	t := &tokens{by: make(map[Generation]token)}
+	t := &tokens{by: make(map[tier.Generation]token)}
 	t.forget()
 	return t
 }
 
 // newToken returns a token that was never there before.
-func newToken() Token {
+func newToken() tier.Token {
 	for {
-		if t := Token(rand.Uint64()); t != 0 {
+		if t := tier.Token(rand.Uint64()); t != 0 {
 			return t
 		}
 	}
 }
 
 // slot is where the number of a generation is.
-func (t *tokens) slot(g *Generation) *uint64 { return &t.slots[binary.BigEndian.Uint16(g[:])%4096] }
+func (t *tokens) slot(g *tier.Generation) *uint64 {
+	return &t.slots[binary.BigEndian.Uint16(g[:])%4096]
+}
 
-func (t *tokens) ofLocked(g *Generation) Token {
+func (t *tokens) ofLocked(g *tier.Generation) tier.Token {
 	if own, ok := t.by[*g]; ok {
 		return own.Token
 	}
-	return Token(*t.slot(g) ^ binary.BigEndian.Uint64(g[8:]))
+	return tier.Token(*t.slot(g) ^ binary.BigEndian.Uint64(g[8:]))
 }
 
 // addFamilies gives families tokens that stay, however many others there are.
-func (t *tokens) addFamilies(families []Generation) {
+func (t *tokens) addFamilies(families []tier.Generation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range families {
@@ -100,13 +104,13 @@ func (t *tokens) addFamilies(families []Generation) {
 }
 
 // hold reports whether the generations have these tokens now.
-func (t *tokens) hold(generations []Generation, want []Token) bool {
+func (t *tokens) hold(generations []tier.Generation, want []tier.Token) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.holdLocked(generations, want)
 }
 
-func (t *tokens) holdLocked(generations []Generation, want []Token) bool {
+func (t *tokens) holdLocked(generations []tier.Generation, want []tier.Token) bool {
 	if len(generations) != len(want) {
 		return false
 	}
@@ -119,7 +123,7 @@ func (t *tokens) holdLocked(generations []Generation, want []Token) bool {
 }
 
 // read returns the present tokens.
-func (t *tokens) read(generations []Generation, into []Token) []Token {
+func (t *tokens) read(generations []tier.Generation, into []tier.Token) []tier.Token {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for i := range generations {
@@ -129,9 +133,9 @@ func (t *tokens) read(generations []Generation, into []Token) []Token {
 }
 
 // keep has the guard's generations have tokens of their own, if its tokens hold.
-func (t *tokens) keep(g *Guard) {
+func (t *tokens) keep(g *tier.Guard) {
 	t.mu.RLock()
-	missing := slices.ContainsFunc(g.Generations, func(g Generation) bool { _, ok := t.by[g]; return !ok })
+	missing := slices.ContainsFunc(g.Generations, func(g tier.Generation) bool { _, ok := t.by[g]; return !ok })
 	t.mu.RUnlock()
 	if !missing {
 		return
@@ -161,7 +165,7 @@ func (t *tokens) makeRoomLocked() {
 }
 
 // bump replaces tokens.
-func (t *tokens) bump(generations []Generation) {
+func (t *tokens) bump(generations []tier.Generation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range generations {
@@ -169,7 +173,7 @@ func (t *tokens) bump(generations []Generation) {
 	}
 }
 
-func (t *tokens) bumpLocked(g *Generation) {
+func (t *tokens) bumpLocked(g *tier.Generation) {
 	if t.by[*g].family {
 		t.by[*g] = token{newToken(), true}
 		return

@@ -5,13 +5,15 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
 // kept has a token of its own for each of n uris of an upstream.
 func kept(t *tokens, n int) {
 	for i := range n {
-		g := []Generation{generationOf("uri", "server", fmt.Sprint(i))}
-		t.keep(&Guard{Generations: g, Tokens: t.read(g, nil)})
+		g := []tier.Generation{generationOf("uri", "server", fmt.Sprint(i))}
+		t.keep(&tier.Guard{Generations: g, Tokens: t.read(g, nil)})
 	}
 }
 
@@ -19,14 +21,14 @@ func kept(t *tokens, n int) {
 // others is served on, or is a miss, but never after a bump.
 func TestFamiliesAreNotForgotten(t *testing.T) {
 	all := newTokens()
-	families := make([]Generation, 200)
+	families := make([]tier.Generation, 200)
 	for i := range families {
 		families[i] = generationOf("family", fmt.Sprint(i), "tools")
 	}
 	all.addFamilies(families)
 	all.bump(families) // to tokens that no slot leads to
 	before := all.read(families, nil)
-	first := []Generation{generationOf("uri", "server", "0")}
+	first := []tier.Generation{generationOf("uri", "server", "0")}
 	under := all.read(first, nil)
 	kept(all, maxGenerations+maxGenerations/2)
 	if !slices.Equal(all.read(families, nil), before) {
@@ -58,9 +60,9 @@ func TestAskingLeavesNoTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	lookups := make([]Lookup, 2000)
+	lookups := make([]tier.Lookup, 2000)
 	for i := range lookups {
-		lookups[i] = Lookup{Generations: []Generation{generationOf("uri", "server", fmt.Sprint(i))}}
+		lookups[i] = tier.Lookup{Generations: []tier.Generation{generationOf("uri", "server", fmt.Sprint(i))}}
 	}
 	found, err := m.Read(t.Context(), lookups)
 	if err != nil {
@@ -69,8 +71,8 @@ func TestAskingLeavesNoTokens(t *testing.T) {
 	if n := len(m.tokens.by); n != 0 {
 		t.Errorf("%d tokens after 2,000 reads of nothing", n)
 	}
-	guard := Guard{lookups[0].Generations, found[0].Tokens}
-	if stored, err := m.put(new(Key), []byte("x"), time.Now().Add(time.Hour), guard); !stored || err != nil {
+	guard := tier.Guard{Generations: lookups[0].Generations, Tokens: found[0].Tokens}
+	if stored, err := m.put(new(tier.Key), []byte("x"), time.Now().Add(time.Hour), guard); !stored || err != nil {
 		t.Fatalf("not stored: %v", err)
 	}
 	if n := len(m.tokens.by); n != 1 {

@@ -3,6 +3,8 @@ package cache
 import (
 	"sync"
 	"time"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
 // maxHeads bounds the heads that memory keeps, which are less than a megabyte then. One that is forgotten is read anew.
@@ -19,15 +21,15 @@ type heads struct {
 
 // head is one of them. It is not changed after it was made.
 type head struct {
-	key     Key
+	key     tier.Key
 	entry   entry // without the body
-	tokens  []Token
+	tokens  []tier.Token
 	expires int64 // in milliseconds
 	read    bool  // false: a mark of one who is about to read the entry
 }
 
 // get returns the head of the key's entry, nil where it is not known.
-func (h *heads) get(hash uint64, k *Key) *head {
+func (h *heads) get(hash uint64, k *tier.Key) *head {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if one := h.by[hash]; one != nil && one.read && one.key == *k {
@@ -90,7 +92,7 @@ const (
 )
 
 // entry reads the entry under the lookup's key, and reports whether it is one whose tokens hold and which has not expired.
-func (m *Memory) entry(l *Lookup, what extent, e *entry, now time.Time) bool {
+func (m *Memory) entry(l *tier.Lookup, what extent, e *entry, now time.Time) bool {
 	if what == wholeEntry {
 		value := m.look(l, now)
 		return value != nil && e.decode(value) == nil
@@ -104,8 +106,8 @@ func (m *Memory) entry(l *Lookup, what extent, e *entry, now time.Time) bool {
 }
 
 // headOf returns the head of the entry under the lookup's key, nil where there is none.
-func (m *Memory) headOf(l *Lookup, now time.Time) *head {
-	hash := m.hasher.Sum64(l.Key.text())
+func (m *Memory) headOf(l *tier.Lookup, now time.Time) *head {
+	hash := m.hasher.Sum64(text(&l.Key))
 	if h := m.heads.get(hash, &l.Key); h != nil {
 		return h
 	}
@@ -119,13 +121,13 @@ func (m *Memory) headOf(l *Lookup, now time.Time) *head {
 }
 
 // readHead makes the head of an entry in the ring, nil where there is none or it has expired.
-func (m *Memory) readHead(l *Lookup, now time.Time) *head {
-	var room [MaxGuards]Token
+func (m *Memory) readHead(l *tier.Lookup, now time.Time) *head {
+	var room [tier.MaxGuards]tier.Token
 	value, tokens, expires := m.find(l, now, room[:0])
 	var e entry
 	if value == nil || e.decode(value) != nil {
 		return nil
 	}
 	e.body = nil
-	return &head{key: l.Key, entry: e, tokens: append([]Token(nil), tokens...), expires: expires, read: true}
+	return &head{key: l.Key, entry: e, tokens: append([]tier.Token(nil), tokens...), expires: expires, read: true}
 }

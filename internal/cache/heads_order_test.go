@@ -1,12 +1,16 @@
 package cache
 
-import "testing"
+import (
+	"testing"
+
+	"fluentd-perf/internal/cache/tier"
+)
 
 // TestHeadsOrder holds what comes of a head when others are at the same entry while it is read: that of what is gone is
 // never kept. Which of them is first no test through the stages can choose.
 func TestHeadsOrder(t *testing.T) {
 	const hash = 7
-	key := Key{1}
+	key := tier.Key{1}
 	one, two := &head{key: key, read: true}, &head{key: key, read: true}
 	for name, c := range map[string]struct {
 		do   func(h *heads)
@@ -40,7 +44,7 @@ func TestHeadsOrder(t *testing.T) {
 			if got := h.get(hash, &key); got != c.want {
 				t.Errorf("got %p, want %p (of %p and %p)", got, c.want, one, two)
 			}
-			if got := h.get(hash, &Key{2}); got != nil {
+			if got := h.get(hash, &tier.Key{2}); got != nil {
 				t.Error("another key with the same hash has the head")
 			}
 		})
@@ -53,7 +57,7 @@ func TestHeadsAreBounded(t *testing.T) {
 	for hash := range uint64(3 * maxHeads) {
 		one := &head{read: true}
 		h.put(hash, h.mark(hash), one)
-		if h.get(hash, new(Key)) != one {
+		if h.get(hash, new(tier.Key)) != one {
 			t.Fatalf("head %d is not there", hash)
 		}
 	}

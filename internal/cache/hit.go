@@ -7,6 +7,7 @@ import (
 	"time"
 	"unsafe"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -31,7 +32,7 @@ func (u *Upstream) remembers(p *pair, q *question, what extent, e *entry, now ti
 
 // remembered reads one entry of memory. One that came from a tier that others share is not there while the link to them is
 // down.
-func (u *Upstream) remembered(l *Lookup, q *question, public bool, what extent, e *entry, now time.Time) bool {
+func (u *Upstream) remembered(l *tier.Lookup, q *question, public bool, what extent, e *entry, now time.Time) bool {
 	if !u.store.memory.entry(l, what, e, now) || e.public != public || e.shared && !u.store.linked() {
 		return false
 	}

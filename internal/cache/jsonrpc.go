@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -63,13 +64,13 @@ func (u *Upstream) newNamed(c *mcp.Call, asker Partition, session string, ttl ti
 		keeps: true, shares: true, override: true, ttl: ttl,
 	}
 	s := scope{plain: true, upstream: u.opts.Identity, version: c.Version, partition: asker, session: session, params: appendFields(nil, c.Header, isParam)}
-	public := []Generation{u.family(FamilyOther), u.methodOf(name)}
-	private := append(append(make([]Generation, 0, MaxGuards), public...), u.asker(q.bearer))
+	public := []tier.Generation{u.family(FamilyOther), u.methodOf(name)}
+	private := append(append(make([]tier.Generation, 0, tier.MaxGuards), public...), u.asker(q.bearer))
 	q.pair = pairOf(s, name, params, private, public)
 	return q
 }
 
 // methodOf guards the answers to one method of a server without MCP.
-func (u *Upstream) methodOf(name string) Generation {
+func (u *Upstream) methodOf(name string) tier.Generation {
 	return generationOf("method", u.opts.Identity, name)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -27,7 +28,7 @@ func (u *Upstream) remember(q *query, e *entry) bool {
 	}
 	plain := e.appendTo(u.store.buffers.Get(entryHead + len(e.body)))
 	defer u.store.buffers.Put(plain)
-	stored, err := u.store.memory.put(&l.Key, plain, time.UnixMilli(e.staleUntil), Guard{Generations: l.Generations, Tokens: tokens})
+	stored, err := u.store.memory.put(&l.Key, plain, time.UnixMilli(e.staleUntil), tier.Guard{Generations: l.Generations, Tokens: tokens})
 	if err != nil {
 		u.store.log.Warn("memory does not take an entry", "error", err)
 	}
@@ -57,9 +58,9 @@ func (u *Upstream) keepBehind(q *query, e *entry) {
 		if !e.public && one.credential == nil {
 			one.credential = u.credentialLater(q)
 		}
-		t.put(pendingWrite{one, Write{
+		t.put(pendingWrite{one, tier.Write{
 			Key: l.Key, Expires: time.UnixMilli(min(e.staleUntil, e.storedAt+maxBehind.Milliseconds())),
-			Guard: Guard{Generations: l.Generations, Tokens: tokens},
+			Guard: tier.Guard{Generations: l.Generations, Tokens: tokens},
 		}})
 	}
 }
@@ -129,8 +130,8 @@ func (u *Upstream) fromSlow(ctx context.Context, q *query) (*entry, int) {
 }
 
 // lookupsOf are both entries of a question, and those of its list's first page, as tiers behind memory keep them.
-func lookupsOf(q *question) []Lookup {
-	l := append(make([]Lookup, 0, 4), q.private, q.public)
+func lookupsOf(q *question) []tier.Lookup {
+	l := append(make([]tier.Lookup, 0, 4), q.private, q.public)
 	if q.first != nil {
 		l = append(l, q.first.private, q.first.public)
 	}
@@ -138,7 +139,7 @@ func lookupsOf(q *question) []Lookup {
 }
 
 // pick takes of what a slow tier found what may be served now, and notes what may stand in for a failing server.
-func (u *Upstream) pick(q *query, i int, found []Found) *entry {
+func (u *Upstream) pick(q *query, i int, found []tier.Found) *entry {
 	now := time.Now()
 	if q.first != nil && q.head == nil {
 		if first := u.open(q, i, q.first, found[2], found[3], now); first != nil && u.fresh(q.question, first, now) {
@@ -161,7 +162,7 @@ func (u *Upstream) pick(q *query, i int, found []Found) *entry {
 
 // open reads what a tier has for a pair: the asker's own, unless everybody's comes before it. What does not
 // open is deleted there.
-func (u *Upstream) open(q *query, i int, p *pair, private, public Found, now time.Time) *entry {
+func (u *Upstream) open(q *query, i int, p *pair, private, public tier.Found, now time.Time) *entry {
 	t := u.store.slow[i]
 	var own *entry
 	if private.Value != nil && t.takes(q.question, false) {
@@ -179,7 +180,7 @@ func (u *Upstream) open(q *query, i int, p *pair, private, public Found, now tim
 }
 
 // openPublic is open for everybody's entry.
-func (u *Upstream) openPublic(q *query, i int, p *pair, public Found, now time.Time) *entry {
+func (u *Upstream) openPublic(q *query, i int, p *pair, public tier.Found, now time.Time) *entry {
 	t := u.store.slow[i]
 	if public.Value == nil {
 		return nil
@@ -199,7 +200,7 @@ func (u *Upstream) openPublic(q *query, i int, p *pair, public Found, now time.T
 	return e
 }
 
-func (u *Upstream) unseal(q *query, k Key, stored []byte, public bool) *entry {
+func (u *Upstream) unseal(q *query, k tier.Key, stored []byte, public bool) *entry {
 	var c *credential
 	if !public {
 		var err error

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"fluentd-perf/internal/cache/tier"
+
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -37,7 +39,7 @@ type scope struct {
 
 // keyOf returns the key of a call with the given params. The params are hashed as they are: effectiveParams and canonical
 // make them comparable.
-func keyOf(buf []byte, s *scope, method string, params []byte) (Key, []byte) {
+func keyOf(buf []byte, s *scope, method string, params []byte) (tier.Key, []byte) {
 	format := keyFormat
 	if s.plain {
 		format = plainFormat

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -32,18 +33,18 @@ func keyStage(tb testing.TB) *Upstream {
 }
 
 // keyed returns the key of a tools/list with these params; false where it has none, or is no request.
-func (u *Upstream) keyed(params []byte) (Key, bool) {
+func (u *Upstream) keyed(params []byte) (tier.Key, bool) {
 	body := append([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/list"`), `,"params":`...)
 	c := &mcp.Call{Era: mcp.EraLegacy, Version: mcp.Version20250618, Body: append(append(body, params...), '}'), Header: make(http.Header)}
 	if len(params) == 0 {
 		c.Body = []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
 	}
 	if mcp.Scan(c.Body, &c.Message) != nil {
-		return Key{}, false
+		return tier.Key{}, false
 	}
 	q := u.ask(c, Partition{})
 	if q == nil {
-		return Key{}, false
+		return tier.Key{}, false
 	}
 	return q.private.Key, true
 }
@@ -148,7 +149,7 @@ type keyParts struct {
 	caps, params                       []byte // caps may be nil, which is no empty one
 }
 
-func (p *keyParts) key() Key {
+func (p *keyParts) key() tier.Key {
 	k, _ := keyOf(nil, &scope{plain: p.plain, upstream: p.upstream, version: p.version, partition: p.partition, capabilities: p.caps, session: p.session}, p.method, p.params)
 	return k
 }
@@ -198,7 +199,7 @@ func TestKeyParts(t *testing.T) {
 	part := func() []byte {
 		return [][]byte{{}, {0}, {1}, {2}, {0, 0}, {0, 1}, {1, 0}, {1, 1}, {2, 0}, {2, 1}}[random.IntN(10)]
 	}
-	seen := make(map[Key]keyParts)
+	seen := make(map[tier.Key]keyParts)
 	for range 50_000 {
 		p := keyParts{upstream: string(part()), version: string(part()), session: string(part()), params: part(), caps: part()}
 		if random.IntN(2) == 0 {

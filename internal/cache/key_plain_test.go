@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -54,7 +55,7 @@ func plainStage(tb testing.TB) *Upstream {
 }
 
 // keyedPlain returns the key of a call; false where it has none, or is no request.
-func (u *Upstream) keyedPlain(method, params []byte) (Key, bool) {
+func (u *Upstream) keyedPlain(method, params []byte) (tier.Key, bool) {
 	c := &mcp.Call{Era: mcp.EraPlain, Header: make(http.Header)}
 	c.Body = append([]byte(`{"jsonrpc":"2.0","id":1,"method":`), method...)
 	if len(params) > 0 {
@@ -63,12 +64,12 @@ func (u *Upstream) keyedPlain(method, params []byte) (Key, bool) {
 	c.Body = append(c.Body, '}')
 	if m := &c.Message; mcp.Scan(c.Body, m) != nil ||
 		!bytes.Equal(m.MethodName.Of(c.Body), bytes.TrimSpace(method)) || !bytes.Equal(m.Params.Of(c.Body), bytes.TrimSpace(params)) {
-		return Key{}, false // or other members in disguise
+		return tier.Key{}, false // or other members in disguise
 	}
 	c.Message.Method = mcp.MethodOther
 	q := u.ask(c, Partition{})
 	if q == nil {
-		return Key{}, false
+		return tier.Key{}, false
 	}
 	return q.private.Key, true
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/allegro/bigcache/v3"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -92,15 +93,15 @@ func (m *Memory) removed(key string, _ []byte, why bigcache.RemoveReason) {
 	}
 }
 
-// text is the key as bigcache wants it, which does not keep it: it shares the key's memory.
-func (k *Key) text() string { return unsafe.String(&k[0], len(k)) }
+// text is a key as bigcache wants it, which does not keep it: it shares the key's memory.
+func text(k *tier.Key) string { return unsafe.String(&k[0], len(k)) }
 
 // Name returns "memory".
 func (m *Memory) Name() string { return "memory" }
 
 // look returns a copy of the value under the lookup's key, if its tokens hold and it has not expired.
-func (m *Memory) look(l *Lookup, now time.Time) []byte {
-	var room [MaxGuards]Token
+func (m *Memory) look(l *tier.Lookup, now time.Time) []byte {
+	var room [tier.MaxGuards]tier.Token
 	value, tokens, _ := m.find(l, now, room[:0])
 	if value == nil || !m.tokens.hold(l.Generations, tokens) {
 		return nil
@@ -110,8 +111,8 @@ func (m *Memory) look(l *Lookup, now time.Time) []byte {
 
 // find returns a copy of the value under the lookup's key, if it has not expired: with the tokens under which it was
 // written, in the room for them, and the time until which it lives, in milliseconds.
-func (m *Memory) find(l *Lookup, now time.Time, room []Token) (value []byte, tokens []Token, expires int64) {
-	stored, err := m.ring.Get(l.Key.text())
+func (m *Memory) find(l *tier.Lookup, now time.Time, room []tier.Token) (value []byte, tokens []tier.Token, expires int64) {
+	stored, err := m.ring.Get(text(&l.Key))
 	if err != nil || len(stored) < memoryHead {
 		return nil, nil, 0
 	}
@@ -122,20 +123,20 @@ func (m *Memory) find(l *Lookup, now time.Time, room []Token) (value []byte, tok
 	}
 	tokens = room[:0]
 	for i := range n {
-		tokens = append(tokens, Token(binary.BigEndian.Uint64(stored[memoryHead+8*i:])))
+		tokens = append(tokens, tier.Token(binary.BigEndian.Uint64(stored[memoryHead+8*i:])))
 	}
 	return stored[memoryHead+8*n:], tokens, expires
 }
 
 // Read answers lookups. A value was written under the very tokens that it is answered with: a bump and a write may come in
 // between.
-func (m *Memory) Read(_ context.Context, lookups []Lookup) ([]Found, error) {
-	found := make([]Found, len(lookups))
+func (m *Memory) Read(_ context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
+	found := make([]tier.Found, len(lookups))
 	now := time.Now()
 	for i := range lookups {
 		l, f := &lookups[i], &found[i]
-		f.Tokens = m.tokens.read(l.Generations, make([]Token, 0, len(l.Generations)))
-		var room [MaxGuards]Token
+		f.Tokens = m.tokens.read(l.Generations, make([]tier.Token, 0, len(l.Generations)))
+		var room [tier.MaxGuards]tier.Token
 		if value, tokens, expires := m.find(l, now, room[:0]); value != nil && slices.Equal(tokens, f.Tokens) {
 			f.Value, f.Expires = value, time.UnixMilli(expires)
 		}
@@ -144,7 +145,7 @@ func (m *Memory) Read(_ context.Context, lookups []Lookup) ([]Found, error) {
 }
 
 // Write stores entries whose tokens hold; those over the size cap are left out.
-func (m *Memory) Write(_ context.Context, writes []Write) error {
+func (m *Memory) Write(_ context.Context, writes []tier.Write) error {
 	for i := range writes {
 		w := &writes[i]
 		if _, err := m.put(&w.Key, w.Value, w.Expires, w.Guard); err != nil {
@@ -156,8 +157,8 @@ func (m *Memory) Write(_ context.Context, writes []Write) error {
 
 // put stores one entry, and reports whether it did. The tokens' lock is held meanwhile, so that a bump comes before the
 // check or after the entry, which is then never served.
-func (m *Memory) put(k *Key, value []byte, expires time.Time, guard Guard) (bool, error) {
-	if len(value) > m.maxEntry || len(guard.Tokens) == 0 || len(guard.Tokens) > MaxGuards {
+func (m *Memory) put(k *tier.Key, value []byte, expires time.Time, guard tier.Guard) (bool, error) {
+	if len(value) > m.maxEntry || len(guard.Tokens) == 0 || len(guard.Tokens) > tier.MaxGuards {
 		return false, nil
 	}
 	buf := m.buffers.Get(memoryHead + 8*len(guard.Tokens) + len(value)) // the ring copies it
@@ -174,19 +175,19 @@ func (m *Memory) put(k *Key, value []byte, expires time.Time, guard Guard) (bool
 	if !m.tokens.holdLocked(guard.Generations, guard.Tokens) {
 		return false, nil
 	}
-	err := m.ring.Set(k.text(), buf)
-	m.heads.forget(m.hasher.Sum64(k.text())) // of the entry before
+	err := m.ring.Set(text(k), buf)
+	m.heads.forget(m.hasher.Sum64(text(k))) // of the entry before
 	return err == nil, err
 }
 
 // Bump replaces tokens.
-func (m *Memory) Bump(_ context.Context, generations []Generation) error {
+func (m *Memory) Bump(_ context.Context, generations []tier.Generation) error {
 	m.tokens.bump(generations)
 	return nil
 }
 
 // Delete removes entries.
-func (m *Memory) Delete(_ context.Context, keys []Key) error {
+func (m *Memory) Delete(_ context.Context, keys []tier.Key) error {
 	for _, k := range keys {
 		if err := m.ring.Delete(string(k[:])); err != nil && !errors.Is(err, bigcache.ErrEntryNotFound) {
 			return err
@@ -196,8 +197,8 @@ func (m *Memory) Delete(_ context.Context, keys []Key) error {
 }
 
 // Holds implements Holder; entries that are stale but not yet thrown out are included.
-func (m *Memory) Holds() TierStats {
-	return TierStats{Entries: int64(m.ring.Len()), Bytes: int64(m.ring.Capacity()), Evictions: m.evicted.Load()}
+func (m *Memory) Holds() tier.Stats {
+	return tier.Stats{Entries: int64(m.ring.Len()), Bytes: int64(m.ring.Capacity()), Evictions: m.evicted.Load()}
 }
 
 // Close frees the memory.

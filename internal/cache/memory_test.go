@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
-	"fluentd-perf/internal/cache/tiertest"
+	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
 func mustMemory(tb testing.TB, o cache.MemoryOptions) *cache.Memory {
@@ -27,7 +28,7 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 		"the usual size": {}, "one shard": {Size: 48 << 20, MaxEntry: 6 << 20}, "64 MiB": {Size: 64 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tiertest.Run(t, func(t *testing.T) cache.Tier { return mustMemory(t, o) })
+			tiertest.Run(t, func(t *testing.T) tier.Tier { return mustMemory(t, o) })
 		})
 	}
 }
@@ -53,13 +54,13 @@ func TestMemoryOptionsRefused(t *testing.T) {
 type shelf struct {
 	tb    testing.TB
 	tier  *cache.Memory
-	guard cache.Guard
+	guard tier.Guard
 }
 
 func newShelf(tb testing.TB, o cache.MemoryOptions) *shelf {
 	tb.Helper()
-	s := &shelf{tb: tb, tier: mustMemory(tb, o), guard: cache.Guard{Generations: []cache.Generation{{1}}}}
-	found, err := s.tier.Read(context.Background(), []cache.Lookup{{Generations: s.guard.Generations}})
+	s := &shelf{tb: tb, tier: mustMemory(tb, o), guard: tier.Guard{Generations: []tier.Generation{{1}}}}
+	found, err := s.tier.Read(context.Background(), []tier.Lookup{{Generations: s.guard.Generations}})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func newShelf(tb testing.TB, o cache.MemoryOptions) *shelf {
 	return s
 }
 
-func shelfKey(n int) (k cache.Key) {
+func shelfKey(n int) (k tier.Key) {
 	binary.BigEndian.PutUint64(k[:], uint64(n))
 	return k
 }
@@ -79,8 +80,8 @@ func (s *shelf) put(first, last, size int) {
 	value := make([]byte, size)
 	for n := first; n < last; n++ {
 		binary.BigEndian.PutUint32(value, uint32(n))
-		w := cache.Write{Key: shelfKey(n), Value: value, Expires: time.Now().Add(time.Hour), Guard: s.guard}
-		if err := s.tier.Write(context.Background(), []cache.Write{w}); err != nil {
+		w := tier.Write{Key: shelfKey(n), Value: value, Expires: time.Now().Add(time.Hour), Guard: s.guard}
+		if err := s.tier.Write(context.Background(), []tier.Write{w}); err != nil {
 			s.tb.Fatal(err)
 		}
 	}
@@ -90,7 +91,7 @@ func (s *shelf) put(first, last, size int) {
 func (s *shelf) there(first, last int) (there []int) {
 	s.tb.Helper()
 	for n := first; n < last; n++ {
-		found, err := s.tier.Read(context.Background(), []cache.Lookup{{Key: shelfKey(n), Generations: s.guard.Generations}})
+		found, err := s.tier.Read(context.Background(), []tier.Lookup{{Key: shelfKey(n), Generations: s.guard.Generations}})
 		if err != nil {
 			s.tb.Fatal(err)
 		}
@@ -104,7 +105,7 @@ func (s *shelf) there(first, last int) (there []int) {
 	return there
 }
 
-func (s *shelf) stats() cache.TierStats {
+func (s *shelf) stats() tier.Stats {
 	s.tb.Helper()
 	return s.tier.Holds()
 }
@@ -191,11 +192,11 @@ func TestExpiredIsNeverAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mustMemory(t, cache.MemoryOptions{Size: 1 << 20})
 		defer m.Close()
-		l := []cache.Lookup{{Key: cache.Key{1}, Generations: []cache.Generation{{1}}}}
+		l := []tier.Lookup{{Key: tier.Key{1}, Generations: []tier.Generation{{1}}}}
 		found, _ := m.Read(t.Context(), l)
 		for _, life := range []time.Duration{time.Millisecond, 999 * time.Millisecond, time.Second, 90 * time.Second, 48 * time.Hour} {
 			expires := time.Now().Add(life)
-			_ = m.Write(t.Context(), []cache.Write{{Key: l[0].Key, Value: []byte("x"), Expires: expires, Guard: cache.Guard{
+			_ = m.Write(t.Context(), []tier.Write{{Key: l[0].Key, Value: []byte("x"), Expires: expires, Guard: tier.Guard{
 				Generations: l[0].Generations, Tokens: found[0].Tokens,
 			}}})
 			<-time.After(life - time.Millisecond)
@@ -215,12 +216,12 @@ func TestManyGenerations(t *testing.T) {
 	const n = 150_000
 	s := newShelf(t, cache.MemoryOptions{Size: 4 << 20})
 	s.put(0, 10, 100)
-	lookups := make([]cache.Lookup, 1000)
+	lookups := make([]tier.Lookup, 1000)
 	for i := range n / len(lookups) {
 		for j := range lookups {
-			var g cache.Generation
+			var g tier.Generation
 			binary.BigEndian.PutUint64(g[8:], uint64(i*len(lookups)+j))
-			lookups[j].Generations = []cache.Generation{g}
+			lookups[j].Generations = []tier.Generation{g}
 		}
 		if _, err := s.tier.Read(t.Context(), lookups); err != nil {
 			t.Fatal(err)
@@ -235,5 +236,5 @@ func TestManyGenerations(t *testing.T) {
 }
 
 func BenchmarkMemory(b *testing.B) {
-	tiertest.Benchmark(b, func(b *testing.B) cache.Tier { return mustMemory(b, cache.MemoryOptions{}) })
+	tiertest.Benchmark(b, func(b *testing.B) tier.Tier { return mustMemory(b, cache.MemoryOptions{}) })
 }

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"fluentd-perf/internal/cache/tier"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -242,7 +244,7 @@ func (m *Metrics) tier(name string) *tierMetrics {
 	return t
 }
 
-func (t *tierMetrics) show(s TierStats) {
+func (t *tierMetrics) show(s tier.Stats) {
 	t.entries.Set(float64(s.Entries))
 	t.bytes.Set(float64(s.Bytes))
 	t.mu.Lock()

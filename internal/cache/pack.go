@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 
+	"fluentd-perf/internal/cache/tier"
+
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -64,7 +66,7 @@ func (p *packer) unpack(packed []byte) ([]byte, error) {
 // unsealed is an entry on its way to the slow tiers. The first worker that writes it packs and seals it, for all of them.
 type unsealed struct {
 	store      *Store
-	key        Key
+	key        tier.Key
 	credential func() (*credential, error) // nil where the entry is everybody's
 	size       int                         // of the encoded entry
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -186,7 +187,7 @@ func (w *watched) over() {
 // missed invalidates what was kept because of the stream: changes may have passed unheard. That is in memory alone.
 func (w *watched) missed() {
 	w.up.metrics.bumped(causeStream)
-	w.up.store.memory.tokens.bump([]Generation{w.up.streamOf(w.stream)})
+	w.up.store.memory.tokens.bump([]tier.Generation{w.up.streamOf(w.stream)})
 }
 
 // Close ends the stream.
@@ -269,7 +270,7 @@ func (u *Upstream) updated(m *mcp.Message, data []byte) {
 		u.bump(causeNotification, u.family(FamilyRead))
 		return
 	}
-	old := append(make([]Generation, 0, maxAncestors+1), u.uri(uri))
+	old := append(make([]tier.Generation, 0, maxAncestors+1), u.uri(uri))
 	legacy := u.peers.any()
 	for i := len(uri) - 1; legacy && i > 0 && len(old) < maxAncestors; i-- {
 		switch uri[i] {

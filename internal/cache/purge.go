@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -52,7 +53,7 @@ func isCached(method string) bool {
 
 // purgeable returns what guards the answers to a method, or to all where the name is empty, and to which methods. Both are
 // empty where this upstream's answers to the method are never cached.
-func (u *Upstream) purgeable(method string) (guards []Generation, methods []string) {
+func (u *Upstream) purgeable(method string) (guards []tier.Generation, methods []string) {
 	if u.opts.Plain {
 		return u.purgeableNamed(method)
 	}
@@ -71,14 +72,14 @@ func (u *Upstream) purgeable(method string) (guards []Generation, methods []stri
 }
 
 // purgeableNamed is purgeable where the methods are the server's own.
-func (u *Upstream) purgeableNamed(method string) ([]Generation, []string) {
+func (u *Upstream) purgeableNamed(method string) ([]tier.Generation, []string) {
 	if method == "" {
-		return []Generation{u.family(FamilyOther)}, slices.Sorted(maps.Keys(u.opts.TTL))
+		return []tier.Generation{u.family(FamilyOther)}, slices.Sorted(maps.Keys(u.opts.TTL))
 	}
 	if _, named := u.opts.TTL[method]; !named {
 		return nil, nil
 	}
-	return []Generation{u.methodOf(method)}, []string{method}
+	return []tier.Generation{u.methodOf(method)}, []string{method}
 }
 
 // methodsOf are the methods whose answers one family makes old.

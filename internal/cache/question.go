@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
 // pair names the two entries that may answer a question: the asker's own, and everybody's.
 type pair struct {
-	private, public Lookup
+	private, public tier.Lookup
 }
 
 // question is what a request asks, apart from who sends it now and under which id: the same bytes asked again by the same
@@ -269,13 +270,13 @@ func (u *Upstream) scopeOf(c *mcp.Call, asker Partition, session string, own *pe
 
 // name gives the question its keys, and what guards them.
 func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
-	public := append(make([]Generation, 0, 2), u.family(q.family))
+	public := append(make([]tier.Generation, 0, 2), u.family(q.family))
 	if q.method == mcp.MethodResourcesRead {
 		if uri, ok := mcp.Text(c.Message.URI.Of(c.Body)); ok {
 			public = append(public, u.uri(uri))
 		}
 	}
-	private := append(append(make([]Generation, 0, MaxGuards), public...), u.asker(q.bearer))
+	private := append(append(make([]tier.Generation, 0, tier.MaxGuards), public...), u.asker(q.bearer))
 	if q.onTools {
 		private = append(private, u.writes(q.bearer))
 	}
@@ -296,14 +297,14 @@ func (u *Upstream) name(q *question, s scope, params []byte, c *mcp.Call) {
 }
 
 // listKey names the list that a page is of, as this asker sees it.
-func (q *question) listKey() Key {
+func (q *question) listKey() tier.Key {
 	if q.first != nil {
 		return q.first.private.Key
 	}
 	return q.private.Key
 }
 
-func pairOf(s scope, method string, params []byte, private, public []Generation) pair {
+func pairOf(s scope, method string, params []byte, private, public []tier.Generation) pair {
 	var p pair
 	buf := make([]byte, 0, 512)
 	p.private.Key, buf = keyOf(buf, &s, method, params)

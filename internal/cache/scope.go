@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -40,7 +41,7 @@ type views struct {
 	differences atomic.Uint64
 
 	mu    sync.Mutex // guards the following
-	by    map[Key]*view
+	by    map[tier.Key]*view
 	days  []time.Time // of the last differences
 	ended time.Time   // until when nothing is shared
 }
@@ -53,14 +54,14 @@ type view struct {
 	known  bool // there was an answer
 	result [32]byte
 	whose  *deeds // of the session that had it; nil where there are none
-	tokens []Token
+	tokens []tier.Token
 	equal  int // answers in a row that were the same, of different sessions
 	needed int
 	told   bool // that sessions differ was logged
 }
 
 // of returns the view of a key.
-func (v *views) of(k Key) *view {
+func (v *views) of(k tier.Key) *view {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	one := v.by[k]
@@ -68,7 +69,7 @@ func (v *views) of(k Key) *view {
 		return one
 	}
 	if v.by == nil {
-		v.by = make(map[Key]*view)
+		v.by = make(map[tier.Key]*view)
 	}
 	for some, old := range v.by {
 		if len(v.by) < maxViews {
@@ -85,9 +86,9 @@ func (v *views) of(k Key) *view {
 
 // observation is an answer that a session was given for a view.
 type observation struct {
-	result  []byte  // raw
-	session *deeds  // nil where there are none
-	tokens  []Token // of what makes the view old, from before the server was asked
+	result  []byte       // raw
+	session *deeds       // nil where there are none
+	tokens  []tier.Token // of what makes the view old, from before the server was asked
 }
 
 // differ is what came of an observation.
@@ -189,7 +190,7 @@ func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
 	if q.peer.session {
 		s.agent, s.early = q.peer.agent, q.early
 	}
-	g := []Generation{u.family(q.family), u.asker(q.bearer)}
+	g := []tier.Generation{u.family(q.family), u.asker(q.bearer)}
 	if !q.override {
 		g = append(g, u.acts(q.bearer))
 	}
@@ -218,7 +219,7 @@ func (u *Upstream) shared(q *question) *question {
 }
 
 // compare learns from an answer to a question of a session's, and reports whether it is everybody's of the view.
-func (u *Upstream) compare(q *question, tokens []Token, result []byte) bool {
+func (u *Upstream) compare(q *question, tokens []tier.Token, result []byte) bool {
 	if q.view == nil || q.peer.acted.Load() {
 		return false
 	}
@@ -242,7 +243,7 @@ func (u *Upstream) compare(q *question, tokens []Token, result []byte) bool {
 }
 
 // acts guards the lists that are shared where there are no sessions: what any agent of the credential does may change them.
-func (u *Upstream) acts(bearer Partition) Generation {
+func (u *Upstream) acts(bearer Partition) tier.Generation {
 	return generationOf("acts", u.opts.Identity, string(bearer[:]))
 }
 
@@ -262,7 +263,7 @@ func (u *Upstream) acted(c *mcp.Call) bool {
 
 // shownAnew makes stale what a call without a session may have changed of what the server shows.
 func (u *Upstream) shownAnew(bearer Partition) {
-	u.store.memory.tokens.bump([]Generation{u.acts(bearer)})
+	u.store.memory.tokens.bump([]tier.Generation{u.acts(bearer)})
 }
 
 // harmless reports whether a call changes nothing of what the server shows the session; a nil one is none that is known.

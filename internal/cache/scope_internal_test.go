@@ -3,19 +3,21 @@ package cache
 import (
 	"testing"
 	"time"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
 // TestForgottenViews: a view that is forgotten since there are too many is shared by nobody who still holds it.
 func TestForgottenViews(t *testing.T) {
 	var v views
-	held := make(map[Key]*view)
+	held := make(map[tier.Key]*view)
 	observe := func(one *view) {
 		for range equalAfterward + 1 {
-			v.observe(one, observation{session: new(deeds), tokens: make([]Token, 2)}, time.Now())
+			v.observe(one, observation{session: new(deeds), tokens: make([]tier.Token, 2)}, time.Now())
 		}
 	}
 	for i := range maxViews + 10 {
-		k := Key{byte(i), byte(i >> 8)}
+		k := tier.Key{byte(i), byte(i >> 8)}
 		held[k] = v.of(k)
 		observe(held[k])
 	}
@@ -31,7 +33,7 @@ func TestForgottenViews(t *testing.T) {
 		if observe(one); one.learned.Load() {
 			t.Fatal("it is learned")
 		}
-		v.observe(one, observation{result: []byte("x"), session: new(deeds), tokens: make([]Token, 2)}, time.Time{})
+		v.observe(one, observation{result: []byte("x"), session: new(deeds), tokens: make([]tier.Token, 2)}, time.Time{})
 		if observe(one); one.learned.Load() {
 			t.Fatal("it is learned after a difference")
 		}

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
 // What a slow tier gets is sealed: whoever reads its files sees nothing private, whoever writes them can plant nothing.
@@ -88,7 +90,7 @@ func newSealer(secret *Secret) *sealer {
 }
 
 // sealPrivate appends an entry that only this credential opens. plain and dst must not overlap.
-func (s *sealer) sealPrivate(dst []byte, k Key, c *credential, plain []byte) []byte {
+func (s *sealer) sealPrivate(dst []byte, k tier.Key, c *credential, plain []byte) []byte {
 	dst = slices.Grow(dst, len(plain)+sealOverhead)
 	dst = append(dst, sealFormat, kindPrivate)
 	bound := boundTo(kindPrivate, k)
@@ -97,7 +99,7 @@ func (s *sealer) sealPrivate(dst []byte, k Key, c *credential, plain []byte) []b
 
 // sealPublic appends an entry that every daemon with the partition key opens, and everybody can read. plain and dst must
 // not overlap.
-func (s *sealer) sealPublic(dst []byte, k Key, plain []byte) []byte {
+func (s *sealer) sealPublic(dst []byte, k tier.Key, plain []byte) []byte {
 	dst = slices.Grow(dst, len(plain)+sealOverhead)
 	dst = append(dst, sealFormat, kindPublic)
 	dst = append(dst, plain...)
@@ -106,7 +108,7 @@ func (s *sealer) sealPublic(dst []byte, k Key, plain []byte) []byte {
 
 // open returns the entry that was sealed under this key, and whether it is a public one. c may be nil: then only public
 // entries open. The entry may share stored's memory; stored is not changed. Every error is errSeal.
-func (s *sealer) open(k Key, c *credential, stored []byte) (plain []byte, public bool, err error) {
+func (s *sealer) open(k tier.Key, c *credential, stored []byte) (plain []byte, public bool, err error) {
 	if len(stored) < sealHead || stored[0] != sealFormat {
 		return nil, false, errSeal
 	}
@@ -130,7 +132,7 @@ func (s *sealer) open(k Key, c *credential, stored []byte) (plain []byte, public
 }
 
 // appendMAC appends the HMAC of a public entry.
-func (s *sealer) appendMAC(dst []byte, k Key, plain []byte) []byte {
+func (s *sealer) appendMAC(dst []byte, k tier.Key, plain []byte) []byte {
 	h := hmac.New(sha256.New, s.public)
 	bound := boundTo(kindPublic, k)
 	h.Write(bound[:])
@@ -139,9 +141,9 @@ func (s *sealer) appendMAC(dst []byte, k Key, plain []byte) []byte {
 }
 
 // binding is what is authenticated besides the entry. Its length is fixed, so nothing can move from it into the entry.
-type binding [sealHead + len(Key{})]byte
+type binding [sealHead + len(tier.Key{})]byte
 
-func boundTo(kind byte, k Key) (b binding) {
+func boundTo(kind byte, k tier.Key) (b binding) {
 	b[0], b[1] = sealFormat, kind
 	copy(b[sealHead:], k[:])
 	return b

@@ -13,9 +13,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
-var sealKey = Key(sha256.Sum256([]byte("a key")))
+var sealKey = tier.Key(sha256.Sum256([]byte("a key")))
 
 // sealing is one daemon's.
 func sealing(partitionKey string) (*sealer, *partitioner) {
@@ -94,7 +96,7 @@ func TestSealRefuses(t *testing.T) {
 	plain := []byte("an entry")
 	foreign, foreignP := sealing("another partition key of 32 bytes")
 	foreignC := mustCredential(t, foreignP, bearerAsker("a"))
-	refused := func(what string, k Key, c *credential, stored []byte) {
+	refused := func(what string, k tier.Key, c *credential, stored []byte) {
 		t.Helper()
 		if got, _, err := s.open(k, c, stored); err != errSeal || got != nil {
 			t.Errorf("%s: opened as %q, %v", what, got, err)

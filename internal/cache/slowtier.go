@@ -7,11 +7,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
 // SlowTier is a tier behind memory, and how it is used. Tier, Timeout and Breaker are required.
 type SlowTier struct {
-	Tier    Tier
+	Tier    tier.Tier
 	ID      string        // what tells it from another tier of the kind, for the next run: a file, an address; "": its name
 	Timeout time.Duration // of one read: what a slow tier costs a call at most
 	Breaker Breaker
@@ -53,8 +55,8 @@ type slowTier struct {
 	mu      sync.Mutex // guards the following
 	queue   []pendingWrite
 	bytes   int
-	pending map[Generation]invalidation // generations that the tier is to be told of
-	spoilt  []Key                       // whose entries do not open, to be deleted
+	pending map[tier.Generation]invalidation // generations that the tier is to be told of
+	spoilt  []tier.Key                       // whose entries do not open, to be deleted
 	round   uint64
 	reset   uint64 // not 0: nothing of the tier is to be used until all its tokens have been replaced; likewise
 	refused error
@@ -69,7 +71,7 @@ type linker interface{ Linked() bool }
 func newSlowTier(o SlowTier, m *Metrics) *slowTier {
 	return &slowTier{
 		SlowTier: o, label: tierLabel(o.Tier.Name()), metrics: m.tier(o.Tier.Name()),
-		wake: make(chan struct{}, 1), begun: make(chan struct{}), pending: make(map[Generation]invalidation),
+		wake: make(chan struct{}, 1), begun: make(chan struct{}), pending: make(map[tier.Generation]invalidation),
 	}
 }
 
@@ -115,7 +117,7 @@ func (t *slowTier) linked() bool {
 }
 
 // read asks the tier, unless its breaker is open or it is yet to be told of one of the lookups' generations.
-func (t *slowTier) read(ctx context.Context, lookups []Lookup) ([]Found, outcome) {
+func (t *slowTier) read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, outcome) {
 	if t.hasPending(lookups) {
 		return nil, outcomeSkipped
 	}
@@ -146,7 +148,7 @@ func (t *slowTier) read(ctx context.Context, lookups []Lookup) ([]Found, outcome
 }
 
 // hasPending reports whether the tier has not been told yet of a change of what the lookups depend on.
-func (t *slowTier) hasPending(lookups []Lookup) bool {
+func (t *slowTier) hasPending(lookups []tier.Lookup) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.reset != 0 {
@@ -174,17 +176,17 @@ func (t *slowTier) note(err error) {
 
 // invalidation is a generation of which the tier is to be told.
 type invalidation struct {
-	round    uint64       // of the last time
-	families []Generation // of the upstream whose it is: telling the tier of them does as well
+	round    uint64            // of the last time
+	families []tier.Generation // of the upstream whose it is: telling the tier of them does as well
 }
 
 // invalidate notes generations of which the tier is to be told, of the upstream with these families. From now on it is not read for
 // them. Where too many wait, those of the upstream become its families, on one of which each of its entries depends.
-func (t *slowTier) invalidate(generations, families []Generation) {
+func (t *slowTier) invalidate(generations, families []tier.Generation) {
 	t.mu.Lock()
 	t.round++
 	if len(t.pending)+len(generations) > maxPending {
-		maps.DeleteFunc(t.pending, func(_ Generation, d invalidation) bool { return &d.families[0] == &families[0] })
+		maps.DeleteFunc(t.pending, func(_ tier.Generation, d invalidation) bool { return &d.families[0] == &families[0] })
 		generations = families
 	}
 	for _, g := range generations {
@@ -195,7 +197,7 @@ func (t *slowTier) invalidate(generations, families []Generation) {
 }
 
 // discard has the tier delete an entry that does not open, when there is time for it. Until then it is a miss.
-func (t *slowTier) discard(k Key) {
+func (t *slowTier) discard(k tier.Key) {
 	t.mu.Lock()
 	if len(t.spoilt) < maxBatch {
 		t.spoilt = append(t.spoilt, k)
@@ -207,7 +209,7 @@ func (t *slowTier) discard(k Key) {
 // pendingWrite is an entry that waits to be written. Its Value is made when it is.
 type pendingWrite struct {
 	*unsealed
-	Write
+	tier.Write
 }
 
 // put queues an entry, or drops it where there is no room.
@@ -236,11 +238,11 @@ func (t *slowTier) rouse() {
 }
 
 // holds is what the tier holds, or of one that does not count what this daemon has written to it since its start.
-func (t *slowTier) holds() TierStats {
-	if h, ok := t.Tier.(Holder); ok {
+func (t *slowTier) holds() tier.Stats {
+	if h, ok := t.Tier.(tier.Holder); ok {
 		return h.Holds()
 	}
-	return TierStats{Entries: int64(t.metrics.written.n.Load()), Bytes: t.wrote.Load(), Evictions: -1}
+	return tier.Stats{Entries: int64(t.metrics.written.n.Load()), Bytes: t.wrote.Load(), Evictions: -1}
 }
 
 // pendingCount is how many generations the tier could not be told of yet.

@@ -10,21 +10,22 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 func TestBumpReachesMemoryFirst(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
 		r.want("a", "tools/list", "v1", "fwd=miss stored")
 		r.want("a", "prompts/list", "v1", "fwd=miss stored")
 		synctest.Wait()
-		open := tier.gate("bump")
+		open := held.gate("bump")
 		r.own.set(func() { r.own.says = "v2" })
 		r.hear(rigTools, "")
 		synctest.Wait() // the worker is telling the tier
-		reads := len(tier.did("read"))
+		reads := len(held.did("read"))
 		r.want("a", "tools/list", "v2", "fwd=miss stored")
 		r.want("a", "tools/list", "v2", "memory")
-		if n := len(tier.did("read")) - reads; n != 0 {
+		if n := len(held.did("read")) - reads; n != 0 {
 			t.Errorf("%d reads of a family of which the tier was not told", n)
 		}
 		r.forget()
@@ -49,22 +50,22 @@ func TestBumpReachesMemoryFirst(t *testing.T) {
 func TestBumpMeetsAReadOnItsWay(t *testing.T) {
 	for _, told := range []bool{false, true} {
 		t.Run(fmt.Sprint("told ", told), func(t *testing.T) {
-			rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+			rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
 				r.want("a", "tools/list", "v1", "fwd=miss stored")
 				synctest.Wait()
 				r.forget()
 				r.own.set(func() { r.own.says = "v2" })
-				gate, read := make(chan struct{}), tier.disk.read
-				tier.set(func() {
-					tier.wait = func(_ context.Context, op rigOp) {
+				gate, read := make(chan struct{}), held.disk.read
+				held.set(func() {
+					held.wait = func(_ context.Context, op rigOp) {
 						if op.name == "bump" && !told {
 							<-gate
 						}
 					}
-					tier.mangle = func(found []cache.Found) []cache.Found { // read before, answered after
-						tier.mu.Unlock()
+					held.mangle = func(found []tier.Found) []tier.Found { // read before, answered after
+						held.mu.Unlock()
 						<-gate
-						tier.mu.Lock()
+						held.mu.Lock()
 						return found
 					}
 				})
@@ -80,11 +81,11 @@ func TestBumpMeetsAReadOnItsWay(t *testing.T) {
 				if got.says != "v2" {
 					t.Errorf("told %+v", got)
 				}
-				tier.set(func() { tier.mangle = nil })
+				held.set(func() { held.mangle = nil })
 				r.want("a", "tools/list", "v2", "fwd=miss stored") // what was asked before is not kept
 				synctest.Wait()
-				told := make(map[cache.Generation]int) // a withdrawal may be one of them: the tier was not asked what it has
-				for _, op := range tier.did("bump") {
+				told := make(map[tier.Generation]int) // a withdrawal may be one of them: the tier was not asked what it has
+				for _, op := range held.did("bump") {
 					for _, g := range op.generations {
 						if told[g]++; told[g] != 1 {
 							t.Error("the tier was told twice of a change")
@@ -103,10 +104,10 @@ func TestBumpMeetsAReadOnItsWay(t *testing.T) {
 func TestBumpIsOwedUntilTold(t *testing.T) {
 	for name, fate := range map[string]rigFate{"fails": rigFails, "hangs": rigHangs, "answer lost": rigMutes} {
 		t.Run(name, func(t *testing.T) {
-			rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+			rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
 				r.want("a", "tools/list", "v1", "fwd=miss stored")
 				synctest.Wait()
-				tier.set(func() { tier.fate = always(fate, "bump") })
+				held.set(func() { held.fate = always(fate, "bump") })
 				r.own.set(func() { r.own.says = "v2" })
 				r.hear(rigTools, "")
 				for range 20 {
@@ -117,7 +118,7 @@ func TestBumpIsOwedUntilTold(t *testing.T) {
 				if s := r.tier("redis"); s.Owed != 1 || s.Skipped != 20 || s.Written != 1 {
 					t.Errorf("while it fails: %+v", s)
 				}
-				tier.set(func() { tier.fate = nil })
+				held.set(func() { held.fate = nil })
 				after(3 * time.Second)
 				r.forget()
 				r.want("a", "tools/list", "v2", "fwd=miss stored")
@@ -131,10 +132,10 @@ func TestBumpIsOwedUntilTold(t *testing.T) {
 
 // TestBumpOwedAgain has a family change once more while the tier is being told of the first time.
 func TestBumpOwedAgain(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
 		r.want("a", "tools/list", "v1", "fwd=miss stored")
 		synctest.Wait()
-		open := tier.gate("bump")
+		open := held.gate("bump")
 		r.hear(rigTools, "")
 		synctest.Wait()
 		r.hear(rigTools, "")
@@ -143,7 +144,7 @@ func TestBumpOwedAgain(t *testing.T) {
 			t.Errorf("%d owed", s.Owed)
 		}
 		open()
-		if n := len(tier.did("bump")); n != 2 {
+		if n := len(held.did("bump")); n != 2 {
 			t.Errorf("the tier was told %d times, want twice", n)
 		}
 	})
@@ -151,10 +152,10 @@ func TestBumpOwedAgain(t *testing.T) {
 
 // TestBumpOneOfTwoURIs has only the entries of one resource go.
 func TestBumpOneOfTwoURIs(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
 		r.fills("x", 2)
 		synctest.Wait()
-		open := tier.gate("bump")
+		open := held.gate("bump")
 		r.own.set(func() { r.own.says = "v2" })
 		r.hear(rigUpdated, "file:///x/1")
 		r.forget()
@@ -167,7 +168,7 @@ func TestBumpOneOfTwoURIs(t *testing.T) {
 // TestManyDebtsBecomeFamilies owes the tier more than it notes one by one.
 func TestManyDebtsBecomeFamilies(t *testing.T) {
 	const most = 20_000
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
 		r.want("a", "tools/list", "v1", "fwd=miss stored")
 		r.want("a", "resources/read file:///0", "v1", "fwd=miss stored")
 		synctest.Wait()
@@ -189,7 +190,7 @@ func TestManyDebtsBecomeFamilies(t *testing.T) {
 		r.forget()
 		r.want("a", "tools/list", "v2", "fwd=miss stored") // not read: all is owed
 		after(time.Second)
-		bumps := tier.did("bump")
+		bumps := held.did("bump")
 		if len(bumps) != 1 || len(bumps[0].generations) != families+2 {
 			t.Errorf("%d bumps, of %d generations", len(bumps), len(bumps[0].generations))
 		}
@@ -200,21 +201,21 @@ func TestManyDebtsBecomeFamilies(t *testing.T) {
 
 // TestManyBumpsInTurn carries debts of more than one trip.
 func TestManyBumpsInTurn(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
 		b.hold(true)
 		for i := range 1000 {
 			r.hear(rigUpdated, fmt.Sprint("file:///", i))
 		}
 		b.hold(false)
 		after(time.Second)
-		var told []cache.Generation
-		for _, op := range tier.did("bump") {
+		var told []tier.Generation
+		for _, op := range held.did("bump") {
 			if len(op.generations) > 128 {
 				t.Errorf("%d generations in one trip", len(op.generations))
 			}
 			told = append(told, op.generations...)
 		}
-		slices.SortFunc(told, func(a, b cache.Generation) int { return slices.Compare(a[:], b[:]) })
+		slices.SortFunc(told, func(a, b tier.Generation) int { return slices.Compare(a[:], b[:]) })
 		if len(told) != 1000 || len(slices.Compact(told)) != 1000 {
 			t.Errorf("%d generations were told, %d different ones", len(told), len(slices.Compact(told)))
 		}
@@ -222,13 +223,13 @@ func TestManyBumpsInTurn(t *testing.T) {
 }
 
 func TestPurgeWaitsForTheTiers(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
 		r.want("a", "tools/list", "v1", "fwd=miss stored")
 		r.want("a", "prompts/list", "v1", "fwd=miss stored")
 		synctest.Wait()
 		r.own.set(func() { r.own.says = "v2" })
-		tier.set(func() {
-			tier.wait = func(_ context.Context, op rigOp) {
+		held.set(func() {
+			held.wait = func(_ context.Context, op rigOp) {
 				if op.name == "bump" {
 					<-time.After(time.Second)
 				}
@@ -272,14 +273,14 @@ func TestPurgeWaitsForTheTiers(t *testing.T) {
 
 // TestBumpGoesBeforeWrites has a bump come while entries wait: it does not wait for them.
 func TestBumpGoesBeforeWrites(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
-		open := tier.gate("write")
+	rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
+		open := held.gate("write")
 		r.fills("first", 1)
 		synctest.Wait()
 		r.fills("more", 200)
 		r.hear(rigTools, "")
 		open()
-		if got := tier.order(); got != "write bump write write" {
+		if got := held.order(); got != "write bump write write" {
 			t.Errorf("the tier had %s", got)
 		}
 	})

@@ -12,28 +12,28 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // rigDisk is what a tier keeps, over restarts and for several daemons: the contract in its simplest form.
 type rigDisk struct {
 	mu      sync.Mutex // guards the following
-	entries map[cache.Key]cache.Write
-	tokens  map[cache.Generation]cache.Token
+	entries map[tier.Key]tier.Write
+	tokens  map[tier.Generation]tier.Token
 }
 
 func newRigDisk() *rigDisk {
-	return &rigDisk{entries: make(map[cache.Key]cache.Write), tokens: make(map[cache.Generation]cache.Token)}
+	return &rigDisk{entries: make(map[tier.Key]tier.Write), tokens: make(map[tier.Generation]tier.Token)}
 }
 
-func (d *rigDisk) read(lookups []cache.Lookup) []cache.Found {
+func (d *rigDisk) read(lookups []tier.Lookup) []tier.Found {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	found := make([]cache.Found, len(lookups))
+	found := make([]tier.Found, len(lookups))
 	for i, l := range lookups {
 		for _, g := range l.Generations {
 			if d.tokens[g] == 0 {
-				d.tokens[g] = cache.Token(1 + rand.Uint64N(1<<63))
+				d.tokens[g] = tier.Token(1 + rand.Uint64N(1<<63))
 			}
 			found[i].Tokens = append(found[i].Tokens, d.tokens[g])
 		}
@@ -44,12 +44,12 @@ func (d *rigDisk) read(lookups []cache.Lookup) []cache.Found {
 	return found
 }
 
-func (d *rigDisk) write(writes []cache.Write) {
+func (d *rigDisk) write(writes []tier.Write) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	maps.DeleteFunc(d.entries, func(_ cache.Key, w cache.Write) bool { return time.Since(w.Expires) > time.Minute })
+	maps.DeleteFunc(d.entries, func(_ tier.Key, w tier.Write) bool { return time.Since(w.Expires) > time.Minute })
 	for _, w := range writes {
-		if n := len(w.Guard.Generations); n != len(w.Guard.Tokens) || n < 1 || n > cache.MaxGuards {
+		if n := len(w.Guard.Generations); n != len(w.Guard.Tokens) || n < 1 || n > tier.MaxGuards {
 			panic("a write that breaks the contract of tiers")
 		}
 		holds := true
@@ -63,7 +63,7 @@ func (d *rigDisk) write(writes []cache.Write) {
 	}
 }
 
-func (d *rigDisk) bump(generations []cache.Generation) {
+func (d *rigDisk) bump(generations []tier.Generation) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, g := range generations {
@@ -77,7 +77,7 @@ func (d *rigDisk) bumpAll() {
 	clear(d.tokens)
 }
 
-func (d *rigDisk) delete(keys []cache.Key) {
+func (d *rigDisk) delete(keys []tier.Key) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, k := range keys {
@@ -85,14 +85,14 @@ func (d *rigDisk) delete(keys []cache.Key) {
 	}
 }
 
-func (d *rigDisk) keys() []cache.Key {
+func (d *rigDisk) keys() []tier.Key {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Collect(maps.Keys(d.entries))
 }
 
 // change lets f change the stored entries.
-func (d *rigDisk) change(f func(k cache.Key, w *cache.Write)) {
+func (d *rigDisk) change(f func(k tier.Key, w *tier.Write)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for k, w := range d.entries {
@@ -119,8 +119,8 @@ var errRig = errors.New("the tier is in trouble")
 // rigOp is a call that a tier had.
 type rigOp struct {
 	name        string // read, write, bump, bumpall, delete
-	keys        []cache.Key
-	generations []cache.Generation
+	keys        []tier.Key
+	generations []tier.Generation
 	bytes       int
 }
 
@@ -134,9 +134,9 @@ type rigTier struct {
 	count  map[string]int                      // of ops by name
 	fate   func(op rigOp, n int) rigFate       // nil: it works. n counts the calls of that name from 1
 	wait   func(ctx context.Context, op rigOp) // before it is done; nil: at once
-	mangle func(found []cache.Found) []cache.Found
-	bumped func([]cache.Generation) // tells other daemons
-	late   []func()                 // what is to be done at the test's word
+	mangle func(found []tier.Found) []tier.Found
+	bumped func([]tier.Generation) // tells other daemons
+	late   []func()                // what is to be done at the test's word
 	closed int
 }
 
@@ -189,7 +189,7 @@ func (t *rigTier) enter(ctx context.Context, op rigOp, do func()) error {
 	return nil
 }
 
-func (t *rigTier) Read(ctx context.Context, lookups []cache.Lookup) (found []cache.Found, err error) {
+func (t *rigTier) Read(ctx context.Context, lookups []tier.Lookup) (found []tier.Found, err error) {
 	op := rigOp{name: "read"}
 	for _, l := range lookups {
 		op.keys = append(op.keys, l.Key)
@@ -207,7 +207,7 @@ func (t *rigTier) Read(ctx context.Context, lookups []cache.Lookup) (found []cac
 	return found, nil
 }
 
-func (t *rigTier) Write(ctx context.Context, writes []cache.Write) error {
+func (t *rigTier) Write(ctx context.Context, writes []tier.Write) error {
 	op := rigOp{name: "write"}
 	for _, w := range writes {
 		op.keys = append(op.keys, w.Key)
@@ -216,7 +216,7 @@ func (t *rigTier) Write(ctx context.Context, writes []cache.Write) error {
 	return t.enter(ctx, op, func() { t.disk.write(writes) })
 }
 
-func (t *rigTier) Bump(ctx context.Context, generations []cache.Generation) error {
+func (t *rigTier) Bump(ctx context.Context, generations []tier.Generation) error {
 	return t.enter(ctx, rigOp{name: "bump", generations: slices.Clone(generations)}, func() {
 		t.disk.bump(generations)
 		if t.bumped != nil {
@@ -225,7 +225,7 @@ func (t *rigTier) Bump(ctx context.Context, generations []cache.Generation) erro
 	})
 }
 
-func (t *rigTier) Delete(ctx context.Context, keys []cache.Key) error {
+func (t *rigTier) Delete(ctx context.Context, keys []tier.Key) error {
 	return t.enter(ctx, rigOp{name: "delete", keys: slices.Clone(keys)}, func() { t.disk.delete(keys) })
 }
 
@@ -289,8 +289,8 @@ func always(f rigFate, names ...string) func(rigOp, int) rigFate {
 // rigFile is a tier of one daemon alone.
 type rigFile struct{ *rigTier }
 
-func (t rigFile) Holds() cache.TierStats {
-	return cache.TierStats{Entries: int64(len(t.disk.keys())), Bytes: -1, Evictions: -1}
+func (t rigFile) Holds() tier.Stats {
+	return tier.Stats{Entries: int64(len(t.disk.keys())), Bytes: -1, Evictions: -1}
 }
 
 func (t rigFile) BumpAll(ctx context.Context) error {

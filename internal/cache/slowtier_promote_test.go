@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // stacked runs f over two tiers, redis before database.
@@ -66,7 +67,7 @@ func TestPromotionMeetsABump(t *testing.T) {
 		one.set(func() { one.fate = nil })
 		r.forget()
 		two.set(func() {
-			two.mangle = func(found []cache.Found) []cache.Found {
+			two.mangle = func(found []tier.Found) []tier.Found {
 				r.hear(rigTools, "")
 				return found
 			}

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -22,8 +22,8 @@ func timed(f func()) time.Duration {
 }
 
 func TestHungTierCostsItsTimeout(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
-		tier.set(func() { tier.fate = always(rigHangs, "read") })
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
+		held.set(func() { held.fate = always(rigHangs, "read") })
 		for i := range 5 {
 			want := 50 * time.Millisecond
 			if i >= 3 {
@@ -34,13 +34,13 @@ func TestHungTierCostsItsTimeout(t *testing.T) {
 				t.Errorf("call %d took %v, want %v", i, took, want)
 			}
 		}
-		if n := len(tier.did("read")); n != 3 || b.failures != 3 {
+		if n := len(held.did("read")); n != 3 || b.failures != 3 {
 			t.Errorf("%d reads and %d failures, want 3", n, b.failures)
 		}
-		tier.set(func() { tier.fate = nil })
+		held.set(func() { held.fate = nil })
 		after(2 * time.Second) // the breaker closes
-		if took := timed(func() { r.want("a", "resources/read file:///back", "v1", "fwd=miss stored") }); took != 0 || len(tier.did("read")) != 4 {
-			t.Errorf("a tier that works again was read %d times, in %v", len(tier.did("read"))-3, took)
+		if took := timed(func() { r.want("a", "resources/read file:///back", "v1", "fwd=miss stored") }); took != 0 || len(held.did("read")) != 4 {
+			t.Errorf("a tier that works again was read %d times, in %v", len(held.did("read"))-3, took)
 		}
 		if s := r.tier("redis"); s.Errors != 3 || s.Skipped != 2 || s.Misses != 1 || s.Hits != 0 || s.Error != "" {
 			t.Errorf("stats: %+v", s)
@@ -49,32 +49,32 @@ func TestHungTierCostsItsTimeout(t *testing.T) {
 }
 
 func TestTierErrorsReachNoAgent(t *testing.T) {
-	other := func(n int) func([]cache.Found) []cache.Found {
-		return func(f []cache.Found) []cache.Found { return slices.Grow(f, 9)[:n] }
+	other := func(n int) func([]tier.Found) []tier.Found {
+		return func(f []tier.Found) []tier.Found { return slices.Grow(f, 9)[:n] }
 	}
-	for name, break_ := range map[string]func(tier *rigTier){
-		"error":        func(tier *rigTier) { tier.fate = always(rigFails, "read", "write", "bump", "delete") },
-		"answer lost":  func(tier *rigTier) { tier.fate = always(rigMutes, "read", "write", "bump", "delete") },
-		"no answers":   func(tier *rigTier) { tier.mangle = other(0) },
-		"few answers":  func(tier *rigTier) { tier.mangle = other(1) },
-		"many answers": func(tier *rigTier) { tier.mangle = other(7) },
-		"no tokens": func(tier *rigTier) {
-			tier.mangle = func(f []cache.Found) []cache.Found { f[0].Tokens, f[1].Tokens = nil, f[1].Tokens[:0]; return f }
+	for name, break_ := range map[string]func(held *rigTier){
+		"error":        func(held *rigTier) { held.fate = always(rigFails, "read", "write", "bump", "delete") },
+		"answer lost":  func(held *rigTier) { held.fate = always(rigMutes, "read", "write", "bump", "delete") },
+		"no answers":   func(held *rigTier) { held.mangle = other(0) },
+		"few answers":  func(held *rigTier) { held.mangle = other(1) },
+		"many answers": func(held *rigTier) { held.mangle = other(7) },
+		"no tokens": func(held *rigTier) {
+			held.mangle = func(f []tier.Found) []tier.Found { f[0].Tokens, f[1].Tokens = nil, f[1].Tokens[:0]; return f }
 		},
-		"too many tokens": func(tier *rigTier) {
-			tier.mangle = func(f []cache.Found) []cache.Found { f[0].Tokens = append(f[0].Tokens, 7); return f }
+		"too many tokens": func(held *rigTier) {
+			held.mangle = func(f []tier.Found) []tier.Found { f[0].Tokens = append(f[0].Tokens, 7); return f }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
-				tier.set(func() { break_(tier) })
+			rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
+				held.set(func() { break_(held) })
 				for i := range 10 {
 					r.want("a", fmt.Sprint("resources/read file:///", i%2), "v1", []string{"fwd=miss stored", "memory"}[min(i/2, 1)])
 				}
 				r.hear(rigUpdated, "file:///0")
 				r.want("a", "resources/read file:///0", "v1", "fwd=miss stored")
 				synctest.Wait()
-				if len(tier.disk.keys()) > 0 {
+				if len(held.disk.keys()) > 0 {
 					t.Error("something was written without tokens that could hold")
 				}
 			})
@@ -84,8 +84,8 @@ func TestTierErrorsReachNoAgent(t *testing.T) {
 
 // TestLeaverIsNoFailure has the agent leave while the tier hangs: that says nothing of the tier.
 func TestLeaverIsNoFailure(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
-		tier.set(func() { tier.fate = always(rigHangs, "read") })
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
+		held.set(func() { held.fate = always(rigHangs, "read") })
 		r.own.set(func() {
 			r.own.script = func(ctx context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
 				return nil, &mcp.Failure{Reason: mcp.ReasonCanceled, Cause: context.Cause(ctx)}
@@ -106,14 +106,14 @@ func TestLeaverIsNoFailure(t *testing.T) {
 }
 
 func TestOpenBreakerCostsNothing(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
 		b.hold(true)
 		if took := timed(func() { r.want("a", "tools/list", "v1", "fwd=miss stored") }); took != 0 {
 			t.Errorf("it took %v", took)
 		}
 		r.want("a", "tools/list", "v1", "memory")
 		after(10 * time.Second)
-		if len(tier.did("read"))+len(tier.did("write")) > 0 {
+		if len(held.did("read"))+len(held.did("write")) > 0 {
 			t.Error("a tier was asked that its breaker holds")
 		}
 		if s := r.tier("redis"); s.Skipped != 1 || s.Breaker != "open" {
@@ -144,26 +144,26 @@ func TestGarbageIsAMiss(t *testing.T) {
 	} {
 		for _, scope := range []string{"private", "public"} {
 			t.Run(name+" "+scope, func(t *testing.T) {
-				rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) { garbage(r, tier, scope, change) })
+				rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) { garbage(r, held, scope, change) })
 			})
 		}
 	}
 }
 
-func garbage(r *rig, tier *rigTier, scope string, change func(own, other []byte) []byte) {
+func garbage(r *rig, held *rigTier, scope string, change func(own, other []byte) []byte) {
 	r.own.set(func() { r.own.scope = scope })
 	r.want("a", "tools/list", "v1", "fwd=miss stored")
 	synctest.Wait()
-	one := tier.disk.keys()[0]
+	one := held.disk.keys()[0]
 	r.want("a", "prompts/list", "v1", "fwd=miss stored")
 	synctest.Wait()
 	var other []byte
-	tier.disk.change(func(k cache.Key, w *cache.Write) {
+	held.disk.change(func(k tier.Key, w *tier.Write) {
 		if k != one {
 			other = w.Value
 		}
 	})
-	tier.disk.change(func(k cache.Key, w *cache.Write) {
+	held.disk.change(func(k tier.Key, w *tier.Write) {
 		if k == one {
 			w.Value = change(bytes.Clone(w.Value), bytes.Clone(other))
 		}
@@ -172,7 +172,7 @@ func garbage(r *rig, tier *rigTier, scope string, change func(own, other []byte)
 	r.forget()
 	r.want("a", "tools/list", "v2", "fwd=miss stored")
 	synctest.Wait()
-	deleted := tier.did("delete")
+	deleted := held.did("delete")
 	if len(deleted) == 0 || !slices.Contains(deleted[0].keys, one) {
 		r.tb.Error("the entry was not deleted")
 	}
@@ -189,13 +189,13 @@ func garbage(r *rig, tier *rigTier, scope string, change func(own, other []byte)
 func TestPlantedUnderAnotherScope(t *testing.T) {
 	for _, scope := range []string{"private", "public"} {
 		t.Run(scope+" planted", func(t *testing.T) {
-			rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
-				var asked []cache.Lookup
+			rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
+				var asked []tier.Lookup
 				r.own.set(func() { r.own.scope = scope })
 				r.want("a", "tools/list", "v1", "fwd=miss stored")
 				r.want("b", "prompts/list", "v1", "fwd=miss stored") // b is known, too
 				synctest.Wait()
-				read := tier.did("read")[0]
+				read := held.did("read")[0]
 				private, public := read.keys[0], read.keys[1]
 				from, to := private, public
 				generations := read.generations[2:] // family, withdrawals
@@ -204,22 +204,22 @@ func TestPlantedUnderAnotherScope(t *testing.T) {
 					generations = read.generations[:2] // family, asker
 				}
 				var value []byte
-				tier.disk.change(func(k cache.Key, w *cache.Write) {
+				held.disk.change(func(k tier.Key, w *tier.Write) {
 					if k == from {
 						value = w.Value
 					}
 				})
-				asked = append(asked, cache.Lookup{Key: to, Generations: generations})
-				tokens := tier.disk.read(asked)[0].Tokens
-				tier.disk.delete([]cache.Key{from})
-				tier.disk.write([]cache.Write{{Key: to, Value: value, Expires: time.Now().Add(time.Hour),
-					Guard: cache.Guard{Generations: generations, Tokens: tokens}}})
+				asked = append(asked, tier.Lookup{Key: to, Generations: generations})
+				tokens := held.disk.read(asked)[0].Tokens
+				held.disk.delete([]tier.Key{from})
+				held.disk.write([]tier.Write{{Key: to, Value: value, Expires: time.Now().Add(time.Hour),
+					Guard: tier.Guard{Generations: generations, Tokens: tokens}}})
 				r.own.set(func() { r.own.says = "v2" })
 				r.forget()
 				r.want("a", "tools/list", "v2", "fwd=miss stored")
 				r.want("b", "tools/list", "v2", map[string]string{"private": "fwd=miss stored", "public": "memory"}[scope])
 				synctest.Wait()
-				if deleted := tier.did("delete"); len(deleted) == 0 || !slices.Contains(deleted[0].keys, to) {
+				if deleted := held.did("delete"); len(deleted) == 0 || !slices.Contains(deleted[0].keys, to) {
 					t.Error("what was planted was not deleted")
 				}
 			})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -312,7 +313,7 @@ func (e *rigEvents) Close() error { return nil }
 var errRigEnd = &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes, Message: "the end"}
 
 // slow is a tier behind memory with the usual timeout.
-func slow(t cache.Tier) cache.SlowTier {
+func slow(t tier.Tier) cache.SlowTier {
 	return cache.SlowTier{Tier: t, Timeout: 50 * time.Millisecond, Breaker: &rigBreaker{}, Private: true}
 }
 

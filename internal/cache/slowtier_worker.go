@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
 // Waits of a slow tier's worker.
@@ -58,7 +60,7 @@ func (t *slowTier) probe() bool {
 }
 
 // probeLookup asks for an entry that nobody keeps.
-var probeLookup = []Lookup{{Key: Key{0: 1}, Generations: []Generation{generationOf("probe", "", "")}}}
+var probeLookup = []tier.Lookup{{Key: tier.Key{0: 1}, Generations: []tier.Generation{generationOf("probe", "", "")}}}
 
 // drain does what there is to do, until life ends, and reports whether something is left that the tier would not take
 // now. Nothing is taken off the queue before the breaker allows the trip.
@@ -152,8 +154,8 @@ func (t *slowTier) resetDone(round uint64) {
 }
 
 // takeSome copies as much of a invalidation as one trip carries.
-func takeSome(pending map[Generation]invalidation) (map[Generation]uint64, []Generation) {
-	part, names := make(map[Generation]uint64), make([]Generation, 0, min(len(pending), maxBatch))
+func takeSome(pending map[tier.Generation]invalidation) (map[tier.Generation]uint64, []tier.Generation) {
+	part, names := make(map[tier.Generation]uint64), make([]tier.Generation, 0, min(len(pending), maxBatch))
 	for k, d := range pending {
 		if len(names) == maxBatch {
 			break
@@ -165,7 +167,7 @@ func takeSome(pending map[Generation]invalidation) (map[Generation]uint64, []Gen
 }
 
 // settle takes off what has been told, unless it was invalidated again meanwhile.
-func (t *slowTier) settle(told map[Generation]uint64) {
+func (t *slowTier) settle(told map[tier.Generation]uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for g, round := range told {
@@ -186,7 +188,7 @@ func (t *slowTier) writeLocked() *job {
 	t.queue = slices.Delete(t.queue, 0, n)
 	t.bytes -= size
 	t.metrics.queued.Set(float64(len(t.queue)))
-	var writes []Write
+	var writes []tier.Write
 	return &job{
 		do: func(ctx context.Context) error {
 			writes = t.sealed(batch)
@@ -203,8 +205,8 @@ func (t *slowTier) writeLocked() *job {
 }
 
 // sealed makes the values of a batch. What cannot be sealed is left out.
-func (t *slowTier) sealed(batch []pendingWrite) []Write {
-	writes := make([]Write, 0, len(batch))
+func (t *slowTier) sealed(batch []pendingWrite) []tier.Write {
+	writes := make([]tier.Write, 0, len(batch))
 	for i := range batch {
 		w := &batch[i]
 		var err error

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -24,10 +25,10 @@ func (r *rig) fills(name string, n int) {
 }
 
 // wantBatches checks in what batches entries were written.
-func wantBatches(t *testing.T, tier *rigTier, want ...int) {
+func wantBatches(t *testing.T, held *rigTier, want ...int) {
 	t.Helper()
 	var sizes []int
-	for _, op := range tier.did("write") {
+	for _, op := range held.did("write") {
 		sizes = append(sizes, len(op.keys))
 	}
 	if !slices.Equal(sizes, want) {
@@ -36,23 +37,23 @@ func wantBatches(t *testing.T, tier *rigTier, want ...int) {
 }
 
 // firstKeys are the private keys that were read, writtenKeys those that were written, in order.
-func firstKeys(tier *rigTier) (keys []cache.Key) {
-	for _, op := range tier.did("read") {
+func firstKeys(held *rigTier) (keys []tier.Key) {
+	for _, op := range held.did("read") {
 		keys = append(keys, op.keys[0])
 	}
 	return keys
 }
 
-func writtenKeys(tier *rigTier) (keys []cache.Key) {
-	for _, op := range tier.did("write") {
+func writtenKeys(held *rigTier) (keys []tier.Key) {
+	for _, op := range held.did("write") {
 		keys = append(keys, op.keys...)
 	}
 	return keys
 }
 
 func TestWriteBehind(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
-		open := tier.gate("write")
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
+		open := held.gate("write")
 		r.fills("first", 1)
 		synctest.Wait() // the worker is at it
 		r.fills("many", 300)
@@ -67,11 +68,11 @@ func TestWriteBehind(t *testing.T) {
 		}
 		b.hold(false)
 		after(250 * time.Millisecond)
-		wantBatches(t, tier, 1, 128, 128, 44)
+		wantBatches(t, held, 1, 128, 128, 44)
 		if s := r.tier("redis"); s.Queue != 0 || s.Written != 301 || s.Dropped != 0 || s.Entries != 301 {
 			t.Errorf("at the end: %+v", s)
 		}
-		if !slices.Equal(firstKeys(tier), writtenKeys(tier)) {
+		if !slices.Equal(firstKeys(held), writtenKeys(held)) {
 			t.Error("entries were written in another order than they came")
 		}
 	})
@@ -80,8 +81,8 @@ func TestWriteBehind(t *testing.T) {
 // TestQueueIsBoundedByNumber fills the queue: what does not fit is dropped and counted, and nothing else.
 func TestQueueIsBoundedByNumber(t *testing.T) {
 	const most = 4096
-	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
-		open := tier.gate("write")
+	rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
+		open := held.gate("write")
 		r.fills("first", 1)
 		synctest.Wait()
 		r.fills("many", most+100)
@@ -92,7 +93,7 @@ func TestQueueIsBoundedByNumber(t *testing.T) {
 		if s := r.tier("redis"); s.Queue != 0 || s.Written != 1+most || s.Dropped != 100 {
 			t.Errorf("at the end: %+v", s)
 		}
-		if !slices.Equal(firstKeys(tier)[:1+most], writtenKeys(tier)) {
+		if !slices.Equal(firstKeys(held)[:1+most], writtenKeys(held)) {
 			t.Error("other entries were written than came first")
 		}
 		r.fills("later", 1) // there is room again
@@ -106,12 +107,12 @@ func TestQueueIsBoundedByNumber(t *testing.T) {
 func TestQueueIsBoundedByBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each, most, batch = 900_000, 32 << 20 / 900_000, 4 << 20 / 900_000
-		tier := newRigTier("redis", newRigDisk())
+		held := newRigTier("redis", newRigDisk())
 		server := &rigServer{ttl: time.Minute, scope: "private", says: strings.Repeat("x", each-1000)}
 		r := newRig(t, rigOptions{
-			tiers: []cache.SlowTier{slow(tier)}, server: server, memory: cache.MemoryOptions{Size: 8 << 20, MaxEntry: 1 << 20},
+			tiers: []cache.SlowTier{slow(held)}, server: server, memory: cache.MemoryOptions{Size: 8 << 20, MaxEntry: 1 << 20},
 		})
-		open := tier.gate("write")
+		open := held.gate("write")
 		r.fills("first", 1)
 		synctest.Wait()
 		r.fills("many", most+5)
@@ -121,7 +122,7 @@ func TestQueueIsBoundedByBytes(t *testing.T) {
 		server.set(func() { server.says = "small" })
 		r.fills("small", 1) // fits
 		open()
-		for _, op := range tier.did("write") {
+		for _, op := range held.did("write") {
 			if op.bytes > 4<<20 {
 				t.Errorf("a batch of %d bytes", op.bytes)
 			}
@@ -129,7 +130,7 @@ func TestQueueIsBoundedByBytes(t *testing.T) {
 		if s := r.tier("redis"); s.Queue != 0 || s.Written != most+2 || s.Dropped != 5 {
 			t.Errorf("at the end: %+v", s)
 		}
-		if n := len(tier.did("write")); n != 1+(most+batch-1)/batch {
+		if n := len(held.did("write")); n != 1+(most+batch-1)/batch {
 			t.Errorf("%d batches of %d", n, batch)
 		}
 		r.close(time.Second)
@@ -139,13 +140,13 @@ func TestQueueIsBoundedByBytes(t *testing.T) {
 func TestFailingWriteDoesNotStopTheNext(t *testing.T) {
 	for name, fate := range map[string]rigFate{"fails": rigFails, "hangs": rigHangs, "answer lost": rigMutes} {
 		t.Run(name, func(t *testing.T) {
-			rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
-				open := tier.gate("write")
+			rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
+				open := held.gate("write")
 				r.fills("first", 1)
 				synctest.Wait()
 				r.fills("many", 200)
-				tier.set(func() {
-					tier.fate = func(op rigOp, n int) rigFate {
+				held.set(func() {
+					held.fate = func(op rigOp, n int) rigFate {
 						if op.name == "write" && n == 2 {
 							return fate
 						}
@@ -154,7 +155,7 @@ func TestFailingWriteDoesNotStopTheNext(t *testing.T) {
 				})
 				open()
 				after(3 * time.Second)
-				wantBatches(t, tier, 1, 128, 72)
+				wantBatches(t, held, 1, 128, 72)
 				if s := r.tier("redis"); s.Written != 73 || s.Dropped != 128 || s.Queue != 0 || s.Error == "" {
 					t.Errorf("stats: %+v", s)
 				}
@@ -171,10 +172,10 @@ func TestFailingWriteDoesNotStopTheNext(t *testing.T) {
 func TestWithdrawnIsNotWritten(t *testing.T) {
 	for _, way := range []string{"written", "on its way", "waiting"} {
 		t.Run(way, func(t *testing.T) {
-			rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+			rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
 				open := func() {}
 				if way != "written" {
-					open = tier.gate("write")
+					open = held.gate("write")
 				}
 				if way == "waiting" {
 					r.fills("first", 1)
@@ -183,19 +184,19 @@ func TestWithdrawnIsNotWritten(t *testing.T) {
 				r.own.set(func() { r.own.scope, r.own.ttl = "public", time.Second })
 				r.want("a", "tools/list", "v1", "fwd=miss stored")
 				synctest.Wait()
-				last := tier.did("read")[len(tier.did("read"))-1]
+				last := held.did("read")[len(held.did("read"))-1]
 				public, generations := last.keys[1], last.generations[2:]
 				after(time.Second)
 				r.own.set(func() { r.own.scope, r.own.says = "private", "v2" })
 				r.want("a", "tools/list", "v2", "fwd=miss stored")
 				open()
 				after(0)
-				found := tier.disk.read([]cache.Lookup{{Key: public, Generations: generations}})
+				found := held.disk.read([]tier.Lookup{{Key: public, Generations: generations}})
 				if found[0].Value != nil {
 					t.Error("a withdrawn entry is served")
 				}
 				// The first write is of the public entry, or where that was still waiting of another one.
-				if got := tier.order(); got != "write bump write" {
+				if got := held.order(); got != "write bump write" {
 					t.Errorf("the tier had %s", got)
 				}
 				// b asks for itself, and is not shown what was public.
@@ -209,14 +210,14 @@ func TestWithdrawnIsNotWritten(t *testing.T) {
 // TestSpoiltEntryIsWrittenOver has a tier not take the deletion of an entry that does not open: it is a miss, and is written
 // over.
 func TestSpoiltEntryIsWrittenOver(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
 		r.own.set(func() { r.own.scope, r.own.ttl = "public", time.Minute })
 		r.want("a", "tools/list", "v1", "fwd=miss stored")
 		r.want("b", "prompts/list", "v1", "fwd=miss stored")
 		synctest.Wait()
-		public := tier.did("read")[0].keys[1]
-		tier.set(func() { tier.fate = always(rigFails, "delete") })
-		tier.disk.change(func(k cache.Key, w *cache.Write) {
+		public := held.did("read")[0].keys[1]
+		held.set(func() { held.fate = always(rigFails, "delete") })
+		held.disk.change(func(k tier.Key, w *tier.Write) {
 			if k == public {
 				w.Value = []byte("rubbish")
 			}
@@ -235,16 +236,16 @@ func TestSpoiltEntryIsWrittenOver(t *testing.T) {
 func TestBusyWriters(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	rigTest(t, func(r *rig, tier *rigTier, b *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		tier.set(func() {
-			tier.fate = func(op rigOp, n int) rigFate {
+		held.set(func() {
+			held.fate = func(op rigOp, n int) rigFate {
 				if op.name == "write" && n%7 == 3 {
 					return rigFails
 				}
 				return rigWorks
 			}
-			tier.wait = func(ctx context.Context, op rigOp) {
+			held.wait = func(ctx context.Context, op rigOp) {
 				if op.name == "write" {
 					<-time.After(time.Duration(10+len(op.keys)) * time.Millisecond)
 				}
@@ -252,12 +253,12 @@ func TestBusyWriters(t *testing.T) {
 		})
 		queued := 0
 		for i := range 2000 {
-			before := len(tier.did("read"))
+			before := len(held.did("read"))
 			told := r.ask("a", fmt.Sprint("resources/read file:///", i))
 			if told.err != nil || told.from() != "fwd=miss stored" {
 				t.Fatalf("told %+v", told)
 			}
-			queued += len(tier.did("read")) - before
+			queued += len(held.did("read")) - before
 			if random.IntN(10) == 0 {
 				after(time.Duration(random.IntN(100)) * time.Millisecond)
 			}
@@ -271,7 +272,7 @@ func TestBusyWriters(t *testing.T) {
 		if s.Queue != 0 || int(s.Written+s.Dropped) != queued || s.Dropped == 0 || s.Written < uint64(queued)/2 {
 			t.Errorf("%d were queued: %+v", queued, s)
 		}
-		if n := len(tier.disk.keys()); n != int(s.Written) {
+		if n := len(held.disk.keys()); n != int(s.Written) {
 			t.Errorf("%d are there, %d were written", n, s.Written)
 		}
 	})
@@ -280,31 +281,31 @@ func TestBusyWriters(t *testing.T) {
 // TestWithdrawnMeetsAReadOnItsWay has the tier answer a read that began before the key was withdrawn, after the tier has
 // forgotten it.
 func TestWithdrawnMeetsAReadOnItsWay(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
 		r.own.set(func() { r.own.scope, r.own.ttl = "public", 4*time.Second })
 		r.want("a", "prompts/list", "v1", "fwd=miss stored")
 		r.want("b", "tools/list", "v1", "fwd=miss stored")
 		after(time.Second)
 		r.forget()
 		gate, first := make(chan struct{}), true
-		tier.set(func() {
-			tier.mangle = func(found []cache.Found) []cache.Found { // read before, answered after
+		held.set(func() {
+			held.mangle = func(found []tier.Found) []tier.Found { // read before, answered after
 				if first {
 					first = false
-					tier.mu.Unlock()
+					held.mu.Unlock()
 					<-gate
-					tier.mu.Lock()
+					held.mu.Lock()
 				}
 				return found
 			}
 		})
 		reading := r.begin("a", "tools/list")
 		r.own.set(func() { r.own.scope, r.own.says = "private", "b's" })
-		tier.set(func() { tier.fate = always(rigFails, "read") }) // b does not see what a sees
+		held.set(func() { held.fate = always(rigFails, "read") }) // b does not see what a sees
 		r.want("b", "tools/list", "b's", "fwd=miss stored")
-		tier.set(func() { tier.fate = nil })
+		held.set(func() { held.fate = nil })
 		after(0)
-		if got := tier.order(); got != "write write bump" && got != "write bump" {
+		if got := held.order(); got != "write write bump" && got != "write bump" {
 			t.Errorf("the tier had %s", got)
 		}
 		r.own.set(func() { r.own.says = "a's" })
@@ -318,26 +319,26 @@ func TestWithdrawnMeetsAReadOnItsWay(t *testing.T) {
 // TestReadsThatAreNotMadeHarmNoOther has one question's reads be failed by the tier, over and over, with private answers: that
 // withdraws what everybody might have under that question, and does not discard what another question's read brings.
 func TestReadsThatAreNotMadeHarmNoOther(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
 		r.want("a", "tools/list", "v1", "fwd=miss stored")
 		synctest.Wait()
 		r.forget()
 		gate, first := make(chan struct{}), true
-		tier.set(func() {
-			tier.mangle = func(found []cache.Found) []cache.Found {
+		held.set(func() {
+			held.mangle = func(found []tier.Found) []tier.Found {
 				if first {
 					first = false
-					tier.mu.Unlock()
+					held.mu.Unlock()
 					<-gate
-					tier.mu.Lock()
+					held.mu.Lock()
 				}
 				return found
 			}
 		})
 		reading := r.begin("a", "tools/list")
-		tier.set(func() { tier.fate = always(rigFails, "read") })
+		held.set(func() { held.fate = always(rigFails, "read") })
 		r.want("b", "resources/read file:///x", "v1", "fwd=miss stored")
-		tier.set(func() { tier.fate = nil })
+		held.set(func() { held.fate = nil })
 		synctest.Wait()
 		close(gate)
 		if told := reading.end(); told.from() != "redis" {
@@ -349,7 +350,7 @@ func TestReadsThatAreNotMadeHarmNoOther(t *testing.T) {
 // TestWithdrawalMeetsAPublicAnswer has an answer for everybody be under way while the question's answer turns private: it is
 // not kept.
 func TestWithdrawalMeetsAPublicAnswer(t *testing.T) {
-	rigTest(t, func(r *rig, tier *rigTier, _ *rigBreaker) {
+	rigTest(t, func(r *rig, held *rigTier, _ *rigBreaker) {
 		r.own.set(func() { r.own.scope, r.own.says = "public", "everybody's" })
 		r.want("a", "tools/list", "everybody's", "fwd=miss stored")
 		r.want("b", "prompts/list", "everybody's", "fwd=miss stored")

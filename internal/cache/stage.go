@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/batch/flight"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -112,7 +113,7 @@ func (u *Upstream) flightKey(p *plan) flight.Key {
 	if p.method != mcp.MethodToolsCall { // no call ends the joining of those of its own kind
 		k.Epoch = u.writesSeen.of(whose).Load()
 	}
-	var room [MaxGuards]Token
+	var room [tier.MaxGuards]tier.Token
 	for _, t := range u.store.memory.tokens.read(l.Generations, room[:0]) {
 		k.Epoch = k.Epoch*1099511628211 + uint64(t) // tokens are random
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -86,7 +87,7 @@ func (u *Upstream) await(ctx context.Context, q *query, done <-chan came) (serve
 
 // fetchFor asks the server on the daemon's own behalf, and hands the answer to the call that wanted it, if that is still
 // there.
-func (u *Upstream) fetchFor(life context.Context, q *query, key Key, done chan<- came, left <-chan struct{}) {
+func (u *Upstream) fetchFor(life context.Context, q *query, key tier.Key, done chan<- came, left <-chan struct{}) {
 	ctx, cancel := context.WithCancel(life)
 	a, err := u.fetchSafely(ctx, q)
 	u.fetching.end(key)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -183,7 +184,7 @@ func (s *Store) linked() bool {
 
 // bump makes generations old: in memory before it returns, in the tiers soon. Until a tier has been told it is not read
 // for them.
-func (s *Store) bump(families []Generation, generations ...Generation) {
+func (s *Store) bump(families []tier.Generation, generations ...tier.Generation) {
 	s.memory.tokens.bump(generations)
 	for _, t := range s.slow {
 		t.invalidate(generations, families)
@@ -192,8 +193,8 @@ func (s *Store) bump(families []Generation, generations ...Generation) {
 
 // Listener is what shared tiers are to be given: what another daemon bumps is stale in memory, and after a lost link
 // everything in memory is. Nobody tells another tier of it: the daemon that makes a change tells all of them.
-func (s *Store) Listener() Listener {
-	return Listener{Bumped: s.memory.tokens.bump, Lost: s.memory.tokens.forget}
+func (s *Store) Listener() tier.Listener {
+	return tier.Listener{Bumped: s.memory.tokens.bump, Lost: s.memory.tokens.forget}
 }
 
 // background runs f in a goroutine that Close waits for, and reports whether there was room.
@@ -346,7 +347,7 @@ func (u *Upstream) report(detailed bool) UpstreamReport {
 
 // keys are the most used questions.
 func (u *Upstream) keys() []KeyReport {
-	byKey := make(map[Key]*KeyReport)
+	byKey := make(map[tier.Key]*KeyReport)
 	u.questions.each(func(q *question) {
 		if !q.keeps || q.hits.Load() == 0 {
 			return

@@ -8,34 +8,35 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
 // taxTier counts what reaches a tier.
 type taxTier struct {
-	cache.Tier
+	tier.Tier
 	name  string
 	trips *atomic.Int64
 }
 
 func (t taxTier) Name() string { return t.name }
 
-func (t taxTier) Read(ctx context.Context, l []cache.Lookup) ([]cache.Found, error) {
+func (t taxTier) Read(ctx context.Context, l []tier.Lookup) ([]tier.Found, error) {
 	t.trips.Add(1)
 	return t.Tier.Read(ctx, l)
 }
 
-func (t taxTier) Write(ctx context.Context, w []cache.Write) error {
+func (t taxTier) Write(ctx context.Context, w []tier.Write) error {
 	t.trips.Add(1)
 	return t.Tier.Write(ctx, w)
 }
 
-func (t taxTier) Bump(ctx context.Context, g []cache.Generation) error {
+func (t taxTier) Bump(ctx context.Context, g []tier.Generation) error {
 	t.trips.Add(1)
 	return t.Tier.Bump(ctx, g)
 }
 
-func (t taxTier) Delete(ctx context.Context, k []cache.Key) error {
+func (t taxTier) Delete(ctx context.Context, k []tier.Key) error {
 	t.trips.Add(1)
 	return t.Tier.Delete(ctx, k)
 }

@@ -11,6 +11,7 @@ import (
 
 	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache/listener"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -45,7 +46,7 @@ type serverState struct {
 	kept       writers
 	onTools    bool // the operator has answers kept that a tools/call makes old
 	writesSeen writesSeen
-	families   [familyCount]Generation
+	families   [familyCount]tier.Generation
 }
 
 func newServerState(identity string, remembered map[Partition]time.Time) *serverState {
@@ -79,7 +80,7 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	}
 	u.peers.by = make(map[string]*peer)
 	u.streams.open, u.streams.broken = make(map[string]int), make(map[string]bool)
-	u.fetching.by = make(map[Key]struct{})
+	u.fetching.by = make(map[tier.Key]struct{})
 	s.memory.tokens.addFamilies(u.families[:])
 	u.changes = listener.New(listener.Options{
 		Upstream: o.Name, Next: server, Received: u.heard,
@@ -132,22 +133,22 @@ func (s *Store) Times(upstream string) *mcp.RecentTimes {
 // Wait returns when the last flight has landed. No call comes after it has been called; the end of Base makes it soon.
 func (u *Upstream) Wait() { u.flights.Wait() }
 
-func (u *Upstream) family(f Family) Generation { return u.families[f] }
+func (u *Upstream) family(f Family) tier.Generation { return u.families[f] }
 
-func (u *Upstream) uri(uri string) Generation { return generationOf("uri", u.opts.Identity, uri) }
+func (u *Upstream) uri(uri string) tier.Generation { return generationOf("uri", u.opts.Identity, uri) }
 
 // asker guards all that one credential may see: dropped when the server refuses it.
-func (u *Upstream) asker(bearer Partition) Generation {
+func (u *Upstream) asker(bearer Partition) tier.Generation {
 	return generationOf("asker", u.opts.Identity, string(bearer[:]))
 }
 
 // writes guards what a tools/call of the credential may have changed.
-func (u *Upstream) writes(bearer Partition) Generation {
+func (u *Upstream) writes(bearer Partition) tier.Generation {
 	return generationOf("writes", u.opts.Identity, string(bearer[:]))
 }
 
 // streamOf guards what is kept because a change of it would come on a stream.
-func (u *Upstream) streamOf(name string) Generation {
+func (u *Upstream) streamOf(name string) tier.Generation {
 	return generationOf("stream", u.opts.Identity, name)
 }
 
@@ -157,7 +158,7 @@ func (u *Upstream) isServer(era mcp.Era, info []byte) {
 }
 
 // bump makes generations of this upstream old.
-func (u *Upstream) bump(why cause, generations ...Generation) {
+func (u *Upstream) bump(why cause, generations ...tier.Generation) {
 	u.metrics.bumped(why)
 	u.store.log.Debug("answers are old", "upstream", u.opts.Name, "cause", causeNames[why], "generations", len(generations))
 	u.store.bump(u.families[:], generations...)
@@ -167,7 +168,7 @@ func (u *Upstream) bump(why cause, generations ...Generation) {
 // are this daemon's alone need not be told where nothing of that kind went to one since they were last told.
 func (u *Upstream) bumpWrites(p Partition) {
 	u.metrics.bumped(causeCall)
-	g := []Generation{u.writes(p)}
+	g := []tier.Generation{u.writes(p)}
 	u.store.memory.tokens.bump(g)
 	u.kept.clear(p, func(wrote bool) { // after that: whoever still found the old token has said so by now, see outlivesWrites
 		for _, t := range u.store.slow {
@@ -312,13 +313,13 @@ func (c *credentials) all() map[Partition]time.Time {
 // keySet is a set of keys that forgets some where there are too many. The zero one is empty.
 type keySet struct {
 	mu sync.RWMutex
-	by map[Key]struct{}
+	by map[tier.Key]struct{}
 }
 
 const maxKeySet = 10_000
 
 // set puts a key in or takes it out.
-func (s *keySet) set(k Key, in bool) {
+func (s *keySet) set(k tier.Key, in bool) {
 	if s.has(k) == in {
 		return
 	}
@@ -335,12 +336,12 @@ func (s *keySet) set(k Key, in bool) {
 		delete(s.by, some)
 	}
 	if s.by == nil {
-		s.by = make(map[Key]struct{})
+		s.by = make(map[tier.Key]struct{})
 	}
 	s.by[k] = struct{}{}
 }
 
-func (s *keySet) has(k Key) bool {
+func (s *keySet) has(k tier.Key) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, ok := s.by[k]
@@ -352,20 +353,20 @@ func (s *keySet) has(k Key) bool {
 type refusedCursors struct {
 	some atomic.Bool // most servers refuse none
 	mu   sync.Mutex  // guards by
-	by   map[Key]uint64
+	by   map[tier.Key]uint64
 }
 
-func (r *refusedCursors) add(list Key, id uint64) {
+func (r *refusedCursors) add(list tier.Key, id uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.by == nil || len(r.by) >= maxKeySet {
-		r.by = make(map[Key]uint64) // what is forgotten is refused once more
+		r.by = make(map[tier.Key]uint64) // what is forgotten is refused once more
 	}
 	r.by[list] = id
 	r.some.Store(true)
 }
 
-func (r *refusedCursors) has(list Key, id uint64) bool {
+func (r *refusedCursors) has(list tier.Key, id uint64) bool {
 	if !r.some.Load() {
 		return false
 	}
@@ -404,11 +405,11 @@ func (i *identity) heard(info []byte, changed func()) {
 // fetching are the keys for which a call goes on, or may, without anybody who waits for it.
 type fetching struct {
 	mu sync.Mutex
-	by map[Key]struct{}
+	by map[tier.Key]struct{}
 }
 
 // begin reports whether nobody was at it.
-func (f *fetching) begin(k Key) bool {
+func (f *fetching) begin(k tier.Key) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.by[k]; ok {
@@ -418,7 +419,7 @@ func (f *fetching) begin(k Key) bool {
 	return true
 }
 
-func (f *fetching) end(k Key) {
+func (f *fetching) end(k tier.Key) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.by, k)

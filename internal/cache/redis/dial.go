@@ -14,7 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // dialTime ends a dial with its TLS. It is longer than a call waits: a dial that takes longer than that goes on, and the
@@ -86,7 +86,7 @@ func introduce(ctx context.Context, c *goredis.Conn) (id string, err error) {
 // dialer opens the connections of a tier, and ends those that are being opened when the tier does.
 type dialer struct {
 	tls  *tls.Config // nil without TLS
-	one  cache.OneServer
+	one  tier.OneServer
 	at   atomic.Pointer[process] // where the connections for calls are; never nil
 	ctx  context.Context
 	stop context.CancelFunc
@@ -197,7 +197,7 @@ type checkedConn struct {
 func (c *checkedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.past() {
-		return 0, cache.ErrOtherServer
+		return 0, tier.ErrOtherServer
 	}
 	if bad := c.check.feed(b[:n]); bad != nil {
 		return 0, bad
@@ -208,7 +208,7 @@ func (c *checkedConn) Read(b []byte) (int, error) {
 // Write implements net.Conn.
 func (c *checkedConn) Write(b []byte) (int, error) {
 	if c.past() {
-		return 0, cache.ErrOtherServer
+		return 0, tier.ErrOtherServer
 	}
 	return c.Conn.Write(b)
 }
@@ -220,7 +220,7 @@ func (c *checkedConn) Close() error { return c.raw.Close() }
 // the driver must not look for bytes: there may be some that are no answer.
 func (c *checkedConn) SyscallConn() (syscall.RawConn, error) {
 	if c.past() {
-		return nil, cache.ErrOtherServer
+		return nil, tier.ErrOtherServer
 	}
 	return quietConn{}, nil
 }
@@ -239,7 +239,7 @@ type plainConn struct{ checkedConn }
 // SyscallConn implements syscall.Conn.
 func (c *plainConn) SyscallConn() (syscall.RawConn, error) {
 	if c.past() {
-		return nil, cache.ErrOtherServer // so the pool takes another
+		return nil, tier.ErrOtherServer // so the pool takes another
 	}
 	if s, ok := c.raw.(syscall.Conn); ok {
 		return s.SyscallConn()

@@ -1,6 +1,8 @@
 package redis
 
-import "fluentd-perf/internal/cache"
+import (
+	"fluentd-perf/internal/cache/tier"
+)
 
 // CheckRESP feeds the parts to a check that takes strings of maxBulk bytes, and returns what it says in the end. The server
 // cannot be made to cut its answers at every place, so that this has a door of its own for tests.
@@ -13,4 +15,4 @@ func CheckRESP(maxBulk int, parts ...[]byte) error {
 }
 
 // OneServer is what holds the tier to one server: a test plays a connection that comes between two steps.
-func (t *Tier) OneServer() *cache.OneServer { return &t.dialer.one }
+func (t *Tier) OneServer() *tier.OneServer { return &t.dialer.one }

@@ -12,17 +12,17 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/redis"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // calls are one of each, on a thing.
-func calls(tier *redis.Tier, x thing) map[string]func(context.Context) error {
+func calls(held *redis.Tier, x thing) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"Read":   func(ctx context.Context) error { _, err := tier.Read(ctx, x.lookups()); return err },
-		"Write":  func(ctx context.Context) error { return tier.Write(ctx, x.writes("v", []cache.Token{1})) },
-		"Bump":   func(ctx context.Context) error { return tier.Bump(ctx, []cache.Generation{x.gen}) },
-		"Delete": func(ctx context.Context) error { return tier.Delete(ctx, []cache.Key{x.key}) },
+		"Read":   func(ctx context.Context) error { _, err := held.Read(ctx, x.lookups()); return err },
+		"Write":  func(ctx context.Context) error { return held.Write(ctx, x.writes("v", []tier.Token{1})) },
+		"Bump":   func(ctx context.Context) error { return held.Bump(ctx, []tier.Generation{x.gen}) },
+		"Delete": func(ctx context.Context) error { return held.Delete(ctx, []tier.Key{x.key}) },
 	}
 }
 
@@ -32,15 +32,15 @@ func TestHung(t *testing.T) {
 	const timeout = 400 * time.Millisecond // longer than a busy machine stalls
 	s := newServer(t)
 	short := func(o *redis.Options) { o.Timeout, o.Pool = timeout, 4 }
-	tier := newTier(t, s.url(), short)
+	held := newTier(t, s.url(), short)
 	cold := newTier(t, s.url(), short) // has no connection yet
 	linked := open(t, s.url(), short, newEars().listen)
 	eventually(t, "the link stands", linked.Linked)
-	eventually(t, "the tier works", func() bool { return works(tier) })
+	eventually(t, "the tier works", func() bool { return works(held) })
 	s.hang()
 	var group sync.WaitGroup
-	for _, tier := range []*redis.Tier{tier, cold} {
-		for name, call := range calls(tier, newThing()) {
+	for _, held := range []*redis.Tier{held, cold} {
+		for name, call := range calls(held, newThing()) {
 			for range 5 {
 				group.Go(func() {
 					start := time.Now()
@@ -53,15 +53,15 @@ func TestHung(t *testing.T) {
 		}
 	}
 	group.Wait()
-	for _, tier := range []*redis.Tier{linked, open(t, s.url(), short, newEars().listen)} {
+	for _, held := range []*redis.Tier{linked, open(t, s.url(), short, newEars().listen)} {
 		start := time.Now()
-		if err := tier.Close(); err != nil || time.Since(start) > timeout {
+		if err := held.Close(); err != nil || time.Since(start) > timeout {
 			t.Errorf("Close: %v after %v", err, time.Since(start))
 		}
 	}
 	s.resume()
 	start := time.Now()
-	eventually(t, "both work again", func() bool { return works(tier) && works(cold) })
+	eventually(t, "both work again", func() bool { return works(held) && works(cold) })
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("they work again after %v", took)
 	}
@@ -70,10 +70,10 @@ func TestHung(t *testing.T) {
 // TestContextEnds: a call ends with its context where that is sooner.
 func TestContextEnds(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url(), func(o *redis.Options) { o.Timeout = 10 * time.Second })
-	eventually(t, "the tier works", func() bool { return works(tier) })
+	held := newTier(t, s.url(), func(o *redis.Options) { o.Timeout = 10 * time.Second })
+	eventually(t, "the tier works", func() bool { return works(held) })
 	s.hang()
-	for name, call := range calls(tier, newThing()) {
+	for name, call := range calls(held, newThing()) {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		start := time.Now()
 		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -90,8 +90,8 @@ func TestContextEnds(t *testing.T) {
 // the server is.
 func TestKilled(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url(), func(o *redis.Options) { o.Timeout = 400 * time.Millisecond })
-	eventually(t, "the tier works", func() bool { return works(tier) })
+	held := newTier(t, s.url(), func(o *redis.Options) { o.Timeout = 400 * time.Millisecond })
+	eventually(t, "the tier works", func() bool { return works(held) })
 	ctx, stop := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -100,7 +100,7 @@ func TestKilled(t *testing.T) {
 	for range 8 {
 		group.Go(func() {
 			for ctx.Err() == nil {
-				if works(tier) {
+				if works(held) {
 					done.Add(1)
 				}
 			}
@@ -110,12 +110,12 @@ func TestKilled(t *testing.T) {
 		before := done.Load()
 		eventually(t, "there is load", func() bool { return done.Load() > before+20 })
 		s.kill()
-		if works(tier) {
+		if works(held) {
 			t.Error("it works without a server")
 		}
 		s.start()
 		start := time.Now()
-		eventually(t, "it works again", func() bool { return works(tier) })
+		eventually(t, "it works again", func() bool { return works(held) })
 		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("it works again after %v", took)
 		}
@@ -124,9 +124,9 @@ func TestKilled(t *testing.T) {
 
 // TestDead: a tier on no server says so at once, however often it is asked, and closes at once.
 func TestDead(t *testing.T) {
-	tier := newTier(t, "unix:///nonexistent/redis.sock", newEars().listen)
+	held := newTier(t, "unix:///nonexistent/redis.sock", newEars().listen)
 	for range 100 {
-		for name, call := range calls(tier, newThing()) {
+		for name, call := range calls(held, newThing()) {
 			if err := call(context.Background()); !errors.Is(err, os.ErrNotExist) {
 				t.Fatalf("%s: %v, want the cause", name, err)
 			}
@@ -138,16 +138,16 @@ func TestDead(t *testing.T) {
 // was read before is not written after.
 func TestRestored(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url())
+	held := newTier(t, s.url())
 	x := newThing()
-	old := store(t, tier, x, "old")
+	old := store(t, held, x, "old")
 	s.do("SAVE")
 	saved, err := os.ReadFile(filepath.Join(s.dir, "dump.rdb"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	bump(t, tier, x)
-	want(t, tier, x, "")
+	bump(t, held, x)
+	want(t, held, x, "")
 	s.kill()
 	if err := os.WriteFile(filepath.Join(s.dir, "dump.rdb"), saved, 0o600); err != nil {
 		t.Fatal(err)
@@ -156,38 +156,38 @@ func TestRestored(t *testing.T) {
 	if n := len(s.keys("*:v:*")) + len(s.keys("*:g:*")); n != 2 {
 		t.Fatalf("%d keys came back, want 2: the test proves nothing", n)
 	}
-	eventually(t, "the tier is back", func() bool { return works(tier) })
-	want(t, tier, x, "")
-	if err := tier.Write(context.Background(), x.writes("late", old)); err != nil {
+	eventually(t, "the tier is back", func() bool { return works(held) })
+	want(t, held, x, "")
+	if err := held.Write(context.Background(), x.writes("late", old)); err != nil {
 		t.Fatal(err)
 	}
-	want(t, tier, x, "")
+	want(t, held, x, "")
 }
 
 // TestFull fills the server's memory: writes are errors that say so, what is there is still read, and a bump holds.
 func TestFull(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url())
+	held := newTier(t, s.url())
 	x, y := newThing(), newThing()
-	tokens := store(t, tier, x, "there before")
+	tokens := store(t, held, x, "there before")
 	s.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
 	s.do("CONFIG", "SET", "maxmemory", "1000")
-	if err := tier.Write(context.Background(), x.writes("more", tokens)); err == nil || !strings.Contains(err.Error(), "OOM") {
+	if err := held.Write(context.Background(), x.writes("more", tokens)); err == nil || !strings.Contains(err.Error(), "OOM") {
 		t.Errorf("writing: %v, want OOM", err)
 	}
-	_, none := read(t, tier, y)
-	want(t, tier, x, "there before")
-	bump(t, tier, x)
-	want(t, tier, x, "")
+	_, none := read(t, held, y)
+	want(t, held, x, "there before")
+	bump(t, held, x)
+	want(t, held, x, "")
 	s.do("CONFIG", "SET", "maxmemory", "0")
-	for _, w := range [][]cache.Write{x.writes("late", tokens), y.writes("without a token", none)} {
-		if err := tier.Write(context.Background(), w); err != nil {
+	for _, w := range [][]tier.Write{x.writes("late", tokens), y.writes("without a token", none)} {
+		if err := held.Write(context.Background(), w); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want(t, tier, x, "")
-	want(t, tier, y, "")
-	if !works(tier) {
+	want(t, held, x, "")
+	want(t, held, y, "")
+	if !works(held) {
 		t.Error("it does not work with room again")
 	}
 }
@@ -195,16 +195,16 @@ func TestFull(t *testing.T) {
 // TestEvicting gives the server room for a part only: what it evicts, tokens too, is a miss and never an error.
 func TestEvicting(t *testing.T) {
 	s := newServer(t, "--maxmemory", "4mb", "--maxmemory-policy", "allkeys-random")
-	tier := newTier(t, s.url())
+	held := newTier(t, s.url())
 	things := make([]thing, 300)
 	value := strings.Repeat("v", 20_000)
 	for i := range things {
 		things[i] = newThing()
-		store(t, tier, things[i], value)
+		store(t, held, things[i], value)
 	}
 	hits := 0
 	for _, x := range things {
-		switch got, _ := read(t, tier, x); got {
+		switch got, _ := read(t, held, x); got {
 		case value:
 			hits++
 		case "":
@@ -230,7 +230,7 @@ func TestPassword(t *testing.T) {
 		"":           {"wants a password", "NOAUTH"},
 	} {
 		log := &lines{}
-		tier := newTier(t, "unix://"+login+s.socket(), newEars().listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+		held := newTier(t, "unix://"+login+s.socket(), newEars().listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
 		said := func(what, text string) {
 			for _, w := range words {
 				if !strings.Contains(text, w) {
@@ -241,7 +241,7 @@ func TestPassword(t *testing.T) {
 				t.Errorf("%q, %s tells the password: %s", login, what, text)
 			}
 		}
-		for name, call := range calls(tier, newThing()) {
+		for name, call := range calls(held, newThing()) {
 			err := call(context.Background())
 			if err == nil {
 				t.Errorf("%q, %s: no error", login, name)

@@ -6,20 +6,20 @@ import (
 	"strings"
 	"testing"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // TestReadsLeaveNothing asks for what is not there: the server holds no token of it afterwards, and what it holds at all is
 // bounded. With what is stored it holds tokens for that alone, and a bump leaves none.
 func TestReadsLeaveNothing(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url())
-	lookups := make([]cache.Lookup, 500)
+	held := newTier(t, s.url())
+	lookups := make([]tier.Lookup, 500)
 	for range 4 {
 		for i := range lookups {
 			lookups[i] = newThing().lookups()[0]
 		}
-		if _, err := tier.Read(context.Background(), lookups); err != nil {
+		if _, err := held.Read(context.Background(), lookups); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -27,13 +27,13 @@ func TestReadsLeaveNothing(t *testing.T) {
 		t.Errorf("%d keys after 2,000 reads of nothing, want one at most", n)
 	}
 	x := newThing()
-	store(t, tier, x, "stored")
-	want(t, tier, x, "stored")
+	store(t, held, x, "stored")
+	want(t, held, x, "stored")
 	if v, g := len(s.keys("*:v:*")), len(s.keys("*:g:*")); v != 1 || g != 1 {
 		t.Errorf("%d values and %d tokens, want one of each", v, g)
 	}
-	bump(t, tier, x)
-	want(t, tier, x, "")
+	bump(t, held, x)
+	want(t, held, x, "")
 	if n := len(s.keys("*:g:*")); n != 0 {
 		t.Errorf("%d tokens after a bump", n)
 	}
@@ -42,14 +42,14 @@ func TestReadsLeaveNothing(t *testing.T) {
 // TestNoInfo counts what scripts ask the server beside what they are for.
 func TestNoInfo(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url())
+	held := newTier(t, s.url())
 	x := newThing()
-	store(t, tier, x, "stored")
+	store(t, held, x, "stored")
 	before := calledInfo(s)
 	for range 50 {
-		want(t, tier, x, "stored")
+		want(t, held, x, "stored")
 	}
-	store(t, tier, x, "again")
+	store(t, held, x, "again")
 	if n := calledInfo(s) - before; n > 1 { // this test's own
 		t.Errorf("INFO was called %d times by 52 calls", n)
 	}

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // tokenLife is how long a token lives after an entry was last written under it. No entry lives longer, so that a token
@@ -31,9 +31,9 @@ func newNames(prefix string) names {
 	return names{values: space + "v:", tokens: space + "g:", slots: space + "s", channel: space + "bumps"}
 }
 
-func (n *names) value(k cache.Key) string { return join(n.values, k[:]) }
+func (n *names) value(k tier.Key) string { return join(n.values, k[:]) }
 
-func (n *names) token(g cache.Generation) string { return join(n.tokens, g[:]) }
+func (n *names) token(g tier.Generation) string { return join(n.tokens, g[:]) }
 
 // slotOf is which slot a token's generation has, one of 4,096: the first two characters of its 22.
 func slotOf(token string) string { return token[len(token)-22 : len(token)-20] }
@@ -61,7 +61,7 @@ func valueHeader(tokens int) int { return headerFixed + 8*tokens + headerSum }
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // encode makes an entry's value at rest.
-func encode(w *cache.Write, expires time.Time) []byte {
+func encode(w *tier.Write, expires time.Time) []byte {
 	b := make([]byte, 0, valueHeader(len(w.Guard.Tokens))+len(w.Value))
 	b = append(b, format, byte(len(w.Guard.Tokens)))
 	b = binary.BigEndian.AppendUint64(b, uint64(expires.UnixNano()))
@@ -72,7 +72,7 @@ func encode(w *cache.Write, expires time.Time) []byte {
 	return append(b, w.Value...)
 }
 
-func sum(k cache.Key, header, value []byte) uint32 {
+func sum(k tier.Key, header, value []byte) uint32 {
 	s := crc32.Update(0, castagnoli, k[:])
 	s = crc32.Update(s, castagnoli, header)
 	return crc32.Update(s, castagnoli, value)
@@ -86,13 +86,13 @@ type entry struct {
 }
 
 // decode reads a value at rest. It is not ok where encode cannot have made it for that key.
-func decode(k cache.Key, at string) (e entry, ok bool) {
+func decode(k tier.Key, at string) (e entry, ok bool) {
 	b := []byte(at)
 	if len(b) < headerFixed || b[0] != format {
 		return entry{}, false
 	}
 	n := int(b[1])
-	if n == 0 || n > cache.MaxGuards || len(b) < valueHeader(n) {
+	if n == 0 || n > tier.MaxGuards || len(b) < valueHeader(n) {
 		return entry{}, false
 	}
 	header, rest := b[:headerFixed+8*n], b[headerFixed+8*n:]
@@ -105,7 +105,7 @@ func decode(k cache.Key, at string) (e entry, ok bool) {
 }
 
 // holds says whether these are the tokens under which the entry was written, in the same order.
-func (e *entry) holds(tokens []cache.Token) bool {
+func (e *entry) holds(tokens []tier.Token) bool {
 	if len(e.tokens) != 8*len(tokens) {
 		return false
 	}
@@ -118,17 +118,17 @@ func (e *entry) holds(tokens []cache.Token) bool {
 }
 
 // formatToken writes a token as the scripts do.
-func formatToken(t cache.Token) string { return fmt.Sprintf("%016x", uint64(t)) }
+func formatToken(t tier.Token) string { return fmt.Sprintf("%016x", uint64(t)) }
 
 // parseTokens reads tokens that a script answered.
-func parseTokens(parts []string) ([]cache.Token, error) {
-	tokens := make([]cache.Token, len(parts))
+func parseTokens(parts []string) ([]tier.Token, error) {
+	tokens := make([]tier.Token, len(parts))
 	for i, p := range parts {
 		n, err := strconv.ParseUint(p, 16, 64)
 		if err != nil || n == 0 || len(p) != 16 {
 			return nil, errRubbish
 		}
-		tokens[i] = cache.Token(n)
+		tokens[i] = tier.Token(n)
 	}
 	return tokens, nil
 }

@@ -12,7 +12,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 const (
@@ -33,7 +33,7 @@ var (
 type link struct {
 	o       Options
 	channel string
-	sender  cache.Sender
+	sender  tier.Sender
 	server  *goredis.Options
 	dialer  *dialer
 	missed  *atomic.Bool
@@ -42,7 +42,7 @@ type link struct {
 	done   chan struct{}
 }
 
-func newLink(o Options, channel string, sender cache.Sender, server *goredis.Options, d *dialer, missed *atomic.Bool) *link {
+func newLink(o Options, channel string, sender tier.Sender, server *goredis.Options, d *dialer, missed *atomic.Bool) *link {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &link{o: o, channel: channel, sender: sender, server: server, dialer: d, missed: missed, cancel: cancel, done: make(chan struct{})}
 	go l.run(ctx)
@@ -73,7 +73,7 @@ func (l *link) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if up && !errors.Is(err, cache.ErrOtherServer) { // two servers at one address would be linked in turn, without a rest
+		if up && !errors.Is(err, tier.ErrOtherServer) { // two servers at one address would be linked in turn, without a rest
 			pause = firstPause
 		}
 		if !told {
@@ -136,7 +136,7 @@ func (l *link) hear(ctx context.Context, ready func()) (err error) {
 		heard.Store(time.Now().UnixNano())
 		switch m := m.(type) {
 		case *goredis.Subscription:
-			l.dialer.one.Linked(id, func() { cancel(cache.ErrOtherServer) })
+			l.dialer.one.Linked(id, func() { cancel(tier.ErrOtherServer) })
 			defer l.dialer.one.Unlinked()
 			ready()
 		case *goredis.Message:
@@ -166,7 +166,7 @@ func (l *link) clientOptions(ctx context.Context, id *string) *goredis.Options {
 			return nil, errOneDial
 		}
 		dialed = true
-		conn, err := l.dialer.dial(dctx, network, addr, max(cache.MessageBytes(chunk), maxLine), func() bool { return false })
+		conn, err := l.dialer.dial(dctx, network, addr, max(tier.MessageBytes(chunk), maxLine), func() bool { return false })
 		if err != nil {
 			return nil, err
 		}

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/redis"
+	"fluentd-perf/internal/cache/tier"
 )
 
 func freePort(t *testing.T) string {
@@ -89,7 +89,7 @@ func TestOneServer(t *testing.T) {
 				other := newTier(t, url, newEars().listen)
 				y := newThing()
 				eventually(t, "one daemon hears the other at the new server", func() bool {
-					_ = other.Bump(context.Background(), []cache.Generation{y.gen})
+					_ = other.Bump(context.Background(), []tier.Generation{y.gen})
 					return works(one) && one.Linked() && other.Linked() && heard.has(y.gen) && b.do("PUBSUB", "NUMSUB", "fluentd-perf:2:test:bumps").([]any)[1] == int64(2)
 				})
 				if heard.losses() == losses {
@@ -110,27 +110,27 @@ func TestOneServer(t *testing.T) {
 // told that it stands, and the next one does.
 func TestLinkIsCutBeforeItStands(t *testing.T) {
 	s, said := newServer(t), new(lines)
-	var tier atomic.Pointer[redis.Tier]
+	var held atomic.Pointer[redis.Tier]
 	var links atomic.Int32
 	watch := lineFunc(func(line string) {
 		if strings.Contains(line, "heard again") && links.Load() == 1 {
 			t.Errorf("a link that was cut: %s", line)
 		}
 	})
-	tier.Store(newTier(t, s.url(), func(o *redis.Options) {
+	held.Store(newTier(t, s.url(), func(o *redis.Options) {
 		o.Log = slog.New(slog.NewTextHandler(io.MultiWriter(said, watch), nil))
 		o.Listener.Lost = func() {
 			if links.Add(1) == 1 {
-				if err := tier.Load().OneServer().Admit("another server"); !errors.Is(err, cache.ErrOtherServer) {
+				if err := held.Load().OneServer().Admit("another server"); !errors.Is(err, tier.ErrOtherServer) {
 					t.Errorf("a connection at another server: %v", err)
 				}
 			}
 		}
 	}))
-	eventually(t, "the link stands", tier.Load().Linked)
+	eventually(t, "the link stands", held.Load().Linked)
 	s.do("CLIENT", "KILL", "TYPE", "pubsub")
 	eventually(t, "the next link stands, and that is said", func() bool {
-		return links.Load() == 2 && tier.Load().Linked() && strings.Contains(said.String(), "heard again")
+		return links.Load() == 2 && held.Load().Linked() && strings.Contains(said.String(), "heard again")
 	})
 }
 

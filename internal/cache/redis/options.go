@@ -11,7 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // Options say which server a Tier uses, and how much of it. The zero value of each field but URL and Prefix is useful.
@@ -34,7 +34,7 @@ type Options struct {
 	// the same Prefix share entries, generations and bumps.
 	Prefix string
 	// Listener is told of what is bumped. Where both functions are nil, nothing is subscribed to.
-	Listener cache.Listener
+	Listener tier.Listener
 	// Log gets a line when the link to the other daemons is lost and when it is back. Nil means silent.
 	Log *slog.Logger
 }

@@ -6,16 +6,16 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/redis"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // TestPlanted puts things in the place of a value: each is a miss and gone, and the next write is a hit.
 func TestPlanted(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url(), func(o *redis.Options) { o.MaxValue = 1000 })
+	held := newTier(t, s.url(), func(o *redis.Options) { o.MaxValue = 1000 })
 	x := newThing()
-	store(t, tier, x, "the value")
+	store(t, held, x, "the value")
 	key := s.onlyKey("fluentd-perf:2:test:v:*")
 	good := s.do("GET", key).(string)
 	for name, plant := range map[string]func(){
@@ -34,14 +34,14 @@ func TestPlanted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.do("SET", key, good)
-			want(t, tier, x, "the value")
+			want(t, held, x, "the value")
 			plant()
-			want(t, tier, x, "")
+			want(t, held, x, "")
 			if n := s.do("EXISTS", key); n != int64(0) {
 				t.Error("it is still there")
 			}
-			store(t, tier, x, "the value again")
-			want(t, tier, x, "the value again")
+			store(t, held, x, "the value again")
+			want(t, held, x, "the value again")
 		})
 	}
 }
@@ -49,19 +49,19 @@ func TestPlanted(t *testing.T) {
 // TestPlantedElsewhere copies an entry to the name of another.
 func TestPlantedElsewhere(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url())
+	held := newTier(t, s.url())
 	x, y := newThing(), newThing()
 	y.gen = x.gen
-	store(t, tier, x, "of x")
+	store(t, held, x, "of x")
 	from := s.onlyKey("fluentd-perf:2:test:v:*")
-	store(t, tier, y, "of y")
+	store(t, held, y, "of y")
 	for _, to := range s.keys("fluentd-perf:2:test:v:*") {
 		if to != from {
 			s.do("COPY", from, to, "REPLACE")
 		}
 	}
-	want(t, tier, x, "of x")
-	want(t, tier, y, "")
+	want(t, held, x, "of x")
+	want(t, held, y, "")
 }
 
 // TestPlantedTokens puts things in the place of a token, and of its slot. Where another token is there the entry is a miss.
@@ -70,7 +70,7 @@ func TestPlantedElsewhere(t *testing.T) {
 func TestPlantedTokens(t *testing.T) {
 	const slots = "fluentd-perf:2:test:s"
 	s := newServer(t)
-	tier := newTier(t, s.url())
+	held := newTier(t, s.url())
 	for name, test := range map[string]struct {
 		plant func(key string)
 		holds bool
@@ -93,21 +93,21 @@ func TestPlantedTokens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s.do("FLUSHALL")
 			x := newThing()
-			old := store(t, tier, x, "the value")
+			old := store(t, held, x, "the value")
 			test.plant(s.onlyKey("fluentd-perf:2:test:g:*"))
-			want(t, tier, x, map[bool]string{true: "the value"}[test.holds])
+			want(t, held, x, map[bool]string{true: "the value"}[test.holds])
 			if !test.holds {
-				if err := tier.Write(context.Background(), x.writes("late", old)); err != nil {
+				if err := held.Write(context.Background(), x.writes("late", old)); err != nil {
 					t.Fatal(err)
 				}
-				want(t, tier, x, "")
+				want(t, held, x, "")
 			}
-			store(t, tier, x, "anew")
-			want(t, tier, x, "anew")
-			bump(t, tier, x)
-			want(t, tier, x, "")
-			store(t, tier, x, "last")
-			want(t, tier, x, "last")
+			store(t, held, x, "anew")
+			want(t, held, x, "anew")
+			bump(t, held, x)
+			want(t, held, x, "")
+			store(t, held, x, "last")
+			want(t, held, x, "last")
 		})
 	}
 }
@@ -115,32 +115,32 @@ func TestPlantedTokens(t *testing.T) {
 // TestForgotten flushes what the server knows, data and scripts, in the middle of the work.
 func TestForgotten(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url())
+	held := newTier(t, s.url())
 	x := newThing()
-	old := store(t, tier, x, "the value")
+	old := store(t, held, x, "the value")
 	s.do("FLUSHALL")
 	s.do("SCRIPT", "FLUSH")
-	if err := tier.Write(context.Background(), x.writes("late", old)); err != nil {
+	if err := held.Write(context.Background(), x.writes("late", old)); err != nil {
 		t.Fatal(err)
 	}
-	want(t, tier, x, "")
-	store(t, tier, x, "anew")
+	want(t, held, x, "")
+	store(t, held, x, "anew")
 	s.do("SCRIPT", "FLUSH")
-	want(t, tier, x, "anew")
+	want(t, held, x, "anew")
 }
 
 // TestLives looks at how long things stay on the server.
 func TestLives(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url())
+	held := newTier(t, s.url())
 	x := newThing()
-	_, tokens := read(t, tier, x)
+	_, tokens := read(t, held, x)
 	w := x.writes("the value", tokens)
 	w[0].Expires = time.Now().Add(1000 * time.Hour)
-	if err := tier.Write(context.Background(), w); err != nil {
+	if err := held.Write(context.Background(), w); err != nil {
 		t.Fatal(err)
 	}
-	want(t, tier, x, "the value")
+	want(t, held, x, "the value")
 	day := 26 * 3600 * 1000
 	within := func(key string, most int) {
 		t.Helper()
@@ -151,10 +151,10 @@ func TestLives(t *testing.T) {
 	value, token := s.onlyKey("*:v:*"), s.onlyKey("*:g:*")
 	within(value, day)
 	s.do("EXPIRE", token, 60)
-	store(t, tier, x, "again")
+	store(t, held, x, "again")
 	within(value, 3600*1000)
 	within(token, day)
-	bump(t, tier, x)
+	bump(t, held, x)
 	if n := len(s.keys("*:g:*")); n != 0 {
 		t.Errorf("%d tokens are left after a bump", n)
 	}
@@ -194,17 +194,17 @@ func TestDatabases(t *testing.T) {
 // TestWritesRefused: one write that cannot be leaves the others alone.
 func TestWritesRefused(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url(), func(o *redis.Options) { o.MaxValue = 100 })
+	held := newTier(t, s.url(), func(o *redis.Options) { o.MaxValue = 100 })
 	x, y := newThing(), newThing()
-	_, tokens := read(t, tier, x)
+	_, tokens := read(t, held, x)
 	writes := append(y.writes(strings.Repeat("y", 101), tokens), x.writes(strings.Repeat("x", 100), tokens)...)
 	writes = append(writes, y.writes("no tokens", nil)...)
-	if err := tier.Write(context.Background(), writes); err == nil {
+	if err := held.Write(context.Background(), writes); err == nil {
 		t.Error("an entry over the limit and one without tokens were no error")
 	}
-	want(t, tier, x, strings.Repeat("x", 100))
-	want(t, tier, y, "")
-	if _, err := tier.Read(context.Background(), []cache.Lookup{{Key: x.key}}); err == nil {
+	want(t, held, x, strings.Repeat("x", 100))
+	want(t, held, y, "")
+	if _, err := held.Read(context.Background(), []tier.Lookup{{Key: x.key}}); err == nil {
 		t.Error("a lookup without generations was no error")
 	}
 }

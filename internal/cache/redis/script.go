@@ -10,7 +10,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // script is one that the server runs by the hash of its text, in one piece: nothing else happens on the server between its
@@ -143,7 +143,7 @@ func (t *Tier) eval(ctx context.Context, s *script, calls []call) ([]any, error)
 	}
 	replies, err := results(cmds)
 	if t.dialer.at.Load() != at {
-		err = errors.Join(err, cache.ErrOtherServer)
+		err = errors.Join(err, tier.ErrOtherServer)
 	}
 	return replies, err
 }

@@ -22,7 +22,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // name is the tier's label.
@@ -37,12 +37,12 @@ type Tier struct {
 	names  names
 	client *goredis.Client
 	dialer *dialer
-	sender cache.Sender
+	sender tier.Sender
 	link   *link       // nil where nobody listens
 	missed atomic.Bool // something was read before the link stood for the first time
 }
 
-var _ cache.Tier = (*Tier)(nil)
+var _ tier.Tier = (*Tier)(nil)
 
 // New makes a Tier. It does not wait for the server, which may be dead; it returns an error where the options are unusable.
 func New(o Options) (*Tier, error) {
@@ -55,7 +55,7 @@ func New(o Options) (*Tier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	t := &Tier{o: o, names: newNames(o.Prefix), dialer: newDialer(server), sender: cache.NewSender()}
+	t := &Tier{o: o, names: newNames(o.Prefix), dialer: newDialer(server), sender: tier.NewSender()}
 	t.client = goredis.NewClient(clientOptions(server, o, t.dialer))
 	if o.Listener.Bumped != nil || o.Listener.Lost != nil {
 		t.link = newLink(o, t.names.channel, t.sender, server, t.dialer, &t.missed)
@@ -82,7 +82,7 @@ func (t *Tier) Close() error {
 func (t *Tier) Linked() bool { return t.dialer.one.Stands() }
 
 // Read implements cache.Tier. It is one round trip, but for the first after a start of this daemon or the server.
-func (t *Tier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {
+func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	if len(lookups) == 0 {
 		return nil, nil
 	}
@@ -93,7 +93,7 @@ func (t *Tier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found,
 	if !t.Linked() { // before the server is asked: whoever sees the link stand after that knows
 		t.missed.Store(true)
 	}
-	var found []cache.Found
+	var found []tier.Found
 	err = t.do(ctx, "reading", func(ctx context.Context) error {
 		replies, err := t.eval(ctx, &readScript, []call{c})
 		if err != nil {
@@ -115,16 +115,16 @@ func (t *Tier) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found,
 }
 
 // readCall builds the one call that reads all lookups.
-func (t *Tier) readCall(lookups []cache.Lookup) (call, error) {
+func (t *Tier) readCall(lookups []tier.Lookup) (call, error) {
 	n := 0
 	for _, l := range lookups {
-		if g := len(l.Generations); g == 0 || g > cache.MaxGuards {
-			return call{}, fmt.Errorf("%d generations guard a key, want 1 to %d", g, cache.MaxGuards)
+		if g := len(l.Generations); g == 0 || g > tier.MaxGuards {
+			return call{}, fmt.Errorf("%d generations guard a key, want 1 to %d", g, tier.MaxGuards)
 		}
 		n += len(l.Generations)
 	}
 	c := newCall(len(lookups)+n, 3)
-	c.args = append(c.args, len(lookups), valueHeader(cache.MaxGuards)+t.o.MaxValue, rand.Text()[:slotSize])
+	c.args = append(c.args, len(lookups), valueHeader(tier.MaxGuards)+t.o.MaxValue, rand.Text()[:slotSize])
 	for _, l := range lookups {
 		c.keys = append(c.keys, t.names.value(l.Key))
 	}
@@ -138,13 +138,13 @@ func (t *Tier) readCall(lookups []cache.Lookup) (call, error) {
 
 // parse reads the answer to readCall: the values in their order, then the tokens in theirs. It returns the names of values
 // that could not be read, too.
-func (t *Tier) parse(reply any, lookups []cache.Lookup) (found []cache.Found, spoilt []string, err error) {
+func (t *Tier) parse(reply any, lookups []tier.Lookup) (found []tier.Found, spoilt []string, err error) {
 	parts, err := stringsOf(reply)
 	if err != nil || len(parts) < len(lookups) {
 		return nil, nil, errRubbish
 	}
 	values, tokens := parts[:len(lookups)], parts[len(lookups):]
-	found = make([]cache.Found, len(lookups))
+	found = make([]tier.Found, len(lookups))
 	now := time.Now()
 	for i, l := range lookups {
 		if len(tokens) < len(l.Generations) {
@@ -172,7 +172,7 @@ func (t *Tier) parse(reply any, lookups []cache.Lookup) (found []cache.Found, sp
 
 // Write implements cache.Tier. An entry whose time is over only takes away the one that it replaces. Where some could not be stored, the others are; a
 // call that came to its Timeout may have stored any of them.
-func (t *Tier) Write(ctx context.Context, writes []cache.Write) error {
+func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
 	calls := make([]call, 0, len(writes))
 	var faults error
 	now := time.Now()
@@ -194,11 +194,11 @@ func (t *Tier) Write(ctx context.Context, writes []cache.Write) error {
 }
 
 // writeCall builds the call that stores one entry, or takes away what it replaces where its time is over.
-func (t *Tier) writeCall(w *cache.Write, now time.Time) (call, error) {
+func (t *Tier) writeCall(w *tier.Write, now time.Time) (call, error) {
 	g := w.Guard
-	if n := len(g.Generations); n == 0 || n > cache.MaxGuards || n != len(g.Tokens) {
+	if n := len(g.Generations); n == 0 || n > tier.MaxGuards || n != len(g.Tokens) {
 		return call{}, fmt.Errorf("%d generations and %d tokens guard an entry, want 1 to %d of both",
-			n, len(g.Tokens), cache.MaxGuards)
+			n, len(g.Tokens), tier.MaxGuards)
 	}
 	if len(w.Value) > t.o.MaxValue {
 		return call{}, fmt.Errorf("an entry of %d bytes is over the limit of %d", len(w.Value), t.o.MaxValue)
@@ -227,7 +227,7 @@ const chunk = 1024
 // Bump implements cache.Tier. It removes the numbers of the slots and the tokens, and then tells the other daemons; who reads
 // next makes new ones. A full server allows all of it, as it would not were it one transaction. When it fails, any part may
 // have happened.
-func (t *Tier) Bump(ctx context.Context, generations []cache.Generation) error {
+func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
 	if len(generations) == 0 {
 		return nil
 	}
@@ -252,7 +252,7 @@ func (t *Tier) Bump(ctx context.Context, generations []cache.Generation) error {
 }
 
 // Delete implements cache.Tier.
-func (t *Tier) Delete(ctx context.Context, keys []cache.Key) error {
+func (t *Tier) Delete(ctx context.Context, keys []tier.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -284,7 +284,7 @@ func (t *Tier) do(ctx context.Context, what string, f func(context.Context) erro
 			err = fmt.Errorf("redis: %s: %w", what, plain(ctx, err))
 		}
 	}()
-	if err = f(within); errors.Is(err, cache.ErrOtherServer) {
+	if err = f(within); errors.Is(err, tier.ErrOtherServer) {
 		err = f(within)
 	}
 	return err

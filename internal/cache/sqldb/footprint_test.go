@@ -4,19 +4,19 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // readNothing asks 2,000 times for what is not there.
-func readNothing(t *testing.T, tier cache.Tier) {
+func readNothing(t *testing.T, held tier.Tier) {
 	t.Helper()
-	lookups := make([]cache.Lookup, 500)
+	lookups := make([]tier.Lookup, 500)
 	for range 4 {
 		for i := range lookups {
 			lookups[i] = newEntry().lookup()
 		}
-		if _, err := tier.Read(t.Context(), lookups); err != nil {
+		if _, err := held.Read(t.Context(), lookups); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -26,22 +26,22 @@ func readNothing(t *testing.T, tier cache.Tier) {
 // A bump adds its generation's, and no other.
 func TestPostgresReadsLeaveNothing(t *testing.T) {
 	s := commonPostgres(t)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Prefix = "leavesnothing" })
-	defer closeTier(t, tier)
+	held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Prefix = "leavesnothing" })
+	defer closeTier(t, held)
 	rows := func() int64 {
 		return s.number("SELECT count(*) FROM fluentd_perf_tokens WHERE generation LIKE 'leavesnothing%'")
 	}
-	readNothing(t, tier)
+	readNothing(t, held)
 	e := newEntry()
-	store(t, tier, e, []byte("stored"))
-	wantValue(t, tier, e, "stored")
+	store(t, held, e, []byte("stored"))
+	wantValue(t, held, e, "stored")
 	if n := rows(); n != 1 {
 		t.Errorf("%d rows of tokens, want 1", n)
 	}
-	if err := tier.Bump(t.Context(), []cache.Generation{e.generation}); err != nil {
+	if err := held.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
 		t.Fatal(err)
 	}
-	wantNone(t, tier, e)
+	wantNone(t, held, e)
 	if n := rows(); n != 2 {
 		t.Errorf("%d rows of tokens after a bump, want 2", n)
 	}
@@ -50,19 +50,19 @@ func TestPostgresReadsLeaveNothing(t *testing.T) {
 // TestSQLiteReadsLeaveNothing asks for what is not there and bumps it: the table in memory has tokens for what is stored
 // alone.
 func TestSQLiteReadsLeaveNothing(t *testing.T) {
-	tier := openSQLite(t, nil)
-	defer closeTier(t, tier)
-	readNothing(t, tier)
+	held := openSQLite(t, nil)
+	defer closeTier(t, held)
+	readNothing(t, held)
 	e := newEntry()
-	store(t, tier, e, []byte("stored"))
-	if n := tier.TokensKept(); n != 1 {
+	store(t, held, e, []byte("stored"))
+	if n := held.TokensKept(); n != 1 {
 		t.Errorf("%d tokens in memory, want 1", n)
 	}
-	if err := tier.Bump(t.Context(), []cache.Generation{e.generation, newEntry().generation}); err != nil {
+	if err := held.Bump(t.Context(), []tier.Generation{e.generation, newEntry().generation}); err != nil {
 		t.Fatal(err)
 	}
-	wantNone(t, tier, e)
-	if n := tier.TokensKept(); n != 0 {
+	wantNone(t, held, e)
+	if n := held.TokensKept(); n != 0 {
 		t.Errorf("%d tokens in memory after a bump, want none", n)
 	}
 }
@@ -71,17 +71,17 @@ func TestSQLiteReadsLeaveNothing(t *testing.T) {
 // read finds it good again when that has gone. Only one who read longer ago than that could write so.
 func TestPostgresEntriesDieBeforeTokens(t *testing.T) {
 	s := commonPostgres(t)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Prefix, o.Sweep = "diebefore", 20*time.Millisecond })
-	defer closeTier(t, tier)
+	held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Prefix, o.Sweep = "diebefore", 20*time.Millisecond })
+	defer closeTier(t, held)
 	e := newEntry()
-	if err := tryStore(t.Context(), tier, e, []byte("old"), 1000*time.Hour); err != nil {
+	if err := tryStore(t.Context(), held, e, []byte("old"), 1000*time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	hours := s.number("SELECT max(expires) / 3600000 - extract(epoch FROM now())::bigint / 3600 FROM fluentd_perf_entries WHERE key LIKE 'diebefore%'")
 	if hours < 24 || hours > 25 {
 		t.Errorf("an entry lives for %d hours, want 25", hours)
 	}
-	if err := tier.Bump(t.Context(), []cache.Generation{e.generation}); err != nil {
+	if err := held.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
 		t.Fatal(err)
 	}
 	s.exec("UPDATE fluentd_perf_entries SET expires = expires - 26 * 3600000::bigint WHERE key LIKE 'diebefore%'")
@@ -89,7 +89,7 @@ func TestPostgresEntriesDieBeforeTokens(t *testing.T) {
 	eventually(t, "the token of the bump is gone", func() bool {
 		return s.number("SELECT count(*) FROM fluentd_perf_tokens WHERE generation LIKE 'diebefore_%'") == 0
 	})
-	wantNone(t, tier, e)
-	store(t, tier, e, []byte("new"))
-	wantValue(t, tier, e, "new")
+	wantNone(t, held, e)
+	store(t, held, e, []byte("new"))
+	wantValue(t, held, e, "new")
 }

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // An entry lives entryLife at most, so what is older of tokens guards nothing and may go.
@@ -24,14 +24,14 @@ const backgroundTimeout = 5 * time.Second
 
 // derived makes the token of a generation that has none of its own of a number that it shares with others; and of the token
 // the number.
-func derived(number uint64, g *cache.Generation) cache.Token {
-	return cache.Token(number ^ binary.BigEndian.Uint64(g[8:]))
+func derived(number uint64, g *tier.Generation) tier.Token {
+	return tier.Token(number ^ binary.BigEndian.Uint64(g[8:]))
 }
 
 // newToken returns a random token.
-func newToken() cache.Token {
+func newToken() tier.Token {
 	for {
-		if t := cache.Token(rand.Uint64()); t != 0 {
+		if t := tier.Token(rand.Uint64()); t != 0 {
 			return t
 		}
 	}

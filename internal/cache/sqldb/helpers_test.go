@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // entry is a key and the one generation that guards it.
 type entry struct {
-	key        cache.Key
-	generation cache.Generation
+	key        tier.Key
+	generation tier.Generation
 }
 
 func newEntry() (e entry) {
@@ -23,86 +23,86 @@ func newEntry() (e entry) {
 	return e
 }
 
-func (e entry) lookup() cache.Lookup {
-	return cache.Lookup{Key: e.key, Generations: []cache.Generation{e.generation}}
+func (e entry) lookup() tier.Lookup {
+	return tier.Lookup{Key: e.key, Generations: []tier.Generation{e.generation}}
 }
 
 // tryRead returns the entry's value and its generation's token.
-func tryRead(ctx context.Context, tier cache.Tier, e entry) ([]byte, cache.Token, error) {
-	found, err := tier.Read(ctx, []cache.Lookup{e.lookup()})
+func tryRead(ctx context.Context, held tier.Tier, e entry) ([]byte, tier.Token, error) {
+	found, err := held.Read(ctx, []tier.Lookup{e.lookup()})
 	if err != nil {
 		return nil, 0, err
 	}
 	return found[0].Value, found[0].Tokens[0], nil
 }
 
-func tryWrite(ctx context.Context, tier cache.Tier, e entry, token cache.Token, value []byte, life time.Duration) error {
-	return tier.Write(ctx, []cache.Write{{Key: e.key, Value: value, Expires: time.Now().Add(life), Guard: cache.Guard{
-		Generations: []cache.Generation{e.generation}, Tokens: []cache.Token{token},
+func tryWrite(ctx context.Context, held tier.Tier, e entry, token tier.Token, value []byte, life time.Duration) error {
+	return held.Write(ctx, []tier.Write{{Key: e.key, Value: value, Expires: time.Now().Add(life), Guard: tier.Guard{
+		Generations: []tier.Generation{e.generation}, Tokens: []tier.Token{token},
 	}}})
 }
 
 // tryStore does what a miss does.
-func tryStore(ctx context.Context, tier cache.Tier, e entry, value []byte, life time.Duration) error {
-	_, token, err := tryRead(ctx, tier, e)
+func tryStore(ctx context.Context, held tier.Tier, e entry, value []byte, life time.Duration) error {
+	_, token, err := tryRead(ctx, held, e)
 	if err != nil {
 		return err
 	}
-	return tryWrite(ctx, tier, e, token, value, life)
+	return tryWrite(ctx, held, e, token, value, life)
 }
 
-func read(t testing.TB, tier cache.Tier, e entry) ([]byte, cache.Token) {
+func read(t testing.TB, held tier.Tier, e entry) ([]byte, tier.Token) {
 	t.Helper()
-	value, token, err := tryRead(t.Context(), tier, e)
+	value, token, err := tryRead(t.Context(), held, e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return value, token
 }
 
-func store(t testing.TB, tier cache.Tier, e entry, value []byte) {
+func store(t testing.TB, held tier.Tier, e entry, value []byte) {
 	t.Helper()
-	if err := tryStore(t.Context(), tier, e, value, time.Hour); err != nil {
+	if err := tryStore(t.Context(), held, e, value, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func wantValue(t testing.TB, tier cache.Tier, e entry, want string) {
+func wantValue(t testing.TB, held tier.Tier, e entry, want string) {
 	t.Helper()
-	if got, _ := read(t, tier, e); got == nil || string(got) != want {
+	if got, _ := read(t, held, e); got == nil || string(got) != want {
 		t.Fatalf("got %.40q, want %.40q", got, want)
 	}
 }
 
-func wantNone(t testing.TB, tier cache.Tier, e entry) {
+func wantNone(t testing.TB, held tier.Tier, e entry) {
 	t.Helper()
-	if got, _ := read(t, tier, e); got != nil {
+	if got, _ := read(t, held, e); got != nil {
 		t.Fatalf("got %.40q, want no entry", got)
 	}
 }
 
-func closeTier(t testing.TB, tier cache.Tier) {
+func closeTier(t testing.TB, held tier.Tier) {
 	t.Helper()
-	if err := tier.Close(); err != nil {
+	if err := held.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // works reports whether an entry can be stored and read.
-func works(t testing.TB, tier cache.Tier) bool {
+func works(t testing.TB, held tier.Tier) bool {
 	e := newEntry()
-	if tryStore(t.Context(), tier, e, []byte("works"), time.Hour) != nil {
+	if tryStore(t.Context(), held, e, []byte("works"), time.Hour) != nil {
 		return false
 	}
-	value, _, err := tryRead(t.Context(), tier, e)
+	value, _, err := tryRead(t.Context(), held, e)
 	return err == nil && string(value) == "works"
 }
 
 // worksWithin checks that the tier is used again soon after what disturbed it has ended.
-func worksWithin(t testing.TB, tier cache.Tier, limit time.Duration) {
+func worksWithin(t testing.TB, held tier.Tier, limit time.Duration) {
 	t.Helper()
 	start := time.Now()
-	eventually(t, "the tier works", func() bool { return works(t, tier) })
+	eventually(t, "the tier works", func() bool { return works(t, held) })
 	took := time.Since(start)
 	t.Logf("the tier works again after %v", took)
 	if took > limit {
@@ -112,7 +112,7 @@ func worksWithin(t testing.TB, tier cache.Tier, limit time.Duration) {
 
 // load has four goroutines read and write until stop is called, which returns the longest that a call took. Calls may
 // fail, but a value that is answered must be the one that was written.
-func load(t testing.TB, tier cache.Tier) (stop func() time.Duration) {
+func load(t testing.TB, held tier.Tier) (stop func() time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	var mu sync.Mutex
@@ -122,13 +122,13 @@ func load(t testing.TB, tier cache.Tier) (stop func() time.Duration) {
 			e, want := newEntry(), strings.Repeat("load ", 2000)
 			for ctx.Err() == nil {
 				start := time.Now()
-				value, token, err := tryRead(ctx, tier, e)
+				value, token, err := tryRead(ctx, held, e)
 				middle := time.Now()
 				if err == nil && value != nil && string(value) != want {
 					t.Errorf("read what nobody wrote: %.40q", value)
 				}
 				if err == nil {
-					_ = tryWrite(ctx, tier, e, token, []byte(want), time.Hour)
+					_ = tryWrite(ctx, held, e, token, []byte(want), time.Hour)
 				}
 				mu.Lock()
 				longest = max(longest, middle.Sub(start), time.Since(middle))

@@ -8,7 +8,7 @@ import (
 	"regexp"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // Defaults of the options that are zero.
@@ -83,14 +83,14 @@ type PostgresPool struct {
 // PostgresOptions say where the server is and what it may cost. The zero value of each field but URL and Prefix is
 // useful.
 type PostgresOptions struct {
-	URL      string         // postgres://, as pgx takes it; LISTEN does not pass a PgBouncer in transaction mode
-	Prefix   string         // daemons with different ones share nothing: 1 to 48 letters, digits, - and _
-	Timeout  time.Duration  // of a whole call; 0 means DefaultTimeout; at most 10 s
-	MaxValue int            // bytes of a value; larger ones are left out; 0 means DefaultMaxValue; at most 64 MiB
-	Pool     PostgresPool   //
-	Sweep    time.Duration  // between two looks for what has expired; 0 means DefaultSweep
-	Listener cache.Listener // hears what daemons of the same Prefix bump; its functions may be nil
-	Log      *slog.Logger   // nil means silent
+	URL      string        // postgres://, as pgx takes it; LISTEN does not pass a PgBouncer in transaction mode
+	Prefix   string        // daemons with different ones share nothing: 1 to 48 letters, digits, - and _
+	Timeout  time.Duration // of a whole call; 0 means DefaultTimeout; at most 10 s
+	MaxValue int           // bytes of a value; larger ones are left out; 0 means DefaultMaxValue; at most 64 MiB
+	Pool     PostgresPool  //
+	Sweep    time.Duration // between two looks for what has expired; 0 means DefaultSweep
+	Listener tier.Listener // hears what daemons of the same Prefix bump; its functions may be nil
+	Log      *slog.Logger  // nil means silent
 }
 
 // Validate reports what is wrong with the options, all of it at once. It does not connect, does not look at Prefix, and

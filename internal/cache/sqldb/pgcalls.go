@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // A key or generation of ours is stored with the prefix before it. Their lengths tell prefixes apart where one is the
@@ -25,7 +25,7 @@ const pgRead = `SELECT generation, NULL::bytea, token FROM fluentd_perf_tokens W
 	SELECT key, CASE WHEN octet_length(value) <= $4 THEN value ELSE '' END, 0 FROM fluentd_perf_entries WHERE key = ANY($1) AND expires > $3`
 
 // Read implements cache.Tier.
-func (p *Postgres) Read(ctx context.Context, lookups []cache.Lookup) (found []cache.Found, err error) {
+func (p *Postgres) Read(ctx context.Context, lookups []tier.Lookup) (found []tier.Found, err error) {
 	if len(lookups) == 0 {
 		return nil, nil
 	}
@@ -49,16 +49,16 @@ type pgReading struct {
 	most        int // bytes of a stored value
 	keys        [][]byte
 	generations [][]byte
-	stored      map[cache.Key][]byte
-	tokens      map[cache.Generation]cache.Token // 0 where it has none of its own
-	number      uint64                           // of which the tokens of those are made; 0 where it is not there yet
+	stored      map[tier.Key][]byte
+	tokens      map[tier.Generation]tier.Token // 0 where it has none of its own
+	number      uint64                         // of which the tokens of those are made; 0 where it is not there yet
 }
 
-func (p *Postgres) newPgReading(lookups []cache.Lookup) *pgReading {
+func (p *Postgres) newPgReading(lookups []tier.Lookup) *pgReading {
 	q := &pgReading{
 		prefix: len(p.prefix), most: p.codec.most(), keys: make([][]byte, len(lookups)),
 		generations: [][]byte{p.prefix},
-		stored:      make(map[cache.Key][]byte, len(lookups)), tokens: make(map[cache.Generation]cache.Token, 2*len(lookups)),
+		stored:      make(map[tier.Key][]byte, len(lookups)), tokens: make(map[tier.Generation]tier.Token, 2*len(lookups)),
 	}
 	for i := range lookups {
 		q.keys[i] = p.named(lookups[i].Key[:])
@@ -89,30 +89,30 @@ func (q *pgReading) take(rows pgx.Rows, err error) error {
 			return err
 		}
 		switch name = name[min(q.prefix, len(name)):]; {
-		case value != nil && len(name) == len(cache.Key{}):
-			q.stored[cache.Key(name)] = value
+		case value != nil && len(name) == len(tier.Key{}):
+			q.stored[tier.Key(name)] = value
 		case value == nil && len(name) == 0:
 			q.number = uint64(token)
-		case value == nil && len(name) == len(cache.Generation{}):
-			q.tokens[cache.Generation(name)] = cache.Token(token)
+		case value == nil && len(name) == len(tier.Generation{}):
+			q.tokens[tier.Generation(name)] = tier.Token(token)
 		}
 	}
 	return rows.Err()
 }
 
 // found makes the answers.
-func (p *Postgres) found(ctx context.Context, conn *pgxpool.Conn, q *pgReading, lookups []cache.Lookup) ([]cache.Found, error) {
+func (p *Postgres) found(ctx context.Context, conn *pgxpool.Conn, q *pgReading, lookups []tier.Lookup) ([]tier.Found, error) {
 	if q.number == 0 {
 		if err := p.makeNumber(ctx, conn, q); err != nil {
 			return nil, err
 		}
 	}
-	found := make([]cache.Found, len(lookups))
+	found := make([]tier.Found, len(lookups))
 	now := time.Now()
 	var damaged [][]byte
 	var why error
 	for i := range lookups {
-		found[i].Tokens = make([]cache.Token, len(lookups[i].Generations))
+		found[i].Tokens = make([]tier.Token, len(lookups[i].Generations))
 		for j, g := range lookups[i].Generations {
 			if found[i].Tokens[j] = q.tokens[g]; found[i].Tokens[j] == 0 {
 				found[i].Tokens[j] = derived(q.number, &g)
@@ -155,7 +155,7 @@ func newTokens(n int) []int64 {
 
 // Bump implements cache.Tier. The new tokens and the messages that tell of them are one transaction. The tokens stay until
 // nothing can be there any more that was written, or is yet to be written, under what was read before: see entryLife.
-func (p *Postgres) Bump(ctx context.Context, generations []cache.Generation) error {
+func (p *Postgres) Bump(ctx context.Context, generations []tier.Generation) error {
 	if len(generations) == 0 {
 		return nil
 	}
@@ -176,7 +176,7 @@ func (p *Postgres) Bump(ctx context.Context, generations []cache.Generation) err
 }
 
 // Delete implements cache.Tier.
-func (p *Postgres) Delete(ctx context.Context, keys []cache.Key) error {
+func (p *Postgres) Delete(ctx context.Context, keys []tier.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // tight is a timeout that a call must keep even here; a call may take twice as long on a busy machine.
@@ -27,22 +27,22 @@ type ears struct {
 	bumped atomic.Int64
 }
 
-func (e *ears) listener() cache.Listener {
-	return cache.Listener{
-		Bumped: func(generations []cache.Generation) { e.bumped.Add(int64(len(generations))) },
+func (e *ears) listener() tier.Listener {
+	return tier.Listener{
+		Bumped: func(generations []tier.Generation) { e.bumped.Add(int64(len(generations))) },
 		Lost:   func() { e.lost.Add(1) },
 	}
 }
 
 // callsEnd has each kind of call end in time, whatever it says.
-func callsEnd(t *testing.T, tier cache.Tier, limit time.Duration) {
+func callsEnd(t *testing.T, held tier.Tier, limit time.Duration) {
 	t.Helper()
 	e := newEntry()
 	for name, call := range map[string]func() error{
-		"Read":   func() error { _, _, err := tryRead(t.Context(), tier, e); return err },
-		"Write":  func() error { return tryWrite(t.Context(), tier, e, 1, []byte("x"), time.Hour) },
-		"Bump":   func() error { return tier.Bump(t.Context(), []cache.Generation{e.generation}) },
-		"Delete": func() error { return tier.Delete(t.Context(), []cache.Key{e.key}) },
+		"Read":   func() error { _, _, err := tryRead(t.Context(), held, e); return err },
+		"Write":  func() error { return tryWrite(t.Context(), held, e, 1, []byte("x"), time.Hour) },
+		"Bump":   func() error { return held.Bump(t.Context(), []tier.Generation{e.generation}) },
+		"Delete": func() error { return held.Delete(t.Context(), []tier.Key{e.key}) },
 	} {
 		start := time.Now()
 		if err := call(); err == nil {
@@ -58,17 +58,17 @@ func TestPostgresMayComeLater(t *testing.T) {
 	s := startPostgres(t)
 	s.kill()
 	heard := new(ears)
-	tier, err := sqldb.OpenPostgres(sqldb.PostgresOptions{URL: s.url(), Prefix: "0123abcd", Timeout: tight, Listener: heard.listener()})
+	held, err := sqldb.OpenPostgres(sqldb.PostgresOptions{URL: s.url(), Prefix: "0123abcd", Timeout: tight, Listener: heard.listener()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeTier(t, tier)
-	callsEnd(t, tier, 2*tight)
-	if _, _, err := tryRead(t.Context(), tier, newEntry()); !errors.Is(err, sqldb.ErrUnavailable) {
+	defer closeTier(t, held)
+	callsEnd(t, held, 2*tight)
+	if _, _, err := tryRead(t.Context(), held, newEntry()); !errors.Is(err, sqldb.ErrUnavailable) {
 		t.Errorf("before it comes: %v", err)
 	}
 	s.restart()
-	worksWithin(t, tier, 5*time.Second)
+	worksWithin(t, held, 5*time.Second)
 	if heard.lost.Load() != 0 {
 		t.Error("Lost at the first connection")
 	}
@@ -77,26 +77,26 @@ func TestPostgresMayComeLater(t *testing.T) {
 func TestPostgresCrashes(t *testing.T) {
 	s := startPostgres(t)
 	heard := new(ears)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { tightly(o); o.Listener = heard.listener() })
-	defer closeTier(t, tier)
+	held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { tightly(o); o.Listener = heard.listener() })
+	defer closeTier(t, held)
 	e := newEntry()
-	eventually(t, "an entry is stored", func() bool { return tryStore(t.Context(), tier, e, []byte("before"), time.Hour) == nil })
-	_, token := read(t, tier, e)
-	stop := load(t, tier)
+	eventually(t, "an entry is stored", func() bool { return tryStore(t.Context(), held, e, []byte("before"), time.Hour) == nil })
+	_, token := read(t, held, e)
+	stop := load(t, held)
 	s.kill()
-	eventually(t, "calls fail", func() bool { _, _, err := tryRead(t.Context(), tier, e); return err != nil })
-	callsEnd(t, tier, 2*tight)
+	eventually(t, "calls fail", func() bool { _, _, err := tryRead(t.Context(), held, e); return err != nil })
+	callsEnd(t, held, 2*tight)
 	s.restart()
-	worksWithin(t, tier, 5*time.Second)
+	worksWithin(t, held, 5*time.Second)
 	if longest := stop(); longest > 4*tight {
 		t.Errorf("a call took %v", longest)
 	}
 	// The tables came back empty: what was written before is gone, and so are its tokens. A call may fail on a connection
 	// from before the link, or for want of time.
-	eventually(t, "a late write is taken", func() bool { return tryWrite(t.Context(), tier, e, token, []byte("late"), time.Hour) == nil })
+	eventually(t, "a late write is taken", func() bool { return tryWrite(t.Context(), held, e, token, []byte("late"), time.Hour) == nil })
 	var got []byte
 	eventually(t, "a read is answered", func() bool {
-		value, _, err := tryRead(t.Context(), tier, e)
+		value, _, err := tryRead(t.Context(), held, e)
 		got = value
 		return err == nil
 	})
@@ -110,37 +110,37 @@ func TestPostgresCrashes(t *testing.T) {
 func TestPostgresIsRestarted(t *testing.T) {
 	s := startPostgres(t)
 	heard := new(ears)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Listener = heard.listener() })
-	defer closeTier(t, tier)
+	held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Listener = heard.listener() })
+	defer closeTier(t, held)
 	e := newEntry()
-	store(t, tier, e, []byte("kept"))
+	store(t, held, e, []byte("kept"))
 	s.stop()
-	eventually(t, "the link is down", func() bool { return !tier.Linked() })
-	callsEnd(t, tier, 10*time.Second)
+	eventually(t, "the link is down", func() bool { return !held.Linked() })
+	callsEnd(t, held, 10*time.Second)
 	s.restart()
-	worksWithin(t, tier, 5*time.Second)
-	wantValue(t, tier, e, "kept")
-	eventually(t, "the loss is told", func() bool { return heard.lost.Load() == 1 && tier.Linked() })
+	worksWithin(t, held, 5*time.Second)
+	wantValue(t, held, e, "kept")
+	eventually(t, "the loss is told", func() bool { return heard.lost.Load() == 1 && held.Linked() })
 }
 
 // TestPostgresLinkAloneBreaks has a bump be missed: the tier has it at once, and Lost is called before the link stands.
 func TestPostgresLinkAloneBreaks(t *testing.T) {
 	s := commonPostgres(t)
 	heard := new(ears)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Listener = heard.listener() })
-	defer closeTier(t, tier)
+	held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Listener = heard.listener() })
+	defer closeTier(t, held)
 	other := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.URL += "&application_name=other" })
 	defer closeTier(t, other)
 	e := newEntry()
 	for i := range int64(3) {
-		store(t, tier, e, []byte("old"))
+		store(t, held, e, []byte("old"))
 		s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fluentd-perf' AND query LIKE 'LISTEN%'")
-		eventually(t, "the link is down, or was", func() bool { return !tier.Linked() || heard.lost.Load() > i })
-		if err := other.Bump(t.Context(), []cache.Generation{e.generation}); err != nil {
+		eventually(t, "the link is down, or was", func() bool { return !held.Linked() || heard.lost.Load() > i })
+		if err := other.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
 			t.Fatal(err)
 		}
-		wantNone(t, tier, e)
-		eventually(t, "the link stands", tier.Linked)
+		wantNone(t, held, e)
+		eventually(t, "the link stands", held.Linked)
 		if n := heard.lost.Load(); n != i+1 {
 			t.Errorf("Lost was called %d times, want %d", n, i+1)
 		}
@@ -150,28 +150,28 @@ func TestPostgresLinkAloneBreaks(t *testing.T) {
 func TestPostgresHangs(t *testing.T) {
 	s := startPostgres(t)
 	heard := new(ears)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { tightly(o); o.Listener = heard.listener() })
-	worksWithin(t, tier, 5*time.Second)
-	stop := load(t, tier)
+	held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { tightly(o); o.Listener = heard.listener() })
+	worksWithin(t, held, 5*time.Second)
+	stop := load(t, held)
 	s.hang()
 	defer s.signal(syscall.SIGCONT)
 	start := time.Now()
-	callsEnd(t, tier, 2*tight)
-	eventually(t, "the link is cut", func() bool { callsEnd(t, tier, 2*tight); return !tier.Linked() })
+	callsEnd(t, held, 2*tight)
+	eventually(t, "the link is cut", func() bool { callsEnd(t, held, 2*tight); return !held.Linked() })
 	if took := time.Since(start); took > 6*time.Second {
 		t.Errorf("the link was cut after %v", took)
 	}
 	s.signal(syscall.SIGCONT)
-	worksWithin(t, tier, 5*time.Second)
+	worksWithin(t, held, 5*time.Second)
 	if longest := stop(); longest > 4*tight {
 		t.Errorf("a call took %v", longest)
 	}
-	eventually(t, "the loss is told", func() bool { return heard.lost.Load() >= 1 && tier.Linked() })
+	eventually(t, "the loss is told", func() bool { return heard.lost.Load() >= 1 && held.Linked() })
 
 	s.hang()
-	callsEnd(t, tier, 2*tight)
+	callsEnd(t, held, 2*tight)
 	start = time.Now()
-	closeTier(t, tier)
+	closeTier(t, held)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("Close took %v", took)
 	}
@@ -181,16 +181,16 @@ func TestPostgresHangs(t *testing.T) {
 // TestPostgresIsSlow has another client lock the tables. The calls that gave up leave nothing behind.
 func TestPostgresIsSlow(t *testing.T) {
 	s := commonPostgres(t)
-	tier := openPostgres(t, s, tightly)
-	defer closeTier(t, tier)
-	worksWithin(t, tier, 5*time.Second)
+	held := openPostgres(t, s, tightly)
+	defer closeTier(t, held)
+	worksWithin(t, held, 5*time.Second)
 	other := s.connect()
 	defer other.Close(context.Background())
 	if _, err := other.Exec(t.Context(), "BEGIN; LOCK TABLE fluentd_perf_entries, fluentd_perf_tokens IN ACCESS EXCLUSIVE MODE"); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		callsEnd(t, tier, 2*tight)
+		callsEnd(t, held, 2*tight)
 	}
 	if n := s.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fluentd-perf'"); n > 10 {
 		t.Errorf("%d connections on the server", n)
@@ -198,7 +198,7 @@ func TestPostgresIsSlow(t *testing.T) {
 	if _, err := other.Exec(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	worksWithin(t, tier, 5*time.Second)
+	worksWithin(t, held, 5*time.Second)
 	eventually(t, "nothing is left behind", func() bool {
 		return s.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fluentd-perf'") <= 5
 	})
@@ -206,8 +206,8 @@ func TestPostgresIsSlow(t *testing.T) {
 
 func TestPostgresHasNoConnectionLeft(t *testing.T) {
 	s := startPostgres(t, "max_connections=12", "superuser_reserved_connections=2")
-	tier := openPostgres(t, s, tightly)
-	defer closeTier(t, tier)
+	held := openPostgres(t, s, tightly)
+	defer closeTier(t, held)
 	var others []*pgx.Conn
 	for {
 		conn, err := pgx.Connect(t.Context(), strings.Replace(s.url(), "test:secret", "test", 1))
@@ -216,50 +216,50 @@ func TestPostgresHasNoConnectionLeft(t *testing.T) {
 		}
 		others = append(others, conn)
 	}
-	callsEnd(t, tier, 2*tight)
+	callsEnd(t, held, 2*tight)
 	for _, conn := range others {
 		if err := conn.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
-	worksWithin(t, tier, 5*time.Second)
+	worksWithin(t, held, 5*time.Second)
 }
 
 // TestPostgresConnectionsAreReplaced ends all of the tier's connections, as a restart of a pooler or a firewall does.
 func TestPostgresConnectionsAreReplaced(t *testing.T) {
 	s := commonPostgres(t)
 	heard := new(ears)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Listener = heard.listener() })
-	defer closeTier(t, tier)
+	held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Listener = heard.listener() })
+	defer closeTier(t, held)
 	e := newEntry()
-	store(t, tier, e, []byte("kept"))
+	store(t, held, e, []byte("kept"))
 	for range 3 {
 		lost := heard.lost.Load()
 		var group sync.WaitGroup
 		for range 8 {
-			group.Go(func() { _, _, _ = tryRead(t.Context(), tier, e) }) // the pool is full
+			group.Go(func() { _, _, _ = tryRead(t.Context(), held, e) }) // the pool is full
 		}
 		group.Wait()
 		s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fluentd-perf'")
-		wantValue(t, tier, e, "kept") // without an error
+		wantValue(t, held, e, "kept") // without an error
 		eventually(t, "the loss is told", func() bool { return heard.lost.Load() == lost+1 })
 	}
 }
 
 func TestPostgresCallersMayLeave(t *testing.T) {
 	s := commonPostgres(t)
-	tier := openPostgres(t, s, nil)
-	defer closeTier(t, tier)
+	held := openPostgres(t, s, nil)
+	defer closeTier(t, held)
 	e := newEntry()
-	store(t, tier, e, []byte("x"))
-	before := tier.Pool().Fresh
+	store(t, held, e, []byte("x"))
+	before := held.Pool().Fresh
 	for range 100 {
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()
-		_, _, _ = tryRead(ctx, tier, e)
+		_, _, _ = tryRead(ctx, held, e)
 		cancel()
 	}
-	if now := tier.Pool(); now.Fresh != before || now.Active != 0 || now.Open < 1 || now.Reused < 1 {
+	if now := held.Pool(); now.Fresh != before || now.Active != 0 || now.Open < 1 || now.Reused < 1 {
 		t.Errorf("%d connections made before, then %+v", before, now)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 const (
@@ -54,7 +54,7 @@ func (p *Postgres) keepLink(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if up && !errors.Is(err, cache.ErrOtherServer) { // two servers at one address would be linked in turn, without a rest
+		if up && !errors.Is(err, tier.ErrOtherServer) { // two servers at one address would be linked in turn, without a rest
 			pause, said = linkMinPause, ""
 		}
 		err = briefly(err)
@@ -103,7 +103,7 @@ func (p *Postgres) link(ctx context.Context) (up bool, err error) {
 	}
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
-	p.one.Linked(id, func() { cut(cache.ErrOtherServer) })
+	p.one.Linked(id, func() { cut(tier.ErrOtherServer) })
 	defer p.one.Unlinked()
 	p.pool.Reset() // its connections may be at another server
 	if p.usable.Load() {

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // relay is an address that leads to one server after the other. A move leaves the connections that are open where they are.
@@ -104,12 +104,12 @@ func (r *relay) open(t *testing.T, change func(*sqldb.PostgresOptions)) *sqldb.P
 	if change != nil {
 		change(&opt)
 	}
-	tier, err := sqldb.OpenPostgres(opt)
+	held, err := sqldb.OpenPostgres(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeTier(t, tier) })
-	return tier
+	t.Cleanup(func() { closeTier(t, held) })
+	return held
 }
 
 // end ends connections at a server: those of calls, or those that listen.
@@ -152,7 +152,7 @@ func TestPostgresMoves(t *testing.T) {
 			other := r.open(t, nil)
 			eventually(t, "one daemon hears the other at the new server", func() bool {
 				before := heard.bumped.Load()
-				_ = other.Bump(t.Context(), []cache.Generation{y.generation})
+				_ = other.Bump(t.Context(), []tier.Generation{y.generation})
 				return works(t, one) && one.Linked() && other.Linked() && heard.bumped.Load() > before && b.listeners() == 2
 			})
 			if heard.lost.Load() == lost {
@@ -161,7 +161,7 @@ func TestPostgresMoves(t *testing.T) {
 			z := newEntry()
 			store(t, one, z, []byte("shared"))
 			wantValue(t, other, z, "shared")
-			if err := other.Bump(t.Context(), []cache.Generation{z.generation}); err != nil {
+			if err := other.Bump(t.Context(), []tier.Generation{z.generation}); err != nil {
 				t.Fatal(err)
 			}
 			wantNone(t, one, z)
@@ -183,12 +183,12 @@ func TestPostgresIsTwoServers(t *testing.T) {
 	var refused error
 	eventually(t, "a call and the log say why", func() bool {
 		_, _, err := tryRead(t.Context(), one, newEntry())
-		if errors.Is(err, cache.ErrOtherServer) {
+		if errors.Is(err, tier.ErrOtherServer) {
 			refused = err
 		}
-		return refused != nil && said.has(cache.ErrOtherServer.Error())
+		return refused != nil && said.has(tier.ErrOtherServer.Error())
 	})
-	if text := cache.ErrOtherServer.Error(); !strings.Contains(refused.Error(), text) {
+	if text := tier.ErrOtherServer.Error(); !strings.Contains(refused.Error(), text) {
 		t.Errorf("%v does not say %q", refused, text)
 	}
 	r.move(b)
@@ -200,36 +200,36 @@ func TestPostgresIsTwoServers(t *testing.T) {
 // TestPostgresConnectionOutdated has the link be at another server when a call has its connection already, whether that was
 // taken from the pool before or not: what it read is not used, since its changes are not heard.
 func TestPostgresConnectionOutdated(t *testing.T) {
-	moved := func(tier *sqldb.Postgres) { tier.OneServer().Linked("another server", func() {}) }
-	for name, meanwhile := range map[string]func(t *testing.T, s *pgServer, tier *sqldb.Postgres, call func()){
-		"in the pool": func(_ *testing.T, _ *pgServer, tier *sqldb.Postgres, call func()) { moved(tier); call() },
+	moved := func(held *sqldb.Postgres) { held.OneServer().Linked("another server", func() {}) }
+	for name, meanwhile := range map[string]func(t *testing.T, s *pgServer, held *sqldb.Postgres, call func()){
+		"in the pool": func(_ *testing.T, _ *pgServer, held *sqldb.Postgres, call func()) { moved(held); call() },
 		"under way":   outdatedUnderWay(moved),
-		"moved twice": func(_ *testing.T, _ *pgServer, tier *sqldb.Postgres, call func()) {
-			moved(tier)
-			tier.OneServer().Linked("a third server", func() {})
+		"moved twice": func(_ *testing.T, _ *pgServer, held *sqldb.Postgres, call func()) {
+			moved(held)
+			held.OneServer().Linked("a third server", func() {})
 			call()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := commonPostgres(t)
-			tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Pool.Max = 1 })
-			defer closeTier(t, tier)
+			held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Pool.Max = 1 })
+			defer closeTier(t, held)
 			e := newEntry()
-			store(t, tier, e, []byte("of another server"))
-			meanwhile(t, s, tier, func() {
-				if value, _, err := tryRead(t.Context(), tier, e); !errors.Is(err, cache.ErrOtherServer) {
+			store(t, held, e, []byte("of another server"))
+			meanwhile(t, s, held, func() {
+				if value, _, err := tryRead(t.Context(), held, e); !errors.Is(err, tier.ErrOtherServer) {
 					t.Errorf("read %q, %v", value, err)
 				}
 			})
 			s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query " + theLink)
-			eventually(t, "it is used again", func() bool { return works(t, tier) && tier.Linked() })
+			eventually(t, "it is used again", func() bool { return works(t, held) && held.Linked() })
 		})
 	}
 }
 
 // outdatedUnderWay has a call wait for a lock while the server changes.
 func outdatedUnderWay(moved func(*sqldb.Postgres)) func(*testing.T, *pgServer, *sqldb.Postgres, func()) {
-	return func(t *testing.T, s *pgServer, tier *sqldb.Postgres, call func()) {
+	return func(t *testing.T, s *pgServer, held *sqldb.Postgres, call func()) {
 		other := s.connect()
 		defer other.Close(context.Background())
 		if _, err := other.Exec(t.Context(), "BEGIN; LOCK TABLE fluentd_perf_entries, fluentd_perf_tokens IN ACCESS EXCLUSIVE MODE"); err != nil {
@@ -240,7 +240,7 @@ func outdatedUnderWay(moved func(*sqldb.Postgres)) func(*testing.T, *pgServer, *
 		eventually(t, "the call waits", func() bool {
 			return s.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
 		})
-		moved(tier)
+		moved(held)
 		if _, err := other.Exec(t.Context(), "ROLLBACK"); err != nil {
 			t.Fatal(err)
 		}
@@ -252,28 +252,28 @@ func outdatedUnderWay(moved func(*sqldb.Postgres)) func(*testing.T, *pgServer, *
 // Nobody is told that it stands, and the next one does.
 func TestPostgresLinkIsCutBeforeItStands(t *testing.T) {
 	s, said := commonPostgres(t), new(lines)
-	var tier atomic.Pointer[sqldb.Postgres]
+	var held atomic.Pointer[sqldb.Postgres]
 	var linked atomic.Int32
 	watch := lineFunc(func(text string) {
 		if strings.Contains(text, "postgres is in use") && linked.Load() == 1 {
-			t.Errorf("a link that was cut: %s; it counts as linked: %t", text, tier.Load().Linked())
+			t.Errorf("a link that was cut: %s; it counts as linked: %t", text, held.Load().Linked())
 		}
 	})
-	tier.Store(openPostgres(t, s, func(o *sqldb.PostgresOptions) {
+	held.Store(openPostgres(t, s, func(o *sqldb.PostgresOptions) {
 		o.Log = slog.New(slog.NewTextHandler(io.MultiWriter(said, watch), nil))
 		o.Listener.Lost = func() {
 			if linked.Add(1) == 1 {
-				if err := tier.Load().OneServer().Admit("another server"); !errors.Is(err, cache.ErrOtherServer) {
+				if err := held.Load().OneServer().Admit("another server"); !errors.Is(err, tier.ErrOtherServer) {
 					t.Errorf("a connection at another server: %v", err)
 				}
 			}
 		}
 	}))
-	defer closeTier(t, tier.Load())
+	defer closeTier(t, held.Load())
 	eventually(t, "it is said that the link stands", func() bool { return said.has("postgres is in use") })
 	s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query " + theLink)
-	eventually(t, "the next link stands", func() bool { return linked.Load() == 2 && tier.Load().Linked() })
-	if !said.has(cache.ErrOtherServer.Error()) {
+	eventually(t, "the next link stands", func() bool { return linked.Load() == 2 && held.Load().Linked() })
+	if !said.has(tier.ErrOtherServer.Error()) {
 		t.Error("nothing says why the link was cut")
 	}
 }

@@ -8,17 +8,17 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/tier"
 )
 
 func TestPostgresOnAUnixSocket(t *testing.T) {
 	s := commonPostgres(t)
-	tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) {
+	held := openPostgres(t, s, func(o *sqldb.PostgresOptions) {
 		o.URL = fmt.Sprintf("postgres:///%s?host=%s&port=%d&user=test", s.database, s.dir, s.port)
 	})
-	defer closeTier(t, tier)
-	if !works(t, tier) {
+	defer closeTier(t, held)
+	if !works(t, held) {
 		t.Error("it does not work")
 	}
 }
@@ -27,15 +27,15 @@ func TestPostgresOnAUnixSocket(t *testing.T) {
 func TestPostgresWithoutPreparedStatements(t *testing.T) {
 	s := commonPostgres(t)
 	for _, mode := range []string{"exec", "simple_protocol", "cache_describe", "describe_exec"} {
-		tier := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.URL += "&default_query_exec_mode=" + mode })
+		held := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.URL += "&default_query_exec_mode=" + mode })
 		e := newEntry()
-		store(t, tier, e, []byte(strings.Repeat(`a\'$1`, 1000)))
-		wantValue(t, tier, e, strings.Repeat(`a\'$1`, 1000))
-		if err := tier.Bump(t.Context(), []cache.Generation{e.generation}); err != nil {
+		store(t, held, e, []byte(strings.Repeat(`a\'$1`, 1000)))
+		wantValue(t, held, e, strings.Repeat(`a\'$1`, 1000))
+		if err := held.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
 			t.Errorf("%s: %v", mode, err)
 		}
-		wantNone(t, tier, e)
-		closeTier(t, tier)
+		wantNone(t, held, e)
+		closeTier(t, held)
 	}
 }
 
@@ -58,12 +58,12 @@ func TestPostgresTalksNonsense(t *testing.T) {
 	})
 	defer group.Wait()
 	defer l.Close()
-	tier, err := sqldb.OpenPostgres(sqldb.PostgresOptions{URL: fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable", l.Addr()), Prefix: "p", Timeout: tight})
+	held, err := sqldb.OpenPostgres(sqldb.PostgresOptions{URL: fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable", l.Addr()), Prefix: "p", Timeout: tight})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeTier(t, tier)
-	callsEnd(t, tier, 2*tight)
+	defer closeTier(t, held)
+	callsEnd(t, held, 2*tight)
 }
 
 func TestPostgresOptions(t *testing.T) {
@@ -95,8 +95,8 @@ func TestPostgresOptions(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		opt.Prefix = "p"
-		if tier, err := sqldb.OpenPostgres(opt); err == nil {
-			closeTier(t, tier)
+		if held, err := sqldb.OpenPostgres(opt); err == nil {
+			closeTier(t, held)
 			t.Errorf("%s: opened", name)
 		}
 	}
@@ -104,8 +104,8 @@ func TestPostgresOptions(t *testing.T) {
 		t.Error(err)
 	}
 	for _, prefix := range []string{"", `x"; DROP`, strings.Repeat("x", 49)} {
-		if tier, err := sqldb.OpenPostgres(sqldb.PostgresOptions{URL: good, Prefix: prefix}); err == nil {
-			closeTier(t, tier)
+		if held, err := sqldb.OpenPostgres(sqldb.PostgresOptions{URL: good, Prefix: prefix}); err == nil {
+			closeTier(t, held)
 			t.Errorf("prefix %q: opened", prefix)
 		}
 	}

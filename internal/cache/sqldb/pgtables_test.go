@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/tier"
 )
 
 func TestPostgresRemovesGarbage(t *testing.T) {
@@ -170,10 +170,10 @@ func TestPostgresPrefixesShareNothing(t *testing.T) {
 	another := openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Prefix = prefixes[1] })
 	defer closeTier(t, another)
 	wantNone(t, another, newEntry())
-	if err := another.Bump(t.Context(), []cache.Generation{e.generation}); err != nil {
+	if err := another.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
 		t.Fatal(err)
 	}
-	if err := tiers[2].Delete(t.Context(), []cache.Key{e.key}); err != nil {
+	if err := tiers[2].Delete(t.Context(), []tier.Key{e.key}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the bump is heard", func() bool { return heard[1].bumped.Load() == 1 })

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // One statement writes many entries, each if none of its guards is stale. A bump that commits while it runs is not seen
@@ -36,7 +36,7 @@ type pgRound struct {
 	numbers     []int64 // of which the tokens were made, where the generations have none of their own
 }
 
-func (p *Postgres) add(r *pgRound, one cache.Write) {
+func (p *Postgres) add(r *pgRound, one tier.Write) {
 	w := &one
 	if latest := time.Now().Add(entryLife); w.Expires.After(latest) {
 		w.Expires = latest
@@ -55,9 +55,9 @@ func (p *Postgres) add(r *pgRound, one cache.Write) {
 
 // rounds puts writes into as few statements as may be. A statement takes a key once, so the second write of a key is for
 // the second one, which runs after it.
-func (p *Postgres) rounds(writes []cache.Write) []*pgRound {
+func (p *Postgres) rounds(writes []tier.Write) []*pgRound {
 	var rounds []*pgRound
-	seen := make(map[cache.Key]int, len(writes))
+	seen := make(map[tier.Key]int, len(writes))
 	for i := range writes {
 		w := &writes[i]
 		if !p.codec.storable(w) {
@@ -74,7 +74,7 @@ func (p *Postgres) rounds(writes []cache.Write) []*pgRound {
 }
 
 // Write implements cache.Tier. All of it is one transaction.
-func (p *Postgres) Write(ctx context.Context, writes []cache.Write) error {
+func (p *Postgres) Write(ctx context.Context, writes []tier.Write) error {
 	rounds := p.rounds(writes)
 	if len(rounds) == 0 {
 		return nil

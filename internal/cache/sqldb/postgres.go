@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // Postgres is a tier in a Postgres server that several daemons may share. It has two tables, which it makes itself; both
@@ -20,9 +20,9 @@ type Postgres struct {
 	codec  codec
 	pool   *pgxpool.Pool
 	prefix []byte
-	sender cache.Sender
+	sender tier.Sender
 
-	one     cache.OneServer
+	one     tier.OneServer
 	usable  atomic.Bool // the tables have been seen, and the link has been up once
 	outage  outage      // until it is usable
 	missing atomic.Bool // a call found the tables gone
@@ -42,7 +42,7 @@ func OpenPostgres(opt PostgresOptions) (*Postgres, error) {
 	if err = errors.Join(err, checkPrefix(opt.Prefix)); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	p := &Postgres{opt: opt, codec: codec{opt.MaxValue}, prefix: []byte(opt.Prefix), sender: cache.NewSender(), waits: newWaits("postgres")}
+	p := &Postgres{opt: opt, codec: codec{opt.MaxValue}, prefix: []byte(opt.Prefix), sender: tier.NewSender(), waits: newWaits("postgres")}
 	config.AfterConnect = p.admit
 	if p.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -109,7 +109,7 @@ func (p *Postgres) try(ctx context.Context, f func(context.Context, *pgxpool.Con
 			return err
 		}
 		if err = f(ctx, conn); p.past(conn) {
-			err = errors.Join(err, cache.ErrOtherServer)
+			err = errors.Join(err, tier.ErrOtherServer)
 		}
 		dead := conn.Conn().IsClosed()
 		conn.Release()

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/sqldb"
-	"fluentd-perf/internal/cache/tiertest"
+	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
 // openPostgres opens a tier that the test closes, and waits until it is in use. Its timeout is that of a busy machine.
@@ -26,17 +26,17 @@ func openPostgres(t testing.TB, s *pgServer, change func(*sqldb.PostgresOptions)
 
 func TestPostgresKeepsTheContract(t *testing.T) {
 	s := commonPostgres(t)
-	tiertest.Run(t, func(t *testing.T) cache.Tier { return openPostgres(t, s, nil) })
+	tiertest.Run(t, func(t *testing.T) tier.Tier { return openPostgres(t, s, nil) })
 }
 
 func TestPostgresKeepsTheSharedContract(t *testing.T) {
 	s := commonPostgres(t)
-	tiertest.RunShared(t, func(t *testing.T, l cache.Listener) cache.Tier {
+	tiertest.RunShared(t, func(t *testing.T, l tier.Listener) tier.Tier {
 		return openPostgres(t, s, func(o *sqldb.PostgresOptions) { o.Listener = l })
 	})
 }
 
 func BenchmarkPostgres(b *testing.B) {
 	s := commonPostgres(b)
-	tiertest.Benchmark(b, func(b *testing.B) cache.Tier { return openPostgres(b, s, nil) })
+	tiertest.Benchmark(b, func(b *testing.B) tier.Tier { return openPostgres(b, s, nil) })
 }

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // SQLite is a tier in one file that belongs to this process alone. A file that is corrupt, or not ours, is renamed, with
@@ -80,7 +80,7 @@ func (s *SQLite) file() (*sqliteFile, error) {
 }
 
 // Read implements cache.Tier. Nothing is asked of the file where its index has none of the keys.
-func (s *SQLite) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {
+func (s *SQLite) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	if len(lookups) == 0 {
 		return nil, nil
 	}
@@ -101,7 +101,7 @@ func (s *SQLite) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Foun
 }
 
 // Write implements cache.Tier. After an error some of the entries may have been stored, and others may be still.
-func (s *SQLite) Write(ctx context.Context, writes []cache.Write) error {
+func (s *SQLite) Write(ctx context.Context, writes []tier.Write) error {
 	if len(writes) == 0 {
 		return nil
 	}
@@ -109,11 +109,11 @@ func (s *SQLite) Write(ctx context.Context, writes []cache.Write) error {
 }
 
 // Bump implements cache.Tier. It comes before writes that wait.
-func (s *SQLite) Bump(ctx context.Context, generations []cache.Generation) error {
+func (s *SQLite) Bump(ctx context.Context, generations []tier.Generation) error {
 	if len(generations) == 0 {
 		return nil
 	}
-	return s.change(ctx, "bump", &change{bump: append([]cache.Generation(nil), generations...), urgent: true})
+	return s.change(ctx, "bump", &change{bump: append([]tier.Generation(nil), generations...), urgent: true})
 }
 
 // BumpAll gives every generation a new token: no entry that was written before is answered again. For the start after
@@ -123,11 +123,11 @@ func (s *SQLite) BumpAll(ctx context.Context) error {
 }
 
 // Delete implements cache.Tier.
-func (s *SQLite) Delete(ctx context.Context, keys []cache.Key) error {
+func (s *SQLite) Delete(ctx context.Context, keys []tier.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	return s.change(ctx, "delete", &change{remove: append([]cache.Key(nil), keys...)})
+	return s.change(ctx, "delete", &change{remove: append([]tier.Key(nil), keys...)})
 }
 
 func (s *SQLite) change(ctx context.Context, what string, changes ...*change) error {
@@ -146,12 +146,12 @@ func (s *SQLite) changeWithin(ctx context.Context, limit time.Duration, what str
 }
 
 // Holds implements cache.Holder.
-func (s *SQLite) Holds() cache.TierStats {
+func (s *SQLite) Holds() tier.Stats {
 	f := s.current.Load()
 	if f == nil {
-		return cache.TierStats{Entries: -1, Bytes: -1, Evictions: s.evictions.Load()}
+		return tier.Stats{Entries: -1, Bytes: -1, Evictions: s.evictions.Load()}
 	}
-	return cache.TierStats{Entries: f.rows.len(), Bytes: f.bytes.Load(), Evictions: s.evictions.Load()}
+	return tier.Stats{Entries: f.rows.len(), Bytes: f.bytes.Load(), Evictions: s.evictions.Load()}
 }
 
 // Pool says how the connections are used: the readers and the one writer.

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/sqldb"
-	"fluentd-perf/internal/cache/tiertest"
+	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
 // openSQLite opens a tier that the test closes. Its timeout is that of a busy machine.
@@ -25,9 +25,9 @@ func openSQLite(t testing.TB, change func(*sqldb.SQLiteOptions)) *sqldb.SQLite {
 }
 
 func TestSQLiteKeepsTheContract(t *testing.T) {
-	tiertest.Run(t, func(t *testing.T) cache.Tier { return openSQLite(t, nil) })
+	tiertest.Run(t, func(t *testing.T) tier.Tier { return openSQLite(t, nil) })
 }
 
 func BenchmarkSQLite(b *testing.B) {
-	tiertest.Benchmark(b, func(b *testing.B) cache.Tier { return openSQLite(b, nil) })
+	tiertest.Benchmark(b, func(b *testing.B) tier.Tier { return openSQLite(b, nil) })
 }

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // closePatience is how long a close waits for a disk that hangs.
@@ -155,18 +155,18 @@ func (f *sqliteFile) answerOne(c *sqliteConn, q *question) {
 }
 
 // rowOf is the rowid of a key's entry.
-func rowOf(key *cache.Key) int64 { return int64(binary.BigEndian.Uint64(key[:])) }
+func rowOf(key *tier.Key) int64 { return int64(binary.BigEndian.Uint64(key[:])) }
 
 // reading is a Read: the reader fills stored, then the caller looks at the tokens. In this order: an entry that was read
 // before a bump is compared with tokens from after it.
 type reading struct {
-	keys   []cache.Key
+	keys   []tier.Key
 	most   int64    // bytes of a stored value
 	stored [][]byte // nil where there is no entry
 }
 
-func newReading(lookups []cache.Lookup, most int) *reading {
-	r := &reading{most: int64(most), keys: make([]cache.Key, len(lookups)), stored: make([][]byte, len(lookups))}
+func newReading(lookups []tier.Lookup, most int) *reading {
+	r := &reading{most: int64(most), keys: make([]tier.Key, len(lookups)), stored: make([][]byte, len(lookups))}
 	for i := range lookups {
 		r.keys[i] = lookups[i].Key
 	}
@@ -192,11 +192,11 @@ func (r *reading) read(c *sqliteConn) error {
 }
 
 // found turns what was read into answers.
-func (f *sqliteFile) found(r *reading, lookups []cache.Lookup) []cache.Found {
-	found := make([]cache.Found, len(lookups))
+func (f *sqliteFile) found(r *reading, lookups []tier.Lookup) []tier.Found {
+	found := make([]tier.Found, len(lookups))
 	now := time.Now()
 	for i := range lookups {
-		found[i].Tokens = make([]cache.Token, len(lookups[i].Generations))
+		found[i].Tokens = make([]tier.Token, len(lookups[i].Generations))
 		f.tokens.present(found[i].Tokens, lookups[i].Generations)
 		if r.stored[i] == nil {
 			continue
@@ -209,10 +209,10 @@ func (f *sqliteFile) found(r *reading, lookups []cache.Lookup) []cache.Found {
 }
 
 // discard removes an entry that makes no sense, when the writer has time for it.
-func (f *sqliteFile) discard(key cache.Key, why error) {
+func (f *sqliteFile) discard(key tier.Key, why error) {
 	f.tier.damage.say(f.tier.opt.Log, "entries of the cache's file that make no sense are removed", 1, why)
 	select {
-	case f.changes <- &change{ctx: context.Background(), remove: []cache.Key{key}, done: make(chan error, 1)}:
+	case f.changes <- &change{ctx: context.Background(), remove: []tier.Key{key}, done: make(chan error, 1)}:
 	default: // the next one who reads it tries again
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // at opens a tier on a file in dir.
@@ -44,9 +44,9 @@ func TestSQLiteFilesArePrivate(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "cache.db"), nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	tier := openSQLite(t, at(dir))
-	defer closeTier(t, tier)
-	store(t, tier, newEntry(), []byte("x"))
+	held := openSQLite(t, at(dir))
+	defer closeTier(t, held)
+	store(t, held, newEntry(), []byte("x"))
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 4 {
 		t.Fatalf("files %v, %v: want the database, -wal, -shm and .lock", files, err)
@@ -60,40 +60,40 @@ func TestSQLiteFilesArePrivate(t *testing.T) {
 
 func TestSQLiteRemembers(t *testing.T) {
 	dir, kept, bumped, e := t.TempDir(), newEntry(), newEntry(), newEntry()
-	tier := openSQLite(t, at(dir))
-	store(t, tier, kept, []byte("kept"))
-	store(t, tier, bumped, []byte("old"))
-	_, token := read(t, tier, kept)
-	_, late := read(t, tier, bumped)
-	if err := tier.Bump(t.Context(), []cache.Generation{bumped.generation}); err != nil {
+	held := openSQLite(t, at(dir))
+	store(t, held, kept, []byte("kept"))
+	store(t, held, bumped, []byte("old"))
+	_, token := read(t, held, kept)
+	_, late := read(t, held, bumped)
+	if err := held.Bump(t.Context(), []tier.Generation{bumped.generation}); err != nil {
 		t.Fatal(err)
 	}
-	closeTier(t, tier)
+	closeTier(t, held)
 	if _, err := os.Stat(filepath.Join(dir, "cache.db-wal")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("after Close there still is a -wal: %v", err)
 	}
 
-	tier = openSQLite(t, at(dir))
-	wantValue(t, tier, kept, "kept")
-	if _, again := read(t, tier, kept); again != token {
+	held = openSQLite(t, at(dir))
+	wantValue(t, held, kept, "kept")
+	if _, again := read(t, held, kept); again != token {
 		t.Error("a token is not the same after a restart")
 	}
-	if err := tryWrite(t.Context(), tier, bumped, late, []byte("late"), time.Hour); err != nil {
+	if err := tryWrite(t.Context(), held, bumped, late, []byte("late"), time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	wantNone(t, tier, bumped)
-	if err := tier.BumpAll(t.Context()); err != nil {
+	wantNone(t, held, bumped)
+	if err := held.BumpAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantNone(t, tier, kept)
-	store(t, tier, e, []byte("new"))
-	closeTier(t, tier)
+	wantNone(t, held, kept)
+	store(t, held, e, []byte("new"))
+	closeTier(t, held)
 
-	tier = openSQLite(t, at(dir))
-	defer closeTier(t, tier)
-	wantNone(t, tier, kept)
-	wantNone(t, tier, bumped)
-	wantValue(t, tier, e, "new")
+	held = openSQLite(t, at(dir))
+	defer closeTier(t, held)
+	wantNone(t, held, kept)
+	wantNone(t, held, bumped)
+	wantValue(t, held, e, "new")
 }
 
 // TestSQLiteOutlivesKill ends a process that writes with SIGKILL. What it was told is stored is there.
@@ -115,7 +115,7 @@ func TestSQLiteOutlivesKill(t *testing.T) {
 		if err != nil || len(raw) != len(last.key)+len(last.generation) {
 			continue
 		}
-		last = entry{cache.Key(raw), cache.Generation(raw[len(last.key):])}
+		last = entry{tier.Key(raw), tier.Generation(raw[len(last.key):])}
 		n++
 	}
 	_ = cmd.Process.Kill()
@@ -123,9 +123,9 @@ func TestSQLiteOutlivesKill(t *testing.T) {
 	if n < 200 {
 		t.Fatalf("the child stored %d entries", n)
 	}
-	tier := openSQLite(t, at(dir))
-	defer closeTier(t, tier)
-	wantValue(t, tier, last, "child")
+	held := openSQLite(t, at(dir))
+	defer closeTier(t, held)
+	wantValue(t, held, last, "child")
 	if _, err := os.Stat(filepath.Join(dir, "cache.db.corrupt")); err == nil {
 		t.Error("the file was set aside")
 	}
@@ -137,10 +137,10 @@ func TestSQLiteChild(t *testing.T) {
 	if dir == "" {
 		return
 	}
-	tier := openSQLite(t, at(dir))
+	held := openSQLite(t, at(dir))
 	for {
 		e := newEntry()
-		store(t, tier, e, []byte("child"))
+		store(t, held, e, []byte("child"))
 		fmt.Printf("%x%x\n", e.key, e.generation)
 	}
 }
@@ -149,15 +149,15 @@ func TestSQLiteChild(t *testing.T) {
 func TestSQLiteForgetsWhatAnotherKeyWrote(t *testing.T) {
 	dir, e := t.TempDir(), newEntry()
 	for i, prefix := range []string{"first", "first", "second", "first", "FIRST"} {
-		tier := openSQLite(t, func(o *sqldb.SQLiteOptions) { at(dir)(o); o.Prefix = prefix })
+		held := openSQLite(t, func(o *sqldb.SQLiteOptions) { at(dir)(o); o.Prefix = prefix })
 		if i == 1 {
-			wantValue(t, tier, e, "first")
+			wantValue(t, held, e, "first")
 		} else {
-			wantNone(t, tier, e)
-			store(t, tier, e, []byte(prefix))
-			wantValue(t, tier, e, prefix)
+			wantNone(t, held, e)
+			store(t, held, e, []byte(prefix))
+			wantValue(t, held, e, prefix)
 		}
-		closeTier(t, tier)
+		closeTier(t, held)
 	}
 	if aside, err := filepath.Glob(filepath.Join(dir, "cache.db.*")); err != nil || len(aside) != 1 {
 		t.Errorf("beside the file: %v, %v; want the lock alone", aside, err)
@@ -166,15 +166,15 @@ func TestSQLiteForgetsWhatAnotherKeyWrote(t *testing.T) {
 
 func TestSQLiteBelongsToOne(t *testing.T) {
 	dir := t.TempDir()
-	tier := openSQLite(t, at(dir))
+	held := openSQLite(t, at(dir))
 	opt := sqldb.SQLiteOptions{Path: filepath.Join(dir, "cache.db"), Prefix: "0123abcd", Timeout: 100 * time.Millisecond}
 	if _, err := sqldb.OpenSQLite(opt); !errors.Is(err, sqldb.ErrInUse) || !strings.Contains(err.Error(), opt.Path) {
 		t.Errorf("a second tier on the file: %v", err)
 	}
-	if !works(t, tier) {
+	if !works(t, held) {
 		t.Error("the first one does not work any more")
 	}
-	closeTier(t, tier)
+	closeTier(t, held)
 
 	// Another program, which knows nothing of the lock file.
 	db, err := sql.Open("sqlite", opt.Path)
@@ -191,17 +191,17 @@ func TestSQLiteBelongsToOne(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := func() error { tier, err := sqldb.OpenSQLite(opt); return errors.Join(err, tier.Close()) }(); err != nil {
+	if err := func() error { held, err := sqldb.OpenSQLite(opt); return errors.Join(err, held.Close()) }(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestSQLiteWaitsForALockNoLongerThanItMay(t *testing.T) {
 	dir := t.TempDir()
-	tier := openSQLite(t, func(o *sqldb.SQLiteOptions) { at(dir)(o); o.Timeout = 200 * time.Millisecond })
-	defer closeTier(t, tier)
+	held := openSQLite(t, func(o *sqldb.SQLiteOptions) { at(dir)(o); o.Timeout = 200 * time.Millisecond })
+	defer closeTier(t, held)
 	e := newEntry()
-	eventually(t, "an entry is stored", func() bool { return tryStore(t.Context(), tier, e, []byte("here"), time.Hour) == nil })
+	eventually(t, "an entry is stored", func() bool { return tryStore(t.Context(), held, e, []byte("here"), time.Hour) == nil })
 	db, err := sql.Open("sqlite", filepath.Join(dir, "cache.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -212,17 +212,17 @@ func TestSQLiteWaitsForALockNoLongerThanItMay(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	if err := tryStore(t.Context(), tier, newEntry(), []byte("x"), time.Hour); err == nil {
+	if err := tryStore(t.Context(), held, newEntry(), []byte("x"), time.Hour); err == nil {
 		t.Error("a write past a lock")
 	}
 	if took := time.Since(start); took > time.Second {
 		t.Errorf("a write waited %v for a lock", took)
 	}
-	eventually(t, "reads go on", func() bool { value, _, err := tryRead(t.Context(), tier, e); return err == nil && value != nil })
+	eventually(t, "reads go on", func() bool { value, _, err := tryRead(t.Context(), held, e); return err == nil && value != nil })
 	if _, err := db.Exec("ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	worksWithin(t, tier, 5*time.Second)
+	worksWithin(t, held, 5*time.Second)
 }
 
 func TestSQLiteSetsAForeignFileAside(t *testing.T) {
@@ -238,9 +238,9 @@ func TestSQLiteSetsAForeignFileAside(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tier := openSQLite(t, at(dir))
-			defer closeTier(t, tier)
-			if !works(t, tier) {
+			held := openSQLite(t, at(dir))
+			defer closeTier(t, held)
+			if !works(t, held) {
 				t.Error("it does not work")
 			}
 			if after, err := os.ReadFile(path + ".foreign"); err != nil || !bytes.Equal(before, after) {
@@ -252,23 +252,23 @@ func TestSQLiteSetsAForeignFileAside(t *testing.T) {
 
 func TestSQLiteRemovesDamagedEntries(t *testing.T) {
 	dir := t.TempDir()
-	tier := openSQLite(t, at(dir))
-	defer closeTier(t, tier)
+	held := openSQLite(t, at(dir))
+	defer closeTier(t, held)
 	path := filepath.Join(dir, "cache.db")
 	for _, damage := range []string{
 		"x''", "x'01'", "zeroblob(length(value))", "randomblob(length(value))", "substr(value, 1, length(value) - 1)",
 		"substr(value, 1, 20)", "value || x'00'", "substr(value, 1, 5) || zeroblob(8) || substr(value, 14)", "'a text'", "17",
 	} {
 		e := newEntry()
-		store(t, tier, e, bytes.Repeat([]byte("good "), 1000))
+		store(t, held, e, bytes.Repeat([]byte("good "), 1000))
 		alter(t, path, "UPDATE entries SET value = "+damage)
-		wantNone(t, tier, e)
+		wantNone(t, held, e)
 		eventually(t, "the damaged entry is removed: "+damage, func() bool {
-			return tier.Holds().Entries == 0
+			return held.Holds().Entries == 0
 		})
-		store(t, tier, e, []byte("new"))
-		wantValue(t, tier, e, "new")
-		if err := tier.Delete(t.Context(), []cache.Key{e.key}); err != nil {
+		store(t, held, e, []byte("new"))
+		wantValue(t, held, e, "new")
+		if err := held.Delete(t.Context(), []tier.Key{e.key}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -276,22 +276,22 @@ func TestSQLiteRemovesDamagedEntries(t *testing.T) {
 
 func TestSQLiteIsRebuiltWhenItsTablesGo(t *testing.T) {
 	dir := t.TempDir()
-	tier := openSQLite(t, at(dir))
-	defer closeTier(t, tier)
-	store(t, tier, newEntry(), []byte("x"))
+	held := openSQLite(t, at(dir))
+	defer closeTier(t, held)
+	store(t, held, newEntry(), []byte("x"))
 	alter(t, filepath.Join(dir, "cache.db"), "DROP TABLE entries; DROP TABLE tokens")
-	worksWithin(t, tier, 5*time.Second)
+	worksWithin(t, held, 5*time.Second)
 }
 
 func TestSQLiteStartsWithADeadContext(t *testing.T) {
-	tier := openSQLite(t, nil)
-	defer closeTier(t, tier)
+	held := openSQLite(t, nil)
+	defer closeTier(t, held)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := tryRead(ctx, tier, newEntry()); !errors.Is(err, context.Canceled) {
+	if _, _, err := tryRead(ctx, held, newEntry()); !errors.Is(err, context.Canceled) {
 		t.Errorf("Read: %v", err)
 	}
-	if err := tier.Bump(ctx, []cache.Generation{{1}}); !errors.Is(err, context.Canceled) {
+	if err := held.Bump(ctx, []tier.Generation{{1}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Bump: %v", err)
 	}
 }

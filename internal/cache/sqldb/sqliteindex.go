@@ -4,7 +4,7 @@ import (
 	"database/sql/driver"
 	"sync"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // index is which rows a file has: who asks for another one need not ask the file, and nobody counts them. What the writer
@@ -26,7 +26,7 @@ func loadIndex(c *sqliteConn) (*index, error) {
 }
 
 // hasAny reports whether there may be an entry for one of the keys.
-func (x *index) hasAny(keys []cache.Key) bool {
+func (x *index) hasAny(keys []tier.Key) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for i := range keys {

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // What a file of ours says of itself.
@@ -296,8 +296,8 @@ func loadTokens(c *sqliteConn) (*tokenTable, error) {
 		generation, _ := row[0].([]byte)
 		token, _ := row[1].(int64)
 		used, _ := row[2].(int64)
-		if len(generation) == len(cache.Generation{}) && token != 0 && used > 0 {
-			t.tokens[cache.Generation(generation)] = tokenState{token: cache.Token(token), used: used}
+		if len(generation) == len(tier.Generation{}) && token != 0 && used > 0 {
+			t.tokens[tier.Generation(generation)] = tokenState{token: tier.Token(token), used: used}
 		}
 		return nil
 	}, time.Now().Add(-tokenLife).Unix(), int64(maxStoredTokens))

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // tokenTable is the tokens of one SQLite file. The file belongs to this process alone, so the table in memory is the
@@ -16,26 +16,26 @@ import (
 // it shares with others, its slot's, which a bump of any of them replaces: who has read before that is refused.
 type tokenTable struct {
 	mu     sync.RWMutex // guards the following
-	tokens map[cache.Generation]tokenState
+	tokens map[tier.Generation]tokenState
 	slots  [4096]uint64
 }
 
 type tokenState struct {
-	token cache.Token
+	token tier.Token
 	used  int64 // unix seconds of the last noted write under it; 0 where neither the file nor the table has it
 }
 
 func newTokenTable() *tokenTable {
-	t := &tokenTable{tokens: map[cache.Generation]tokenState{}}
+	t := &tokenTable{tokens: map[tier.Generation]tokenState{}}
 	t.clear()
 	return t
 }
 
 // slotOf is which slot a generation has.
-func slotOf(g *cache.Generation) uint16 { return binary.BigEndian.Uint16(g[:]) % 4096 }
+func slotOf(g *tier.Generation) uint16 { return binary.BigEndian.Uint16(g[:]) % 4096 }
 
 // present fills tokens with those of the generations.
-func (t *tokenTable) present(tokens []cache.Token, generations []cache.Generation) {
+func (t *tokenTable) present(tokens []tier.Token, generations []tier.Generation) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for i := range generations {
@@ -44,13 +44,13 @@ func (t *tokenTable) present(tokens []cache.Token, generations []cache.Generatio
 }
 
 // of returns a generation's token.
-func (t *tokenTable) of(g cache.Generation) tokenState {
+func (t *tokenTable) of(g tier.Generation) tokenState {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.ofLocked(&g)
 }
 
-func (t *tokenTable) ofLocked(g *cache.Generation) tokenState {
+func (t *tokenTable) ofLocked(g *tier.Generation) tokenState {
 	if state, ok := t.tokens[*g]; ok {
 		return state
 	}
@@ -58,14 +58,14 @@ func (t *tokenTable) ofLocked(g *cache.Generation) tokenState {
 }
 
 // noted says that the file now has the token.
-func (t *tokenTable) noted(g cache.Generation, state tokenState) {
+func (t *tokenTable) noted(g tier.Generation, state tokenState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tokens[g] = state
 }
 
 // drop forgets a generation's token, and its slot's number.
-func (t *tokenTable) drop(g cache.Generation) {
+func (t *tokenTable) drop(g tier.Generation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.slots[slotOf(&g)] = rand.Uint64()

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 const (
@@ -17,23 +17,23 @@ type change struct {
 	ctx     context.Context
 	puts    []put
 	cost    int64 // of the puts, in bytes
-	bump    []cache.Generation
+	bump    []tier.Generation
 	bumpAll bool
-	remove  []cache.Key
+	remove  []tier.Key
 	urgent  bool
 	done    chan error // has room for the answer
 }
 
 // put is one entry to store. Nothing in it is the caller's memory.
 type put struct {
-	key     cache.Key
+	key     tier.Key
 	expires int64 // ms
 	stored  []byte
-	guard   cache.Guard
+	guard   tier.Guard
 }
 
 // writeOps packs writes, in pieces that do not keep the writer for long.
-func (s *SQLite) writeOps(writes []cache.Write) []*change {
+func (s *SQLite) writeOps(writes []tier.Write) []*change {
 	var changes []*change
 	current, limit := &change{}, min(maxChangeBytes, s.batchBytes())
 	for i := range writes {
@@ -41,9 +41,9 @@ func (s *SQLite) writeOps(writes []cache.Write) []*change {
 		if !s.codec.storable(w) {
 			continue
 		}
-		p := put{key: w.Key, expires: w.Expires.UnixMilli(), stored: s.codec.pack(w), guard: cache.Guard{
-			Generations: append([]cache.Generation(nil), w.Guard.Generations...),
-			Tokens:      append([]cache.Token(nil), w.Guard.Tokens...),
+		p := put{key: w.Key, expires: w.Expires.UnixMilli(), stored: s.codec.pack(w), guard: tier.Guard{
+			Generations: append([]tier.Generation(nil), w.Guard.Generations...),
+			Tokens:      append([]tier.Token(nil), w.Guard.Tokens...),
 		}}
 		cost := costOf(int64(len(p.stored)))
 		if len(current.puts) > 0 && current.cost+cost > limit {
@@ -201,7 +201,7 @@ func (w *writer) gather(first *change) (batch []*change) {
 
 // commit does a batch in one transaction, then tells the token table.
 func (w *writer) commit(batch []*change) error {
-	t := &transaction{conn: w.conn, tokens: w.file.tokens, now: time.Now(), noted: map[cache.Generation]tokenState{}}
+	t := &transaction{conn: w.conn, tokens: w.file.tokens, now: time.Now(), noted: map[tier.Generation]tokenState{}}
 	err := w.conn.transact(func() error {
 		for _, c := range batch {
 			if err := t.apply(c); err != nil {
@@ -228,10 +228,10 @@ type transaction struct {
 	written int64 // as costOf
 	stored  int64 // as roomOf
 
-	noted   map[cache.Generation]tokenState // stored by this transaction
-	bumped  map[cache.Generation]bool       // no token holds any more; nil where nothing was bumped
-	cleared bool                            // none of all
-	rows    []indexed                       // in the order in which they came and went
+	noted   map[tier.Generation]tokenState // stored by this transaction
+	bumped  map[tier.Generation]bool       // no token holds any more; nil where nothing was bumped
+	cleared bool                           // none of all
+	rows    []indexed                      // in the order in which they came and went
 }
 
 func (t *transaction) apply(c *change) error {
@@ -277,7 +277,7 @@ func (t *transaction) put(p *put) error {
 
 // holds reports whether an entry's tokens are those of now. What this transaction has bumped has other ones only after it has
 // been settled, so none of those holds here.
-func (t *transaction) holds(g *cache.Guard) bool {
+func (t *transaction) holds(g *tier.Guard) bool {
 	for i, generation := range g.Generations {
 		if t.cleared || t.bumped[generation] || g.Tokens[i] == 0 || t.tokens.of(generation).token != g.Tokens[i] {
 			return false
@@ -287,7 +287,7 @@ func (t *transaction) holds(g *cache.Guard) bool {
 }
 
 // note stores a token under which an entry is written, or that it is still in use.
-func (t *transaction) note(g cache.Generation, token cache.Token) error {
+func (t *transaction) note(g tier.Generation, token tier.Token) error {
 	if _, ok := t.noted[g]; ok || t.tokens.of(g).used > t.now.Add(-tokenTouch).Unix() {
 		return nil
 	}
@@ -299,9 +299,9 @@ func (t *transaction) note(g cache.Generation, token cache.Token) error {
 	return err
 }
 
-func (t *transaction) bump(g cache.Generation) error {
+func (t *transaction) bump(g tier.Generation) error {
 	if t.bumped == nil {
-		t.bumped = map[cache.Generation]bool{}
+		t.bumped = map[tier.Generation]bool{}
 	}
 	t.bumped[g] = true
 	delete(t.noted, g)

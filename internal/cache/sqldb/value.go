@@ -6,7 +6,7 @@ import (
 	"hash/crc32"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // A stored value is, in this order: one byte that says its form, four of a checksum, eight of the expiry (ms since 1970),
@@ -27,17 +27,17 @@ var (
 type codec struct{ max int } // bytes of a value
 
 // storable reports whether a write can be stored at all; the others are left out.
-func (c codec) storable(w *cache.Write) bool {
+func (c codec) storable(w *tier.Write) bool {
 	g := &w.Guard
-	return len(w.Value) <= c.max && len(g.Generations) == len(g.Tokens) && len(g.Tokens) > 0 && len(g.Tokens) <= cache.MaxGuards
+	return len(w.Value) <= c.max && len(g.Generations) == len(g.Tokens) && len(g.Tokens) > 0 && len(g.Tokens) <= tier.MaxGuards
 }
 
 // most is how many bytes a stored value has at most.
-func (c codec) most() int { return tokensAt + 8*cache.MaxGuards + c.max }
+func (c codec) most() int { return tokensAt + 8*tier.MaxGuards + c.max }
 
 // pack returns the stored value, in memory of its own. What is less than a millisecond of the expiry is cut off, so that
 // a life never becomes longer.
-func (c codec) pack(w *cache.Write) []byte {
+func (c codec) pack(w *tier.Write) []byte {
 	head := tokensAt + 8*len(w.Guard.Tokens)
 	stored := make([]byte, head+len(w.Value))
 	copy(stored[head:], w.Value)
@@ -51,14 +51,14 @@ func (c codec) pack(w *cache.Write) []byte {
 	return stored
 }
 
-func checksum(key *cache.Key, stored []byte) uint32 {
+func checksum(key *tier.Key, stored []byte) uint32 {
 	sum := crc32.Update(crc32.Checksum(key[:], castagnoli), castagnoli, stored[:sumAt])
 	return crc32.Update(sum, castagnoli, stored[expiresAt:])
 }
 
 // answer fills found from a stored value, if the tokens in found are those that it was written under and its time has
 // not come. The value is in memory of its own, or in that of stored. The error is errDamaged.
-func (c codec) answer(found *cache.Found, key *cache.Key, stored []byte, now time.Time) error {
+func (c codec) answer(found *tier.Found, key *tier.Key, stored []byte, now time.Time) error {
 	if len(stored) < tokensAt || binary.BigEndian.Uint32(stored[sumAt:]) != checksum(key, stored) {
 		return errDamaged
 	}
@@ -82,7 +82,7 @@ func (c codec) answer(found *cache.Found, key *cache.Key, stored []byte, now tim
 }
 
 // tokensAre reports whether the stored tokens are these.
-func tokensAre(stored []byte, tokens []cache.Token) bool {
+func tokensAre(stored []byte, tokens []tier.Token) bool {
 	if len(stored) != 8*len(tokens) || len(tokens) == 0 {
 		return false
 	}

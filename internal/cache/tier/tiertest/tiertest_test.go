@@ -8,23 +8,23 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
-	"fluentd-perf/internal/cache/tiertest"
+	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
 // server is the contract in its simplest form: one lock around all.
 type server struct {
 	mu        sync.Mutex // guards the following
-	entries   map[cache.Key]cache.Write
-	tokens    map[cache.Generation]cache.Token
-	listeners []cache.Listener
+	entries   map[tier.Key]tier.Write
+	tokens    map[tier.Generation]tier.Token
+	listeners []tier.Listener
 }
 
 func newServer() *server {
-	return &server{entries: map[cache.Key]cache.Write{}, tokens: map[cache.Generation]cache.Token{}}
+	return &server{entries: map[tier.Key]tier.Write{}, tokens: map[tier.Generation]tier.Token{}}
 }
 
-func (s *server) holdsLocked(g cache.Guard) bool {
+func (s *server) holdsLocked(g tier.Guard) bool {
 	for i, generation := range g.Generations {
 		if s.tokens[generation] != g.Tokens[i] || g.Tokens[i] == 0 {
 			return false
@@ -41,14 +41,14 @@ type view struct {
 
 func (view) Name() string { return "memory" }
 
-func (v view) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, error) {
+func (v view) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	found := make([]cache.Found, len(lookups))
+	found := make([]tier.Found, len(lookups))
 	for i, l := range lookups {
 		for _, g := range l.Generations {
 			if v.tokens[g] == 0 {
-				v.tokens[g] = cache.Token(1 + rand.Uint64N(1<<63))
+				v.tokens[g] = tier.Token(1 + rand.Uint64N(1<<63))
 			}
 			found[i].Tokens = append(found[i].Tokens, v.tokens[g])
 		}
@@ -59,7 +59,7 @@ func (v view) Read(ctx context.Context, lookups []cache.Lookup) ([]cache.Found, 
 	return found, ctx.Err()
 }
 
-func (v view) Write(ctx context.Context, writes []cache.Write) error {
+func (v view) Write(ctx context.Context, writes []tier.Write) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, w := range writes {
@@ -72,7 +72,7 @@ func (v view) Write(ctx context.Context, writes []cache.Write) error {
 	return ctx.Err()
 }
 
-func (v view) Bump(_ context.Context, generations []cache.Generation) error {
+func (v view) Bump(_ context.Context, generations []tier.Generation) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, g := range generations {
@@ -86,7 +86,7 @@ func (v view) Bump(_ context.Context, generations []cache.Generation) error {
 	return nil
 }
 
-func (v view) Delete(_ context.Context, keys []cache.Key) error {
+func (v view) Delete(_ context.Context, keys []tier.Key) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, key := range keys {
@@ -95,21 +95,21 @@ func (v view) Delete(_ context.Context, keys []cache.Key) error {
 	return nil
 }
 
-func (v view) Holds() cache.TierStats {
+func (v view) Holds() tier.Stats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return cache.TierStats{Entries: int64(len(v.entries)), Bytes: -1}
+	return tier.Stats{Entries: int64(len(v.entries)), Bytes: -1}
 }
 
 func (view) Close() error { return nil }
 
 func TestASimpleTierPasses(t *testing.T) {
-	tiertest.Run(t, func(*testing.T) cache.Tier { return view{server: newServer()} })
+	tiertest.Run(t, func(*testing.T) tier.Tier { return view{server: newServer()} })
 }
 
 func TestASimpleSharedTierPasses(t *testing.T) {
 	s := newServer()
-	tiertest.RunShared(t, func(_ *testing.T, l cache.Listener) cache.Tier {
+	tiertest.RunShared(t, func(_ *testing.T, l tier.Listener) tier.Tier {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.listeners = append(s.listeners, l)
@@ -118,5 +118,5 @@ func TestASimpleSharedTierPasses(t *testing.T) {
 }
 
 func BenchmarkSimple(b *testing.B) {
-	tiertest.Benchmark(b, func(*testing.B) cache.Tier { return view{server: newServer()} })
+	tiertest.Benchmark(b, func(*testing.B) tier.Tier { return view{server: newServer()} })
 }

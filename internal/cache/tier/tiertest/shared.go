@@ -5,12 +5,12 @@ import (
 	"sync"
 	"testing"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // RunShared runs the contract of tiers that several daemons share. open returns another daemon's tier on the same server
 // and in the same namespace each time; l hears what is bumped. RunShared closes what open returned.
-func RunShared(t *testing.T, open func(t *testing.T, l cache.Listener) cache.Tier) {
+func RunShared(t *testing.T, open func(t *testing.T, l tier.Listener) tier.Tier) {
 	for _, test := range []struct {
 		name string
 		run  func(t *testing.T, a, b *daemon)
@@ -42,18 +42,18 @@ type daemon struct {
 	ears *ears
 }
 
-func newDaemon(t *testing.T, open func(t *testing.T, l cache.Listener) cache.Tier) *daemon {
-	e := &ears{heard: map[cache.Generation]int{}}
-	return &daemon{world: begin(t, open(t, cache.Listener{Bumped: e.bumped, Lost: e.lose})), ears: e}
+func newDaemon(t *testing.T, open func(t *testing.T, l tier.Listener) tier.Tier) *daemon {
+	e := &ears{heard: map[tier.Generation]int{}}
+	return &daemon{world: begin(t, open(t, tier.Listener{Bumped: e.bumped, Lost: e.lose})), ears: e}
 }
 
 type ears struct {
 	mu    sync.Mutex // guards the following
-	heard map[cache.Generation]int
+	heard map[tier.Generation]int
 	lost  int
 }
 
-func (e *ears) bumped(generations []cache.Generation) {
+func (e *ears) bumped(generations []tier.Generation) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, g := range generations {
@@ -67,7 +67,7 @@ func (e *ears) lose() {
 	e.lost++
 }
 
-func (e *ears) has(g cache.Generation) bool {
+func (e *ears) has(g tier.Generation) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.heard[g] > 0
@@ -91,16 +91,16 @@ func (d *daemon) attend(all ...*daemon) {
 }
 
 func sharedTokens(t *testing.T, a, b *daemon) {
-	e := newEntry(cache.MaxGuards)
+	e := newEntry(tier.MaxGuards)
 	if x, y := a.readOne(e).Tokens, b.readOne(e).Tokens; !slices.Equal(x, y) {
 		t.Fatalf("tokens %v and %v", x, y)
 	}
 	// Both ask for the tokens of the same generations at once.
 	for range 20 {
-		e, answers, group := newEntry(cache.MaxGuards), [2][]cache.Token{}, sync.WaitGroup{}
+		e, answers, group := newEntry(tier.MaxGuards), [2][]tier.Token{}, sync.WaitGroup{}
 		for i, d := range []*daemon{a, b} {
 			group.Go(func() {
-				if found, err := d.tier.Read(d.ctx, []cache.Lookup{e.lookup()}); err != nil {
+				if found, err := d.tier.Read(d.ctx, []tier.Lookup{e.lookup()}); err != nil {
 					t.Error(err)
 				} else {
 					answers[i] = found[0].Tokens
@@ -121,7 +121,7 @@ func sharedEntries(_ *testing.T, a, b *daemon) {
 		b.wantValue(e, value)
 		b.store(e, []byte("from the other"))
 		a.wantValue(e, []byte("from the other"))
-		if err := b.tier.Delete(b.ctx, []cache.Key{e.key}); err != nil {
+		if err := b.tier.Delete(b.ctx, []tier.Key{e.key}); err != nil {
 			b.Fatal(err)
 		}
 		a.wantValue(e, nil)
@@ -185,19 +185,19 @@ func sharedHeard(t *testing.T, a, b *daemon) {
 
 func sharedHeardMany(t *testing.T, a, b *daemon) {
 	a.attend(b)
-	generations := make([]cache.Generation, 1500)
+	generations := make([]tier.Generation, 1500)
 	for i := range generations {
 		generations[i] = newGeneration()
 	}
 	a.bump(generations...)
 	eventually(t, "every one of many generations is heard", func() bool {
-		return !slices.ContainsFunc(generations, func(g cache.Generation) bool { return !b.ears.has(g) })
+		return !slices.ContainsFunc(generations, func(g tier.Generation) bool { return !b.ears.has(g) })
 	})
 }
 
 // fills reads the tokens of all entries and makes their writes.
-func (d *daemon) fills(entries []entry) []cache.Write {
-	lookups := make([]cache.Lookup, len(entries))
+func (d *daemon) fills(entries []entry) []tier.Write {
+	lookups := make([]tier.Lookup, len(entries))
 	for i, e := range entries {
 		lookups[i] = e.lookup()
 	}
@@ -206,7 +206,7 @@ func (d *daemon) fills(entries []entry) []cache.Write {
 		d.Errorf("Read: %v", err)
 		return nil
 	}
-	writes := make([]cache.Write, len(entries))
+	writes := make([]tier.Write, len(entries))
 	for i, e := range entries {
 		writes[i] = e.with([]byte("x"), found[i].Tokens)
 	}
@@ -224,7 +224,7 @@ func sharedStorm(t *testing.T, a, b *daemon) {
 		group.Go(func() {
 			for round := range 15 {
 				var mine []entry
-				var generations []cache.Generation
+				var generations []tier.Generation
 				for j := range entries {
 					e := entries[(j*(1+2*i)+round)%len(entries)] // each in an order of its own
 					mine = append(mine, e)

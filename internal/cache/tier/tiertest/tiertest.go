@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // patience is how long a tier may take for what it does by and by, and any call on a busy machine.
@@ -22,7 +22,7 @@ const patience = 10 * time.Second
 
 // Run runs the contract that every tier keeps. open returns a new tier, or a new view of the same one, for each test; it
 // takes entries of 1 MiB and has room for 32 MiB. Run closes what open returned.
-func Run(t *testing.T, open func(t *testing.T) cache.Tier) {
+func Run(t *testing.T, open func(t *testing.T) tier.Tier) {
 	for _, test := range []struct {
 		name string
 		run  func(*world)
@@ -57,12 +57,12 @@ func Run(t *testing.T, open func(t *testing.T) cache.Tier) {
 // world is one test with its tier.
 type world struct {
 	*testing.T
-	tier cache.Tier
+	tier tier.Tier
 	ctx  context.Context
 }
 
 // begin has the tier closed at the end of the test.
-func begin(t *testing.T, tier cache.Tier) *world {
+func begin(t *testing.T, tier tier.Tier) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(func() {
 		cancel()
@@ -75,12 +75,12 @@ func begin(t *testing.T, tier cache.Tier) *world {
 
 // entry is a key with what guards it, and no more than that.
 type entry struct {
-	key         cache.Key
-	generations []cache.Generation
+	key         tier.Key
+	generations []tier.Generation
 }
 
 func newEntry(guards int) entry {
-	e := entry{generations: make([]cache.Generation, guards)}
+	e := entry{generations: make([]tier.Generation, guards)}
 	rand.Read(e.key[:])
 	for i := range e.generations {
 		e.generations[i] = newGeneration()
@@ -88,26 +88,26 @@ func newEntry(guards int) entry {
 	return e
 }
 
-func newGeneration() (g cache.Generation) {
+func newGeneration() (g tier.Generation) {
 	rand.Read(g[:])
 	return g
 }
 
-func (e entry) lookup() cache.Lookup { return cache.Lookup{Key: e.key, Generations: e.generations} }
+func (e entry) lookup() tier.Lookup { return tier.Lookup{Key: e.key, Generations: e.generations} }
 
 // with makes the Write of a value that lives an hour.
-func (e entry) with(value []byte, tokens []cache.Token) cache.Write {
+func (e entry) with(value []byte, tokens []tier.Token) tier.Write {
 	return e.until(value, tokens, time.Now().Add(time.Hour))
 }
 
-func (e entry) until(value []byte, tokens []cache.Token, expires time.Time) cache.Write {
-	return cache.Write{Key: e.key, Value: value, Expires: expires, Guard: cache.Guard{Generations: e.generations, Tokens: tokens}}
+func (e entry) until(value []byte, tokens []tier.Token, expires time.Time) tier.Write {
+	return tier.Write{Key: e.key, Value: value, Expires: expires, Guard: tier.Guard{Generations: e.generations, Tokens: tokens}}
 }
 
 // read answers one lookup per entry and checks what is true of every answer.
-func (w *world) read(entries ...entry) []cache.Found {
+func (w *world) read(entries ...entry) []tier.Found {
 	w.Helper()
-	lookups := make([]cache.Lookup, len(entries))
+	lookups := make([]tier.Lookup, len(entries))
 	for i, e := range entries {
 		lookups[i] = e.lookup()
 	}
@@ -126,19 +126,19 @@ func (w *world) read(entries ...entry) []cache.Found {
 	return found
 }
 
-func (w *world) readOne(e entry) cache.Found {
+func (w *world) readOne(e entry) tier.Found {
 	w.Helper()
 	return w.read(e)[0]
 }
 
-func (w *world) write(writes ...cache.Write) {
+func (w *world) write(writes ...tier.Write) {
 	w.Helper()
 	if err := w.tier.Write(w.ctx, writes); err != nil {
 		w.Fatalf("Write: %v", err)
 	}
 }
 
-func (w *world) bump(generations ...cache.Generation) {
+func (w *world) bump(generations ...tier.Generation) {
 	w.Helper()
 	if err := w.tier.Bump(w.ctx, generations); err != nil {
 		w.Fatalf("Bump: %v", err)
@@ -146,7 +146,7 @@ func (w *world) bump(generations ...cache.Generation) {
 }
 
 // store reads the tokens and writes value under them.
-func (w *world) store(e entry, value []byte) []cache.Token {
+func (w *world) store(e entry, value []byte) []tier.Token {
 	w.Helper()
 	tokens := w.readOne(e).Tokens
 	w.write(e.with(value, tokens))

@@ -4,33 +4,33 @@ import (
 	"bytes"
 	"testing"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // Benchmark measures a tier: reads of one and of two keys that hit and that miss, writes of one and of 64 entries, and
 // bumps. The values are of 4 KiB of noise-like text. It closes what open returned.
-func Benchmark(b *testing.B, open func(b *testing.B) cache.Tier) {
-	tier := open(b)
+func Benchmark(b *testing.B, open func(b *testing.B) tier.Tier) {
+	t := open(b)
 	b.Cleanup(func() {
-		if err := tier.Close(); err != nil {
+		if err := t.Close(); err != nil {
 			b.Error(err)
 		}
 	})
 	entries := make([]entry, 64)
-	lookups := make([]cache.Lookup, len(entries))
+	lookups := make([]tier.Lookup, len(entries))
 	for i := range entries {
 		entries[i] = newEntry(2)
 		lookups[i] = entries[i].lookup()
 	}
-	found := must(tier.Read(b.Context(), lookups))(b)
-	writes := make([]cache.Write, len(entries))
+	found := must(t.Read(b.Context(), lookups))(b)
+	writes := make([]tier.Write, len(entries))
 	for i, e := range entries {
 		writes[i] = e.with(benchValue(i), found[i].Tokens)
 	}
-	if err := tier.Write(b.Context(), writes); err != nil {
+	if err := t.Write(b.Context(), writes); err != nil {
 		b.Fatal(err)
 	}
-	miss := []cache.Lookup{{Key: newEntry(1).key, Generations: entries[0].generations}}
+	miss := []tier.Lookup{{Key: newEntry(1).key, Generations: entries[0].generations}}
 	measure := func(name string, f func(i int) error) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -41,16 +41,16 @@ func Benchmark(b *testing.B, open func(b *testing.B) cache.Tier) {
 			}
 		})
 	}
-	read := func(lookups []cache.Lookup) error {
-		_, err := tier.Read(b.Context(), lookups)
+	read := func(lookups []tier.Lookup) error {
+		_, err := t.Read(b.Context(), lookups)
 		return err
 	}
 	measure("Read/hit", func(i int) error { return read(lookups[i%64 : i%64+1]) })
 	measure("Read/two", func(i int) error { return read(lookups[i%63 : i%63+2]) })
 	measure("Read/miss", func(int) error { return read(miss) })
-	measure("Write/1", func(i int) error { return tier.Write(b.Context(), writes[i%64:i%64+1]) })
-	measure("Write/64", func(int) error { return tier.Write(b.Context(), writes) })
-	measure("Bump", func(int) error { return tier.Bump(b.Context(), []cache.Generation{newGeneration()}) })
+	measure("Write/1", func(i int) error { return t.Write(b.Context(), writes[i%64:i%64+1]) })
+	measure("Write/64", func(int) error { return t.Write(b.Context(), writes) })
+	measure("Bump", func(int) error { return t.Bump(b.Context(), []tier.Generation{newGeneration()}) })
 	b.Run("Read/parallel", func(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(p *testing.PB) {

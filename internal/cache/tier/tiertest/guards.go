@@ -3,7 +3,7 @@ package tiertest
 import (
 	"slices"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 func bump(w *world) {
@@ -26,8 +26,8 @@ func bump(w *world) {
 }
 
 func bumpOneOfFour(w *world) {
-	for i := range cache.MaxGuards {
-		e, other := newEntry(cache.MaxGuards), newEntry(2)
+	for i := range tier.MaxGuards {
+		e, other := newEntry(tier.MaxGuards), newEntry(2)
 		other.generations[1] = e.generations[i]
 		before := w.store(e, []byte("old"))
 		w.store(other, []byte("old"))
@@ -57,13 +57,13 @@ func bumpUnknown(w *world) {
 
 func bumpMany(w *world) {
 	const n = 1000
-	entries, generations := make([]entry, n), make([]cache.Generation, n)
+	entries, generations := make([]entry, n), make([]tier.Generation, n)
 	for i := range entries {
 		entries[i] = newEntry(1)
 		generations[i] = entries[i].generations[0]
 	}
 	found := w.read(entries...)
-	writes := make([]cache.Write, n)
+	writes := make([]tier.Write, n)
 	for i, e := range entries {
 		writes[i] = e.with([]byte("old"), found[i].Tokens)
 	}
@@ -91,10 +91,10 @@ func writeUnderOldTokens(w *world) {
 
 func writeUnderForeignTokens(w *world) {
 	e := newEntry(2)
-	w.write(e.with([]byte("unread"), []cache.Token{1, 2})) // of generations that the tier has never seen
+	w.write(e.with([]byte("unread"), []tier.Token{1, 2})) // of generations that the tier has never seen
 	w.wantValue(e, nil)
 	tokens := w.readOne(e).Tokens
-	for _, wrong := range [][]cache.Token{{0, 0}, {tokens[0], 0}, {tokens[0], tokens[1] + 1}, {tokens[1], tokens[0]}} {
+	for _, wrong := range [][]tier.Token{{0, 0}, {tokens[0], 0}, {tokens[0], tokens[1] + 1}, {tokens[1], tokens[0]}} {
 		w.write(e.with([]byte("wrong"), wrong))
 		w.wantValue(e, nil)
 	}
@@ -124,8 +124,8 @@ func firstWrites(w *world) {
 // bumpUnwritten bumps generations under which nothing was ever written, once and twice: who read before is refused each time,
 // whatever was written in between.
 func bumpUnwritten(w *world) {
-	e := newEntry(cache.MaxGuards)
-	seen := [][]cache.Token{w.readOne(e).Tokens}
+	e := newEntry(tier.MaxGuards)
+	seen := [][]tier.Token{w.readOne(e).Tokens}
 	for i := range e.generations {
 		w.bump(e.generations[i])
 		if i%2 == 1 {

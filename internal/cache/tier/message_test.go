@@ -1,19 +1,19 @@
-package cache_test
+package tier_test
 
 import (
 	"slices"
 	"testing"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 // TestMessages: what another daemon sent is read, one's own says nothing, and nothing else is a message.
 func TestMessages(t *testing.T) {
-	one, two := cache.NewSender(), cache.NewSender()
-	generations := []cache.Generation{{1}, {15: 9}, {}}
+	one, two := tier.NewSender(), tier.NewSender()
+	generations := []tier.Generation{{1}, {15: 9}, {}}
 	message := one.Message(generations)
-	if len(message) != cache.MessageBytes(len(generations)) {
-		t.Errorf("%d bytes, announced %d", len(message), cache.MessageBytes(len(generations)))
+	if len(message) != tier.MessageBytes(len(generations)) {
+		t.Errorf("%d bytes, announced %d", len(message), tier.MessageBytes(len(generations)))
 	}
 	if got, ok := two.Parse(message); !ok || !slices.Equal(got, generations) {
 		t.Errorf("another's: %v, %v", got, ok)
@@ -22,7 +22,7 @@ func TestMessages(t *testing.T) {
 		t.Errorf("its own: %v, %v", got, ok)
 	}
 	for _, bad := range [][]byte{nil, message[:1], message[:9], message[1:], message[:len(message)-1], append([]byte{2}, message[1:]...), append(message, 0)} {
-		for _, s := range []cache.Sender{one, two} {
+		for _, s := range []tier.Sender{one, two} {
 			if got, ok := s.Parse(bad); ok {
 				t.Errorf("%x was read as %v", bad, got)
 			}

@@ -1,4 +1,4 @@
-package cache
+package tier
 
 import (
 	"context"
@@ -49,7 +49,7 @@ type Write struct {
 }
 
 // TierStats is what a tier holds.
-type TierStats struct {
+type Stats struct {
 	Entries   int64 // -1 where it is not known
 	Bytes     int64 // -1 where it is not known
 	Evictions int64 // entries that went for want of room since the start; -1 where it is not known
@@ -80,7 +80,7 @@ type Tier interface {
 
 // Holder is a tier that counts what it holds as things happen: it answers at once. Of another one this daemon counts its own
 // writes.
-type Holder interface{ Holds() TierStats }
+type Holder interface{ Holds() Stats }
 
 // Listener is told by a shared tier of what other daemons bump. Its functions are called from the tier's own goroutine,
 // return soon and do not call the tier.

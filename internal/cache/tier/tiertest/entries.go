@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 func tokensStay(w *world) {
-	a, b := newEntry(1), newEntry(cache.MaxGuards)
+	a, b := newEntry(1), newEntry(tier.MaxGuards)
 	b.generations[2] = a.generations[0]
 	first := w.read(a, b, a)
 	if first[0].Value != nil || first[1].Value != nil {
@@ -22,7 +22,7 @@ func tokensStay(w *world) {
 	if first[0].Tokens[0] != first[1].Tokens[2] || !slices.Equal(first[0].Tokens, first[2].Tokens) {
 		w.Fatal("one generation has two tokens")
 	}
-	if distinct := slices.Compact(slices.Sorted(slices.Values(first[1].Tokens))); len(distinct) != cache.MaxGuards {
+	if distinct := slices.Compact(slices.Sorted(slices.Values(first[1].Tokens))); len(distinct) != tier.MaxGuards {
 		w.Fatal("two generations have one token")
 	}
 	second := w.read(b, a)
@@ -85,7 +85,7 @@ func argumentsKept(w *world) {
 	want := slices.Clone(e.generations)
 	tokens := w.readOne(e).Tokens
 	held := slices.Clone(tokens)
-	batch := []cache.Write{e.with([]byte("mine"), tokens)}
+	batch := []tier.Write{e.with([]byte("mine"), tokens)}
 	w.write(batch...)
 	if !slices.Equal(e.generations, want) || !slices.Equal(tokens, held) || string(batch[0].Value) != "mine" {
 		w.Fatal("the tier changed its arguments")
@@ -154,7 +154,7 @@ func laterReplaces(w *world) {
 		w.write(e.with(value, tokens))
 		w.wantValue(e, value)
 	}
-	w.write(e.with([]byte("one"), tokens), newEntry(1).with(nil, []cache.Token{1}), e.with([]byte("two"), tokens))
+	w.write(e.with([]byte("one"), tokens), newEntry(1).with(nil, []tier.Token{1}), e.with([]byte("two"), tokens))
 	w.wantValue(e, []byte("two"))
 	w.write(e.until([]byte("gone"), tokens, time.Now().Add(-time.Second)))
 	w.wantValue(e, nil)
@@ -164,11 +164,11 @@ func batchInOrder(w *world) {
 	const n = 200
 	entries := make([]entry, 0, 2*n)
 	for i := range n {
-		entries = append(entries, newEntry(1+i%cache.MaxGuards), newEntry(1)) // every other one is never written
+		entries = append(entries, newEntry(1+i%tier.MaxGuards), newEntry(1)) // every other one is never written
 	}
 	found := w.read(entries...)
 	value := func(i int) []byte { return bytes.Repeat(fmt.Appendf(nil, "value %d ", i), 1+i%300) }
-	writes := make([]cache.Write, 0, n)
+	writes := make([]tier.Write, 0, n)
 	for i := 0; i < 2*n; i += 2 {
 		writes = append(writes, entries[i].with(value(i), found[i].Tokens))
 	}
@@ -195,7 +195,7 @@ func deletes(w *world) {
 	tokens := w.store(a, []byte("a"))
 	w.store(b, []byte("b"))
 	for range 2 {
-		if err := w.tier.Delete(w.ctx, []cache.Key{newEntry(1).key, a.key, a.key}); err != nil {
+		if err := w.tier.Delete(w.ctx, []tier.Key{newEntry(1).key, a.key, a.key}); err != nil {
 			w.Fatal(err)
 		}
 		w.wantValue(a, nil)
@@ -214,12 +214,12 @@ func endedContext(w *world) {
 	defer cancel()
 	for _, ctx := range []context.Context{canceled, late} {
 		start := time.Now()
-		if found, err := w.tier.Read(ctx, []cache.Lookup{e.lookup()}); err == nil && len(found) != 1 {
+		if found, err := w.tier.Read(ctx, []tier.Lookup{e.lookup()}); err == nil && len(found) != 1 {
 			w.Error("Read: neither an answer nor an error")
 		}
-		_ = w.tier.Write(ctx, []cache.Write{e.with([]byte("before"), tokens)}) // done or not: both are right
-		_ = w.tier.Bump(ctx, []cache.Generation{newGeneration()})
-		_ = w.tier.Delete(ctx, []cache.Key{newEntry(1).key})
+		_ = w.tier.Write(ctx, []tier.Write{e.with([]byte("before"), tokens)}) // done or not: both are right
+		_ = w.tier.Bump(ctx, []tier.Generation{newGeneration()})
+		_ = w.tier.Delete(ctx, []tier.Key{newEntry(1).key})
 		if took := time.Since(start); took > 2*time.Second {
 			w.Errorf("four calls took %v after their context had ended", took)
 		}
@@ -234,7 +234,7 @@ func stats(w *world) {
 	for range 10 {
 		w.store(newEntry(1), make([]byte, 100))
 	}
-	holder, ok := w.tier.(cache.Holder)
+	holder, ok := w.tier.(tier.Holder)
 	if !ok {
 		return
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/tier"
 )
 
 const (
@@ -22,17 +22,17 @@ type history struct {
 	hits  atomic.Int64
 
 	mu   sync.Mutex // guards the following
-	seen map[cache.Generation]map[cache.Token]bool
-	dead map[cache.Token]int64 // the clock when it died
+	seen map[tier.Generation]map[tier.Token]bool
+	dead map[tier.Token]int64 // the clock when it died
 }
 
 // read looks one entry up and checks the answer against the bumps that had returned when it was asked.
-func (h *history) read(w *world, e entry) (cache.Found, bool) {
+func (h *history) read(w *world, e entry) (tier.Found, bool) {
 	asked := h.clock.Load()
-	found, err := w.tier.Read(w.ctx, []cache.Lookup{e.lookup()})
+	found, err := w.tier.Read(w.ctx, []tier.Lookup{e.lookup()})
 	if err != nil {
 		w.Errorf("Read: %v", err)
-		return cache.Found{}, false
+		return tier.Found{}, false
 	}
 	f := found[0]
 	h.mu.Lock()
@@ -42,7 +42,7 @@ func (h *history) read(w *world, e entry) (cache.Found, bool) {
 			w.Errorf("answered token %d, which bump %d had replaced, after bump %d", token, died, asked)
 		}
 		if h.seen[e.generations[i]] == nil {
-			h.seen[e.generations[i]] = map[cache.Token]bool{}
+			h.seen[e.generations[i]] = map[tier.Token]bool{}
 		}
 		h.seen[e.generations[i]][token] = true
 	}
@@ -54,7 +54,7 @@ func (h *history) read(w *world, e entry) (cache.Found, bool) {
 }
 
 // checkLocked reads a value, which says of itself under which tokens it was written.
-func (h *history) checkLocked(w *world, e entry, f cache.Found, asked int64) {
+func (h *history) checkLocked(w *world, e entry, f tier.Found, asked int64) {
 	if !bytes.HasPrefix(f.Value, stormValue(e, f.Tokens)) {
 		w.Errorf("%s was not written under the tokens that it is answered with", brief(f.Value))
 	}
@@ -65,9 +65,9 @@ func (h *history) checkLocked(w *world, e entry, f cache.Found, asked int64) {
 	}
 }
 
-func (h *history) bump(w *world, generations []cache.Generation) {
+func (h *history) bump(w *world, generations []tier.Generation) {
 	h.mu.Lock()
-	var old []cache.Token
+	var old []tier.Token
 	for _, g := range generations {
 		for token := range h.seen[g] {
 			old = append(old, token)
@@ -89,15 +89,15 @@ func (h *history) bump(w *world, generations []cache.Generation) {
 	h.clock.Store(now)
 }
 
-func stormValue(e entry, tokens []cache.Token) []byte {
+func stormValue(e entry, tokens []tier.Token) []byte {
 	return fmt.Appendf(nil, "%x %x", e.key, tokens)
 }
 
 // storm has many read, write, bump and delete at once. No read may answer what a bump had ended before the read began,
 // nor a value under other tokens than its own.
 func storm(w *world) {
-	h := &history{seen: map[cache.Generation]map[cache.Token]bool{}, dead: map[cache.Token]int64{}}
-	shared := []cache.Generation{newGeneration(), newGeneration(), newGeneration()}
+	h := &history{seen: map[tier.Generation]map[tier.Token]bool{}, dead: map[tier.Token]int64{}}
+	shared := []tier.Generation{newGeneration(), newGeneration(), newGeneration()}
 	entries := make([]entry, stormKeys)
 	for i := range entries {
 		entries[i] = newEntry(1 + i%2)
@@ -122,7 +122,7 @@ func storm(w *world) {
 				e := pick()
 				h.bump(w, e.generations[rand.IntN(len(e.generations)):])
 				h.read(w, e)
-				if err := w.tier.Delete(w.ctx, []cache.Key{pick().key}); err != nil {
+				if err := w.tier.Delete(w.ctx, []tier.Key{pick().key}); err != nil {
 					w.Errorf("Delete: %v", err)
 				}
 			}
@@ -148,7 +148,7 @@ func (h *history) fill(w *world, e entry, round int) {
 		h.read(w, e) // the server takes its time
 	}
 	value := append(stormValue(e, f.Tokens), bytes.Repeat([]byte{' '}, round*20)...)
-	if err := w.tier.Write(w.ctx, []cache.Write{e.with(value, f.Tokens)}); err != nil {
+	if err := w.tier.Write(w.ctx, []tier.Write{e.with(value, f.Tokens)}); err != nil {
 		w.Errorf("Write: %v", err)
 	}
 }
