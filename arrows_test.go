@@ -23,9 +23,10 @@ var arrows = map[string][]string{
 	"internal/mcp":            {},
 	"internal/proxy":          {"internal/mcp"},
 	"internal/session":        {"internal/mcp"},
-	"internal/cache":          {"internal/mcp", "internal/cache/tier", "internal/cache/listener", "internal/batch/flight"},
+	"internal/cache":          {"internal/mcp", "internal/cache/tier", "internal/cache/memory", "internal/cache/listener", "internal/batch/flight"},
 	"internal/cache/listener": {"internal/mcp"},
 	"internal/cache/tier":     {},
+	"internal/cache/memory":   {"internal/cache/tier"},
 	"internal/cache/redis":    {"internal/cache/tier"},
 	"internal/cache/sqldb":    {"internal/mcp", "internal/cache/tier"},
 
@@ -40,7 +41,7 @@ var arrows = map[string][]string{
 	"internal/loadgen":             {"internal/mcp"},
 	"internal/mcptest":             {"internal/mcp"},
 	"internal/config": { // the stages' Options, and never the other way round
-		"internal/mcp", "internal/proxy", "internal/session", "internal/cache", "internal/cache/redis",
+		"internal/mcp", "internal/proxy", "internal/session", "internal/cache", "internal/cache/memory", "internal/cache/redis",
 		"internal/cache/sqldb", "internal/breaker", "internal/upstream",
 	},
 }
@@ -55,7 +56,7 @@ var keepers = map[string]func(dir, file string) bool{
 	"github.com/jackc/":                func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
 	"modernc.org/":                     func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
 	"zombiezen.com/":                   func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
-	"github.com/allegro/":              func(dir, _ string) bool { return dir == "internal/cache" },
+	"github.com/allegro/":              func(dir, _ string) bool { return dir == "internal/cache/memory" },
 	"github.com/sony/":                 func(dir, _ string) bool { return dir == "internal/breaker" },
 	"github.com/hashicorp/":            func(dir, _ string) bool { return dir == "internal/upstream" },
 	"github.com/spf13/":                func(string, string) bool { return false },

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 )
@@ -33,7 +34,7 @@ func newPipe(t testing.TB, change func(*config.Upstream), answer pipeAnswer) *pi
 	t.Helper()
 	buffers := new(mcp.BufferPool)
 	store, err := cache.NewStore(cache.StoreOptions{
-		State: cache.MemoryState(nil), Memory: cache.MemoryOptions{Size: 4 << 20}, Buffers: buffers,
+		State: cache.MemoryState(nil), Memory: memory.Options{Size: 4 << 20}, Buffers: buffers,
 	})
 	if err != nil {
 		t.Fatal(err)

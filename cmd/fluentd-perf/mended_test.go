@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
@@ -259,7 +260,7 @@ func TestMendedNotificationForNobody(t *testing.T) {
 }
 
 // mendedSlowTier is a memory that answers reads after a while.
-type mendedSlowTier struct{ *cache.Memory }
+type mendedSlowTier struct{ *memory.Tier }
 
 func (mendedSlowTier) Name() string { return "database" }
 
@@ -267,7 +268,7 @@ func (s mendedSlowTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier
 	if err := pipeAfter(ctx, time.Second/10); err != nil {
 		return nil, err
 	}
-	return s.Memory.Read(ctx, lookups)
+	return s.Tier.Read(ctx, lookups)
 }
 
 // mendedBreaker is always closed.
@@ -282,7 +283,7 @@ func TestMendedStatusOfFollowers(t *testing.T) {
 	for _, members := range []string{pipePrivate, pipePublic} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPipe(t, func(c *config.Upstream) { c.Cache.StaleIfError = time.Hour }, pipeSlowly(members))
-			memory, err := cache.NewMemory(cache.MemoryOptions{Size: 1 << 20})
+			memory, err := memory.New(memory.Options{Size: 1 << 20})
 			if err != nil {
 				t.Fatal(err)
 			}

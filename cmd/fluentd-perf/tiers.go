@@ -17,6 +17,7 @@ import (
 	"fluentd-perf/internal/admin"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/redis"
 	"fluentd-perf/internal/cache/sqldb"
 	"fluentd-perf/internal/cache/tier"
@@ -38,7 +39,7 @@ func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breake
 		d.takeOver.add(d.joinState)
 	}
 	store, err := cache.NewStore(cache.StoreOptions{
-		Memory: cache.MemoryOptions{Size: cfg.Cache.Memory.Size, MaxEntry: cfg.Cache.Memory.MaxEntry},
+		Memory: memory.Options{Size: cfg.Cache.Memory.Size, MaxEntry: cfg.Cache.Memory.MaxEntry},
 		State:  d.state, Inert: cfg.Cache.InertHeaders, Base: d.base, Buffers: buffers, Metrics: cache.NewMetrics(reg), Log: d.log,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -60,6 +61,18 @@ func (e *entry) appendTo(b []byte) []byte {
 
 // decode reads an encoded entry; its body shares b. Whatever is not one is an error: stored bytes are not trusted.
 func (e *entry) decode(b []byte) error {
+	if err := e.decodeHead(b); err != nil {
+		return err
+	}
+	e.body, e.room = b[entryHead:], b
+	if !within(e.id, len(e.body)) || !e.id.Present() || !within(e.ttl, len(e.body)) || overlap(e.id, e.ttl) {
+		return errEntry
+	}
+	return nil
+}
+
+// decodeHead reads all but the body, which need not be there.
+func (e *entry) decodeHead(b []byte) error {
 	if len(b) < entryHead || b[0] != entryFormat || b[1]&^(flagPublic|flagShared) != 0 {
 		return errEntry
 	}
@@ -69,9 +82,8 @@ func (e *entry) decode(b []byte) error {
 		public: b[1]&flagPublic != 0, shared: b[1]&flagShared != 0,
 		storedAt: ms(0), freshUntil: ms(1), staleUntil: ms(2), serverTTL: ms(3), list: uint64(ms(4)),
 		id: mcp.Span{Start: at(0), End: at(1)}, ttl: mcp.Span{Start: at(2), End: at(3)},
-		body: b[entryHead:], room: b,
 	}
-	if !within(e.id, len(e.body)) || !e.id.Present() || !within(e.ttl, len(e.body)) || overlap(e.id, e.ttl) || !e.sane() {
+	if !e.sane() {
 		return errEntry
 	}
 	return nil
@@ -83,7 +95,7 @@ func (e entry) moved() *entry { return &e }
 // sane reports whether the times are in order and no longer apart than any entry lives: what another daemon wrote lives
 // no longer here than it would have there.
 func (e *entry) sane() bool {
-	const most = int64(maxLife / time.Millisecond)
+	const most = int64(tier.MaxLife / time.Millisecond)
 	return e.storedAt >= 0 && e.storedAt <= e.freshUntil && e.freshUntil <= e.staleUntil && e.staleUntil-e.storedAt <= most
 }
 

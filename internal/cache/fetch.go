@@ -105,21 +105,21 @@ func (u *Upstream) staleFor(q *query, e *entry, tier int, now time.Time) {
 }
 
 func (u *Upstream) gather(q *query) {
-	t := u.store.memory.tokens
+	t := u.store.memory.Tokens
 	room := make([]tier.Token, 0, 2*tier.MaxGuards)
-	q.privateTokens = t.read(q.private.Generations, room)
-	q.publicTokens = t.read(q.public.Generations, q.privateTokens[len(q.privateTokens):])
+	q.privateTokens = t.Read(q.private.Generations, room)
+	q.publicTokens = t.Read(q.public.Generations, q.privateTokens[len(q.privateTokens):])
 	q.slow = make([]slowTokens, len(u.store.slow))
 	q.heard = u.hears(q.question)
 }
 
 // holds reports whether nothing has made answers old since the tokens were gathered.
 func (u *Upstream) holds(q *query, public bool) bool {
-	t := u.store.memory.tokens
+	t := u.store.memory.Tokens
 	if public {
-		return t.hold(q.public.Generations, q.publicTokens)
+		return t.Hold(q.public.Generations, q.publicTokens)
 	}
-	return t.hold(q.private.Generations, q.privateTokens)
+	return t.Hold(q.private.Generations, q.privateTokens)
 }
 
 // found is a whole answer from a tier, as the flight's call gets it.
@@ -228,7 +228,7 @@ func (u *Upstream) take(q *query, res *mcp.Result) (share, kept bool) {
 // be asked whether it has one is told, too, unless it is to be told of something else anyhow that the entry depends on.
 func (u *Upstream) withdraw(q *query) {
 	withdrawal := withdrawalOf(u.opts.Identity, q.public.Key)
-	if q.isThere || u.publics.has(q.public.Key) || u.store.memory.look(&q.public, time.Now()) != nil {
+	if q.isThere || u.publics.has(q.public.Key) || u.store.memory.Get(&q.public, time.Now()) != nil {
 		u.store.bump(u.families[:], withdrawal)
 		return
 	}
@@ -291,7 +291,7 @@ func (u *Upstream) entryOf(q *query, res *mcp.Result) (e entry, ok bool) {
 func (q *query) paged(e *entry) bool {
 	switch {
 	case q.first == nil:
-		e.list = uint64(newToken())
+		e.list = uint64(tier.NewToken())
 	case q.head == nil || q.head.freshUntil <= e.storedAt:
 		return false
 	default:
@@ -347,5 +347,5 @@ func jitter(ttl time.Duration) time.Duration {
 	if ttl < 10*time.Second {
 		return 0
 	}
-	return rand.N(ttl / 20)
+	return rand.N(ttl / 20).Truncate(time.Millisecond) // as lives are kept: the twentieth is never reached
 }

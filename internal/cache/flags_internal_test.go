@@ -4,9 +4,11 @@ import (
 	"context"
 	"io"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
@@ -32,7 +34,7 @@ func (flagsEvents) Close() error             { return nil }
 
 func newFlagsUpstream(t *testing.T) *Upstream {
 	t.Helper()
-	s, err := NewStore(StoreOptions{Memory: MemoryOptions{Size: 1 << 20}, State: MemoryState([]byte("0123456789abcdef"))})
+	s, err := NewStore(StoreOptions{Memory: memory.Options{Size: 1 << 20}, State: MemoryState([]byte("0123456789abcdef"))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,13 +67,29 @@ func noneReturns(t *testing.T, what string, lock, unlock, f func()) {
 	}
 }
 
+// lockBumps returns a lock that holds up every bump of memory.
+func lockBumps(s *Store) *sync.Mutex {
+	bumping, bump := new(sync.Mutex), s.bumpMemory
+	s.bumpMemory = func(generations []tier.Generation) {
+		bumping.Lock()
+		defer bumping.Unlock()
+		bump(generations)
+	}
+	return bumping
+}
+
 // TestWritesTellBeforeTheyReturn: of two tools/calls at once the second relies on it that the first tells the tiers, but
 // neither goes on before they are told: its agent would be given what was there before its own write.
 func TestWritesTellBeforeTheyReturn(t *testing.T) {
-	u := newFlagsUpstream(t)
-	tier := u.store.slow[0]
-	u.kept.begin(Partition{1})
-	noneReturns(t, "the tier is not told yet", tier.mu.Lock, tier.mu.Unlock, func() { u.bumpWrites(Partition{1}) })
+	var w writers
+	var telling sync.Mutex
+	w.begin(Partition{1})
+	noneReturns(t, "the tier is not told yet", telling.Lock, telling.Unlock, func() {
+		w.clear(Partition{1}, func(bool) {
+			telling.Lock()
+			defer telling.Unlock()
+		})
+	})
 }
 
 // TestStreamsStandWhenAllIsOld: of two streams that begin at once after a gap the second relies on it that the first makes
@@ -83,8 +101,8 @@ func TestStreamsStandWhenAllIsOld(t *testing.T) {
 	if err := begin().Close(); err != nil {
 		t.Fatal(err)
 	}
-	tokens := u.store.memory.tokens
-	noneReturns(t, "what was kept is not old yet", tokens.mu.Lock, tokens.mu.Unlock, func() { begin() })
+	bumping := lockBumps(u.store)
+	noneReturns(t, "what was kept is not stale yet", bumping.Lock, bumping.Unlock, func() { begin() })
 }
 
 // TestAnotherServerIsKnownWhenAllIsOld: of two answers of a new server at once neither goes on before everything is old.
@@ -92,6 +110,6 @@ func TestAnotherServerIsKnownWhenAllIsOld(t *testing.T) {
 	u := newFlagsUpstream(t)
 	u.isServer(mcp.EraModern, []byte("one"))
 	u.isServer(mcp.EraModern, []byte("two"))
-	tokens := u.store.memory.tokens
-	noneReturns(t, "what was kept is not old yet", tokens.mu.Lock, tokens.mu.Unlock, func() { u.isServer(mcp.EraModern, []byte("two")) })
+	bumping := lockBumps(u.store)
+	noneReturns(t, "what was kept is not stale yet", bumping.Lock, bumping.Unlock, func() { u.isServer(mcp.EraModern, []byte("two")) })
 }

@@ -14,9 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // stage is the stage behind: it counts its calls and answers each as answer says.

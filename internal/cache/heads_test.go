@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -131,7 +132,7 @@ func (l *headsLink) Linked() bool { return !l.lost.Load() }
 func TestPageAfterTheLink(t *testing.T) {
 	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
 		tier := &headsLink{rulesSlow: newRulesSlow(t)}
-		defer tier.Memory.Close()
+		defer tier.Tier.Close()
 		r.store.Add(cache.SlowTier{Tier: tier, Timeout: time.Second, Breaker: &tier.breaker, Private: true, Shared: true})
 		r.after(0)
 		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
@@ -171,7 +172,7 @@ func TestPageByEachConfiguration(t *testing.T) {
 // TestPagesAmongPurges reads pages while the list changes and its first page is stored again: no page is from before a
 // purge that had ended, and none is a miss where nothing has changed since it and the first one were kept.
 func TestPagesAmongPurges(t *testing.T) {
-	store, err := cache.NewStore(cache.StoreOptions{Memory: cache.MemoryOptions{Size: 1 << 20}, State: cache.MemoryState(nil)})
+	store, err := cache.NewStore(cache.StoreOptions{Memory: memory.Options{Size: 1 << 20}, State: cache.MemoryState(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}

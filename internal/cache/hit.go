@@ -30,10 +30,28 @@ func (u *Upstream) remembers(p *pair, q *question, what extent, e *entry, now ti
 	return true
 }
 
+// extent is how much of an entry is read.
+type extent uint8
+
+const (
+	wholeEntry extent = iota
+	headAlone         // all but the body, most often without a copy
+)
+
+// entryOf reads an entry of memory, and reports whether it is there.
+func (s *Store) entryOf(l *tier.Lookup, what extent, e *entry, now time.Time) bool {
+	if what == headAlone {
+		head := s.memory.Head(l, now)
+		return head != nil && e.decodeHead(head) == nil
+	}
+	value := s.memory.Get(l, now)
+	return value != nil && e.decode(value) == nil
+}
+
 // remembered reads one entry of memory. One that came from a tier that others share is not there while the link to them is
 // down.
 func (u *Upstream) remembered(l *tier.Lookup, q *question, public bool, what extent, e *entry, now time.Time) bool {
-	if !u.store.memory.entry(l, what, e, now) || e.public != public || e.shared && !u.store.linked() {
+	if !u.store.entryOf(l, what, e, now) || e.public != public || e.shared && !u.store.linked() {
 		return false
 	}
 	u.limit(q, e)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
@@ -26,13 +27,15 @@ func (u *Upstream) remember(q *query, e *entry) bool {
 	if e.public {
 		l, tokens = &q.public, q.publicTokens
 	}
-	plain := e.appendTo(u.store.buffers.Get(entryHead + len(e.body)))
-	defer u.store.buffers.Put(plain)
-	stored, err := u.store.memory.put(&l.Key, plain, time.UnixMilli(e.staleUntil), tier.Guard{Generations: l.Generations, Tokens: tokens})
+	prefix := memory.Prefix(len(tokens))
+	stored := e.appendTo(u.store.buffers.Get(prefix + entryHead + len(e.body))[:prefix])
+	defer u.store.buffers.Put(stored)
+	guard := tier.Guard{Generations: l.Generations, Tokens: tokens}
+	kept, err := u.store.memory.Put(&l.Key, stored, time.UnixMilli(e.staleUntil), &guard)
 	if err != nil {
 		u.store.log.Warn("memory does not take an entry", "error", err)
 	}
-	return stored
+	return kept
 }
 
 // keepBehind queues an entry for the slow tiers whose tokens were read before the server was asked: of a tier that was not

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
@@ -18,7 +19,7 @@ import (
 // keyStage is a stage that has seen the initialize of a server without sessions.
 func keyStage(tb testing.TB) *Upstream {
 	tb.Helper()
-	s, err := NewStore(StoreOptions{Memory: MemoryOptions{Size: 1 << 20}, State: MemoryState([]byte("0123456789abcdef"))})
+	s, err := NewStore(StoreOptions{Memory: memory.Options{Size: 1 << 20}, State: MemoryState([]byte("0123456789abcdef"))})
 	if err != nil {
 		tb.Fatal(err)
 	}

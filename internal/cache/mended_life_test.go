@@ -88,7 +88,7 @@ func TestLifeOverARestart(t *testing.T) {
 			}
 			mendedTest(t, cache.StoreOptions{}, tt.before, nil, func(r *rulesRig) {
 				tier := newRulesSlow(t)
-				defer tier.Memory.Close()
+				defer tier.Tier.Close()
 				r.lend(tier)
 				r.says(tt.says)
 				r.asks("before", rulesModern("tools/list"))
@@ -126,7 +126,7 @@ func TestInertHeadersMakePartitions(t *testing.T) {
 	} {
 		mendedTest(t, cache.StoreOptions{Inert: tt.before}, cache.UpstreamOptions{}, nil, func(r *rulesRig) {
 			tier := newRulesSlow(t)
-			defer tier.Memory.Close()
+			defer tier.Tier.Close()
 			r.lend(tier)
 			user, a := rulesModern("tools/list").field("X-User", "bob"), rulesModern("tools/list")
 			first := r.asks(name, user)

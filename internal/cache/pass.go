@@ -187,7 +187,7 @@ func (w *watched) over() {
 // missed invalidates what was kept because of the stream: changes may have passed unheard. That is in memory alone.
 func (w *watched) missed() {
 	w.up.metrics.bumped(causeStream)
-	w.up.store.memory.tokens.bump([]tier.Generation{w.up.streamOf(w.stream)})
+	w.up.store.bumpMemory([]tier.Generation{w.up.streamOf(w.stream)})
 }
 
 // Close ends the stream.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -98,7 +99,7 @@ func rulesTestTiers(t *testing.T, slow int, o cache.UpstreamOptions, f func(r *r
 func newRulesRig(t *testing.T, o cache.UpstreamOptions, slow int) *rulesRig {
 	t.Helper()
 	store, err := cache.NewStore(cache.StoreOptions{
-		Memory: cache.MemoryOptions{Size: 1 << 20}, State: cache.MemoryState([]byte("0123456789abcdef")),
+		Memory: memory.Options{Size: 1 << 20}, State: cache.MemoryState([]byte("0123456789abcdef")),
 		Inert: []string{"x-window"},
 	})
 	if err != nil {
@@ -133,7 +134,7 @@ func (r *rulesRig) close() {
 		r.Error(err)
 	}
 	for _, tier := range r.slow {
-		if err := tier.Memory.Close(); err != nil {
+		if err := tier.Tier.Close(); err != nil {
 			r.Error(err)
 		}
 	}
@@ -257,7 +258,7 @@ func (b *rulesBreaker) State() string {
 
 // rulesSlow is a second memory as a slow tier.
 type rulesSlow struct {
-	*cache.Memory
+	*memory.Tier
 	breaker rulesBreaker
 }
 
@@ -271,9 +272,9 @@ func (r *rulesRig) forget() { r.store.Listener().Lost() }
 
 func newRulesSlow(tb testing.TB) *rulesSlow {
 	tb.Helper()
-	m, err := cache.NewMemory(cache.MemoryOptions{Size: 4 << 20})
+	m, err := memory.New(memory.Options{Size: 4 << 20})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &rulesSlow{Memory: m}
+	return &rulesSlow{Tier: m}
 }

@@ -263,7 +263,7 @@ func (u *Upstream) acted(c *mcp.Call) bool {
 
 // shownAnew makes stale what a call without a session may have changed of what the server shows.
 func (u *Upstream) shownAnew(bearer Partition) {
-	u.store.memory.tokens.bump([]tier.Generation{u.acts(bearer)})
+	u.store.bumpMemory([]tier.Generation{u.acts(bearer)})
 }
 
 // harmless reports whether a call changes nothing of what the server shows the session; a nil one is none that is known.

@@ -84,11 +84,17 @@ func TestBumpMeetsAReadOnItsWay(t *testing.T) {
 				held.set(func() { held.mangle = nil })
 				r.want("a", "tools/list", "v2", "fwd=miss stored") // what was asked before is not kept
 				synctest.Wait()
-				told := make(map[tier.Generation]int) // a withdrawal may be one of them: the tier was not asked what it has
-				for _, op := range held.did("bump") {
+				// Of the change once. A withdrawal may come after it, and again, since the tier may not have been asked what it has.
+				ops, told := held.did("bump"), make(map[tier.Generation]int)
+				for _, op := range ops {
 					for _, g := range op.generations {
-						if told[g]++; told[g] != 1 {
-							t.Error("the tier was told twice of a change")
+						told[g]++
+					}
+				}
+				for _, first := range ops[:min(1, len(ops))] {
+					for _, g := range first.generations {
+						if told[g] != 1 {
+							t.Errorf("the tier was told %d times of a change", told[g])
 						}
 					}
 				}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
@@ -107,7 +108,7 @@ type rigOptions struct {
 	tiers    []cache.SlowTier
 	late     func(*cache.Store) []cache.SlowTier // tiers that need the Store's Listener
 	upstream cache.UpstreamOptions
-	memory   cache.MemoryOptions
+	memory   memory.Options
 }
 
 func newRig(tb testing.TB, o rigOptions) *rig {

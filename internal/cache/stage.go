@@ -114,7 +114,7 @@ func (u *Upstream) flightKey(p *plan) flight.Key {
 		k.Epoch = u.writesSeen.of(whose).Load()
 	}
 	var room [tier.MaxGuards]tier.Token
-	for _, t := range u.store.memory.tokens.read(l.Generations, room[:0]) {
+	for _, t := range u.store.memory.Tokens.Read(l.Generations, room[:0]) {
 		k.Epoch = k.Epoch*1099511628211 + uint64(t) // tokens are random
 	}
 	return k

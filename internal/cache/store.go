@@ -10,13 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
 // StoreOptions are what the tiers of one daemon are made of.
 type StoreOptions struct {
-	Memory  MemoryOptions
+	Memory  memory.Options
 	State   *State          // required: the partition key, and what is kept over a restart. The Store saves it and does not close it
 	Inert   []string        // `cache.inert_headers`
 	Base    context.Context // the daemon's: its end, with its cause, ends what goes on without an agent; nil: no end
@@ -27,7 +28,8 @@ type StoreOptions struct {
 
 // Store is the tiers of one daemon, for all upstreams. Make the upstreams' stages before the first call.
 type Store struct {
-	memory     *Memory
+	memory     *memory.Tier
+	bumpMemory func([]tier.Generation) // memory.Tokens.Bump
 	slow       []*slowTier
 	state      *State
 	sealer     *sealer
@@ -63,11 +65,12 @@ func NewStore(o StoreOptions) (*Store, error) {
 	if o.State == nil {
 		return nil, errors.New("cache: a State is required")
 	}
-	memory, err := NewMemory(o.Memory)
+	o.Memory.Head = entryHead
+	held, err := memory.New(o.Memory)
 	if err != nil {
 		return nil, err
 	}
-	packer, err := newPacker(entryHead + memory.maxEntry)
+	packer, err := newPacker(entryHead + held.MaxEntry())
 	if err != nil {
 		return nil, err
 	}
@@ -78,15 +81,16 @@ func NewStore(o StoreOptions) (*Store, error) {
 		o.Base = context.Background()
 	}
 	s := &Store{
-		memory: memory, state: o.State, sealer: newSealer(o.State.Secret()), packer: packer, buffers: o.Buffers, metrics: o.Metrics,
-		log: logger(o.Log), maxEntry: memory.maxEntry,
+		memory: held, state: o.State, sealer: newSealer(o.State.Secret()), packer: packer, buffers: o.Buffers, metrics: o.Metrics,
+		log: logger(o.Log), maxEntry: held.MaxEntry(),
 		partitions: newPartitioner(o.State.Secret(), o.Inert), room: make(chan struct{}, maxBackground),
 		servers: make(map[string]*serverState),
 	}
+	s.bumpMemory = held.Tokens.Bump
 	s.life, s.end = context.WithCancelCause(o.Base)
 	s.work, s.stop = context.WithCancel(context.Background())
-	shown := o.Metrics.tier(memory.Name())
-	o.Metrics.before(func() { shown.show(memory.Holds()) })
+	shown := o.Metrics.tier(held.Name())
+	o.Metrics.before(func() { shown.show(held.Holds()) })
 	s.trip, s.halt = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -185,7 +189,7 @@ func (s *Store) linked() bool {
 // bump makes generations old: in memory before it returns, in the tiers soon. Until a tier has been told it is not read
 // for them.
 func (s *Store) bump(families []tier.Generation, generations ...tier.Generation) {
-	s.memory.tokens.bump(generations)
+	s.bumpMemory(generations)
 	for _, t := range s.slow {
 		t.invalidate(generations, families)
 	}
@@ -194,7 +198,7 @@ func (s *Store) bump(families []tier.Generation, generations ...tier.Generation)
 // Listener is what shared tiers are to be given: what another daemon bumps is stale in memory, and after a lost link
 // everything in memory is. Nobody tells another tier of it: the daemon that makes a change tells all of them.
 func (s *Store) Listener() tier.Listener {
-	return tier.Listener{Bumped: s.memory.tokens.bump, Lost: s.memory.tokens.forget}
+	return tier.Listener{Bumped: s.bumpMemory, Lost: s.memory.Tokens.BumpAll}
 }
 
 // background runs f in a goroutine that Close waits for, and reports whether there was room.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
@@ -45,7 +46,7 @@ func (t taxTier) Delete(ctx context.Context, k []tier.Key) error {
 func taxed(tb testing.TB, tiers bool) (mcp.Caller, *atomic.Int64) {
 	tb.Helper()
 	store, err := cache.NewStore(cache.StoreOptions{
-		Memory: cache.MemoryOptions{Size: 1 << 20}, State: cache.MemoryState([]byte("0123456789abcdef")),
+		Memory: memory.Options{Size: 1 << 20}, State: cache.MemoryState([]byte("0123456789abcdef")),
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -81,7 +81,7 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	u.peers.by = make(map[string]*peer)
 	u.streams.open, u.streams.broken = make(map[string]int), make(map[string]bool)
 	u.fetching.by = make(map[tier.Key]struct{})
-	s.memory.tokens.addFamilies(u.families[:])
+	s.memory.Tokens.Pin(u.families[:])
 	u.changes = listener.New(listener.Options{
 		Upstream: o.Name, Next: server, Received: u.heard,
 		Off: !o.Listen || o.Plain, Base: s.life, Log: s.log,
@@ -169,7 +169,7 @@ func (u *Upstream) bump(why cause, generations ...tier.Generation) {
 func (u *Upstream) bumpWrites(p Partition) {
 	u.metrics.bumped(causeCall)
 	g := []tier.Generation{u.writes(p)}
-	u.store.memory.tokens.bump(g)
+	u.store.bumpMemory(g)
 	u.kept.clear(p, func(wrote bool) { // after that: whoever still found the old token has said so by now, see outlivesWrites
 		for _, t := range u.store.slow {
 			if wrote || !t.alone() {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/redis"
 	"fluentd-perf/internal/cache/sqldb"
 	"fluentd-perf/internal/config"
@@ -306,7 +306,7 @@ func checkServer(t *testing.T, c config.Cache) {
 func TestBoundsAreTheStages(t *testing.T) {
 	smallest := mustLoad(t, files{"f.yaml": "upstreams: {a: {url: http://h}}\ncache: {memory: {size: 1MiB, max_entry: 128KiB}, database: {size: 4MiB}}"},
 		config.Sources{File: "f.yaml"}).Cache
-	memory, err := cache.NewMemory(cache.MemoryOptions{Size: smallest.Memory.Size, MaxEntry: smallest.Memory.MaxEntry})
+	memory, err := memory.New(memory.Options{Size: smallest.Memory.Size, MaxEntry: smallest.Memory.MaxEntry})
 	if err != nil {
 		t.Fatal(err)
 	}

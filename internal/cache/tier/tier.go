@@ -2,6 +2,7 @@ package tier
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -16,6 +17,18 @@ type Generation [16]byte
 // only while the tokens with which it was written still hold. Random, because a counter that a tier lost and began anew
 // could make an old entry good again.
 type Token uint64
+
+// NewToken returns a Token that was never there before.
+func NewToken() Token {
+	for {
+		if t := Token(rand.Uint64()); t != 0 {
+			return t
+		}
+	}
+}
+
+// MaxLife is more than any entry lives: fresh for a day, stale for another.
+const MaxLife = 49 * time.Hour
 
 // MaxGuards is how many generations guard one entry at most.
 const MaxGuards = 4

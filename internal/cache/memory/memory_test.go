@@ -1,4 +1,4 @@
-package cache_test
+package memory_test
 
 import (
 	"context"
@@ -9,14 +9,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
-func mustMemory(tb testing.TB, o cache.MemoryOptions) *cache.Memory {
+func mustMemory(tb testing.TB, o memory.Options) *memory.Tier {
 	tb.Helper()
-	m, err := cache.NewMemory(o)
+	m, err := memory.New(o)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func mustMemory(tb testing.TB, o cache.MemoryOptions) *cache.Memory {
 }
 
 func TestMemoryKeepsTheContract(t *testing.T) {
-	for name, o := range map[string]cache.MemoryOptions{
+	for name, o := range map[string]memory.Options{
 		"the usual size": {}, "one shard": {Size: 48 << 20, MaxEntry: 6 << 20}, "64 MiB": {Size: 64 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -34,16 +34,16 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 }
 
 func TestMemoryOptionsRefused(t *testing.T) {
-	for _, o := range []cache.MemoryOptions{
+	for _, o := range []memory.Options{
 		{Size: 1<<20 - 1}, {Size: -1}, {Size: 8 << 20, MaxEntry: 1<<20 + 1}, {MaxEntry: 16<<20 + 1}, {Size: 1 << 20, MaxEntry: 1 << 20},
 		{MaxEntry: -1},
 	} {
-		if m, err := cache.NewMemory(o); err == nil {
+		if m, err := memory.New(o); err == nil {
 			t.Errorf("%+v is taken", o)
 			_ = m.Close()
 		}
 	}
-	for _, o := range []cache.MemoryOptions{{}, {Size: 1 << 20}, {Size: 1 << 20, MaxEntry: 1 << 17}, {Size: 3<<20 + 1, MaxEntry: 1}} {
+	for _, o := range []memory.Options{{}, {Size: 1 << 20}, {Size: 1 << 20, MaxEntry: 1 << 17}, {Size: 3<<20 + 1, MaxEntry: 1}} {
 		if err := mustMemory(t, o).Close(); err != nil {
 			t.Errorf("%+v: %v", o, err)
 		}
@@ -53,11 +53,11 @@ func TestMemoryOptionsRefused(t *testing.T) {
 // shelf is a Memory with entries by number, all under one generation.
 type shelf struct {
 	tb    testing.TB
-	tier  *cache.Memory
+	tier  *memory.Tier
 	guard tier.Guard
 }
 
-func newShelf(tb testing.TB, o cache.MemoryOptions) *shelf {
+func newShelf(tb testing.TB, o memory.Options) *shelf {
 	tb.Helper()
 	s := &shelf{tb: tb, tier: mustMemory(tb, o), guard: tier.Guard{Generations: []tier.Generation{{1}}}}
 	found, err := s.tier.Read(context.Background(), []tier.Lookup{{Generations: s.guard.Generations}})
@@ -113,7 +113,7 @@ func (s *shelf) stats() tier.Stats {
 // TestLargeEntryWipesNothing is about a ring that throws out whatever is in the way of a new entry.
 func TestLargeEntryWipesNothing(t *testing.T) {
 	const size, most, small = 16 << 20, 1 << 20, 1000
-	for name, o := range map[string]cache.MemoryOptions{
+	for name, o := range map[string]memory.Options{
 		"by default": {Size: size}, "two shards": {Size: size, MaxEntry: most}, "one shard": {Size: size, MaxEntry: size / 8},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestFloodKeepsToItsSize(t *testing.T) {
 	for _, size := range []int64{1 << 20, 5<<20 + 12345, 16 << 20} {
 		for _, entry := range []int{10, 1000, 30_000} {
 			t.Run(fmt.Sprintf("%d of %d", size, entry), func(t *testing.T) {
-				s := newShelf(t, cache.MemoryOptions{Size: size})
+				s := newShelf(t, memory.Options{Size: size})
 				n := int(3*size)/(entry+100) + 100
 				s.put(0, n, entry)
 				stats := s.stats()
@@ -164,7 +164,7 @@ func TestFloodKeepsToItsSize(t *testing.T) {
 
 // TestOverwritesTakeTheirTurn writes one entry again and again: that takes room for a while, and no more than there is.
 func TestOverwritesTakeTheirTurn(t *testing.T) {
-	s := newShelf(t, cache.MemoryOptions{Size: 1 << 20})
+	s := newShelf(t, memory.Options{Size: 1 << 20})
 	for range 5000 {
 		s.put(7, 8, 1000)
 	}
@@ -178,7 +178,7 @@ func TestHashersDiffer(t *testing.T) {
 	const n = 4000
 	var left [2][]int
 	for i := range left {
-		s := newShelf(t, cache.MemoryOptions{Size: 1 << 20, MaxEntry: 2000})
+		s := newShelf(t, memory.Options{Size: 1 << 20, MaxEntry: 2000})
 		s.put(0, n, 500)
 		left[i] = s.there(0, n)
 	}
@@ -190,7 +190,7 @@ func TestHashersDiffer(t *testing.T) {
 // TestExpiredIsNeverAnswered lets time pass in steps at which no cleaner has run.
 func TestExpiredIsNeverAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := mustMemory(t, cache.MemoryOptions{Size: 1 << 20})
+		m := mustMemory(t, memory.Options{Size: 1 << 20})
 		defer m.Close()
 		l := []tier.Lookup{{Key: tier.Key{1}, Generations: []tier.Generation{{1}}}}
 		found, _ := m.Read(t.Context(), l)
@@ -214,7 +214,7 @@ func TestExpiredIsNeverAnswered(t *testing.T) {
 // TestManyGenerations makes more tokens than are kept. What is forgotten makes misses: an entry is never good again.
 func TestManyGenerations(t *testing.T) {
 	const n = 150_000
-	s := newShelf(t, cache.MemoryOptions{Size: 4 << 20})
+	s := newShelf(t, memory.Options{Size: 4 << 20})
 	s.put(0, 10, 100)
 	lookups := make([]tier.Lookup, 1000)
 	for i := range n / len(lookups) {
@@ -236,5 +236,5 @@ func TestManyGenerations(t *testing.T) {
 }
 
 func BenchmarkMemory(b *testing.B) {
-	tiertest.Benchmark(b, func(b *testing.B) tier.Tier { return mustMemory(b, cache.MemoryOptions{}) })
+	tiertest.Benchmark(b, func(b *testing.B) tier.Tier { return mustMemory(b, memory.Options{}) })
 }

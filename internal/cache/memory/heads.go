@@ -1,4 +1,4 @@
-package cache
+package memory
 
 import (
 	"sync"
@@ -7,13 +7,12 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// maxHeads bounds the heads that memory keeps, which are less than a megabyte then. One that is forgotten is read anew.
+// maxHeads bounds the heads that are kept, which are less than a megabyte then. One that is forgotten is read anew.
 const maxHeads = 1 << 12
 
-// heads are what entries in the ring say besides their answers, for those that are asked for without the answer: the ring
-// gives nothing but copies of the whole. They go by the ring's hashes, of which an entry takes the place of another with
-// the same one. Whatever takes an entry out of the ring or its place forgets the head after it, so that there is no head
-// without its entry.
+// heads are the first bytes of values, for those who need no more: bigcache gives nothing but copies of the whole. They go by
+// bigcache's hashes, of which an entry replaces another with the same one. Whatever removes or replaces an entry forgets the
+// head after it, so that there is no head without its entry.
 type heads struct {
 	mu sync.RWMutex // guards by
 	by map[uint64]*head
@@ -22,7 +21,7 @@ type heads struct {
 // head is one of them. It is not changed after it was made.
 type head struct {
 	key     tier.Key
-	entry   entry // without the body
+	value   []byte
 	tokens  []tier.Token
 	expires int64 // in milliseconds
 	read    bool  // false: a mark of one who is about to read the entry
@@ -38,7 +37,7 @@ func (h *heads) get(hash uint64, k *tier.Key) *head {
 	return nil
 }
 
-// mark stands for a head until it has been read.
+// mark puts a mark where the head comes when it has been read.
 func (h *heads) mark(hash uint64) *head {
 	mark := new(head)
 	h.mu.Lock()
@@ -70,7 +69,7 @@ func (h *heads) put(hash uint64, mark, one *head) {
 	}
 }
 
-// forget drops the head of an entry that is not in the ring any more. The ring holds the lock of the entry's shard at times.
+// forget drops the head of an entry that is gone. bigcache holds the lock of the entry's shard at times.
 func (h *heads) forget(hash uint64) {
 	h.mu.RLock()
 	_, there := h.by[hash]
@@ -83,36 +82,24 @@ func (h *heads) forget(hash uint64) {
 	delete(h.by, hash)
 }
 
-// extent is how much of an entry is read.
-type extent uint8
-
-const (
-	wholeEntry extent = iota
-	headAlone         // all but the body, which is nil: most often without a copy
-)
-
-// entry reads the entry under the lookup's key, and reports whether it is one whose tokens hold and which has not expired.
-func (m *Memory) entry(l *tier.Lookup, what extent, e *entry, now time.Time) bool {
-	if what == wholeEntry {
-		value := m.look(l, now)
-		return value != nil && e.decode(value) == nil
-	}
+// Head returns the first Options.Head bytes, or fewer, of the value that Get would return, most often without a copy of the
+// value. They are not to be changed.
+func (m *Tier) Head(l *tier.Lookup, now time.Time) []byte {
 	h := m.headOf(l, now)
-	if h == nil || now.UnixMilli() >= h.expires || !m.tokens.hold(l.Generations, h.tokens) {
-		return false
+	if h == nil || now.UnixMilli() >= h.expires || !m.Tokens.Hold(l.Generations, h.tokens) {
+		return nil
 	}
-	*e = h.entry
-	return true
+	return h.value
 }
 
 // headOf returns the head of the entry under the lookup's key, nil where there is none.
-func (m *Memory) headOf(l *tier.Lookup, now time.Time) *head {
+func (m *Tier) headOf(l *tier.Lookup, now time.Time) *head {
 	hash := m.hasher.Sum64(text(&l.Key))
 	if h := m.heads.get(hash, &l.Key); h != nil {
 		return h
 	}
 	if m.readHead(l, now) == nil {
-		return nil // as it is with one of the two entries that may answer a question: no mark is worth making
+		return nil // as it is with one of the two entries that may answer a request: no mark is worth making
 	}
 	mark := m.heads.mark(hash)
 	h := m.readHead(l, now)
@@ -120,14 +107,15 @@ func (m *Memory) headOf(l *tier.Lookup, now time.Time) *head {
 	return h
 }
 
-// readHead makes the head of an entry in the ring, nil where there is none or it has expired.
-func (m *Memory) readHead(l *tier.Lookup, now time.Time) *head {
+// readHead makes the head of an entry, nil where there is none or it has expired.
+func (m *Tier) readHead(l *tier.Lookup, now time.Time) *head {
 	var room [tier.MaxGuards]tier.Token
 	value, tokens, expires := m.find(l, now, room[:0])
-	var e entry
-	if value == nil || e.decode(value) != nil {
+	if value == nil {
 		return nil
 	}
-	e.body = nil
-	return &head{key: l.Key, entry: e, tokens: append([]tier.Token(nil), tokens...), expires: expires, read: true}
+	return &head{
+		key: l.Key, value: append([]byte(nil), value[:min(len(value), m.head)]...),
+		tokens: append([]tier.Token(nil), tokens...), expires: expires, read: true,
+	}
 }
