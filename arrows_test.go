@@ -23,10 +23,11 @@ var arrows = map[string][]string{
 	"internal/mcp":            {},
 	"internal/proxy":          {"internal/mcp"},
 	"internal/session":        {"internal/mcp"},
-	"internal/cache":          {"internal/mcp", "internal/cache/tier", "internal/cache/memory", "internal/cache/listener", "internal/batch/flight"},
+	"internal/cache":          {"internal/mcp", "internal/cache/tier", "internal/cache/memory", "internal/cache/worker", "internal/cache/listener", "internal/batch/flight"},
 	"internal/cache/listener": {"internal/mcp"},
 	"internal/cache/tier":     {},
 	"internal/cache/memory":   {"internal/cache/tier"},
+	"internal/cache/worker":   {"internal/cache/tier"},
 	"internal/cache/redis":    {"internal/cache/tier"},
 	"internal/cache/sqldb":    {"internal/mcp", "internal/cache/tier"},
 

@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 )
@@ -287,7 +287,7 @@ func TestMendedStatusOfFollowers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.d.store.Add(cache.SlowTier{Tier: mendedSlowTier{memory}, Timeout: time.Second, Breaker: mendedBreaker{}, Private: true})
+			p.d.store.Add(worker.Options{Tier: mendedSlowTier{memory}, Timeout: time.Second, Breaker: mendedBreaker{}, Private: true})
 			wave := func(what, leader, follower string, collapsed int) {
 				t.Helper()
 				calls := pipeEqual(20, "A")

@@ -21,6 +21,7 @@ import (
 	"fluentd-perf/internal/cache/redis"
 	"fluentd-perf/internal/cache/sqldb"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
 )
@@ -105,7 +106,7 @@ type tiers struct {
 }
 
 func (t *tiers) add(tier tier.Tier, id string, timeout time.Duration, private, shared bool) {
-	t.store.Add(cache.SlowTier{
+	t.store.Add(worker.Options{
 		Tier: tier, ID: id, Timeout: timeout, Private: private, Shared: shared,
 		Breaker: breaker.NewTier(breaker.TierOptions{Name: tier.Name(), Timeout: timeout, Metrics: t.breakers, Log: t.log}),
 	})

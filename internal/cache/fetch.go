@@ -236,8 +236,8 @@ func (u *Upstream) withdraw(q *query) {
 		return
 	}
 	for i, t := range u.store.slow {
-		if q.slow[i].public == nil && !t.hasPending([]tier.Lookup{q.public}) {
-			t.invalidate([]tier.Generation{withdrawal}, u.families[:])
+		if q.slow[i].public == nil && !t.Pending(q.public) {
+			t.Invalidate([]tier.Generation{withdrawal}, u.families[:])
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -24,7 +25,7 @@ func (flagsTier) Close() error                                  { return nil }
 type flagsBreaker struct{}
 
 func (flagsBreaker) Allow(time.Duration) (func(error), bool) { return func(error) {}, true }
-func (flagsBreaker) State() string                           { return stateClosed }
+func (flagsBreaker) State() string                           { return "closed" }
 
 // flagsEvents are a stream with nothing on it.
 type flagsEvents struct{}
@@ -38,7 +39,7 @@ func newFlagsUpstream(t *testing.T) *Upstream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Add(SlowTier{Tier: flagsTier{}, Timeout: time.Second, Breaker: flagsBreaker{}})
+	s.Add(worker.Options{Tier: flagsTier{}, Timeout: time.Second, Breaker: flagsBreaker{}})
 	t.Cleanup(func() {
 		if err := s.Close(context.Background()); err != nil {
 			t.Error(err)

@@ -19,6 +19,7 @@ import (
 
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -203,7 +204,7 @@ func (w *pastWorld) chance(percent int) bool { return w.random.IntN(100) < perce
 // learn finds out how tiers are told of what: it asks everything once and looks at what guards it.
 func (w *pastWorld) learn() {
 	tier := newRigTier("redis", newRigDisk())
-	r := newRig(w.tb, rigOptions{tiers: []cache.SlowTier{slow(tier)}, upstream: w.options()})
+	r := newRig(w.tb, rigOptions{tiers: []worker.Options{slow(tier)}, upstream: w.options()})
 	defer r.close(time.Second)
 	for _, who := range pastAskers {
 		for _, what := range w.asks {
@@ -422,7 +423,7 @@ func (w *pastWorld) restore(d *pastDaemon) {
 }
 
 // start begins a run of a daemon.
-func (w *pastWorld) start(d *pastDaemon, state *cache.State, tiers ...cache.SlowTier) {
+func (w *pastWorld) start(d *pastDaemon, state *cache.State, tiers ...worker.Options) {
 	server := &rigServer{script: func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) { return w.serve(ctx, d, c) }}
 	d.rig = newRig(w.tb, rigOptions{state: state, server: server, tiers: tiers, upstream: w.options()})
 }

@@ -11,6 +11,7 @@ import (
 
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/memory"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -133,7 +134,7 @@ func TestPageAfterTheLink(t *testing.T) {
 	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
 		tier := &headsLink{rulesSlow: newRulesSlow(t)}
 		defer tier.Tier.Close()
-		r.store.Add(cache.SlowTier{Tier: tier, Timeout: time.Second, Breaker: &tier.breaker, Private: true, Shared: true})
+		r.store.Add(worker.Options{Tier: tier, Timeout: time.Second, Breaker: &tier.breaker, Private: true, Shared: true})
 		r.after(0)
 		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
 		one := r.asks("page 1", first)

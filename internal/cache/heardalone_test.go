@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 )
 
 // TestHeardListsStayInMemory: a legacy list that is kept because a change of it would be heard, or because sessions were
@@ -35,7 +36,7 @@ func TestHeardListsStayInMemory(t *testing.T) {
 				return r.listen("", "a").leave
 			}
 			list := rulesLegacy(method)
-			mendedTest(t, cache.StoreOptions{}, tt.o, []cache.SlowTier{slow(tier)}, func(r *rulesRig) {
+			mendedTest(t, cache.StoreOptions{}, tt.o, []worker.Options{slow(tier)}, func(r *rulesRig) {
 				defer heard(r)()
 				for range 4 {
 					r.ask(list)
@@ -47,7 +48,7 @@ func TestHeardListsStayInMemory(t *testing.T) {
 					t.Errorf("%s, %s: a tier was asked for what it cannot have", what, method)
 				}
 			})
-			mendedTest(t, cache.StoreOptions{}, tt.o, []cache.SlowTier{slow(newRigTier("redis", disk))}, func(r *rulesRig) {
+			mendedTest(t, cache.StoreOptions{}, tt.o, []worker.Options{slow(newRigTier("redis", disk))}, func(r *rulesRig) {
 				defer heard(r)()
 				before := r.server.asked()
 				r.ask(list)
@@ -62,7 +63,7 @@ func TestHeardListsStayInMemory(t *testing.T) {
 // TestStreamsTellNoTier: that a stream begins and ends is nothing to a tier: nothing there depends on it.
 func TestStreamsTellNoTier(t *testing.T) {
 	tier := newRigTier("redis", newRigDisk())
-	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []cache.SlowTier{slow(tier)}, func(r *rulesRig) {
+	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 		for _, session := range []string{"", "s"} {
 			r.initialize(session, "{}", rulesTells)
 			for range 3 {

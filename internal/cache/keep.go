@@ -2,10 +2,12 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -61,7 +63,7 @@ func (u *Upstream) keepBehind(q *query, e *entry) {
 		if !e.public && one.credential == nil {
 			one.credential = u.credentialLater(q)
 		}
-		t.put(pendingWrite{one, tier.Write{
+		t.Put(worker.Entry{Size: one.size, Sealer: one, Write: tier.Write{
 			Key: l.Key, Expires: time.UnixMilli(min(e.staleUntil, e.storedAt+maxBehind.Milliseconds())),
 			Guard: tier.Guard{Generations: l.Generations, Tokens: tokens},
 		}})
@@ -84,7 +86,7 @@ func (u *Upstream) outlivesWrites(q *query, public bool) bool {
 
 // takes reports whether the tier may hold such an entry: what a credential read goes to a database only where the
 // operator says so.
-func (t *slowTier) takes(q *question, public bool) bool {
+func (t *behind) takes(q *question, public bool) bool {
 	return public || t.Private || q.method != mcp.MethodResourcesRead
 }
 
@@ -116,9 +118,9 @@ func (u *Upstream) fromSlow(ctx context.Context, q *query) (*entry, int) {
 	}
 	lookups := lookupsOf(q.question)
 	for i, t := range u.store.slow {
-		found, came := t.read(ctx, lookups)
-		if found == nil {
-			u.metrics.count(t.label, came)
+		found, err := t.Read(ctx, lookups)
+		if err != nil {
+			u.metrics.count(t.label, failureOf(err))
 			continue
 		}
 		q.slow[i] = slowTokens{private: found[0].Tokens, public: found[1].Tokens}
@@ -130,6 +132,14 @@ func (u *Upstream) fromSlow(ctx context.Context, q *query) (*entry, int) {
 		u.metrics.count(t.label, outcomeMiss)
 	}
 	return nil, 0
+}
+
+// failureOf is what came of a read that brought nothing.
+func failureOf(err error) outcome {
+	if errors.Is(err, worker.ErrSkipped) {
+		return outcomeSkipped
+	}
+	return outcomeError
 }
 
 // lookupsOf are both entries of a question, and those of its list's first page, as tiers behind memory keep them.
@@ -170,7 +180,7 @@ func (u *Upstream) open(q *query, i int, p *pair, private, public tier.Found, no
 	var own *entry
 	if private.Value != nil && t.takes(q.question, false) {
 		if own = u.unseal(q, p.private.Key, private.Value, false); own == nil {
-			t.discard(p.private.Key)
+			t.Discard(p.private.Key)
 		} else {
 			own.shared = t.Shared
 		}
@@ -193,7 +203,7 @@ func (u *Upstream) openPublic(q *query, i int, p *pair, public tier.Found, now t
 	}
 	e := u.unseal(q, p.public.Key, public.Value, true)
 	if e == nil {
-		t.discard(p.public.Key)
+		t.Discard(p.public.Key)
 		return nil
 	}
 	if q.own || !u.seen.known(q.asker, q.bearer, now) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 )
 
 // TestLifeUnderAnotherName: two upstreams with the same server share what it said, and each serves it for as long as its
@@ -153,7 +154,7 @@ func TestBumpBeforeMemoryIsRead(t *testing.T) {
 		tier := &mendedLinked{rigTier: newRigTier("redis", newRigDisk())}
 		one := slow(tier)
 		one.Shared = true
-		mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{StaleIfError: time.Hour}, []cache.SlowTier{one}, func(r *rulesRig) {
+		mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{StaleIfError: time.Hour}, []worker.Options{one}, func(r *rulesRig) {
 			a := rulesModern("tools/list")
 			first := r.asks("first", a)
 			r.forget()

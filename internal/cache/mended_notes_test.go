@@ -7,6 +7,7 @@ import (
 
 	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -152,7 +153,7 @@ func TestLongURI(t *testing.T) {
 	const most = 64 << 10 // with its quotes
 	for size, all := range map[int]bool{most - 2: false, most - 1: true, most: true, 1 << 19: true} {
 		tier := newRigTier("redis", newRigDisk())
-		mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []cache.SlowTier{slow(tier)}, func(r *rulesRig) {
+		mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 			r.initialize("", "{}", "{}") // a legacy server may name parts of resources
 			kept, list := r.asks("kept", rulesRead("file:///a")), r.asks("a list", rulesModern("tools/list"))
 			uri := strings.Repeat("x", size-64) + strings.Repeat("/", 64)

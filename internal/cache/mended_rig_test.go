@@ -10,11 +10,12 @@ import (
 	"testing/synctest"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
 // mendedTest runs f on false time with a store of these options, the rest as rulesTest has it, over these tiers.
-func mendedTest(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, tiers []cache.SlowTier, f func(r *rulesRig)) {
+func mendedTest(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, tiers []worker.Options, f func(r *rulesRig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newMendedRig(t, s, o, tiers...)
@@ -23,7 +24,7 @@ func mendedTest(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, tie
 	})
 }
 
-func newMendedRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, tiers ...cache.SlowTier) *rulesRig {
+func newMendedRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, tiers ...worker.Options) *rulesRig {
 	t.Helper()
 	if s.State == nil {
 		s.State = cache.MemoryState([]byte("0123456789abcdef"))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 )
 
 // mendedRun is one run of a daemon on a state directory.
@@ -18,7 +19,7 @@ type mendedRun struct {
 }
 
 // mendedStart starts a daemon on the directory over these tiers.
-func mendedStart(t *testing.T, dir string, tiers ...cache.SlowTier) mendedRun {
+func mendedStart(t *testing.T, dir string, tiers ...worker.Options) mendedRun {
 	t.Helper()
 	state, err := cache.OpenState(dir, nil)
 	if err != nil {
@@ -39,14 +40,14 @@ func (r mendedRun) end() {
 }
 
 // fileOf is a file of this daemon alone, under that name of the operator's, and sharedOf one that others use.
-func fileOf(disk *rigDisk, id string) (cache.SlowTier, *rigTier) {
+func fileOf(disk *rigDisk, id string) (worker.Options, *rigTier) {
 	tier := newRigTier("database", disk)
 	one := slow(rigFile{tier})
 	one.ID = id
 	return one, tier
 }
 
-func sharedOf(disk *rigDisk, id string) (cache.SlowTier, *rigTier) {
+func sharedOf(disk *rigDisk, id string) (worker.Options, *rigTier) {
 	tier := newRigTier("redis", disk)
 	one := slow(tier)
 	one.ID, one.Shared = id, true
@@ -74,7 +75,7 @@ func TestTierOfAnotherRun(t *testing.T) {
 				}
 				r.end()
 
-				var others []cache.SlowTier
+				var others []worker.Options
 				if between != "" {
 					other, _ := fileOf(newRigDisk(), between)
 					others = append(others, other)
@@ -141,7 +142,7 @@ func TestUntoldTierThatIsAway(t *testing.T) {
 			r.hear(rigTools, "")
 			r.end()
 			for i := range runs {
-				var others []cache.SlowTier
+				var others []worker.Options
 				if i%2 == 1 {
 					other, _ := sharedOf(newRigDisk(), "redis two")
 					others = append(others, other)
@@ -175,7 +176,7 @@ func TestNothingIsRemembered(t *testing.T) {
 		disk := newRigDisk()
 		for i := range 3 {
 			one, tier := fileOf(disk, "a")
-			r := newRig(t, rigOptions{tiers: []cache.SlowTier{one}})
+			r := newRig(t, rigOptions{tiers: []worker.Options{one}})
 			synctest.Wait()
 			if n := len(tier.did("bumpall")); n != 1 {
 				t.Errorf("run %d: made new %d times", i, n)

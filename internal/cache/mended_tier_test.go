@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -89,7 +90,7 @@ func TestIdleTierIsTriedAgain(t *testing.T) {
 
 func testIdleTier(t *testing.T, fate rigFate, fails, away time.Duration) {
 	tier, breaker, reg := newRigTier("database", newRigDisk()), new(probedBreaker), prometheus.NewRegistry()
-	one := cache.SlowTier{Tier: tier, Timeout: 50 * time.Millisecond, Breaker: breaker, Private: true}
+	one := worker.Options{Tier: tier, Timeout: 50 * time.Millisecond, Breaker: breaker, Private: true}
 	r := newMendedRig(t, cache.StoreOptions{Metrics: cache.NewMetrics(reg)}, rulesAll(), one)
 	defer r.close()
 	r.initialize("", "{}", "{}")
@@ -121,8 +122,8 @@ func testIdleTier(t *testing.T, fate rigFate, fails, away time.Duration) {
 // TestWorkersTripsAreLong: the worker says how long its trips may take, and calls how long their reads may.
 func TestWorkersTripsAreLong(t *testing.T) {
 	tier, breaker := newRigTier("redis", newRigDisk()), new(probedBreaker)
-	one := cache.SlowTier{Tier: tier, Timeout: 50 * time.Millisecond, Breaker: breaker, Private: true}
-	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []cache.SlowTier{one}, func(r *rulesRig) {
+	one := worker.Options{Tier: tier, Timeout: 50 * time.Millisecond, Breaker: breaker, Private: true}
+	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{one}, func(r *rulesRig) {
 		r.asks("kept", rulesModern("tools/list"))
 		if got := fmt.Sprint(breaker.most); got != "[50ms 2s]" {
 			t.Errorf("a read and a write asked for %s", got)
@@ -141,7 +142,7 @@ func TestDebtsOfOneUpstream(t *testing.T) {
 	tier := newRigTier("redis", newRigDisk())
 	one := slow(tier)
 	breaker := one.Breaker.(*rigBreaker)
-	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []cache.SlowTier{one}, func(r *rulesRig) {
+	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{one}, func(r *rulesRig) {
 		up, door := r.another("other", "https://other.example.com/mcp", cache.UpstreamOptions{})
 		other := r.through(door)
 		list, read, changed := rulesModern("tools/list"), rulesRead("file:///read"), rulesRead("file:///changed")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -52,7 +53,7 @@ func TestCoalescedToolsFence(t *testing.T) {
 // makes old was kept since the last one; a tier that others share is told of each.
 func TestWritesTellOnlyWhatIsKept(t *testing.T) {
 	alone, shared := newRigTier("database", newRigDisk()), newRigTier("redis", newRigDisk())
-	mendedTest(t, cache.StoreOptions{}, mendedWrites(), []cache.SlowTier{slow(rigFile{alone}), slow(shared)}, func(r *rulesRig) {
+	mendedTest(t, cache.StoreOptions{}, mendedWrites(), []worker.Options{slow(rigFile{alone}), slow(shared)}, func(r *rulesRig) {
 		write := func(what string, a rulesAsk, wantAlone bool) {
 			t.Helper()
 			before, beforeShared := len(alone.did("bump")), len(shared.did("bump"))
@@ -103,7 +104,7 @@ func TestOnItsWayOverAWrite(t *testing.T) {
 		for _, tool := range []string{"write", "join_x"} {
 			for _, again := range []bool{false, true} { // the tier has been told of one before
 				tier := newRigTier("database", newRigDisk())
-				mendedTest(t, cache.StoreOptions{}, mendedWrites(), []cache.SlowTier{slow(rigFile{tier})}, func(r *rulesRig) {
+				mendedTest(t, cache.StoreOptions{}, mendedWrites(), []worker.Options{slow(rigFile{tier})}, func(r *rulesRig) {
 					if again {
 						r.ask(rulesTool(tool))
 					}

@@ -63,91 +63,98 @@ func allowed(tier int, o outcome) bool {
 
 // Metrics are the stage's, for all upstreams. Make them once with NewMetrics.
 type Metrics struct {
-	requests *prometheus.CounterVec
-	writes   *prometheus.CounterVec
-	entries  *prometheus.GaugeVec
-	bytes    *prometheus.GaugeVec
-	queue    *prometheus.GaugeVec
-	evicted  *prometheus.CounterVec
-	streams  *prometheus.GaugeVec
-	bumps    *prometheus.CounterVec
-	saved    *prometheus.CounterVec
-	seconds  *prometheus.CounterVec
-	followed *prometheus.CounterVec
+	requests  *prometheus.CounterVec
+	bumps     *prometheus.CounterVec
+	saved     *prometheus.CounterVec
+	seconds   *prometheus.CounterVec
+	coalesced *prometheus.CounterVec
 
-	mu    sync.Mutex // guards the following
-	looks []func()   // run before a scrape, for what is only known by looking
+	mu     sync.Mutex // guards the following
+	stores []*Store   // which are looked at by a scrape
 }
 
 // NewMetrics makes the metrics and registers them. A nil reg registers nothing.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fluentd_perf_cache_requests_total", Help: "What came of asking a tier, and of each request to the cache.",
-		}, []string{"upstream", "tier", "outcome"}),
-		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fluentd_perf_cache_writes_total", Help: "Entries for the tiers behind memory, by what became of them.",
-		}, []string{"tier", "result"}),
-		entries: tierGauge("cache_entries", "Entries that a tier holds, stale ones included; of a shared one, those that this daemon has written."),
-		bytes:   tierGauge("cache_bytes", "Bytes that a tier holds; of a shared one, what this daemon has written."),
-		queue:   tierGauge("cache_queue", "Entries that wait to be written behind."),
-		evicted: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fluentd_perf_cache_evictions_total", Help: "Entries that went for want of room.",
-		}, []string{"tier"}),
-		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "fluentd_perf_cache_listening", Help: "Streams of the daemon's own on which changes would come.",
-		}, []string{"upstream"}),
-		bumps: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fluentd_perf_cache_invalidations_total", Help: "Times that something made answers old, by cause.",
-		}, []string{"upstream", "cause"}),
-		saved: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fluentd_perf_saved_calls_total", Help: "Calls that the server was spared: hits, and answers of an equal call under way.",
-		}, []string{"upstream"}),
-		seconds: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "fluentd_perf_saved_seconds_total", Help: "How long the server would have taken for them, by its own recent times.",
-		}, []string{"upstream"}),
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fluentd_perf_" + name, Help: help}, append([]string{"upstream"}, labels...))
 	}
-	m.followed = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "fluentd_perf_coalesced_total", Help: "Calls that were answered by an equal one under way.",
-	}, []string{"upstream"})
+	m := &Metrics{
+		requests:  counter("cache_requests_total", "What came of asking a tier, and of each request to the cache.", "tier", "outcome"),
+		bumps:     counter("cache_invalidations_total", "Invalidations, by cause.", "cause"),
+		saved:     counter("saved_calls_total", "Calls that the server was spared: hits, and answers of an equal call under way."),
+		seconds:   counter("saved_seconds_total", "How long the server would have taken for them, by its own recent times."),
+		coalesced: counter("coalesced_total", "Calls that were answered by an equal one under way."),
+	}
 	if reg != nil {
 		reg.MustRegister(m)
 	}
 	return m
 }
 
-func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.writes, m.entries, m.bytes, m.queue, m.evicted, m.streams, m.bumps, m.saved, m.seconds, m.followed}
+// What is only known by looking, at a scrape.
+var (
+	entriesDesc = tierDesc("cache_entries", "Entries that a tier holds, stale ones included; of a shared one, those that this daemon has written.")
+	bytesDesc   = tierDesc("cache_bytes", "Bytes that a tier holds; of a shared one, what this daemon has written.")
+	evictedDesc = tierDesc("cache_evictions_total", "Entries that were removed for want of room.")
+	queueDesc   = tierDesc("cache_queue", "Entries that wait to be written behind.")
+	writesDesc  = tierDesc("cache_writes_total", "Entries for the tiers behind memory, by what became of them.", "result")
+	streamsDesc = prometheus.NewDesc("fluentd_perf_cache_listening", "Streams of the daemon's own on which changes would come.", []string{"upstream"}, nil)
+)
+
+func tierDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("fluentd_perf_"+name, help, append([]string{"tier"}, labels...), nil)
 }
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.all() {
+	for _, c := range m.counters() {
 		c.Describe(ch)
 	}
+	for _, d := range []*prometheus.Desc{entriesDesc, bytesDesc, evictedDesc, queueDesc, writesDesc, streamsDesc} {
+		ch <- d
+	}
+}
+
+func (m *Metrics) counters() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.bumps, m.saved, m.seconds, m.coalesced}
 }
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	m.mu.Lock()
-	for _, look := range m.looks {
-		look()
-	}
-	m.mu.Unlock()
-	for _, c := range m.all() {
+	for _, c := range m.counters() {
 		c.Collect(ch)
 	}
-}
-
-// before has a scrape run look first.
-func (m *Metrics) before(look func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.looks = append(m.looks, look)
+	for _, s := range m.stores {
+		collect(ch, s)
+	}
 }
 
-func tierGauge(name, help string) *prometheus.GaugeVec {
-	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "fluentd_perf_" + name, Help: help}, []string{"tier"})
+func collect(ch chan<- prometheus.Metric, s *Store) {
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
+	}
+	show := func(name string, held tier.Stats) {
+		send(entriesDesc, prometheus.GaugeValue, float64(held.Entries), name)
+		send(bytesDesc, prometheus.GaugeValue, float64(held.Bytes), name)
+		if held.Evictions > 0 { // a tier that does not know has no series
+			send(evictedDesc, prometheus.CounterValue, float64(held.Evictions), name)
+		}
+	}
+	show(s.memory.Name(), s.memory.Holds())
+	workers, upstreams := s.parts()
+	for _, w := range workers {
+		name, r := w.Tier.Name(), w.Report()
+		show(name, w.Holds())
+		send(queueDesc, prometheus.GaugeValue, float64(r.Queue), name)
+		send(writesDesc, prometheus.CounterValue, float64(r.Written), name, "written")
+		send(writesDesc, prometheus.CounterValue, float64(r.Dropped), name, "dropped")
+		send(writesDesc, prometheus.CounterValue, float64(r.Failed), name, "failed")
+	}
+	for _, u := range upstreams {
+		send(streamsDesc, prometheus.GaugeValue, float64(u.changes.Streams()), u.opts.Name)
+	}
 }
 
 // meter is one series that can be read back.
@@ -156,17 +163,12 @@ type meter struct {
 	shown prometheus.Counter // nil for a series that cannot be
 }
 
-func (m *meter) add(n uint64) {
-	m.n.Add(n)
-	m.shown.Add(float64(n))
-}
-
 func (m *meter) inc() {
 	m.n.Add(1)
 	m.shown.Inc()
 }
 
-// cause is why answers became old: a closed set, since it is a label.
+// cause is of an invalidation: a closed set, since it is a label.
 type cause uint8
 
 const (
@@ -186,7 +188,6 @@ var causeNames = [causeCount]string{"notification", "call", "refused", "server",
 type upstreamMetrics struct {
 	requests [tierCount][outcomeCount]meter
 	bumps    [causeCount]prometheus.Counter
-	streams  prometheus.Gauge
 	byTier   func(tier, outcome string) prometheus.Counter
 
 	savedCalls, savedSeconds, coalesced prometheus.Counter
@@ -194,7 +195,7 @@ type upstreamMetrics struct {
 
 func (m *Metrics) upstream(name string) *upstreamMetrics {
 	u := &upstreamMetrics{
-		streams: m.streams.WithLabelValues(name), savedCalls: m.saved.WithLabelValues(name), savedSeconds: m.seconds.WithLabelValues(name), coalesced: m.followed.WithLabelValues(name),
+		savedCalls: m.saved.WithLabelValues(name), savedSeconds: m.seconds.WithLabelValues(name), coalesced: m.coalesced.WithLabelValues(name),
 		byTier: func(tier, outcome string) prometheus.Counter { return m.requests.WithLabelValues(name, tier, outcome) },
 	}
 	u.add(tierMemory)
@@ -219,38 +220,3 @@ func (u *upstreamMetrics) count(tier int, o outcome) { u.requests[tier][o].inc()
 func (u *upstreamMetrics) counted(tier int, o outcome) uint64 { return u.requests[tier][o].n.Load() }
 
 func (u *upstreamMetrics) bumped(c cause) { u.bumps[c].Inc() }
-
-// tierMetrics are one tier's series.
-type tierMetrics struct {
-	written, dropped, failed meter
-	entries, bytes, queued   prometheus.Gauge
-	all                      *Metrics
-	name                     string
-
-	mu      sync.Mutex
-	evicted int64 // so far
-}
-
-func (m *Metrics) tier(name string) *tierMetrics {
-	t := &tierMetrics{
-		entries: m.entries.WithLabelValues(name), bytes: m.bytes.WithLabelValues(name), all: m, name: name,
-	}
-	if name != tierNames[tierMemory] {
-		t.queued = m.queue.WithLabelValues(name)
-		t.written.shown = m.writes.WithLabelValues(name, "written")
-		t.dropped.shown = m.writes.WithLabelValues(name, "dropped")
-		t.failed.shown = m.writes.WithLabelValues(name, "failed")
-	}
-	return t
-}
-
-func (t *tierMetrics) show(s tier.Stats) {
-	t.entries.Set(float64(s.Entries))
-	t.bytes.Set(float64(s.Bytes))
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s.Evictions > t.evicted { // a tier that does not know has no series
-		t.all.evicted.WithLabelValues(t.name).Add(float64(s.Evictions - t.evicted))
-		t.evicted = s.Evictions
-	}
-}

@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
 // twoNames is a rig with a second name for its server, which has options of its own.
-func twoNames(t *testing.T, s cache.StoreOptions, o, two cache.UpstreamOptions, tiers []cache.SlowTier, f func(one, two *rulesRig)) {
+func twoNames(t *testing.T, s cache.StoreOptions, o, two cache.UpstreamOptions, tiers []worker.Options, f func(one, two *rulesRig)) {
 	t.Helper()
 	mendedTest(t, s, o, tiers, func(r *rulesRig) {
 		up, door := r.another("docs2", "https://docs.example.com/mcp", two)
@@ -25,7 +26,7 @@ func TestTwoNamesOfOneServer(t *testing.T) {
 	for what, two := range map[string]cache.UpstreamOptions{"the same options": mendedWrites(), "nothing to keep": {FlushOnCall: true}} {
 		t.Run("a tools/call, "+what, func(t *testing.T) {
 			tier := newRigTier("database", newRigDisk())
-			twoNames(t, cache.StoreOptions{}, mendedWrites(), two, []cache.SlowTier{slow(rigFile{tier})}, func(one, other *rulesRig) {
+			twoNames(t, cache.StoreOptions{}, mendedWrites(), two, []worker.Options{slow(rigFile{tier})}, func(one, other *rulesRig) {
 				other.ask(rulesTool("write")) // the tier has been told, by this name
 				one.asks("first", read)
 				one.hits("kept", one.server.asked(), read)
@@ -83,7 +84,7 @@ func TestTwoNamesAreRemembered(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer state.Close()
-			tiers := []cache.SlowTier{slow(newRigTier("database", disk))}
+			tiers := []worker.Options{slow(newRigTier("database", disk))}
 			twoNames(t, cache.StoreOptions{State: state}, cache.UpstreamOptions{}, cache.UpstreamOptions{}, tiers, func(one, other *rulesRig) {
 				one.says(`"ttlMs":60000,"cacheScope":"public"`)
 				if first {

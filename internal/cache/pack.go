@@ -76,8 +76,8 @@ type unsealed struct {
 	err    error
 }
 
-// value returns the sealed entry.
-func (s *unsealed) value() ([]byte, error) {
+// Seal implements worker.Sealer.
+func (s *unsealed) Seal() ([]byte, error) {
 	s.once.Do(func() {
 		packed := s.store.packer.pack(s.plain)
 		s.plain = nil

@@ -97,13 +97,13 @@ func (s *Store) pending(ctx context.Context) (names []string) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for _, t := range s.slow {
-		for t.pendingCount() > 0 && ctx.Err() == nil {
+		for t.Report().Pending > 0 && ctx.Err() == nil {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
 			}
 		}
-		if t.pendingCount() > 0 {
+		if t.Report().Pending > 0 {
 			names = append(names, t.Tier.Name())
 		}
 	}

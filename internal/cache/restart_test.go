@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 )
 
 // runs are one daemon after the other, on one state directory and one disk.
@@ -34,7 +35,7 @@ func (w *runs) run(f func(r *rig, tier *rigTier)) {
 		one = slow(tier)
 		one.Shared = true
 	}
-	r := newRig(w.t, rigOptions{state: state, tiers: []cache.SlowTier{one}, server: w.own, upstream: w.upstream})
+	r := newRig(w.t, rigOptions{state: state, tiers: []worker.Options{one}, server: w.own, upstream: w.upstream})
 	synctest.Wait()
 	f(r, tier)
 	r.close(time.Second)
@@ -116,7 +117,7 @@ func TestOverlappingRestart(t *testing.T) {
 			}
 			tier = newRigTier("database", w.disk)
 			tier.set(func() { tier.fate = always(rigFails, "read", "write", "bump", "bumpall", "delete") }) // its file is the other's
-			next = newRig(w.t, rigOptions{state: state, tiers: []cache.SlowTier{slow(rigFile{tier})}, server: w.own})
+			next = newRig(w.t, rigOptions{state: state, tiers: []worker.Options{slow(rigFile{tier})}, server: w.own})
 			w.own.set(func() { w.own.says = "v2" })
 			next.want("b", "prompts/list", "v2", "fwd=miss stored")
 			next.want("b", "prompts/list", "v2", "memory")

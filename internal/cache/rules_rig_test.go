@@ -15,6 +15,7 @@ import (
 
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/memory"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -125,7 +126,7 @@ func newRulesRig(t *testing.T, o cache.UpstreamOptions, slow int) *rulesRig {
 
 // lend adds a tier behind memory, which the rig that made it closes.
 func (r *rulesRig) lend(tier *rulesSlow) {
-	r.store.Add(cache.SlowTier{Tier: tier, Timeout: time.Second, Breaker: &tier.breaker, Private: true})
+	r.store.Add(worker.Options{Tier: tier, Timeout: time.Second, Breaker: &tier.breaker, Private: true})
 }
 
 func (r *rulesRig) close() {

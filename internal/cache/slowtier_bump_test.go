@@ -11,6 +11,7 @@ import (
 
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 )
 
 func TestBumpReachesMemoryFirst(t *testing.T) {
@@ -303,7 +304,7 @@ func TestOneTellsBoth(t *testing.T) {
 				var daemons [2]*rig
 				var tiers [2][2]*rigTier
 				for i := range daemons {
-					var slows []cache.SlowTier
+					var slows []worker.Options
 					for j, name := range []string{"redis", "database"} {
 						tiers[i][j] = newRigTier(name, disks[j])
 						one := slow(tiers[i][j])

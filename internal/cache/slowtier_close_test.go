@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 )
 
 // restartable opens a state directory and a daemon on it, over one file tier.
@@ -18,7 +19,7 @@ func restartable(t *testing.T, dir string, disk *rigDisk) (*rig, *rigTier, func(
 		t.Fatal(err)
 	}
 	tier := newRigTier("database", disk)
-	r := newRig(t, rigOptions{state: state, tiers: []cache.SlowTier{slow(rigFile{tier})}})
+	r := newRig(t, rigOptions{state: state, tiers: []worker.Options{slow(rigFile{tier})}})
 	synctest.Wait()
 	return r, tier, func(d time.Duration) {
 		r.close(d)
@@ -159,7 +160,7 @@ func TestUncleanEndMakesAllNew(t *testing.T) {
 		}
 		tier := newRigTier("database", disk)
 		tier.set(func() { tier.fate = always(rigFails, "bumpall") })
-		r = newRig(t, rigOptions{state: state, tiers: []cache.SlowTier{slow(rigFile{tier})}})
+		r = newRig(t, rigOptions{state: state, tiers: []worker.Options{slow(rigFile{tier})}})
 		r.own.set(func() { r.own.says = "v2" })
 		for i := range 10 {
 			after(time.Second)

@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 )
 
 // TestLateWriteRevivesNothing has everybody's entry be written by a trip of which nothing is heard, and arrive after a
@@ -27,7 +27,7 @@ func testLateWrite(t *testing.T, what string, own bool) {
 	for i, tier := range tiers {
 		one := slow(tier)
 		one.Shared = true
-		daemons[i] = newRig(t, rigOptions{server: server, tiers: []cache.SlowTier{one}})
+		daemons[i] = newRig(t, rigOptions{server: server, tiers: []worker.Options{one}})
 		defer daemons[i].close(time.Second)
 		daemons[i].want("a", "prompts/list", "everybody's", "fwd=miss stored") // a is known
 		synctest.Wait()

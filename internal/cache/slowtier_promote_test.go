@@ -9,6 +9,7 @@ import (
 
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 )
 
 // stacked runs f over two tiers, redis before database.
@@ -17,7 +18,7 @@ func stacked(t *testing.T, scope string, f func(r *rig, one, two *rigTier)) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two := newRigTier("redis", newRigDisk()), newRigTier("database", newRigDisk())
 		r := newRig(t, rigOptions{
-			tiers:    []cache.SlowTier{slow(one), slow(two)},
+			tiers:    []worker.Options{slow(one), slow(two)},
 			server:   &rigServer{ttl: 8 * time.Second, scope: scope, says: "v1"},
 			upstream: cache.UpstreamOptions{StaleIfError: time.Hour},
 		})
@@ -91,7 +92,7 @@ func shareds(t *testing.T, f func(r *rig, tier *rigTier, up *atomic.Bool)) {
 		up.Store(true)
 		one := slow(rigLinked{tier, up})
 		one.Shared = true
-		r := newRig(t, rigOptions{tiers: []cache.SlowTier{one}})
+		r := newRig(t, rigOptions{tiers: []worker.Options{one}})
 		synctest.Wait()
 		f(r, tier, up)
 		r.close(time.Second)
@@ -180,7 +181,7 @@ func TestEntriesOfAnotherClock(t *testing.T) {
 			run := func(late time.Duration, from string) (told rigTold) {
 				synctest.Test(t, func(t *testing.T) { // each at the same moment of false time
 					<-time.After(late)
-					r := newRig(t, rigOptions{tiers: []cache.SlowTier{slow(newRigTier("redis", disk))}})
+					r := newRig(t, rigOptions{tiers: []worker.Options{slow(newRigTier("redis", disk))}})
 					told = r.want("a", "tools/list", "v1", from)
 					r.close(time.Second)
 				})

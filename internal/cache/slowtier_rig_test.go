@@ -17,6 +17,7 @@ import (
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -105,8 +106,8 @@ type rig struct {
 type rigOptions struct {
 	state    *cache.State
 	server   *rigServer
-	tiers    []cache.SlowTier
-	late     func(*cache.Store) []cache.SlowTier // tiers that need the Store's Listener
+	tiers    []worker.Options
+	late     func(*cache.Store) []worker.Options // tiers that need the Store's Listener
 	upstream cache.UpstreamOptions
 	memory   memory.Options
 }
@@ -314,8 +315,8 @@ func (e *rigEvents) Close() error { return nil }
 var errRigEnd = &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes, Message: "the end"}
 
 // slow is a tier behind memory with the usual timeout.
-func slow(t tier.Tier) cache.SlowTier {
-	return cache.SlowTier{Tier: t, Timeout: 50 * time.Millisecond, Breaker: &rigBreaker{}, Private: true}
+func slow(t tier.Tier) worker.Options {
+	return worker.Options{Tier: t, Timeout: 50 * time.Millisecond, Breaker: &rigBreaker{}, Private: true}
 }
 
 // rigTest runs f on false time with a daemon over one tier, and ends it.
@@ -324,7 +325,7 @@ func rigTest(t *testing.T, f func(r *rig, tier *rigTier, b *rigBreaker)) {
 	synctest.Test(t, func(t *testing.T) {
 		tier := newRigTier("redis", newRigDisk())
 		one := slow(tier)
-		r := newRig(t, rigOptions{tiers: []cache.SlowTier{one}})
+		r := newRig(t, rigOptions{tiers: []worker.Options{one}})
 		synctest.Wait()
 		f(r, tier, one.Breaker.(*rigBreaker))
 		r.close(10 * time.Second)

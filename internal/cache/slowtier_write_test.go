@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -111,7 +111,7 @@ func TestQueueIsBoundedByBytes(t *testing.T) {
 		held := newRigTier("redis", newRigDisk())
 		server := &rigServer{ttl: time.Minute, scope: "private", says: strings.Repeat("x", each-1000)}
 		r := newRig(t, rigOptions{
-			tiers: []cache.SlowTier{slow(held)}, server: server, memory: memory.Options{Size: 8 << 20, MaxEntry: 1 << 20},
+			tiers: []worker.Options{slow(held)}, server: server, memory: memory.Options{Size: 8 << 20, MaxEntry: 1 << 20},
 		})
 		open := held.gate("write")
 		r.fills("first", 1)

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -30,7 +32,7 @@ type StoreOptions struct {
 type Store struct {
 	memory     *memory.Tier
 	bumpMemory func([]tier.Generation) // memory.Tokens.Bump
-	slow       []*slowTier
+	slow       []*behind
 	state      *State
 	sealer     *sealer
 	packer     *packer
@@ -55,6 +57,12 @@ type Store struct {
 	times  map[string]*mcp.RecentTimes // by upstream
 	wg     sync.WaitGroup
 	room   chan struct{} // bounds what runs in the background
+}
+
+// behind is a tier behind memory, with its label.
+type behind struct {
+	*worker.Worker
+	label int
 }
 
 // maxBackground is how many calls may go on without an agent.
@@ -89,20 +97,19 @@ func NewStore(o StoreOptions) (*Store, error) {
 	s.bumpMemory = held.Tokens.Bump
 	s.life, s.end = context.WithCancelCause(o.Base)
 	s.work, s.stop = context.WithCancel(context.Background())
-	shown := o.Metrics.tier(held.Name())
-	o.Metrics.before(func() { shown.show(held.Holds()) })
 	s.trip, s.halt = context.WithCancel(context.Background())
+	o.Metrics.mu.Lock()
+	defer o.Metrics.mu.Unlock()
+	o.Metrics.stores = append(o.Metrics.stores, s)
 	return s, nil
 }
 
 // Add adds a tier behind those that are there, and starts its worker. No call has been made yet. The Store closes it.
-func (s *Store) Add(o SlowTier) {
-	if o.ID == "" {
-		o.ID = o.Tier.Name()
-	}
-	t := newSlowTier(o, s.metrics)
+func (s *Store) Add(o worker.Options) {
+	t := &behind{worker.New(o), tierLabel(o.Tier.Name())}
+	s.mu.Lock()
 	s.slow = append(s.slow, t)
-	s.metrics.before(func() { t.metrics.show(t.holds()) })
+	s.mu.Unlock()
 	if !s.state.Waits() {
 		s.resume(t)
 	}
@@ -112,19 +119,19 @@ func (s *Store) Add(o SlowTier) {
 	s.wg.Add(1)
 	go func() {
 		defer s.wg.Done()
-		t.work(s.work, s.trip)
+		t.Run(s.work, s.trip)
 	}()
-	if t.hasPending(nil) {
-		t.awaitNew() // so that the first answers are kept there
+	if t.Pending() {
+		t.AwaitStart() // so that the first answers are kept there
 	}
 }
 
 // resume makes up for what earlier runs may not have told a tier: one of this daemon alone is made new as a whole, and a
 // shared one is told of all families of the upstreams that there are. See Upstream for those to come.
-func (s *Store) resume(t *slowTier) {
+func (s *Store) resume(t *behind) {
 	if !t.Shared {
 		if !s.state.complete(t.ID) {
-			t.renew()
+			t.InvalidateAll()
 		}
 		return
 	}
@@ -133,9 +140,9 @@ func (s *Store) resume(t *slowTier) {
 	}
 }
 
-func (s *Store) resumeFor(t *slowTier, u *Upstream) {
+func (s *Store) resumeFor(t *behind, u *Upstream) {
 	if t.Shared && s.state.untold(t.ID) {
-		t.invalidate(u.families[:], u.families[:])
+		t.Invalidate(u.families[:], u.families[:])
 	}
 }
 
@@ -179,7 +186,7 @@ func (s *Store) Partition(c *mcp.Call) [32]byte { return s.partition(c) }
 // linked reports whether every tier that other daemons share hears what they bump.
 func (s *Store) linked() bool {
 	for _, t := range s.slow {
-		if !t.linked() {
+		if !t.Linked() {
 			return false
 		}
 	}
@@ -191,7 +198,7 @@ func (s *Store) linked() bool {
 func (s *Store) bump(families []tier.Generation, generations ...tier.Generation) {
 	s.bumpMemory(generations)
 	for _, t := range s.slow {
-		t.invalidate(generations, families)
+		t.Invalidate(generations, families)
 	}
 }
 
@@ -250,7 +257,7 @@ func (s *Store) Close(ctx context.Context) error {
 	told := make(map[string]bool)
 	var errs error
 	for _, t := range s.slow {
-		told[t.ID] = t.finish(ctx)
+		told[t.ID] = t.Finish(ctx)
 		errs = errors.Join(errs, t.Tier.Close())
 	}
 	s.packer.close()
@@ -265,16 +272,24 @@ func (s *Store) Close(ctx context.Context) error {
 	return s.state.save(credentials, told)
 }
 
+// parts are the tiers behind memory and the upstreams that there are by now.
+func (s *Store) parts() ([]*behind, []*Upstream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow, s.upstreams
+}
+
 // Stats says what the tiers hold and what has become of requests. With detailed, it names the most used questions.
 func (s *Store) Stats(_ context.Context, detailed bool) Stats {
-	out := Stats{Tiers: []TierReport{s.memoryReport()}, Upstreams: make([]UpstreamReport, 0, len(s.upstreams))}
-	for _, t := range s.slow {
+	workers, upstreams := s.parts()
+	out := Stats{Tiers: []TierReport{s.memoryReport()}, Upstreams: make([]UpstreamReport, 0, len(upstreams))}
+	for _, t := range workers {
 		out.Tiers = append(out.Tiers, s.tierReport(t))
 	}
-	for _, u := range s.upstreams {
+	for _, u := range upstreams {
 		out.Upstreams = append(out.Upstreams, u.report(detailed))
 	}
-	slices.SortFunc(out.Upstreams, func(a, b UpstreamReport) int { return compare(a.Upstream, b.Upstream) })
+	slices.SortFunc(out.Upstreams, func(a, b UpstreamReport) int { return strings.Compare(a.Upstream, b.Upstream) })
 	return out
 }
 
@@ -289,8 +304,8 @@ func (s *Store) memoryReport() TierReport {
 	return r
 }
 
-func (s *Store) tierReport(t *slowTier) TierReport {
-	held := t.holds()
+func (s *Store) tierReport(t *behind) TierReport {
+	held := t.Holds()
 	r := TierReport{Tier: t.Tier.Name(), Entries: held.Entries, Bytes: held.Bytes, Evictions: held.Evictions, Breaker: t.Breaker.State()}
 	for _, u := range s.upstreams {
 		r.Hits += u.metrics.counted(t.label, outcomeHit)
@@ -298,29 +313,19 @@ func (s *Store) tierReport(t *slowTier) TierReport {
 		r.Errors += u.metrics.counted(t.label, outcomeError)
 		r.Skipped += u.metrics.counted(t.label, outcomeSkipped)
 	}
-	r.Written = t.metrics.written.n.Load()
-	r.Dropped = t.metrics.dropped.n.Load() + t.metrics.failed.n.Load()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r.Queue, r.Owed = len(t.queue), len(t.pending)
+	w := t.Report()
+	r.Written, r.Dropped, r.Queue, r.Owed = w.Written, w.Dropped+w.Failed, w.Queue, w.Pending
 	switch {
-	case t.refused != nil:
-		r.Error = t.refused.Error()
-	case !t.linked():
+	case w.Err != nil:
+		r.Error = w.Err.Error()
+	case !t.Linked():
 		r.Error = unlinked
 	}
 	return r
 }
 
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
+// unlinked is what is wrong with a shared tier whose calls work while its link does not stand.
+const unlinked = "changes that other daemons make are not heard: copies of what they share are not used"
 
 // maxKeys is how many questions a detailed report names per upstream.
 const maxKeys = 20
@@ -369,7 +374,7 @@ func (u *Upstream) keys() []KeyReport {
 		if a.Hits != b.Hits {
 			return int(min(b.Hits, 1<<30)) - int(min(a.Hits, 1<<30))
 		}
-		return compare(a.Key, b.Key)
+		return strings.Compare(a.Key, b.Key)
 	})
 	out := make([]KeyReport, 0, maxKeys)
 	for _, r := range all[:min(len(all), maxKeys)] {

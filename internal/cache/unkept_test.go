@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -36,7 +37,7 @@ func TestNothingIsAskedThatCannotHaveIt(t *testing.T) {
 	for what, give := range unkeptAnswers {
 		t.Run(what, func(t *testing.T) {
 			file, shared := newRigTier("database", newRigDisk()), newRigTier("redis", newRigDisk())
-			mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []cache.SlowTier{slow(shared), slow(rigFile{file})}, func(r *rulesRig) {
+			mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(shared), slow(rigFile{file})}, func(r *rulesRig) {
 				r.script(func(n int, c *mcp.Call) (*mcp.Result, error) { return give(n, c), nil })
 				list := rulesModern("tools/list")
 				ops := func() (n int) {
@@ -75,7 +76,7 @@ func TestNothingIsAskedThatCannotHaveIt(t *testing.T) {
 // what stands in for it.
 func TestAFailureIsNoAnswer(t *testing.T) {
 	tier := newRigTier("redis", newRigDisk())
-	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{StaleIfError: time.Hour}, []cache.SlowTier{slow(tier)}, func(r *rulesRig) {
+	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{StaleIfError: time.Hour}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 		list := rulesModern("tools/list")
 		kept := r.asks("kept", list)
 		r.after(10 * time.Second)
@@ -89,7 +90,7 @@ func TestAFailureIsNoAnswer(t *testing.T) {
 // TestAPrivateAnswerStillWithdraws: what the tiers have for everybody goes with the first private answer, though that cannot be kept.
 func TestAPrivateAnswerStillWithdraws(t *testing.T) {
 	tier := newRigTier("redis", newRigDisk())
-	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []cache.SlowTier{slow(tier)}, func(r *rulesRig) {
+	mendedTest(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 		list := rulesModern("tools/list")
 		r.says(`"ttlMs":9000,"cacheScope":"public"`)
 		r.accept("a")

@@ -86,8 +86,9 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 		Upstream: o.Name, Next: server, Received: u.heard,
 		Off: !o.Listen || o.Plain, Base: s.life, Log: s.log,
 	})
-	s.metrics.before(func() { u.metrics.streams.Set(float64(u.changes.Streams())) })
+	s.mu.Lock()
 	s.upstreams = append(s.upstreams, u)
+	s.mu.Unlock()
 	for _, t := range s.slow {
 		s.resumeFor(t, u)
 	}
@@ -172,8 +173,8 @@ func (u *Upstream) bumpWrites(p Partition) {
 	u.store.bumpMemory(g)
 	u.kept.clear(p, func(wrote bool) { // after that: whoever still found the old token has said so by now, see outlivesWrites
 		for _, t := range u.store.slow {
-			if wrote || !t.alone() {
-				t.invalidate(g, u.families[:])
+			if wrote || !t.Alone() {
+				t.Invalidate(g, u.families[:])
 			}
 		}
 	})
