@@ -1,4 +1,5 @@
-# fluentd-perf. `make run` to see it work, `make test` and `make check` before every commit.
+# fluentd-perf. `make help` lists the targets: `make run` to see it work, `make quick` while you work, `make check` and
+# `make test` before every commit.
 
 BIN     := bin/fluentd-perf
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -14,7 +15,11 @@ GOFILES = $(shell find . -name '*.go' -not -path './.cache/*' -not -path '*/node
 NORACE = Allocat|BufferPoolReuses|SpansCannotHold|Zipf
 
 .DEFAULT_GOAL := build
-.PHONY: run build setup test tests chaos check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean
+.PHONY: help run build setup quick test tests chaos check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean
+
+## help: this list
+help:
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
 
 ## run: the daemon with a demo server behind it, on 127.0.0.1:7300
 run: build
@@ -28,6 +33,10 @@ build:
 setup:
 	scripts/need.sh cc node redis postgres pgrep
 	e2e/setup.sh
+
+## quick: build, vet and the tests of the packages that have changed (BASE=COMMIT: since then), in under a minute for a few of them
+quick:
+	@scripts/quick.sh $(BASE)
 
 ## test: all tests, the end-to-end ones included, under the race detector; what they leave in the temporary directory fails it
 test:

@@ -6,7 +6,6 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -98,26 +97,34 @@ func TestScrapeExample(t *testing.T) {
 	}
 }
 
-// TestReadmeBlocks holds the README's configuration to the example, and its JSON to JSON.
-func TestReadmeBlocks(t *testing.T) {
-	readme := read(t, "README.md")
-	if example := read(t, "deploy/fluentd-perf.example.yaml"); !strings.Contains(readme, "\n```yaml\n"+example+"```\n") {
-		t.Error("README.md does not show deploy/fluentd-perf.example.yaml as it is")
+// TestExampleIsShown holds the page about the configuration to the example.
+func TestExampleIsShown(t *testing.T) {
+	page, example := read(t, "docs/configuration.md"), read(t, "deploy/fluentd-perf.example.yaml")
+	if !strings.Contains(page, "\n```yaml\n"+example+"```\n") {
+		t.Error("docs/configuration.md does not show deploy/fluentd-perf.example.yaml as it is")
 	}
-	blocks := regexp.MustCompile("(?s)\n```json\n(.*?)```").FindAllStringSubmatch(readme, -1)
-	if len(blocks) != 3 {
-		t.Errorf("%d blocks of JSON, want 3", len(blocks))
-	}
-	for _, block := range blocks {
-		if !json.Valid([]byte(block[1])) {
-			t.Errorf("not JSON: %s", block[1])
+}
+
+// TestSnippets holds what agents are given to JSON, and has the README show the first of them as docs/agents.md does.
+func TestSnippets(t *testing.T) {
+	shown := map[string]int{"README.md": 2, "docs/agents.md": 3}
+	agents := read(t, "docs/agents.md")
+	for name, want := range shown {
+		blocks := regexp.MustCompile("(?s)\n```json\n(.*?)```").FindAllStringSubmatch(read(t, name), -1)
+		if len(blocks) != want {
+			t.Errorf("%s has %d blocks of JSON, want %d", name, len(blocks), want)
+		}
+		for _, block := range blocks {
+			if !json.Valid([]byte(block[1])) || !strings.Contains(agents, block[0]) {
+				t.Errorf("%s: not JSON, or not what docs/agents.md has: %s", name, block[1])
+			}
 		}
 	}
 }
 
-// TestReasonsAreDocumented looks for every failure reason in the README's table and in METRICS.md.
+// TestReasonsAreDocumented looks for every failure reason in the table of errors and in METRICS.md.
 func TestReasonsAreDocumented(t *testing.T) {
-	readme, metrics := read(t, "README.md"), read(t, "METRICS.md")
+	errors, metrics := read(t, "docs/resilience.md"), read(t, "METRICS.md")
 	reasons := failureReasons(t)
 	if len(reasons) < 10 {
 		t.Errorf("only %d reasons found in internal/mcp/failure.go", len(reasons))
@@ -127,8 +134,8 @@ func TestReasonsAreDocumented(t *testing.T) {
 			t.Errorf("METRICS.md has no `%s`", reason)
 		}
 		// Nobody reads an error of this reason: the agent has left.
-		if reason != "canceled" && !strings.Contains(readme, " | `"+reason+"` | ") {
-			t.Errorf("the README's table of errors has no `%s`", reason)
+		if reason != "canceled" && !strings.Contains(errors, " | `"+reason+"` | ") {
+			t.Errorf("the table of errors in docs/resilience.md has no `%s`", reason)
 		}
 	}
 }
@@ -157,22 +164,6 @@ func failureReasons(t *testing.T) (reasons []string) {
 	return reasons
 }
 
-// TestLinks follows the relative links of the documents.
-func TestLinks(t *testing.T) {
-	documents, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
-	for _, document := range append(documents, "README.md", "METRICS.md", "CHANGELOG.md") {
-		for _, found := range link.FindAllStringSubmatch(read(t, document), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(document), found[1])); err != nil {
-				t.Errorf("%s links to %s: %v", document, found[1], err)
-			}
-		}
-	}
-}
-
 // TestServiceWaitsForTheDrain holds the unit to the configuration's default.
 func TestServiceWaitsForTheDrain(t *testing.T) {
 	unit := read(t, "deploy/systemd/fluentd-perf.service")
@@ -180,12 +171,12 @@ func TestServiceWaitsForTheDrain(t *testing.T) {
 	if found == nil {
 		t.Fatal("no TimeoutStopSec")
 	}
-	patience, err := time.ParseDuration(found[1])
+	limit, err := time.ParseDuration(found[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if drain := config.Default().Drain; patience < drain+10*time.Second {
-		t.Errorf("TimeoutStopSec=%s leaves no room after drain: %s", patience, drain)
+	if drain := config.Default().Drain; limit < drain+10*time.Second {
+		t.Errorf("TimeoutStopSec=%s leaves no room after drain: %s", limit, drain)
 	}
 	if example := "/etc/fluentd-perf/fluentd-perf.yaml"; !strings.Contains(unit, "serve --config "+example+"\n") {
 		t.Errorf("the unit does not serve %s", example)

@@ -6,7 +6,7 @@ import (
 )
 
 // demoHelp is what the demo verb prints; every 127.0.0.1:7300 in it becomes the daemon's real address, PROGRAM the name
-// by which it was started, and SOCKET its admin socket. The README shows the same curl commands, and a test runs them.
+// by which it was started, and SOCKET its admin socket. docs/getting-started.md shows the same curl commands, and a test runs them.
 const demoHelp = `The demo server is running behind fluentd-perf at http://127.0.0.1:7300/mcp/demo
 
 Try it with curl. The new way (protocol 2026-07-28) needs no session:

@@ -136,15 +136,15 @@ func TestDemoHelpSnippets(t *testing.T) {
 	}
 }
 
-// TestReadmeShowsTheDemo holds the README's commands to those that TestDemoHelp runs.
-func TestReadmeShowsTheDemo(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// TestGettingStartedShowsTheDemo holds the commands of the page for newcomers to those that TestDemoHelp runs.
+func TestGettingStartedShowsTheDemo(t *testing.T) {
+	page, err := os.ReadFile("../../docs/getting-started.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, command := range curlCommands(demoHelp) {
-		if !strings.Contains(string(readme), command) {
-			t.Errorf("README.md does not show\n%s", command)
+		if !strings.Contains(string(page), command) {
+			t.Errorf("docs/getting-started.md does not show\n%s", command)
 		}
 	}
 }

@@ -1,0 +1,5 @@
+package there
+
+import "testing"
+
+func TestThere(*testing.T) {}
