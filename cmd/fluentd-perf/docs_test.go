@@ -87,7 +87,7 @@ func wrongCommands(text string) (faults []string, commands int) {
 		}
 	}
 	for _, span := range codeSpan.FindAllStringSubmatch(shellBlock.ReplaceAllString(text, ""), -1) {
-		command := strings.TrimSpace(span[1])
+		command := strings.Join(strings.Fields(span[1]), " ")
 		if found := programLine.FindStringSubmatch(command); found != nil {
 			check(found[1])
 		} else if flag := flagSpan.FindString(command); flag != "" {
