@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"internal/breaker":             {"internal/mcp"},
 	"internal/upstream":            {"internal/mcp"},
 	"internal/admin":               {"internal/mcp"},
+	"internal/demo":                {"internal/mcp"},
 	"internal/loadgen":             {"internal/mcp"},
 	"internal/mcptest":             {"internal/mcp"},
 	"internal/config": { // the stages' Options, and never the other way round
@@ -61,7 +62,7 @@ var keepers = map[string]func(dir, file string) bool{
 	"github.com/sony/":                 func(dir, _ string) bool { return dir == "internal/breaker" },
 	"github.com/hashicorp/":            func(dir, _ string) bool { return dir == "internal/upstream" },
 	"github.com/spf13/":                func(string, string) bool { return false },
-	"github.com/modelcontextprotocol/": func(string, string) bool { return false },
+	"github.com/modelcontextprotocol/": func(dir, _ string) bool { return dir == "internal/demo" },
 }
 
 // TestArrows holds the import table in this repository.

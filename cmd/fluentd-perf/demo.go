@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/demo"
 )
 
 func demoCommand() *cobra.Command {
@@ -70,8 +71,8 @@ func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs direct
 	if err != nil {
 		return err
 	}
-	demo := newDemoServer(buildVersion(), nil)
-	server := &http.Server{Handler: demo, ReadHeaderTimeout: readTimeout}
+	behind := demo.New(buildVersion(), nil)
+	server := &http.Server{Handler: behind, ReadHeaderTimeout: readTimeout}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 
@@ -80,10 +81,10 @@ func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs direct
 	})
 	if err == nil {
 		err = serve(ctx, cfg, dirs, log, c.OutOrStdout(), func(addr string) {
-			printDemoHelp(c.OutOrStdout(), addr, os.Args[0], filepath.Join(dirs.runtime, socketName))
+			demo.PrintHelp(c.OutOrStdout(), addr, os.Args[0], filepath.Join(dirs.runtime, socketName))
 		})
 	}
-	err = errors.Join(err, demo.Close(), server.Close())
+	err = errors.Join(err, behind.Close(), server.Close())
 	if serr := <-served; !errors.Is(serr, http.ErrServerClosed) {
 		err = errors.Join(err, serr)
 	}

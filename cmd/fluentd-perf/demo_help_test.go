@@ -15,6 +15,7 @@ import (
 
 	"fluentd-perf/internal/admin"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/demo"
 )
 
 // TestDemoHelp runs what the demo verb prints: the curl commands, and the verb that looks into the cache.
@@ -114,7 +115,7 @@ func TestDemoLeavesNothing(t *testing.T) {
 // TestDemoHelpSnippets checks what the help says to paste into an agent's configuration.
 func TestDemoHelpSnippets(t *testing.T) {
 	var help bytes.Buffer
-	printDemoHelp(&help, "127.0.0.1:9", "bin/fluentd-perf", "/tmp/x/run/admin.sock")
+	demo.PrintHelp(&help, "127.0.0.1:9", "bin/fluentd-perf", "/tmp/x/run/admin.sock")
 	snippets := 0
 	for line := range strings.Lines(help.String()) {
 		line = strings.TrimSpace(line)
@@ -142,7 +143,7 @@ func TestReadmeShowsTheDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range curlCommands(demoHelp) {
+	for _, command := range curlCommands(demo.Help) {
 		if !strings.Contains(string(readme), command) {
 			t.Errorf("README.md does not show\n%s", command)
 		}

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -10,20 +10,20 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// The bounds of the slow tool: at most demoMaxSteps steps of at most demoMaxPause each.
+// The bounds of the slow tool: at most maxSteps steps of at most maxPause each.
 const (
-	demoMaxSteps = 100
-	demoMaxPause = 10 * time.Second
+	maxSteps = 100
+	maxPause = 10 * time.Second
 )
 
-func (d *demoServer) addTools() {
+func (d *Server) addTools() {
 	readOnly := &mcp.ToolAnnotations{ReadOnlyHint: true, IdempotentHint: true, OpenWorldHint: new(bool)}
 	mcp.AddTool(d.server, &mcp.Tool{Name: "echo", Description: "Gives the text back.", Annotations: readOnly}, echoTool)
 	mcp.AddTool(d.server, &mcp.Tool{Name: "add", Description: "Adds two numbers.", Annotations: readOnly}, addTool)
 	mcp.AddTool(d.server, &mcp.Tool{Name: "slow", Description: "Takes its time and reports progress at each step."}, d.slowTool)
 	mcp.AddTool(d.server, &mcp.Tool{Name: "ask", Description: "Asks the user for a name and greets them."}, askTool)
 	mcp.AddTool(d.server, &mcp.Tool{Name: "fail", Description: "Fails, as tools do: a result with isError."}, failTool)
-	mcp.AddTool(d.server, &mcp.Tool{Name: "count", Description: "Adds one to the resource " + demoCounterURI + ", whose subscribers are told."}, d.countTool)
+	mcp.AddTool(d.server, &mcp.Tool{Name: "count", Description: "Adds one to the resource " + counterURI + ", whose subscribers are told."}, d.countTool)
 	mcp.AddTool(d.server, &mcp.Tool{Name: "switch", Description: "Adds the tool bonus to the list, or takes it off again; agents are told that the list changed."}, d.switchTool)
 }
 
@@ -55,12 +55,12 @@ type slowInput struct {
 
 // slowTool tells progress to a caller that asked for it and log messages to one that wants them, and stops in mid-way
 // when it is cancelled or the server closes.
-func (d *demoServer) slowTool(ctx context.Context, req *mcp.CallToolRequest, in slowInput) (*mcp.CallToolResult, any, error) {
-	steps := min(max(in.Steps, 0), demoMaxSteps)
+func (d *Server) slowTool(ctx context.Context, req *mcp.CallToolRequest, in slowInput) (*mcp.CallToolResult, any, error) {
+	steps := min(max(in.Steps, 0), maxSteps)
 	if steps == 0 {
 		steps = 5
 	}
-	pause := min(time.Duration(max(in.Millis, 0))*time.Millisecond, demoMaxPause)
+	pause := min(time.Duration(max(in.Millis, 0))*time.Millisecond, maxPause)
 	if pause == 0 {
 		pause = 500 * time.Millisecond
 	}
@@ -140,16 +140,16 @@ func failTool(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolRes
 	return nil, nil, errors.New("this tool always fails")
 }
 
-func (d *demoServer) countTool(ctx context.Context, _ *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+func (d *Server) countTool(ctx context.Context, _ *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
 	d.mu.Lock()
 	d.count++
 	n := d.count
 	d.mu.Unlock()
-	err := d.server.ResourceUpdated(ctx, &mcp.ResourceUpdatedNotificationParams{URI: demoCounterURI})
-	return textResult(fmt.Sprintf("%s is now %d", demoCounterURI, n)), nil, err
+	err := d.server.ResourceUpdated(ctx, &mcp.ResourceUpdatedNotificationParams{URI: counterURI})
+	return textResult(fmt.Sprintf("%s is now %d", counterURI, n)), nil, err
 }
 
-func (d *demoServer) switchTool(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+func (d *Server) switchTool(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock() // held over the SDK's calls: two callers must not both add or both remove
 	d.bonus = !d.bonus

@@ -1,4 +1,5 @@
-package main
+// Package demo is the MCP server that the demo verb runs behind the daemon, and the help that it prints.
+package demo
 
 import (
 	"context"
@@ -12,17 +13,17 @@ import (
 	wire "fluentd-perf/internal/mcp"
 )
 
-// demoSessionIdle ends legacy sessions of agents that left without a DELETE. It is long because many agents do not
+// sessionIdle ends legacy sessions of agents that left without a DELETE. It is long because many agents do not
 // initialise again after a 404: a window left open overnight should still work in the morning.
-const demoSessionIdle = 24 * time.Hour
+const sessionIdle = 24 * time.Hour
 
-// demoListTTL is the `ttlMs` of the demo server's results that never change (SEP-2549).
-const demoListTTL = 5 * time.Minute
+// listTTL is the `ttlMs` of the demo server's results that never change (SEP-2549).
+const listTTL = 5 * time.Minute
 
-// demoServer is the MCP server of the demo verb: tools, resources, prompts, progress, elicitation, log messages, list
+// Server is the MCP server of the demo verb: tools, resources, prompts, progress, elicitation, log messages, list
 // changes and completion, in both eras on one URL. Its state (one counter, one tool that comes and goes) is shared by
 // all agents and lives in memory. It does not drain: Close ends what is open.
-type demoServer struct {
+type Server struct {
 	server *mcp.Server
 	modern http.Handler  // 2026-07-28: stateless, no request from server to client
 	legacy http.Handler  // up to 2025-11-25: one session per agent
@@ -33,17 +34,17 @@ type demoServer struct {
 	bonus bool       // whether the bonus tool is on the list
 }
 
-// newDemoServer returns the demo server, which calls itself the given version. A nil log means silence. The caller
+// New returns the demo server, which calls itself the given version. A nil log means silence. The caller
 // calls Close once, when the HTTP server in front takes no more requests.
-func newDemoServer(version string, log *slog.Logger) *demoServer {
-	d := &demoServer{closed: make(chan struct{})}
+func New(version string, log *slog.Logger) *Server {
+	d := &Server{closed: make(chan struct{})}
 	d.server = mcp.NewServer(&mcp.Implementation{Name: "fluentd-perf-demo", Title: "fluentd-perf demo", Version: version}, &mcp.ServerOptions{
 		Instructions:       "A server to try fluentd-perf with. Every tool is harmless.",
 		Logger:             log,
 		CompletionHandler:  d.complete,
 		SubscribeHandler:   func(context.Context, *mcp.SubscribeRequest) error { return nil },
 		UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
-		SetCacheable:       setDemoCacheable,
+		SetCacheable:       setCacheable,
 	})
 	d.addTools()
 	d.addResources()
@@ -59,7 +60,7 @@ func newDemoServer(version string, log *slog.Logger) *demoServer {
 		Logger:                       log,
 	})
 	d.legacy = mcp.NewStreamableHTTPHandler(same, &mcp.StreamableHTTPOptions{
-		SessionTimeout: demoSessionIdle,
+		SessionTimeout: sessionIdle,
 		Logger:         log,
 	})
 	return d
@@ -67,7 +68,7 @@ func newDemoServer(version string, log *slog.Logger) *demoServer {
 
 // ServeHTTP hands a request to the handler of its era, which its MCP-Protocol-Version header tells: a modern request
 // must carry it (2026-07-28, basic/transports/streamable-http), and no header means legacy.
-func (d *demoServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if wire.EraOf(r.Header.Get("MCP-Protocol-Version")) == wire.EraModern {
 		d.modern.ServeHTTP(w, r)
 		return
@@ -76,7 +77,7 @@ func (d *demoServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Close ends tools in progress, all sessions and their streams, and waits for them. It is called once.
-func (d *demoServer) Close() error {
+func (d *Server) Close() error {
 	close(d.closed)
 	for session := range d.server.Sessions() {
 		session.Close()
@@ -84,18 +85,18 @@ func (d *demoServer) Close() error {
 	return nil
 }
 
-// setDemoCacheable gives what never changes a time to live and leaves the rest stale at once. It runs under the SDK's
+// setCacheable gives what never changes a time to live and leaves the rest stale at once. It runs under the SDK's
 // lock and calls nothing.
-func setDemoCacheable(_ context.Context, req mcp.Request, c *mcp.Cacheable) {
+func setCacheable(_ context.Context, req mcp.Request, c *mcp.Cacheable) {
 	switch r := req.(type) {
 	case *mcp.ListPromptsRequest, *mcp.ListResourcesRequest, *mcp.ListResourceTemplatesRequest:
 	case *mcp.ReadResourceRequest:
-		if r.Params.URI != demoAboutURI {
+		if r.Params.URI != aboutURI {
 			return
 		}
 	default:
 		return
 	}
-	c.TTLMs = int(demoListTTL / time.Millisecond)
+	c.TTLMs = int(listTTL / time.Millisecond)
 	c.CacheScope = "public"
 }

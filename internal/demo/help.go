@@ -1,13 +1,13 @@
-package main
+package demo
 
 import (
 	"io"
 	"strings"
 )
 
-// demoHelp is what the demo verb prints; every 127.0.0.1:7300 in it becomes the daemon's real address, PROGRAM the name
+// Help is what the demo verb prints; every 127.0.0.1:7300 in it becomes the daemon's real address, PROGRAM the name
 // by which it was started, and SOCKET its admin socket. The README shows the same curl commands, and a test runs them.
-const demoHelp = `The demo server is running behind fluentd-perf at http://127.0.0.1:7300/mcp/demo
+const Help = `The demo server is running behind fluentd-perf at http://127.0.0.1:7300/mcp/demo
 
 Try it with curl. The new way (protocol 2026-07-28) needs no session:
 
@@ -69,8 +69,8 @@ Point an agent at it.
 What it is doing: http://127.0.0.1:7300/metrics    Stop it with Ctrl-C.
 `
 
-// printDemoHelp tells a newcomer what to do next with the daemon at addr (host:port), which has the demo server as the
+// PrintHelp tells a newcomer what to do next with the daemon at addr (host:port), which has the demo server as the
 // upstream named demo, and is called by the name of program.
-func printDemoHelp(w io.Writer, addr, program, socket string) {
-	strings.NewReplacer("127.0.0.1:7300", addr, "PROGRAM", program, "SOCKET", socket).WriteString(w, demoHelp)
+func PrintHelp(w io.Writer, addr, program, socket string) {
+	strings.NewReplacer("127.0.0.1:7300", addr, "PROGRAM", program, "SOCKET", socket).WriteString(w, Help)
 }

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -11,33 +11,34 @@ import (
 
 // The demo server's resources.
 const (
-	demoAboutURI    = "demo://about"
-	demoCounterURI  = "demo://counter"
-	demoGreetingURI = "demo://greeting/{name}"
+	aboutURI    = "demo://about"
+	counterURI  = "demo://counter"
+	greetingURI = "demo://greeting/{name}"
 )
 
-const demoAbout = `This server is built into fluentd-perf. The daemon stands between you and it: what you
+// About is the text of the resource demo://about.
+const About = `This server is built into fluentd-perf. The daemon stands between you and it: what you
 read here went through the daemon, and nothing was changed on the way.
 `
 
-// demoTopics and demoNames are what completion/complete offers.
+// topics and names are what completion/complete offers.
 var (
-	demoTopics = []string{"cancellation", "connections", "elicitation", "progress", "sessions", "streams"}
-	demoNames  = []string{"Ada", "Alan", "Barbara", "Edsger", "Grace", "Ken"}
+	topics = []string{"cancellation", "connections", "elicitation", "progress", "sessions", "streams"}
+	names  = []string{"Ada", "Alan", "Barbara", "Edsger", "Grace", "Ken"}
 )
 
-func (d *demoServer) addResources() {
-	d.server.AddResource(&mcp.Resource{URI: demoAboutURI, Name: "about", Description: "What this server is; never changes.", MIMEType: "text/plain"},
+func (d *Server) addResources() {
+	d.server.AddResource(&mcp.Resource{URI: aboutURI, Name: "about", Description: "What this server is; never changes.", MIMEType: "text/plain"},
 		func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
-			return textResource(demoAbout), nil
+			return textResource(About), nil
 		})
-	d.server.AddResource(&mcp.Resource{URI: demoCounterURI, Name: "counter", Description: "A number that the tool count adds one to; can be subscribed to.", MIMEType: "text/plain"},
+	d.server.AddResource(&mcp.Resource{URI: counterURI, Name: "counter", Description: "A number that the tool count adds one to; can be subscribed to.", MIMEType: "text/plain"},
 		d.readCounter)
-	d.server.AddResourceTemplate(&mcp.ResourceTemplate{URITemplate: demoGreetingURI, Name: "greeting", Description: "A greeting for any name.", MIMEType: "text/plain"},
+	d.server.AddResourceTemplate(&mcp.ResourceTemplate{URITemplate: greetingURI, Name: "greeting", Description: "A greeting for any name.", MIMEType: "text/plain"},
 		readGreeting)
 }
 
-func (d *demoServer) readCounter(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+func (d *Server) readCounter(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return textResource(strconv.Itoa(d.count)), nil
@@ -56,7 +57,7 @@ func textResource(text string) *mcp.ReadResourceResult {
 	return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{Text: text}}}
 }
 
-func (d *demoServer) addPrompts() {
+func (d *Server) addPrompts() {
 	d.server.AddPrompt(&mcp.Prompt{
 		Name:        "explain",
 		Description: "Asks for an explanation of one part of MCP.",
@@ -70,7 +71,7 @@ func explainPrompt(_ context.Context, req *mcp.GetPromptRequest) (*mcp.GetPrompt
 }
 
 // complete offers topics for the prompt's argument and names for the greeting's.
-func (d *demoServer) complete(_ context.Context, req *mcp.CompleteRequest) (*mcp.CompleteResult, error) {
+func (d *Server) complete(_ context.Context, req *mcp.CompleteRequest) (*mcp.CompleteResult, error) {
 	words := []string{} // an empty list must not become null
 	for _, word := range completionsFor(req.Params) {
 		if strings.HasPrefix(strings.ToLower(word), strings.ToLower(req.Params.Argument.Value)) {
@@ -85,9 +86,9 @@ func completionsFor(p *mcp.CompleteParams) []string {
 	case p.Ref == nil:
 		return nil
 	case p.Ref.Type == "ref/prompt" && p.Ref.Name == "explain" && p.Argument.Name == "topic":
-		return demoTopics
-	case p.Ref.Type == "ref/resource" && p.Ref.URI == demoGreetingURI && p.Argument.Name == "name":
-		return demoNames
+		return topics
+	case p.Ref.Type == "ref/resource" && p.Ref.URI == greetingURI && p.Argument.Name == "name":
+		return names
 	}
 	return nil
 }
