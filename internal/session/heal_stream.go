@@ -213,7 +213,7 @@ func (st *stream) hadStream() bool {
 }
 
 // fromBefore reports whether nobody knows if the session had a stream: the stage did not see it begin, as is the case with
-// every session that has outlived a restart of the daemon, or has forgotten it.
+// every session that has outlived a restart of the daemon; or keeps nothing of it (HealOff, or forgotten for its bounds).
 func (st *stream) fromBefore() bool {
 	return sessionID(st.call.Header) != "" && (st.e == nil || st.e.opening == nil)
 }
