@@ -44,7 +44,7 @@ test:
 
 tests: setup
 	go test -race -timeout 40m ./...
-	go test -timeout 10m -run '$(NORACE)' ./internal/mcp ./internal/upstream ./internal/cache ./internal/cache/memory ./internal/batch/flight ./cmd/fluentd-perf
+	go test -timeout 10m -run '$(NORACE)' ./internal/mcp ./internal/upstream ./internal/cache ./internal/cache/memory ./internal/batch/flight ./internal/daemon
 
 ## chaos: a minute of 50 agents working while servers and cache tiers are killed, hung, slowed and cut off (CHAOS_SECONDS, CHAOS_SEED)
 chaos: setup

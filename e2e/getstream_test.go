@@ -93,11 +93,13 @@ func TestGETStreamOutlivesItsServer(t *testing.T) {
 	}
 	s.Down()
 
-	// An agent that was connected before, by its Last-Event-ID or its session, gets its stream at once.
+	// An agent that was connected before, by its Last-Event-ID or its session, gets its stream at once, and so does one that
+	// may have been: its session began before the daemon did.
 	byEvent := d.agent(t).get("Last-Event-ID: e")
 	bySession := d.agent(t).get(session)
-	// One that was not is told, in text, which leaves the session of a client alone.
-	r := d.agent(t).must(http.MethodGet, "/mcp/s", "", "Mcp-Session-Id: s-2")
+	fromBefore := d.agent(t).get("Mcp-Session-Id: s-2")
+	// One of which nothing says so is told, in text, which leaves the session of a client alone.
+	r := d.agent(t).must(http.MethodGet, "/mcp/s", "")
 	if ct := r.header.Get("Content-Type"); r.status != http.StatusServiceUnavailable || !strings.HasPrefix(ct, "text/plain") {
 		t.Errorf("a first GET while the server is down: %d %s %q", r.status, ct, r.body)
 	}
@@ -113,6 +115,9 @@ func TestGETStreamOutlivesItsServer(t *testing.T) {
 	}
 	if e := bySession.next(); e.id != "+" {
 		t.Errorf("the waiting stream by session: %+v", e)
+	}
+	if e := fromBefore.next(); e.id != "+" {
+		t.Errorf("the waiting stream of a session from before: %+v", e)
 	}
 }
 

@@ -157,6 +157,14 @@ func startGoClient(t *testing.T, url string) *goClient {
 	return c
 }
 
+// awaitStreams waits until n of the client's GETs have got an answer that begins so.
+func (c *goClient) awaitStreams(answer string, n int) {
+	c.t.Helper()
+	if err := c.recorder.answered(c.t.Context(), "GET", answer, n); err != nil {
+		c.t.Fatalf("%v: %q", err, c.exchanges())
+	}
+}
+
 func (c *goClient) ask(method string, params any) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

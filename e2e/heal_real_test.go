@@ -215,17 +215,19 @@ func TestRealDaemonRestartedBetween(t *testing.T) {
 	t.Parallel()
 	everyPair(t, func(t *testing.T, cast mortalCast, connect func(*testing.T, string) client) {
 		m := cast.start(t)
-		at := newPlaces(t)
-		daemon := (&mortal{
-			t: t, env: func(string) []string { return at.env() },
-			command: func(port string) []string {
-				return append([]string{daemonBinary, "serve", "--listen", "127.0.0.1:" + port, "--upstream", "s=" + m.url()}, at.args()...)
-			},
-		}).born()
+		daemon := mortalDaemon(t, m.url())
 		c := connect(t, daemon.url()+"/mcp/s")
 		fine(t, "the list", c.ask("tools/list", map[string]any{}))
+		fine(t, "the subscription", c.ask("resources/subscribe", map[string]any{"uri": cast.watched}))
+		if cast.touch != nil {
+			fine(t, "touching", c.ask("tools/call", cast.touch.params()))
+		}
+		c.expect("notifications/resources/updated") // from behind which the stream is resumed: see TestReplayedPriming
 		daemon.now.stop(t, syscall.SIGTERM)
 		daemon.revive()
+		if c, ok := c.(*goClient); ok {
+			c.awaitStreams("200", 2) // before a call has something stored that would be replayed
+		}
 		fine(t, "the list after the daemon's restart", c.ask("tools/list", map[string]any{}))
 		fine(t, "a call after the daemon's restart", c.ask("tools/call", cast.harmless.params()))
 
@@ -235,11 +237,117 @@ func TestRealDaemonRestartedBetween(t *testing.T) {
 		if lost.Error == nil {
 			t.Fatalf("got %v, want the loss", lost)
 		}
-		if !strings.Contains(strings.Join(c.exchanges(), "\n"), "POST prompts/list -> "+cast.lost) {
+		if !toldLoss(c, cast, lost) {
 			t.Errorf("got %v by %q, want what the server says, %s", lost, c.exchanges(), cast.lost)
 		}
 		if n := initialized(c); n != 1 {
 			t.Errorf("the client has begun %d sessions", n)
 		}
 	})
+}
+
+// mortalDaemon is a daemon before one server, to be stopped and started again as it was.
+func mortalDaemon(t *testing.T, server string) *mortal {
+	at := newPlaces(t)
+	return (&mortal{
+		t: t, env: func(string) []string { return at.env() },
+		command: func(port string) []string {
+			return append([]string{daemonBinary, "serve", "--listen", "127.0.0.1:" + port, "--upstream", "s=" + server}, at.args()...)
+		},
+	}).born()
+}
+
+// toldLoss reports whether the client's user was told of the loss by what the server says to its prompts/list. Or to its
+// GET: Go's client opens the stream that broke again after one to two seconds, and where the server's words reach it there
+// first, it closes itself and sends nothing more. It does the same without the daemon: see TestRealStreamToldFirst.
+func toldLoss(c client, cast mortalCast, lost outcome) bool {
+	_, isGo := c.(*goClient)
+	byStream := isGo && strings.Contains(lost.Error.Message, "client is closing: ") && strings.Contains(lost.Error.Message, "standalone SSE stream: ")
+	for _, exchange := range c.exchanges() {
+		request, answer, _ := strings.Cut(exchange, " -> ")
+		if strings.HasPrefix(answer, cast.lost) && (request == "POST prompts/list" || byStream && strings.HasPrefix(request, "GET")) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestRealStreamToldFirst: where the loss is passed on, Go's client learns of it on the stream that it opens again before it
+// asks anything. It closes itself, and says the same of it directly and through the daemon.
+func TestRealStreamToldFirst(t *testing.T) {
+	t.Parallel()
+	for _, cast := range mortals {
+		t.Run(cast.name, func(t *testing.T) {
+			t.Parallel()
+			m := cast.start(t)
+			d := m.runBefore("off")
+			direct, through := startGoClient(t, m.url()), startGoClient(t, d.url("/mcp/s"))
+			m.kill()
+			m.revive()
+			ends := make(map[client]string)
+			for _, c := range []*goClient{direct, through} {
+				c.awaitStreams(cast.lost, 1)
+				_ = c.Wait() // what it says of its end, its user reads in the next error
+				lost := c.ask("prompts/list", map[string]any{})
+				if lost.Error == nil || !toldLoss(c, cast, lost) {
+					t.Fatalf("got %v by %q", lost, c.exchanges())
+				}
+				ends[c] = gist(lost)
+			}
+			if ends[through] != ends[direct] {
+				t.Errorf("got %s, directly %s", ends[through], ends[direct])
+			}
+		})
+	}
+}
+
+// TestRealBothAway: the server cannot be reached while the daemon is started again. Go's client, which closes itself at an
+// error on a stream that it opens again, gets its stream all the same, and its session goes on.
+func TestRealBothAway(t *testing.T) {
+	t.Parallel()
+	cast := mortals[1]
+	m := cast.start(t)
+	network := startLink(t, "127.0.0.1:"+m.port)
+	daemon := mortalDaemon(t, "http://"+network.addr+m.path)
+	c := startGoClient(t, daemon.url()+"/mcp/s")
+	fine(t, "the subscription", c.ask("resources/subscribe", map[string]any{"uri": cast.watched}))
+	c.expect("notifications/resources/updated")
+	daemon.now.stop(t, syscall.SIGTERM)
+	network.cut()
+	daemon.revive()
+	c.awaitStreams("200", 2)
+	network.restore()
+	c.recorder.take()
+	c.expect("notifications/resources/updated")
+	fine(t, "a call", c.ask("tools/call", cast.harmless.params()))
+}
+
+// TestReplayedPriming: server-everything begins the stream of each answer with an event without data, whose id is there to
+// resume it by; it keeps that event as `{}`, and its store hands out the events of all streams to whoever resumes one. Go's
+// client takes `{}` for a broken message and closes itself. That is between the two: the daemon passes on what it need not
+// understand, and such a client gets through it what it gets directly.
+func TestReplayedPriming(t *testing.T) {
+	t.Parallel()
+	m := mortalNPM(t)
+	network := startLink(t, "127.0.0.1:"+m.port)
+	server := "http://" + network.addr + m.path
+	d := runSidecar(t, one(server, ""))
+	ends := map[string]string{}
+	for name, url := range map[string]string{"directly": server, "through the daemon": d.url("/mcp/s")} {
+		c := startGoClient(t, url)
+		c.expect("notifications/message") // the last of what the server says by itself: that it has got the client's roots
+		fine(t, "the list", c.ask("tools/list", map[string]any{}))
+		network.cut()
+		network.restore()
+		if err := c.recorder.verbatim(t.Context(), `{}`); err != nil {
+			t.Fatalf("%s: %v; if the server replays it no more, others need not mind it", name, err)
+		}
+		if err := c.Wait(); err == nil {
+			t.Errorf("%s: the client has closed itself without an error", name)
+		}
+		ends[name] = gist(c.ask("tools/list", map[string]any{}))
+	}
+	if ends["through the daemon"] != ends["directly"] || !strings.Contains(ends["directly"], `invalid message version tag ""`) {
+		t.Errorf("the client ended differently: %q", ends)
+	}
 }

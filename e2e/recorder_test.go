@@ -135,10 +135,30 @@ func (r *recorder) exchanged(ctx context.Context, prefix string) error {
 	})
 }
 
+// answered waits until n exchanges that begin with the text have been answered by what begins with the answer.
+func (r *recorder) answered(ctx context.Context, prefix, answer string, n int) error {
+	return r.until(ctx, fmt.Sprintf("%d %s -> %s", n, prefix, answer), func() bool {
+		found := 0
+		for _, text := range r.http {
+			if strings.HasPrefix(text, prefix) && strings.Contains(text, " -> "+answer) {
+				found++
+			}
+		}
+		return found >= n
+	})
+}
+
 // settled waits until every exchange has been answered.
 func (r *recorder) settled(ctx context.Context) error {
 	return r.until(ctx, "the answers to all requests", func() bool {
 		return !slices.ContainsFunc(r.http, func(text string) bool { return !strings.Contains(text, " -> ") })
+	})
+}
+
+// verbatim waits until these very bytes have been received as a message since the last take.
+func (r *recorder) verbatim(ctx context.Context, message string) error {
+	return r.until(ctx, message, func() bool {
+		return slices.ContainsFunc(r.received, func(raw json.RawMessage) bool { return string(raw) == message })
 	})
 }
 

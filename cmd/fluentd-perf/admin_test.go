@@ -14,9 +14,29 @@ import (
 	"testing"
 	"time"
 
-	"fluentd-perf/internal/admin"
+	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/daemon"
 )
+
+// adminCalls are what a daemon answers here.
+type adminCalls struct {
+	cacheStats func(ctx context.Context, detailed bool) (cache.Stats, error)
+	status     func(ctx context.Context, calls bool) (api.Status, error)
+	cachePurge func(ctx context.Context, upstream, method string) (api.CachePurge, error)
+}
+
+func (a adminCalls) handlers() map[string]api.Handler {
+	return map[string]api.Handler{
+		api.CallCacheStats: api.Handle(func(ctx context.Context, p api.CacheStatsParams) (cache.Stats, error) {
+			return a.cacheStats(ctx, p.Detailed)
+		}),
+		api.CallStatus: api.Handle(func(ctx context.Context, p api.StatusParams) (api.Status, error) { return a.status(ctx, p.Calls) }),
+		api.CallCachePurge: api.Handle(func(ctx context.Context, p api.CachePurgeParams) (api.CachePurge, error) {
+			return a.cachePurge(ctx, p.Upstream, p.Method)
+		}),
+	}
+}
 
 // daemonFor has calls answered in a new runtime directory until the test ends, and points the verbs there.
 func daemonFor(t *testing.T, calls adminCalls) {
@@ -26,7 +46,10 @@ func daemonFor(t *testing.T, calls adminCalls) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s, err := openAdmin(filepath.Join(dir, "fluentd-perf"), "", calls, slog.New(slog.DiscardHandler))
+	s, err := api.Open(api.Options{
+		Path: filepath.Join(dir, "fluentd-perf", daemon.SocketName), Handlers: calls.handlers(), CallTimeout: 8 * time.Second,
+		Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,25 +160,25 @@ docs          0
 
 // TestCachePurge holds what is asked for, and what is shown of the answer.
 func TestCachePurge(t *testing.T) {
-	answers, asked := make(chan purgeAnswer, 1), make(chan [2]string, 1)
-	daemonFor(t, adminCalls{cachePurge: func(_ context.Context, upstream, method string) (purgeAnswer, error) {
+	answers, asked := make(chan api.CachePurge, 1), make(chan [2]string, 1)
+	daemonFor(t, adminCalls{cachePurge: func(_ context.Context, upstream, method string) (api.CachePurge, error) {
 		asked <- [2]string{upstream, method}
 		return <-answers, nil
 	}})
-	both := []purgedUpstream{{"docs", []string{"tools/list", "tools/call"}}, {"n", nil}}
+	both := []api.Purged{{Upstream: "docs", Methods: []string{"tools/list", "tools/call"}}, {Upstream: "n", Methods: nil}}
 	for _, c := range []struct {
 		args   []string
-		answer purgeAnswer
+		answer api.CachePurge
 		asked  [2]string
 		want   string
 	}{
-		{nil, purgeAnswer{Purged: both}, [2]string{}, "UPSTREAM  PURGED\ndocs      tools/list, tools/call\nn         \n"},
-		{[]string{"--upstream", "docs", "--method", "tools/list"}, purgeAnswer{Purged: both[:1], Pending: []string{"redis"}},
+		{nil, api.CachePurge{Purged: both}, [2]string{}, "UPSTREAM  PURGED\ndocs      tools/list, tools/call\nn         \n"},
+		{[]string{"--upstream", "docs", "--method", "tools/list"}, api.CachePurge{Purged: both[:1], Pending: []string{"redis"}},
 			[2]string{"docs", "tools/list"},
 			"UPSTREAM  PURGED\ndocs      tools/list, tools/call\n\nredis could not be told yet: it is not read until it has been\n"},
-		{[]string{"--method", "tools/list"}, purgeAnswer{}, [2]string{"", "tools/list"}, "nothing was purged\n"},
-		{[]string{"-o", "json"}, purgeAnswer{}, [2]string{}, "{\n  \"purged\": [],\n  \"pending\": []\n}\n"},
-		{[]string{"-o", "json"}, purgeAnswer{Purged: both[1:], Pending: []string{"redis"}}, [2]string{},
+		{[]string{"--method", "tools/list"}, api.CachePurge{}, [2]string{"", "tools/list"}, "nothing was purged\n"},
+		{[]string{"-o", "json"}, api.CachePurge{}, [2]string{}, "{\n  \"purged\": [],\n  \"pending\": []\n}\n"},
+		{[]string{"-o", "json"}, api.CachePurge{Purged: both[1:], Pending: []string{"redis"}}, [2]string{},
 			"{\n  \"purged\": [\n    {\n      \"upstream\": \"n\",\n      \"methods\": []\n    }\n  ],\n  \"pending\": [\n    \"redis\"\n  ]\n}\n"},
 	} {
 		answers <- c.answer
@@ -175,8 +198,8 @@ func TestVerbsRefused(t *testing.T) {
 		cacheStats: func(context.Context, bool) (cache.Stats, error) {
 			return cache.Stats{}, errors.New("no statistics today")
 		},
-		cachePurge: func(_ context.Context, upstream, _ string) (purgeAnswer, error) {
-			return purgeAnswer{}, fmt.Errorf("no upstream %q: there are docs, node", upstream)
+		cachePurge: func(_ context.Context, upstream, _ string) (api.CachePurge, error) {
+			return api.CachePurge{}, fmt.Errorf("no upstream %q: there are docs, node", upstream)
 		},
 	})
 	for _, c := range []struct {
@@ -219,32 +242,32 @@ func TestVerbsSilentDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, socketName)
+	path := filepath.Join(dir, daemon.SocketName)
 	l, err := net.Listen("unix", path) // nobody accepts: the system takes the connections
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	verb := cacheStatsCommand()
-	err = (&socketFlag{path: path, patience: 50 * time.Millisecond}).ask(verb, statsCall, statsQuestion{}, nil)
+	err = (&socketFlag{path: path, patience: 50 * time.Millisecond}).ask(verb, api.CallCacheStats, api.CacheStatsParams{}, nil)
 	want := "asking the daemon at " + path + ": no answer within 50ms: the daemon is suspended, or too busy to answer"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
 	}
-	if askTimeout > 10*time.Second || callTimeout >= askTimeout {
-		t.Errorf("a verb waits for %v, the daemon gives itself %v", askTimeout, callTimeout)
+	if askTimeout > 10*time.Second || 8*time.Second >= askTimeout {
+		t.Errorf("a verb waits for %v, the daemon gives itself %v", askTimeout, 8*time.Second)
 	}
 }
 
 // TestAdminParameters holds that the daemon refuses what it does not know: it could have made a purge narrower.
 func TestAdminParameters(t *testing.T) {
-	daemonFor(t, adminCalls{cachePurge: func(context.Context, string, string) (purgeAnswer, error) {
+	daemonFor(t, adminCalls{cachePurge: func(context.Context, string, string) (api.CachePurge, error) {
 		t.Error("purged")
-		return purgeAnswer{}, nil
+		return api.CachePurge{}, nil
 	}})
-	path := filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "fluentd-perf", socketName)
-	err := admin.Call(t.Context(), path, purgeCall, map[string]string{"uri": "file:///a"}, nil)
-	var refused *admin.RefusedError
+	path := filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "fluentd-perf", daemon.SocketName)
+	err := api.Call(t.Context(), path, api.CallCachePurge, map[string]string{"uri": "file:///a"}, nil)
+	var refused *api.RefusedError
 	if !errors.As(err, &refused) || refused.Status != 400 {
 		t.Errorf("%v", err)
 	}

@@ -6,33 +6,14 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"fluentd-perf/internal/api"
+
 	"github.com/spf13/cobra"
 )
 
-// purgeCall is the name of cache-purge on the admin socket.
-const purgeCall = "cache-purge"
-
-// purgeQuestion says what is to go; "" is all.
-type purgeQuestion struct {
-	Upstream string `json:"upstream,omitempty"` // the configured name
-	Method   string `json:"method,omitempty"`   // tools/list
-}
-
-// purgeAnswer says what went.
-type purgeAnswer struct {
-	Purged  []purgedUpstream `json:"purged"`
-	Pending []string         `json:"pending"` // tiers that could not be told yet; they are not read until they have been
-}
-
-// purgedUpstream is what went of one upstream.
-type purgedUpstream struct {
-	Upstream string   `json:"upstream"`
-	Methods  []string `json:"methods"` // whose answers went: methods may share a generation, so more may than were named
-}
-
 func cachePurgeCommand() *cobra.Command {
 	var socket socketFlag
-	var question purgeQuestion
+	var question api.CachePurgeParams
 	var output string
 	c := &cobra.Command{
 		Use: "cache-purge", Short: "Throw away what a running daemon has cached", Args: cobra.NoArgs,
@@ -42,14 +23,14 @@ func cachePurgeCommand() *cobra.Command {
 		Example: "  fluentd-perf cache-purge\n" +
 			"  fluentd-perf cache-purge --upstream docs --method tools/list",
 		RunE: func(c *cobra.Command, _ []string) error {
-			var answer purgeAnswer
-			if err := socket.ask(c, purgeCall, question, &answer); err != nil {
+			var answer api.CachePurge
+			if err := socket.ask(c, api.CallCachePurge, question, &answer); err != nil {
 				return err
 			}
 			if output == "json" {
-				return writeJSON(c.OutOrStdout(), answer.listed())
+				return writeJSON(c.OutOrStdout(), listed(answer))
 			}
-			return answer.table(c.OutOrStdout())
+			return purgeTable(c.OutOrStdout(), answer)
 		},
 	}
 	c.Flags().StringVar(&question.Upstream, "upstream", "", "only what this upstream answered, by its `name` in the configuration")
@@ -60,15 +41,15 @@ func cachePurgeCommand() *cobra.Command {
 }
 
 // listed returns the answer with empty lists where there were none, for programs that go through them.
-func (a purgeAnswer) listed() purgeAnswer {
-	purged := make([]purgedUpstream, len(a.Purged))
+func listed(a api.CachePurge) api.CachePurge {
+	purged := make([]api.Purged, len(a.Purged))
 	for i, p := range a.Purged {
-		purged[i] = purgedUpstream{p.Upstream, append([]string{}, p.Methods...)}
+		purged[i] = api.Purged{Upstream: p.Upstream, Methods: append([]string{}, p.Methods...)}
 	}
-	return purgeAnswer{Purged: purged, Pending: append([]string{}, a.Pending...)}
+	return api.CachePurge{Purged: purged, Pending: append([]string{}, a.Pending...)}
 }
 
-func (a purgeAnswer) table(w io.Writer) error {
+func purgeTable(w io.Writer, a api.CachePurge) error {
 	if len(a.Purged) == 0 {
 		fmt.Fprintln(w, "nothing was purged")
 	} else {

@@ -12,20 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/cache"
 )
 
-// statsCall is the name of cache-stats on the admin socket.
-const statsCall = "cache-stats"
-
-// statsQuestion says how much is wanted.
-type statsQuestion struct {
-	Detailed bool `json:"detailed"` // with the most used keys
-}
-
 func cacheStatsCommand() *cobra.Command {
 	var socket socketFlag
-	var question statsQuestion
+	var question api.CacheStatsParams
 	var output string
 	c := &cobra.Command{
 		Use: "cache-stats", Short: "Show what a running daemon has cached, and what it was good for", Args: cobra.NoArgs,
@@ -37,7 +30,7 @@ func cacheStatsCommand() *cobra.Command {
 			"Exit code 0: done; 1: no daemon answers, or it refuses.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var stats cache.Stats
-			if err := socket.ask(c, statsCall, question, &stats); err != nil {
+			if err := socket.ask(c, api.CallCacheStats, question, &stats); err != nil {
 				return err
 			}
 			if output == "json" {

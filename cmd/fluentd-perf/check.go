@@ -3,13 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/daemon"
 )
 
 func checkCommand() *cobra.Command {
@@ -50,7 +49,7 @@ func checkJSON(c *cobra.Command, warnings []config.Warning, err error) error {
 		return werr
 	}
 	if err != nil && len(faults) > 0 {
-		return usageError{fmt.Errorf("%d faults", len(faults))}
+		return daemon.UsageError{Err: fmt.Errorf("%d faults", len(faults))}
 	}
 	return err
 }
@@ -60,44 +59,11 @@ func healthcheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "healthcheck", Short: "Ask a running daemon whether it is alive", Args: cobra.NoArgs, Hidden: true,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return checkHealth(c.Context(), addr, 5*time.Second)
+			return daemon.CheckHealth(c.Context(), addr, 5*time.Second)
 		},
 	}
 	c.Flags().StringVar(&addr, "address", "127.0.0.1:7300", "the daemon's `address`")
 	return c
-}
-
-// reachable turns an address that is listened on into one that can be dialled: 0.0.0.0 and [::] into loopback.
-func reachable(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case host == "" || err == nil && ip.IsUnspecified() && ip.Is4():
-		host = "127.0.0.1"
-	case err == nil && ip.IsUnspecified():
-		host = "::1"
-	}
-	return net.JoinHostPort(host, port)
-}
-
-// hosts returns the names under which the daemon may be reached: the configured ones and those it listens on, which the
-// service manager may have chosen.
-func hosts(cfg *config.Config, open []net.Listener) []string {
-	all := append([]string{}, cfg.Hosts...)
-	for _, l := range open {
-		if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsUnspecified() {
-			all = append(all, tcp.IP.String())
-		}
-	}
-	for _, l := range cfg.Listen {
-		if host, _, err := net.SplitHostPort(l.Address); err == nil && host != "" {
-			all = append(all, host)
-		}
-	}
-	return all
 }
 
 func faultsOf(err error) config.Faults {

@@ -9,10 +9,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/daemon"
+	"fluentd-perf/internal/demo"
 )
 
 func demoCommand() *cobra.Command {
@@ -64,14 +67,14 @@ func runDemoUntil(ctx context.Context, signals chan os.Signal, remove func() err
 }
 
 // runDemo starts the demo server on a free port and the daemon in front of it, and stops both at the end.
-func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs directories, log *slog.Logger) error {
+func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs daemon.Paths, log *slog.Logger) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	demo := newDemoServer(buildVersion(), nil)
-	server := &http.Server{Handler: demo, ReadHeaderTimeout: readTimeout}
+	behind := demo.New(buildVersion(), nil)
+	server := &http.Server{Handler: behind, ReadHeaderTimeout: 30 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 
@@ -79,11 +82,13 @@ func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs direct
 		Upstreams: []string{"demo=http://" + l.Addr().String() + "/mcp"}, Listen: listen, Env: os.LookupEnv, ReadFile: os.ReadFile,
 	})
 	if err == nil {
-		err = serve(ctx, cfg, dirs, log, c.OutOrStdout(), func(addr string) {
-			printDemoHelp(c.OutOrStdout(), addr, os.Args[0], filepath.Join(dirs.runtime, socketName))
-		})
+		o := daemonOptions(cfg, dirs, log, c.OutOrStdout())
+		o.Ready = func(addr string) {
+			demo.PrintHelp(c.OutOrStdout(), addr, os.Args[0], filepath.Join(dirs.Runtime, daemon.SocketName))
+		}
+		err = daemon.Run(ctx, o)
 	}
-	err = errors.Join(err, demo.Close(), server.Close())
+	err = errors.Join(err, behind.Close(), server.Close())
 	if serr := <-served; !errors.Is(serr, http.ErrServerClosed) {
 		err = errors.Join(err, serr)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/demo"
+
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"go.uber.org/goleak"
 )
@@ -27,10 +29,10 @@ type demoClient struct {
 }
 
 // startDemo serves a demo server on a loopback port until the test ends, and fails the test if anything stays behind.
-func startDemo(t *testing.T) (d *demoServer, url string) {
+func startDemo(t *testing.T) (d *demo.Server, url string) {
 	t.Helper()
 	t.Cleanup(func() { goleak.VerifyNone(t) })
-	d = newDemoServer("test", nil)
+	d = demo.New("test", nil)
 	server := httptest.NewServer(d)
 	t.Cleanup(func() {
 		server.CloseClientConnections()

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"syscall"
 
-	"fluentd-perf/internal/admin"
+	"fluentd-perf/internal/api"
+	"fluentd-perf/internal/daemon"
 )
 
 // demoPrefix begins the names of demos' directories. Each is locked for as long as its demo runs: one that is not locked
@@ -20,23 +21,23 @@ const demoPrefix = "fluentd-perf-demo-"
 // demoDirectories leaves nothing behind on a newcomer's machine, and out of the way of a daemon that runs there: what
 // would outlive a restart, and the admin socket, go with the demo, unless somebody says where to. What a demo that was
 // killed has left goes first.
-func demoDirectories(flags directoryFlags, log *slog.Logger) (directories, func() error, error) {
+func demoDirectories(flags directoryFlags, log *slog.Logger) (daemon.Paths, func() error, error) {
 	remove := func() error { return nil }
-	if flags.state == "" || flags.runtime == "" {
+	if flags.State == "" || flags.Runtime == "" {
 		parent := demoParent()
 		clearDemos(parent, log)
 		temp, lock, err := demoDirectory(parent)
 		if err != nil {
-			return directories{}, nil, err
+			return daemon.Paths{}, nil, err
 		}
-		flags.state = cmp.Or(flags.state, temp)
-		flags.runtime = cmp.Or(flags.runtime, filepath.Join(temp, "run"))
+		flags.State = cmp.Or(flags.State, temp)
+		flags.Runtime = cmp.Or(flags.Runtime, filepath.Join(temp, "run"))
 		remove = func() error {
 			defer lock.Close()
 			return os.RemoveAll(temp)
 		}
 	}
-	dirs, err := flags.resolveOrWarn(log)
+	dirs, err := flags.Resolve(log)
 	if err != nil {
 		return dirs, nil, errors.Join(err, remove())
 	}
@@ -47,7 +48,7 @@ func demoDirectories(flags directoryFlags, log *slog.Logger) (directories, func(
 // too long for a socket below it.
 func demoParent() string {
 	const longest = demoPrefix + "4294967295" // MkdirTemp adds 32 bits
-	if admin.CheckPath(filepath.Join(os.TempDir(), longest, "run", socketName)) == nil {
+	if api.CheckPath(filepath.Join(os.TempDir(), longest, "run", daemon.SocketName)) == nil {
 		return os.TempDir()
 	}
 	return "/tmp"

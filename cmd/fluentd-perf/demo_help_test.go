@@ -13,8 +13,10 @@ import (
 	"strings"
 	"testing"
 
-	"fluentd-perf/internal/admin"
+	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/daemon"
+	"fluentd-perf/internal/demo"
 )
 
 // TestDemoHelp runs what the demo verb prints: the curl commands, and the verb that looks into the cache.
@@ -90,23 +92,23 @@ func TestDemoLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dirs.runtime != filepath.Join(dirs.state, "run") || admin.CheckPath(filepath.Join(dirs.runtime, socketName)) != nil {
+	if dirs.Runtime != filepath.Join(dirs.State, "run") || api.CheckPath(filepath.Join(dirs.Runtime, daemon.SocketName)) != nil {
 		t.Errorf("%+v", dirs)
 	}
 	if err := remove(); err != nil {
 		t.Error(err)
 	}
-	for _, dir := range []string{own, temp, dirs.state} {
+	for _, dir := range []string{own, temp, dirs.State} {
 		if entries, err := os.ReadDir(dir); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("in %s: %v, %v", dir, entries, err)
 		}
 	}
-	named := directoryFlags{state: filepath.Join(own, "s"), runtime: filepath.Join(own, "r")}
+	named := directoryFlags{daemon.Paths{State: filepath.Join(own, "s"), Runtime: filepath.Join(own, "r")}}
 	dirs, remove, err = demoDirectories(named, log)
-	if err != nil || dirs != directories(named) {
+	if err != nil || dirs != named.Paths {
 		t.Fatalf("%+v, %v", dirs, err)
 	}
-	if _, err := os.Stat(named.state); errors.Join(remove(), err) != nil {
+	if _, err := os.Stat(named.State); errors.Join(remove(), err) != nil {
 		t.Errorf("what was named: %v", err)
 	}
 }
@@ -114,7 +116,7 @@ func TestDemoLeavesNothing(t *testing.T) {
 // TestDemoHelpSnippets checks what the help says to paste into an agent's configuration.
 func TestDemoHelpSnippets(t *testing.T) {
 	var help bytes.Buffer
-	printDemoHelp(&help, "127.0.0.1:9", "bin/fluentd-perf", "/tmp/x/run/admin.sock")
+	demo.PrintHelp(&help, "127.0.0.1:9", "bin/fluentd-perf", "/tmp/x/run/admin.sock")
 	snippets := 0
 	for line := range strings.Lines(help.String()) {
 		line = strings.TrimSpace(line)
@@ -142,7 +144,7 @@ func TestGettingStartedShowsTheDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range curlCommands(demoHelp) {
+	for _, command := range curlCommands(demo.Help) {
 		if !strings.Contains(string(page), command) {
 			t.Errorf("docs/getting-started.md does not show\n%s", command)
 		}

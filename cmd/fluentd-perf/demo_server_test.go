@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"fluentd-perf/internal/demo"
+
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"go.uber.org/goleak"
 )
@@ -64,7 +66,7 @@ func TestDemoLogging(t *testing.T) {
 func TestDemoCancel(t *testing.T) {
 	for era, version := range demoVersions {
 		t.Run(era, func(t *testing.T) {
-			d := newDemoServer("test", nil)
+			d := demo.New("test", nil)
 			server := httptest.NewServer(d)
 			c := connectDemo(t, server.URL, version, nil)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -135,14 +137,14 @@ func TestDemoResources(t *testing.T) {
 				t.Errorf("%s = %q, want %q", uri, got.Contents[0].Text, want)
 			}
 		}
-		read("demo://about", demoAbout)
+		read("demo://about", demo.About)
 		read("demo://greeting/Zo%C3%AB", "Hello, Zoë!")
 		read("demo://counter", "0")
-		if err := c.Subscribe(t.Context(), &mcp.SubscribeParams{URI: demoCounterURI}); err != nil {
+		if err := c.Subscribe(t.Context(), &mcp.SubscribeParams{URI: "demo://counter"}); err != nil {
 			t.Fatal(err)
 		}
 		c.wantText(t, "count", nil, "demo://counter is now 1")
-		receive(t, c.updates, demoCounterURI)
+		receive(t, c.updates, "demo://counter")
 		read("demo://counter", "1")
 		if _, err := c.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "demo://nothing"}); err == nil {
 			t.Error("demo://nothing was read")
@@ -172,7 +174,7 @@ func TestDemoPrompts(t *testing.T) {
 			}
 		}
 		complete(&mcp.CompleteReference{Type: "ref/prompt", Name: "explain"}, "topic", "s", "sessions", "streams")
-		complete(&mcp.CompleteReference{Type: "ref/resource", URI: demoGreetingURI}, "name", "a", "Ada", "Alan")
+		complete(&mcp.CompleteReference{Type: "ref/resource", URI: "demo://greeting/{name}"}, "name", "a", "Ada", "Alan")
 		complete(&mcp.CompleteReference{Type: "ref/prompt", Name: "unknown"}, "topic", "s")
 	})
 }
@@ -218,7 +220,7 @@ func TestDemoCacheHints(t *testing.T) {
 	if err != nil || tools.TTLMs != 0 {
 		t.Errorf("tools/list, which changes: %+v, %v", tools, err)
 	}
-	counter, err := c.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: demoCounterURI})
+	counter, err := c.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "demo://counter"})
 	if err != nil || counter.TTLMs != 0 {
 		t.Errorf("the counter, which changes: %+v, %v", counter, err)
 	}
@@ -227,7 +229,7 @@ func TestDemoCacheHints(t *testing.T) {
 // TestDemoClose closes the server under a session with an open GET stream and a tool in progress: both end.
 func TestDemoClose(t *testing.T) {
 	t.Cleanup(func() { goleak.VerifyNone(t) })
-	d := newDemoServer("test", nil)
+	d := demo.New("test", nil)
 	server := httptest.NewServer(d)
 	t.Cleanup(server.Close)
 	c := connectDemo(t, server.URL, demoVersions["legacy"], nil)

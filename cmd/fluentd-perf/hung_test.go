@@ -15,7 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/daemon"
 )
 
 // hungServer accepts connections, reads what comes, and never answers.
@@ -101,7 +103,7 @@ func TestHungServer(t *testing.T) {
 	if !strings.Contains(refused, `"code":1503`) || !strings.Contains(refused, why) {
 		t.Errorf("the next agent got %q", refused)
 	}
-	var answer statusAnswer
+	var answer api.Status
 	if err := json.Unmarshal([]byte(status(t, "-o", "json")), &answer); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +145,7 @@ func servingWithStatus(t *testing.T, yaml string) (addr string, status func(t *t
 	ctx, stop := context.WithCancel(context.Background())
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- serve(ctx, cfg, directories{runtime: dir}, slog.New(slog.DiscardHandler), io.Discard, func(a string) { ready <- a })
+		ended <- daemon.Run(ctx, daemon.Options{Config: cfg, Paths: daemon.Paths{Runtime: dir}, Log: slog.New(slog.DiscardHandler), Ready: func(a string) { ready <- a }})
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -153,7 +155,7 @@ func servingWithStatus(t *testing.T, yaml string) (addr string, status func(t *t
 	})
 	return <-ready, func(t *testing.T, args ...string) string {
 		t.Helper()
-		code, out, complaints := command(append([]string{"status", "--socket", filepath.Join(dir, socketName)}, args...)...)
+		code, out, complaints := command(append([]string{"status", "--socket", filepath.Join(dir, daemon.SocketName)}, args...)...)
 		if code != 0 {
 			t.Fatalf("status: %d %s", code, complaints)
 		}

@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"fluentd-perf/internal/daemon"
+
 	"github.com/spf13/cobra"
 )
 
@@ -23,11 +25,6 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
-
-// usageError is what the person who typed the command can mend.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
@@ -44,7 +41,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	fmt.Fprintln(lines, err)
-	var usage usageError
+	var usage daemon.UsageError
 	if errors.As(err, &usage) {
 		return exitUsage
 	}
@@ -61,7 +58,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetVersionTemplate(versionLine())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+		return daemon.UsageError{Err: fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), statusCommand(), cacheStatsCommand(), cachePurgeCommand(), versionCommand(), healthcheckCommand())
 	root.Args = wrongUsage(cobra.NoArgs)
@@ -76,7 +73,7 @@ func rootCommand() *cobra.Command {
 func wrongUsage(takes cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := takes(c, args); err != nil {
-			return usageError{err}
+			return daemon.UsageError{Err: err}
 		}
 		return nil
 	}
@@ -94,7 +91,7 @@ func (f *logFlags) register(c *cobra.Command) {
 func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.level)); err != nil {
-		return nil, usageError{fmt.Errorf("--log-level %q: use debug, info, warn or error", f.level)}
+		return nil, daemon.UsageError{Err: fmt.Errorf("--log-level %q: use debug, info, warn or error", f.level)}
 	}
 	handler, err := f.handler(w, level)
 	if err != nil {
@@ -115,7 +112,7 @@ func (f *logFlags) handler(w io.Writer, level slog.Level) (slog.Handler, error) 
 	case "json":
 		return slog.NewJSONHandler(w, o), nil
 	}
-	return nil, usageError{fmt.Errorf("--log-format %q: use text or json", f.format)}
+	return nil, daemon.UsageError{Err: fmt.Errorf("--log-format %q: use text or json", f.format)}
 }
 
 // lostReport makes the line that stands where lines are missing. It is there at every level.

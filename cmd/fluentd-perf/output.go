@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 
+	"fluentd-perf/internal/daemon"
+
 	"github.com/spf13/cobra"
 )
 
@@ -13,7 +15,7 @@ func outputFlag(c *cobra.Command, output *string) {
 	c.Flags().StringVarP(output, "output", "o", "table", "table or json")
 	c.PreRunE = func(*cobra.Command, []string) error {
 		if *output != "table" && *output != "json" {
-			return usageError{fmt.Errorf("--output %q: use table or json", *output)}
+			return daemon.UsageError{Err: fmt.Errorf("--output %q: use table or json", *output)}
 		}
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"fluentd-perf/internal/daemon"
 )
 
 // surviveBrokenPipes keeps the process alive where nobody reads its stdout or stderr any more: Go ends a process that
@@ -55,7 +57,7 @@ func endDemo(ctx context.Context, signals <-chan os.Signal, cancel context.Cance
 		switch {
 		case !ok:
 			return
-		case time.Since(first) >= secondSignal:
+		case time.Since(first) >= daemon.SecondSignal:
 			_ = remove()
 			signal.Reset(s)
 			_ = syscall.Kill(os.Getpid(), s.(syscall.Signal))

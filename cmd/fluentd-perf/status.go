@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -11,87 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/breaker"
-	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/proxy"
-	"fluentd-perf/internal/session"
 )
-
-// statusCall is the name of status on the admin socket.
-const statusCall = "status"
-
-type statusQuestion struct {
-	Calls bool `json:"calls,omitempty"` // every call under way, and not the oldest alone
-}
-
-// maxStatusCalls bounds the calls that are told of one upstream.
-const maxStatusCalls = 1000
-
-// statusAnswer is what a daemon does now.
-type statusAnswer struct {
-	Version   string           `json:"version"`
-	Started   time.Time        `json:"started"`
-	Now       time.Time        `json:"now"` // by the daemon's clock
-	Addresses []string         `json:"addresses"`
-	Draining  bool             `json:"draining"`
-	InFlight  int              `json:"inFlight"` // calls that hold a slot, over all upstreams
-	Upstreams []upstreamStatus `json:"upstreams"`
-	Tiers     []tierStatus     `json:"tiers"`
-}
-
-// upstreamStatus is one upstream: its admission, its endpoints and its sessions.
-type upstreamStatus struct {
-	Upstream string             `json:"upstream"`
-	Hosts    []string           `json:"hosts"`              // of the endpoints, in their order
-	Sessions *session.Status    `json:"sessions,omitempty"` // null where there are none
-	CallsNow int                `json:"callsNow"`           // calls of agents under way, those that wait for a slot or an answer of another's included
-	Calls    []proxy.CallStatus `json:"calls,omitempty"`    // the oldest of them; with --calls up to 1,000 in the order of their age
-	breaker.Status
-}
-
-// tierStatus is one tier of the cache.
-type tierStatus struct {
-	Tier    string `json:"tier"`
-	Entries int64  `json:"entries"` // -1 where it is not known
-	Bytes   int64  `json:"bytes"`   // -1 where it is not known
-	Queue   int    `json:"queue"`   // entries that wait to be written
-	Owed    int    `json:"owed"`    // what it could not be told of yet
-	Breaker string `json:"breaker"` // "" for memory
-	Error   string `json:"error"`   // the last one
-}
-
-// status says what the daemon does now.
-func (d *daemon) status(ctx context.Context, calls bool) (statusAnswer, error) {
-	a := statusAnswer{
-		Version: buildVersion(), Started: d.started, Now: time.Now(), Addresses: d.addresses(), Draining: d.draining.Load(),
-		InFlight: d.total.InFlight(),
-	}
-	most := 1
-	if calls {
-		most = maxStatusCalls
-	}
-	for _, r := range d.roads {
-		s := r.status()
-		s.Calls, s.CallsNow = d.door.Calls(s.Upstream, most)
-		a.Upstreams = append(a.Upstreams, s)
-	}
-	for _, t := range d.store.Stats(ctx, false).Tiers {
-		a.Tiers = append(a.Tiers, tierStatus{t.Tier, t.Entries, t.Bytes, t.Queue, t.Owed, t.Breaker, t.Error})
-	}
-	return a, nil
-}
-
-func (r *road) status() upstreamStatus {
-	s := upstreamStatus{Upstream: r.upstream.Name, Status: r.breaker.Status()}
-	for _, u := range r.upstream.URLs {
-		s.Hosts = append(s.Hosts, u.Host) // all else of a URL may be a secret
-	}
-	if r.session != nil && r.upstream.Sessions.Heal != config.HealOff { // which knows of none
-		sessions := r.session.Status()
-		s.Sessions = &sessions
-	}
-	return s
-}
 
 func statusCommand() *cobra.Command {
 	var socket socketFlag
@@ -106,8 +28,8 @@ func statusCommand() *cobra.Command {
 			"HEALED are sessions that were opened again after the server had lost them, LOST those that could not be.\n" +
 			"Exit code 0: done; 1: no daemon answers, or it refuses.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			var answer statusAnswer
-			if err := socket.ask(c, statusCall, statusQuestion{calls}, &answer); err != nil {
+			var answer api.Status
+			if err := socket.ask(c, api.CallStatus, api.StatusParams{Calls: calls}, &answer); err != nil {
 				return err
 			}
 			if output == "json" {
@@ -126,7 +48,7 @@ func statusCommand() *cobra.Command {
 }
 
 // statusTables writes the status for people.
-func statusTables(w io.Writer, a statusAnswer) error {
+func statusTables(w io.Writer, a api.Status) error {
 	state := "up"
 	if a.Draining {
 		state = "draining, up"
@@ -147,7 +69,7 @@ func statusTables(w io.Writer, a statusAnswer) error {
 }
 
 // upstreamRows writes a line for each endpoint; what is of the upstream as a whole stands in the first one.
-func upstreamRows(w io.Writer, u upstreamStatus, now time.Time) {
+func upstreamRows(w io.Writer, u api.Upstream, now time.Time) {
 	for i, e := range u.Endpoints {
 		host := "-"
 		if i < len(u.Hosts) {
@@ -179,7 +101,7 @@ func breakerText(e breaker.EndpointStatus) string {
 }
 
 // callTable lists the calls under way.
-func callTable(w io.Writer, a statusAnswer) error {
+func callTable(w io.Writer, a api.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row(t, "UPSTREAM", "AGE", "METHOD", "TOOL", "AGENT", "REQUEST")
 	for _, u := range a.Upstreams {
@@ -196,7 +118,7 @@ func callTable(w io.Writer, a statusAnswer) error {
 func age(c proxy.CallStatus) string { return rounded(time.Duration(c.AgeMs) * time.Millisecond) }
 
 // lastError says what is wrong with an endpoint and since when, else what went wrong last and when, if it was there.
-func lastError(u upstreamStatus, endpoint int, now time.Time) string {
+func lastError(u api.Upstream, endpoint int, now time.Time) string {
 	if t := u.Endpoints[endpoint].Trouble; t != nil {
 		return fmt.Sprintf("for %s, %d times: %s", rounded(now.Sub(t.Since)), t.Failures, t.Message)
 	}

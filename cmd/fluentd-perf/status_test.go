@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/session"
@@ -13,9 +14,9 @@ import (
 // TestStatusTables: what people read.
 func TestStatusTables(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	a := statusAnswer{
+	a := api.Status{
 		Version: "v1", Started: now.Add(-3 * time.Minute), Now: now, Addresses: []string{"127.0.0.1:7300", "[::1]:7300"}, InFlight: 3,
-		Upstreams: []upstreamStatus{
+		Upstreams: []api.Upstream{
 			{
 				Upstream: "docs", Hosts: []string{"a.example", "b.example:8080"}, Sessions: &session.Status{Sessions: 5, Healed: 2, GaveUp: 1},
 				Calls: []proxy.CallStatus{
@@ -33,7 +34,7 @@ func TestStatusTables(t *testing.T) {
 			},
 			{Upstream: "node", Hosts: []string{"127.0.0.1:8545"}, Status: breaker.Status{Endpoints: []breaker.EndpointStatus{{Breaker: breaker.BreakerOff, InFlight: 1}}}},
 		},
-		Tiers: []tierStatus{{Tier: "memory", Entries: 3, Bytes: 1 << 20}, {Tier: "redis", Entries: -1, Bytes: -1, Breaker: breaker.Open, Error: "dial \x1b[2J"}},
+		Tiers: []api.Tier{{Tier: "memory", Entries: 3, Bytes: 1 << 20}, {Tier: "redis", Entries: -1, Bytes: -1, Breaker: breaker.Open, Error: "dial \x1b[2J"}},
 	}
 	var b strings.Builder
 	if err := statusTables(&b, a); err != nil {

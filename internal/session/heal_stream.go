@@ -207,12 +207,15 @@ func (st *stream) accepted(id string) {
 	st.e.accepted.Store(true)
 }
 
-// mayWait reports whether the call re-opens a stream that was open before.
-func (st *stream) mayWait() bool {
-	if st.stage.opts.Reopen <= 0 {
-		return false
-	}
+// hadStream reports whether the call surely re-opens a stream that was open before.
+func (st *stream) hadStream() bool {
 	return st.call.Header.Get("Last-Event-ID") != "" || st.e != nil && st.e.accepted.Load()
+}
+
+// fromBefore reports whether nobody knows if the session had a stream: the stage did not see it begin, as is the case with
+// every session that has outlived a restart of the daemon; or keeps nothing of it (HealOff, or forgotten for its bounds).
+func (st *stream) fromBefore() bool {
+	return sessionID(st.call.Header) != "" && (st.e == nil || st.e.opening == nil)
 }
 
 // quiet is the answer to a GET whose server cannot be reached just now, or need not be asked: a stream of the daemon's.

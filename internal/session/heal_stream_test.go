@@ -213,6 +213,21 @@ func TestFreshGET(t *testing.T) {
 	})
 }
 
+// TestFirstGETOfSeenSession holds that a session which the stage saw begin, and which had no stream yet, does not wait for a
+// server that cannot be reached.
+func TestFirstGETOfSeenSession(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := newAgent(t, w, session.HealReads)
+		a.begin()
+		w.away(5 * time.Second)
+		res, err := a.stage.Call(t.Context(), a.call(mcp.LaneStream, ""))
+		var f *mcp.Failure
+		if !errors.As(err, &f) || f.Reason != mcp.ReasonBreakerOpen {
+			t.Errorf("got %v, %v", res, err)
+		}
+	})
+}
+
 // dropAfterID makes the next tools/call answer with one event that has an id, and then an end.
 func (w *world) dropAfterID(id string, end error) {
 	w.mu.Lock()

@@ -9,7 +9,8 @@ import (
 )
 
 // The bounds of all tables together. Beyond them the session is forgotten that was used longest ago and has no stream open,
-// else the one that was used longest ago: its stream may get a 503, and if the server loses it, its agent is told.
+// else the one that was used longest ago: it is like one from before the daemon's restart, and if the server loses it, its
+// agent is told.
 const (
 	maxSessions      = 10_000
 	maxSessionsBytes = 32 << 20 // of what is remembered, over all sessions

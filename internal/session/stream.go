@@ -22,7 +22,8 @@ const (
 
 // open relays a GET. A stream that the server accepts is re-opened when it breaks, and goes on in the session's new place
 // when it was healed. Where an agent already had such a stream, it gets one at once even if the server cannot be reached:
-// an HTTP error on a re-opened GET ends a Go client's whole session.
+// an HTTP error on a re-opened GET ends a Go client's whole session. So does one whose session began before the daemon: it
+// may have had a stream. What the server itself says to it passes all the same, as it would directly.
 func (s *Stage) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	id := sessionID(c.Header)
 	wrote := s.gets.begin(id)
@@ -41,10 +42,10 @@ func (s *Stage) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	case err == nil && st.lost:
 		s.discard(res)
 		return st.quiet(), nil
-	case ctx.Err() != nil || !st.mayWait():
-	case err != nil && unreachable(err):
+	case ctx.Err() != nil || s.opts.Reopen <= 0:
+	case err != nil && unreachable(err) && (st.hadStream() || st.fromBefore()):
 		return st.quiet(), nil
-	case err == nil && res.Status >= http.StatusInternalServerError:
+	case err == nil && res.Status >= http.StatusInternalServerError && st.hadStream():
 		s.discard(res)
 		return st.quiet(), nil
 	}

@@ -200,7 +200,8 @@ func TestReopenGivesUp(t *testing.T) {
 	})
 }
 
-// TestFirstGET holds what a GET that opens no stream gets.
+// TestFirstGET holds what a GET that opens no stream gets. A session that the stage did not see begin is one from before
+// the daemon's restart: it may have had a stream, and waits for a server that cannot be reached, but not for one that answers.
 func TestFirstGET(t *testing.T) {
 	waits := []string{"Mcp-Session-Id", "a", "Last-Event-ID", "7"}
 	for _, c := range []struct {
@@ -209,7 +210,11 @@ func TestFirstGET(t *testing.T) {
 		step   step
 		status int // 0: the failure; 200: a stream that waits
 	}{
-		{"refused", []string{"Mcp-Session-Id", "a"}, step{err: errRefused}, 0},
+		{"refused, no session", nil, step{err: errRefused}, 0},
+		{"refused, a session from before", []string{"Mcp-Session-Id", "a"}, step{err: errRefused}, 200},
+		{"broken off, a session from before", []string{"Mcp-Session-Id", "a"}, step{err: errBroke}, 200},
+		{"503, a session from before", []string{"Mcp-Session-Id", "a"}, step{status: 503}, 503},
+		{"404, a session from before", []string{"Mcp-Session-Id", "a"}, step{status: 404}, 404},
 		{"405", nil, step{status: 405}, 405},
 		{"503", nil, step{status: 503}, 503},
 		{"resumed, refused", waits, step{err: errRefused}, 200},
@@ -229,8 +234,9 @@ func TestFirstGET(t *testing.T) {
 				case err != nil || res.Status != c.status:
 					t.Errorf("got %v, %v, want %d", res, err, c.status)
 				case c.status == 200:
-					if ids, err := read(t, res); len(ids) != 1 || !errors.Is(err, io.EOF) || s.calls[1].Header.Get("Last-Event-ID") != "7" {
-						t.Errorf("got %v, %v", ids, err)
+					ids, err := read(t, res)
+					if resumed := s.calls[1].Header.Get("Last-Event-ID"); len(ids) != 1 || !errors.Is(err, io.EOF) || resumed != get(c.header...).Header.Get("Last-Event-ID") {
+						t.Errorf("got %v, %v after a GET that resumed %q", ids, err, resumed)
 					}
 				}
 			})
@@ -238,12 +244,15 @@ func TestFirstGET(t *testing.T) {
 	}
 }
 
-// TestKnownSession holds that a session whose stream was accepted once may wait for its server, until it has ended.
+// TestKnownSession holds that a session whose stream was accepted once may wait for its server, at a 5xx too until it has
+// ended: then it is as one that the stage never knew.
 func TestKnownSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{t: t, steps: []step{{end: io.EOF}, {err: errRefused}, {end: io.EOF}, {status: 204}, {err: errRefused}}}
+		s := &server{t: t, steps: []step{
+			{end: io.EOF}, {err: errRefused}, {end: io.EOF}, {status: 503}, {end: io.EOF}, {status: 204}, {status: 503},
+		}}
 		stage := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute})
-		for range 2 {
+		for range 3 {
 			res, err := stage.Call(t.Context(), get("Mcp-Session-Id", "a"))
 			if err != nil {
 				t.Fatal(err)
@@ -257,8 +266,8 @@ func TestKnownSession(t *testing.T) {
 		if res, err := stage.Call(t.Context(), end); err != nil || res.Status != 204 {
 			t.Errorf("%v %v", res, err)
 		}
-		if _, err := stage.Call(t.Context(), get("Mcp-Session-Id", "a")); !errors.Is(err, errRefused) {
-			t.Errorf("a GET after the session's end: %v", err)
+		if res, err := stage.Call(t.Context(), get("Mcp-Session-Id", "a")); err != nil || res.Status != 503 {
+			t.Errorf("a GET after the session's end: %v, %v", res, err)
 		}
 	})
 }

@@ -1,0 +1,253 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/cache/memory"
+	"fluentd-perf/internal/cache/redis"
+	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/worker"
+	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/mcp"
+)
+
+// tierTimeout bounds what goes on behind the calls of agents; their reads have the configured timeout.
+const tierTimeout = 2 * time.Second
+
+// sealed is how much larger an entry is in a slow tier than the answer in it, at most.
+const sealed = 1 << 10
+
+// openCache makes the tiers, one behind the other. A tier that cannot be reached is a warning.
+func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) error {
+	d.state = openState(stateDir, cfg.Cache.PartitionKey, d.log)
+	d.sayState()
+	if d.joined.Store(!d.state.Waits()); d.state.Waits() {
+		d.takeOver.add(d.joinState)
+	}
+	store, err := cache.NewStore(cache.StoreOptions{
+		Memory: memory.Options{Size: cfg.Cache.Memory.Size, MaxEntry: cfg.Cache.Memory.MaxEntry},
+		State:  d.state, Inert: cfg.Cache.InertHeaders, Base: d.base, Buffers: buffers, Metrics: cache.NewMetrics(reg), Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.store = store
+	start, cancel := context.WithTimeout(d.base, linkTimeout)
+	defer cancel()
+	t := tiers{
+		daemon: d, breakers: breakers, reg: reg, prefix: d.state.Secret().ID(),
+		maxValue: int(cfg.Cache.Memory.MaxEntry) + sealed, start: start,
+	}
+	if err := t.addRedis(cfg.Cache.Redis); err != nil {
+		return err
+	}
+	switch db := cfg.Cache.Database; db.Kind {
+	case config.DatabasePostgres:
+		return t.addPostgres(db)
+	case config.DatabaseSQLite:
+		t.addSQLite(db)
+	}
+	return nil
+}
+
+// sayState logs what the state directory has told.
+func (d *daemon) sayState() {
+	for _, w := range d.state.Warnings() {
+		d.log.Warn(w)
+	}
+	if d.state.Unclean() {
+		d.log.Info("the last run did not end cleanly: what the embedded database kept is not used", "directory", d.state.Dir())
+	}
+}
+
+// openState opens the state directory. Without one nothing outlives this process. Where another daemon has it, its key is
+// used at once, and the rest when it is free.
+func openState(dir, key string, log *slog.Logger) *cache.State {
+	if dir == "" {
+		return cache.MemoryState([]byte(key))
+	}
+	state, err := cache.OpenState(dir, []byte(key))
+	if errors.Is(err, cache.ErrStateInUse) {
+		log.Warn("the cache is in memory alone until the state directory is free: another daemon has it, which drains perhaps",
+			"directory", dir, "error", err)
+		state, err = cache.AwaitState(dir, []byte(key))
+	}
+	if err == nil {
+		return state
+	}
+	log.Warn("doing without a state directory: the embedded database is not used, and the next start knows nothing of this one",
+		"directory", dir, "error", err)
+	return cache.MemoryState([]byte(key))
+}
+
+// tiers adds what the configuration names to a daemon's store.
+type tiers struct {
+	*daemon
+	breakers *breaker.Metrics
+	reg      prometheus.Registerer
+	prefix   string // of stored names: the partition key's id
+	maxValue int
+	start    context.Context // ends when a start has waited long enough for links
+}
+
+func (t *tiers) add(tier tier.Tier, id string, timeout time.Duration, private, shared bool) {
+	t.store.Add(worker.Options{
+		Tier: tier, ID: id, Timeout: timeout, Private: private, Shared: shared,
+		Breaker: breaker.NewTier(breaker.TierOptions{Name: tier.Name(), Timeout: timeout, Metrics: t.breakers, Log: t.log}),
+	})
+}
+
+// addressOf is a URL without the user and the password in it.
+func addressOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "" // the adapter says what is wrong with it
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
+func (t *tiers) addRedis(c config.Redis) error {
+	if c.URL == "" {
+		return nil
+	}
+	tier, err := redis.New(redis.Options{
+		URL: c.URL, Timeout: max(c.Timeout, tierTimeout), Pool: c.Pool, MaxValue: t.maxValue, Prefix: t.prefix,
+		Listener: t.store.Listener(), Log: t.log,
+	})
+	if err != nil {
+		return UsageError{Err: fmt.Errorf("cache.redis: %w", err)}
+	}
+	t.reg.MustRegister(tier.Collector())
+	t.add(tier, addressOf(c.URL), c.Timeout, true, true)
+	awaitLink(t.start, tier)
+	return nil
+}
+
+func (t *tiers) addPostgres(c config.Database) error {
+	tier, err := sqldb.OpenPostgres(sqldb.PostgresOptions{
+		URL: c.URL, Timeout: max(c.Timeout, tierTimeout), MaxValue: t.maxValue, Prefix: t.prefix,
+		Pool: sqldb.PostgresPool{Max: c.PoolMax, Lifetime: c.PoolLifetime}, Listener: t.store.Listener(), Log: t.log,
+	})
+	if err != nil {
+		return UsageError{Err: fmt.Errorf("cache.database: %w", err)}
+	}
+	t.reg.MustRegister(tier.Collector())
+	t.add(tier, addressOf(c.URL), c.Timeout, c.PrivateReads, true)
+	awaitLink(t.start, tier)
+	return nil
+}
+
+// linkPatience is how long a start waits for servers that other daemons share: the first answers after a restart come from
+// there, and memory does not forget them because the link stood up after them.
+const linkTimeout = time.Second
+
+// awaitLink waits for a tier's link until ctx ends. One that is not there by then is used later.
+func awaitLink(ctx context.Context, tier interface{ Linked() bool }) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !tier.Linked() && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// addSQLite opens the embedded tier, where there is a directory for it.
+func (t *tiers) addSQLite(c config.Database) {
+	path := c.Path
+	if !filepath.IsAbs(path) {
+		if t.state.Dir() == "" {
+			t.log.Warn("there is no database tier: it needs a state directory of the daemon's own", "file", path)
+			return
+		}
+		path = filepath.Join(t.state.Dir(), path)
+	}
+	late := newLateTier(func() (embedded, error) {
+		if !t.joined.Load() {
+			return nil, cache.ErrStateInUse
+		}
+		return sqldb.OpenSQLite(sqldb.SQLiteOptions{
+			Path: path, Prefix: t.prefix, MaxBytes: c.Size, Timeout: max(c.Timeout, tierTimeout),
+			MaxValue: int(min(int64(t.maxValue), c.Size/8)), Log: t.log,
+		})
+	})
+	t.late = late
+	if err := late.open(); err != nil && !t.state.Waits() {
+		t.log.Warn("the database tier cannot be used for now", "file", path, "error", err)
+	}
+	t.reg.MustRegister(late)
+	t.add(late, "sqlite:"+path, c.Timeout, c.PrivateReads, false)
+}
+
+// cached makes the caching stage of one upstream.
+func (d *daemon) cached(c config.Upstream, server mcp.Caller) *cache.Upstream {
+	return d.store.Upstream(cache.UpstreamOptions{
+		Name: c.Name, Identity: identityOf(c), Plain: c.Protocol == config.ProtocolJSONRPC, Base: d.base,
+		TTL: c.Cache.TTL, Tools: c.Cache.Tools, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL,
+		StaleIfError: c.Cache.StaleIfError, StaleAfter: c.Cache.StaleAfter, StaleWhileRevalidate: c.Cache.StaleWhileRevalidate,
+		CoalesceTools: c.Coalesce.Tools, FlushOnCall: c.Cache.FlushOnCall, Listen: c.Cache.Listen, Scope: scopes[c.Cache.Scope],
+	}, server)
+}
+
+var scopes = map[config.CacheScope]cache.Scope{
+	config.CacheScopeAuto: cache.ScopeAuto, config.CacheScopeSession: cache.ScopeSession, config.CacheScopeCredential: cache.ScopeCredential,
+}
+
+// identityOf is what makes an upstream another server: its endpoints, what it speaks and the headers that the configuration
+// sets.
+func identityOf(c config.Upstream) string {
+	var b strings.Builder
+	part := func(s string) { fmt.Fprintf(&b, "%d:%s", len(s), s) }
+	urls := make([]string, len(c.URLs)) // equal servers: their order is no matter
+	for i, u := range c.URLs {
+		urls[i] = u.String()
+	}
+	slices.Sort(urls)
+	for _, u := range urls {
+		part(u)
+	}
+	part(string(c.Protocol))
+	names := make([]string, 0, len(c.Headers))
+	for name := range c.Headers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		part(http.CanonicalHeaderKey(name))
+		for _, v := range c.Headers[name] {
+			part(v)
+		}
+	}
+	return b.String()
+}
+
+// closeCache writes what waits for the tiers, and saves what is kept over a restart.
+func (d *daemon) closeCache(patience time.Duration) {
+	if d.store != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := d.store.Close(ctx); err != nil {
+			d.log.Warn("closing the cache", "error", err)
+		}
+	}
+	if d.state != nil {
+		if err := d.state.Close(); err != nil {
+			d.log.Warn("closing the state directory", "error", err)
+		}
+	}
+}

@@ -1,0 +1,6 @@
+package daemon
+
+import (
+	_ "fluentd-perf/e2e"
+	_ "fluentd-perf/internal/cache"
+)
