@@ -7,41 +7,57 @@ import (
 	"log/slog"
 	"maps"
 	"runtime/debug"
-	"sync"
+	"slices"
 	"time"
 
 	"fluentd-perf/internal/mcp"
 )
 
+// arrayKey is what the calls of one array have in common.
+type arrayKey struct {
+	session   string
+	version   string
+	partition [32]byte
+	again     bool // they may be sent again
+	unhurried bool
+}
+
+func (w *Stage) keyOf(c *mcp.Call) arrayKey {
+	key := arrayKey{
+		version: c.Version, partition: w.opts.Partition(c), again: w.opts.Repeatable(c), unhurried: c.Method().Unhurried(),
+	}
+	if id := c.Header["Mcp-Session-Id"]; len(id) > 0 {
+		key.session = id[0]
+	}
+	return key
+}
+
 // array is one array: first those who wait for it to go, then the call that it is.
 type array struct {
 	stage  *Stage
-	again  bool // its calls may be sent again
+	key    arrayKey
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
-	once   sync.Once // it goes once
 
-	calls []*pendingCall // guarded by Stage.mu until the array is closed; then, without those who have left, owned by send
-	size  int            // bytes of their bodies; guarded by Stage.mu
-
-	mu     sync.Mutex // guards the following and what pendingCall says
-	closed bool       // it has gone, or goes
-	live   int        // calls that have gone with it and still wait
+	// Guarded by Stage.mu.
+	calls  []*pendingCall // once the array is closed, owned by send
+	size   int            // bytes of their bodies
+	closed bool           // it has gone, or goes, with those who had not left
+	live   int            // of these, the calls that still wait
 }
 
 // pendingCall is one call in an array. Its agent may cancel it by `notifications/cancelled`, which names an id that the
 // server has not seen.
 type pendingCall struct {
 	call  *mcp.Call
-	name  string       // mcp.CancelKey
-	array *array       // nil in what Stage.keep keeps
+	name  string // mcp.CancelKey
+	array *array
 	done  chan outcome // has room for one
 
-	// Guarded by array.mu.
+	// Guarded by Stage.mu.
 	id        []byte // under which the server knows it; nil until it goes with others, does not change after that
-	left      bool   // its caller has left
-	answered  bool   // the outcome has been delivered
+	ended     bool   // the outcome has been delivered, or its caller has left
 	cancelled bool   // its agent has cancelled it under way
 
 	found bool // its answer has been found; owned by send
@@ -58,26 +74,72 @@ type outcome struct {
 // errNobody is why an array ends for which nobody waits.
 var errNobody = errors.New("nobody waits for the answers")
 
-// leave lets the caller of a call leave, and says whether the server may have seen the call, and by which id. The last one
-// to leave ends the array.
-func (a *array) leave(p *pendingCall) (sent mcp.Sent, id []byte) {
-	a.mu.Lock()
-	p.left = true
-	if a.closed && !p.answered {
-		a.live--
+// enqueue puts the call into the array that is open for it, which goes if it is full now.
+func (w *Stage) enqueue(c *mcp.Call) *pendingCall {
+	key := w.keyOf(c)
+	p := &pendingCall{call: c, name: mcp.CancelKey(c, c.ID(), nil), done: make(chan outcome, 1)}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.open[key]
+	if a != nil && a.size+len(c.Body) > maxArray {
+		a.flushLocked()
+		a = nil
 	}
-	closed, answered, last := a.closed, p.answered, a.closed && a.live == 0
-	a.mu.Unlock()
-	if answered {
+	if a == nil {
+		a = w.beginLocked(key)
+	}
+	p.array, a.calls, a.size = a, append(a.calls, p), a.size+len(c.Body)
+	if p.name != "" && (w.known[p.name] == nil || w.known[p.name].ended) { // no other waits under it
+		w.known[p.name] = p
+	}
+	if len(a.calls) == w.opts.Max || w.draining {
+		a.flushLocked()
+	}
+	return p
+}
+
+// beginLocked opens an array, which goes when the window has passed.
+func (w *Stage) beginLocked(key arrayKey) *array {
+	a := &array{stage: w, key: key}
+	a.ctx, a.cancel = context.WithCancelCause(w.opts.Base)
+	a.timer = time.AfterFunc(w.opts.Window, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		a.flushLocked()
+	})
+	w.wg.Add(1)
+	w.open[key] = a
+	return a
+}
+
+// flushLocked sends the array, unless it has gone.
+func (a *array) flushLocked() {
+	if a.stage.open[a.key] == a {
+		delete(a.stage.open, a.key)
+		a.timer.Stop()
+		go a.send()
+	}
+}
+
+// leave lets the caller of a call leave, and says whether the server may have seen the call. The last one to leave ends the
+// array.
+func (w *Stage) leave(p *pendingCall) mcp.Sent {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a, sent := p.array, mcp.SentNo
+	if a.closed {
+		sent = mcp.SentUnknown
+	}
+	if p.ended {
 		(<-p.done).drop() // it came at the same moment
+		return sent
 	}
-	if last {
+	p.ended = true
+	if a.live--; a.closed && a.live == 0 {
 		a.cancel(errNobody)
 	}
-	if !closed {
-		return mcp.SentNo, nil
-	}
-	return mcp.SentUnknown, p.id
+	w.keepLocked(p)
+	return sent
 }
 
 // drop closes a result that nobody wants. How it ends does not matter.
@@ -87,26 +149,30 @@ func (o outcome) drop() {
 	}
 }
 
-// deliver gives a call its outcome, if it still waits for one, with a failure of its own. One that was cancelled has no use for a failure, and is not
-// sent again.
+// deliver gives a call its outcome, if it still waits for one, with a failure of its own.
 func (a *array) deliver(p *pendingCall, o outcome) {
-	a.mu.Lock()
-	if p.answered || p.left {
-		a.mu.Unlock()
+	a.stage.mu.Lock()
+	defer a.stage.mu.Unlock()
+	if p.ended {
 		o.drop()
 		return
 	}
-	p.answered = true
-	a.live--
-	if p.cancelled && o.result == nil {
-		o = outcome{result: mcp.Accepted()}
-	}
-	a.mu.Unlock()
 	if o.failure != nil {
 		own := *o.failure
 		o.failure = &own
 	}
-	p.done <- o
+	a.deliverLocked(p, o)
+}
+
+// deliverLocked gives a call that waits its outcome. One that was cancelled has no use for a failure, and is not sent again.
+func (a *array) deliverLocked(p *pendingCall, o outcome) {
+	if p.cancelled && o.result == nil {
+		o = outcome{result: mcp.Accepted()}
+	}
+	p.ended = true
+	a.live--
+	a.stage.forgetLocked(p)
+	p.done <- o // there is room
 }
 
 // deliverAll gives all that still wait an outcome.
@@ -116,24 +182,13 @@ func (a *array) deliverAll(o outcome) {
 	}
 }
 
-// flush sends the array, once.
-func (a *array) flush() {
-	a.once.Do(func() {
-		a.timer.Stop()
-		go a.send()
-	})
-}
-
 // send sends the calls of those who still wait, and gives everybody what came of it.
 func (a *array) send() {
 	w := a.stage
 	defer w.wg.Done()
 	defer a.cancel(nil)
 	a.close()
-	switch len(a.calls) {
-	case 0:
-		return
-	case 1:
+	if len(a.calls) < 2 {
 		a.deliverAll(outcome{single: true})
 		return
 	}
@@ -150,18 +205,13 @@ func (a *array) send() {
 
 // close lets nobody in any more, and leaves those who have not left. If they are more than one they get their ids.
 func (a *array) close() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.stage.mu.Lock()
+	defer a.stage.mu.Unlock()
 	a.closed = true
-	stay := a.calls[:0]
-	for _, p := range a.calls {
-		if !p.left {
-			stay = append(stay, p)
-		}
-	}
-	a.calls, a.live = stay, len(stay)
-	if len(stay) > 1 {
-		for _, p := range stay {
+	a.calls = slices.DeleteFunc(a.calls, func(p *pendingCall) bool { return p.ended })
+	a.live = len(a.calls)
+	if a.live > 1 {
+		for _, p := range a.calls {
 			p.id = a.stage.ids.Next()
 		}
 	}
@@ -184,7 +234,7 @@ func (a *array) call() *mcp.Call {
 	first := a.calls[0].call
 	out := *first
 	out.Body = a.encode()
-	out.Lane, out.Again, out.Whole = mcp.LaneBatch, a.again, true
+	out.Lane, out.Again, out.Whole = mcp.LaneBatch, a.key.again, true
 	// The method says how long the server may take: all calls of an array are of one mind there.
 	out.Message = mcp.Message{Kind: mcp.KindBatch, Method: first.Method(), Whole: mcp.Span{End: uint32(len(out.Body))}}
 	out.Header = maps.Clone(first.Header)
@@ -195,16 +245,14 @@ func (a *array) call() *mcp.Call {
 }
 
 func (a *array) encode() []byte {
-	size := 2
+	size := len("[]")
 	for _, p := range a.calls {
-		size += len(p.call.Body) + len(p.id) + 1
+		size += len(p.call.Body) + len(p.id) + len(",")
 	}
 	body := append(make([]byte, 0, size), '[')
-	for i, p := range a.calls {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = mcp.Splice(body, p.call.Body, p.call.Message.ID, p.id)
+	for _, p := range a.calls {
+		body = append(mcp.Splice(body, p.call.Body, p.call.Message.ID, p.id), ',')
 	}
-	return append(body, ']')
+	body[len(body)-1] = ']'
+	return body
 }

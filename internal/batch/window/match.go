@@ -2,7 +2,6 @@ package window
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -35,21 +34,16 @@ func (a *array) answered(res *mcp.Result) {
 		t.end(t.events(res.Events))
 		return
 	}
-	body, err := wholeBody(res)
-	if err == nil && res.Status >= http.StatusMultipleChoices {
+	body, f := wholeBody(res)
+	switch {
+	case f != nil:
+		t.end(f)
+	case res.Status >= http.StatusMultipleChoices:
 		t.status(res, body)
-		return
-	}
-	if err == nil {
+	default:
 		t.body(body)
+		t.end(nil)
 	}
-	t.end(err)
-}
-
-// refused sends everybody by themselves: nothing has run.
-func (a *array) refused(why string) {
-	a.stage.goSingle(why)
-	a.deliverAll(outcome{single: true})
 }
 
 // bad is what becomes of those of whom the server's answer says nothing: the call goes again by itself where it may.
@@ -60,36 +54,26 @@ func (a *array) bad(why string) {
 
 // unknown is bad where that is no fault of the array's.
 func (a *array) unknown() {
-	if a.again {
+	if a.key.again {
 		a.deliverAll(outcome{single: true, sent: mcp.SentUnknown})
 		return
 	}
-	f := badAnswer("the server could not take the call in an array, and may have run it")
-	f.Sent = mcp.SentUnknown
-	a.deliverAll(outcome{failure: f})
-}
-
-// sentBefore is the failure of a call that has gone by itself after it went in an array: it may have run there.
-func sentBefore(err error, sent mcp.Sent) error {
-	var f *mcp.Failure
-	if sent == "" || sent == mcp.SentNo || !errors.As(err, &f) || f.Sent == mcp.SentYes || f.Sent == sent {
-		return err
-	}
-	own := *f
-	own.Sent = sent
-	return &own
+	a.deliverAll(outcome{failure: badAnswer("the server could not take the call in an array, and may have run it", mcp.SentUnknown)})
 }
 
 // wholeBody reads an answer that may be too large to have been read already.
-func wholeBody(res *mcp.Result) ([]byte, error) {
+func wholeBody(res *mcp.Result) ([]byte, *mcp.Failure) {
 	if res.Raw == nil {
 		return res.Body, nil
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Raw, maxAnswers+1))
-	if err == nil && len(body) > maxAnswers {
-		err = badAnswer("the server's answers to an array of calls are too large")
+	switch {
+	case err != nil:
+		return nil, mcp.AsFailure(err)
+	case len(body) > maxAnswers:
+		return nil, tooLarge()
 	}
-	return body, err
+	return body, nil
 }
 
 // answers finds out whose the answers are.
@@ -97,24 +81,24 @@ type answers struct {
 	*array
 	by      map[string]*pendingCall
 	matched int
-	refusal bool // the whole answer is an error that names none of the calls: what was sent could not be read
-	ran     bool // there is a result that names none of the calls
-	spoilt  bool // the answer is no array, or one of nothing that was asked for
+	refusal string // why the whole answer says that what was sent could not be read, and names none of the calls; else ""
+	ran     bool   // there is a result that names none of the calls
+	spoilt  bool   // the answer is no array, or one of nothing that was asked for
 }
 
 // events takes answers as they come, one by one or in arrays (2025-03-26, basic/transports: both are allowed).
-func (t *answers) events(events mcp.Events) error {
+func (t *answers) events(events mcp.Events) *mcp.Failure {
 	size := 0
 	for {
 		ev, err := events.Next()
-		if err == io.EOF {
+		switch {
+		case err == io.EOF:
 			return nil
-		}
-		if err != nil {
-			return err
+		case err != nil:
+			return mcp.AsFailure(err)
 		}
 		if size += len(ev.Data); size > maxAnswers {
-			return badAnswer("the server's answers to an array of calls are too large")
+			return tooLarge()
 		}
 		switch ev.Message.Kind {
 		case mcp.KindInvalid: // a comment, or an event that is no message
@@ -134,21 +118,21 @@ func (t *answers) body(b []byte) {
 		t.spoilt = true
 	case m.Kind == mcp.KindBatch:
 		t.all(b)
-	default:
-		t.object(b, &m)
+	case t.refuses(b, &m):
+		t.refusal = "an error for the whole array"
+	default: // a single message in the place of an array
+		t.spoilt = true
+		t.one(b)
 	}
 }
 
-// object is a single message in the place of an array.
-func (t *answers) object(b []byte, m *mcp.Message) {
-	if m.Kind == mcp.KindError && !m.Loose && t.find(m.ID.Of(b)) == nil {
-		code := string(m.ErrorCode.Of(b))
-		t.refusal = code == strconv.Itoa(mcp.CodeInvalidRequest) || code == strconv.Itoa(mcp.CodeParse)
+// refuses reports whether a single message is an error that names none of the calls: the server could not read what was sent.
+func (t *answers) refuses(b []byte, m *mcp.Message) bool {
+	if m.Kind != mcp.KindError || m.Loose || t.find(m.ID.Of(b)) != nil {
+		return false
 	}
-	t.spoilt = !t.refusal
-	if t.spoilt {
-		t.one(b)
-	}
+	code, err := strconv.Atoi(string(m.ErrorCode.Of(b)))
+	return err == nil && (code == mcp.CodeInvalidRequest || code == mcp.CodeParse)
 }
 
 // moreAnswers is how many elements an array of answers may have beside one for each call.
@@ -168,15 +152,14 @@ func (t *answers) all(b []byte) {
 // one gives an answer to the call that it names. What nobody asked for is dropped and counted.
 func (t *answers) one(b []byte) {
 	var m mcp.Message
+	_ = mcp.Scan(b, &m) // the kind of what is no message is KindInvalid
 	meters := &t.stage.meters
-	switch err := mcp.Scan(b, &m); {
-	case err != nil:
-		meters.unreadable.Inc()
-		return
-	case m.Kind == mcp.KindNotification || m.Kind == mcp.KindRequest:
+	switch m.Kind {
+	case mcp.KindResult, mcp.KindError:
+	case mcp.KindNotification, mcp.KindRequest:
 		meters.message.Inc()
 		return
-	case m.Kind != mcp.KindResult && m.Kind != mcp.KindError:
+	default:
 		meters.unreadable.Inc()
 		return
 	}
@@ -185,18 +168,19 @@ func (t *answers) one(b []byte) {
 	case p == nil:
 		meters.unknown.Inc()
 		t.ran = t.ran || m.Kind == mcp.KindResult
+		return
 	case p.found:
 		meters.duplicate.Inc()
-	default:
-		t.matched++
-		p.found = true
-		if m.Loose { // it ran, and its answer cannot be taken out of the others'
-			meters.unreadable.Inc()
-			t.deliver(p, outcome{failure: badAnswer("the server's answer to the call is not valid JSON-RPC")})
-			return
-		}
-		t.deliver(p, outcome{result: t.result(p, b, m)})
+		return
 	}
+	t.matched++
+	p.found = true
+	if m.Loose { // it ran, and its answer cannot be taken out of the others'
+		meters.unreadable.Inc()
+		t.deliver(p, outcome{failure: badAnswer("the server's answer to the call is not valid JSON-RPC", mcp.SentYes)})
+		return
+	}
+	t.deliver(p, outcome{result: t.result(p, b, m)})
 }
 
 // find returns the call of an id, however the server spells the number.
@@ -227,32 +211,29 @@ func (t *answers) result(p *pendingCall, b []byte, m mcp.Message) *mcp.Result {
 	}
 }
 
-// broken is the end of an answer that broke off: those who have theirs keep it. The others go by themselves where they may,
-// as after a single answer that breaks off before anybody saw of it.
-func (t *answers) broken(f *mcp.Failure) {
-	if t.again && f.Reason == mcp.ReasonBrokeOff && t.ctx.Err() == nil {
-		t.deliverAll(outcome{single: true, sent: f.Sent})
-		return
-	}
-	t.failed(f)
-}
-
-// end gives those their failure who have got nothing. err is why the answers did not come to their end.
-func (t *answers) end(err error) {
+// end gives those their outcome who have got nothing. f is why the answers did not come to their end: those who have theirs
+// keep it.
+func (t *answers) end(f *mcp.Failure) {
 	switch {
-	case err != nil:
-		t.broken(mcp.AsFailure(err))
-	case t.refusal:
-		t.refused("an error for the whole array")
+	case f != nil && t.key.again && f.Reason == mcp.ReasonBrokeOff && t.ctx.Err() == nil:
+		// As after a single answer that breaks off before anybody saw of it.
+		t.deliverAll(outcome{single: true, sent: f.Sent})
+	case f != nil:
+		t.failed(f)
+	case t.refusal != "": // nothing has run
+		t.stage.goSingle(t.refusal)
+		t.deliverAll(outcome{single: true})
 	case t.spoilt, t.matched == 0:
 		t.bad("the answer to an array is no array of answers")
 	default:
-		t.deliverAll(outcome{failure: badAnswer("the server answered the array, and not this call")})
+		t.deliverAll(outcome{failure: badAnswer("the server answered the array, and not this call", mcp.SentYes)})
 	}
 }
 
-func badAnswer(message string) *mcp.Failure {
-	return &mcp.Failure{
-		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes, Message: message,
-	}
+func tooLarge() *mcp.Failure {
+	return badAnswer("the server's answers to an array of calls are too large", mcp.SentYes)
+}
+
+func badAnswer(message string, sent mcp.Sent) *mcp.Failure {
+	return &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: sent, Message: message}
 }

@@ -19,19 +19,21 @@ func (t *answers) status(res *mcp.Result, body []byte) {
 		t.passOn(res, body, at)
 		return
 	}
+	refused := refusesArray(res.Status)
 	encoded := mcp.IsEncoded(res.Header)
 	named := !encoded && t.names(body)
 	switch {
-	case named && !refusesArray(res.Status) && (t.spoilt || t.matched == 0):
+	case named && !refused && (t.spoilt || t.matched == 0):
 		t.unknown()
-	case named:
-		t.end(nil)
-	case !refusesArray(res.Status):
+	case !named && !refused:
 		t.passOn(res, body, mcp.Span{})
 	case encoded: // nobody knows what it names
 		t.bad("an encoded answer with HTTP status " + strconv.Itoa(res.Status))
 	default:
-		t.refused("HTTP status " + strconv.Itoa(res.Status))
+		if !named {
+			t.refusal = "HTTP status " + strconv.Itoa(res.Status)
+		}
+		t.end(nil)
 	}
 }
 

@@ -46,25 +46,16 @@ const (
 
 // Stage puts calls into arrays. It is a mcp.Caller, safe for concurrent use.
 type Stage struct {
-	opts     Options
-	meters   meters
-	ids      *mcp.IDs
-	single   atomic.Int64 // until when calls go by themselves, in Unix milliseconds
-	draining atomic.Bool
-	wg       sync.WaitGroup // the arrays under way
+	opts   Options
+	meters meters
+	ids    *mcp.IDs
+	single atomic.Int64   // until when calls go by themselves, in Unix milliseconds
+	wg     sync.WaitGroup // the arrays that wait or are under way
 
-	mu    sync.Mutex // guards the following
-	open  map[arrayKey]*array
-	known map[string]*pendingCall // those that can be cancelled, by mcp.CancelKey
-}
-
-// arrayKey is what the calls of one array have in common.
-type arrayKey struct {
-	session   string
-	version   string
-	partition [32]byte
-	again     bool
-	unhurried bool
+	mu       sync.Mutex // guards the following, and what arrays and pendingCalls say
+	draining bool
+	open     map[arrayKey]*array
+	known    map[string]*pendingCall // those that can be cancelled, by mcp.CancelKey
 }
 
 // New returns a Stage. It panics without what is required.
@@ -102,8 +93,9 @@ func (w *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	}
 	p := w.enqueue(c)
 	select {
+	case <-ctx.Done():
+		return nil, mcp.Left(ctx, w.leave(p))
 	case o := <-p.done:
-		w.forget(p)
 		switch {
 		case o.single:
 			res, err := w.opts.Next.Call(ctx, c)
@@ -112,11 +104,7 @@ func (w *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 			return nil, o.failure
 		}
 		return o.result, nil
-	case <-ctx.Done():
 	}
-	sent, id := p.array.leave(p)
-	w.keep(p, id)
-	return nil, mcp.Left(ctx, sent)
 }
 
 // batchable reports whether a call may be one of an array: a request with an id that the answer can name, of a method that
@@ -125,11 +113,8 @@ func batchable(c *mcp.Call) bool {
 	if !c.Regular() || len(c.Body) > maxArray/2 {
 		return false
 	}
-	if c.Era == mcp.EraPlain {
-		return true
-	}
 	if c.Era != mcp.EraLegacy || c.Version != "" && c.Version != mcp.Version20250326 {
-		return false
+		return c.Era == mcp.EraPlain
 	}
 	switch c.Method() {
 	case mcp.MethodToolsList, mcp.MethodPromptsList, mcp.MethodResourcesList, mcp.MethodResourcesTemplatesList,
@@ -154,78 +139,25 @@ func (w *Stage) goSingle(why string) {
 	}
 }
 
+// sentBefore is the failure of a call that has gone by itself after it went in an array: it may have run there.
+func sentBefore(err error, sent mcp.Sent) error {
+	if err == nil || sent == "" {
+		return err
+	}
+	own := *mcp.AsFailure(err)
+	own.Sent = own.Sent.Likelier(sent)
+	return &own
+}
+
 // Drain lets nobody wait for others any more: what waits goes now, and what comes goes at once.
 func (w *Stage) Drain() {
-	w.draining.Store(true)
 	w.mu.Lock()
-	arrays := make([]*array, 0, len(w.open))
+	defer w.mu.Unlock()
+	w.draining = true
 	for _, a := range w.open {
-		arrays = append(arrays, a)
-	}
-	clear(w.open)
-	w.mu.Unlock()
-	for _, a := range arrays {
-		a.flush()
+		a.flushLocked()
 	}
 }
 
 // Wait returns when the last array has ended. No call comes after it has been called; the end of Base makes it soon.
 func (w *Stage) Wait() { w.wg.Wait() }
-
-// enqueue puts the call into the array that is open for it, which goes if it is full now.
-func (w *Stage) enqueue(c *mcp.Call) *pendingCall {
-	key := w.keyOf(c)
-	p := &pendingCall{call: c, name: mcp.CancelKey(c, c.ID(), nil), done: make(chan outcome, 1)}
-	w.mu.Lock()
-	a := w.open[key]
-	var full *array
-	if a != nil && a.size+len(c.Body) > maxArray {
-		full, a = a, nil
-	}
-	if a == nil {
-		a = w.begin(key)
-		w.open[key] = a
-	}
-	p.array = a
-	a.calls = append(a.calls, p)
-	a.size += len(c.Body)
-	w.noteLocked(p)
-	goes := len(a.calls) == w.opts.Max || w.draining.Load()
-	if goes {
-		delete(w.open, key)
-	}
-	w.mu.Unlock()
-	if full != nil {
-		full.flush()
-	}
-	if goes {
-		a.flush()
-	}
-	return p
-}
-
-func (w *Stage) keyOf(c *mcp.Call) arrayKey {
-	key := arrayKey{
-		version: c.Version, partition: w.opts.Partition(c), again: w.opts.Repeatable(c), unhurried: c.Method().Unhurried(),
-	}
-	if id := c.Header["Mcp-Session-Id"]; len(id) > 0 {
-		key.session = id[0]
-	}
-	return key
-}
-
-// begin opens an array. The caller holds the lock.
-func (w *Stage) begin(key arrayKey) *array {
-	a := &array{stage: w, again: key.again}
-	a.ctx, a.cancel = context.WithCancelCause(w.opts.Base)
-	w.wg.Add(1)
-	a.timer = time.AfterFunc(w.opts.Window, func() {
-		w.mu.Lock()
-		if w.open[key] == a {
-			delete(w.open, key)
-		}
-		w.mu.Unlock()
-		a.flush()
-	})
-	return a
-}
