@@ -13,16 +13,12 @@ import (
 type reply struct {
 	era.Reply
 	loss mcp.Loss // of the session on which the call went out
-	room *mcp.Budget
 }
 
-// free gives up a reply of which the body is of no use.
-func (p *reply) free(r *run) {
-	if p.Body != nil {
-		p.room.Put(len(p.Body))
-		r.a.opts.Buffers.Put(p.Body)
-		p.Body = nil
-	}
+// drop gives up a reply to a call within the array's budget.
+func (p *reply) drop(r *run) {
+	r.budget.Put(len(p.Body))
+	r.a.opts.Buffers.Put(p.Body)
 }
 
 func tooManyAnswers(sent mcp.Sent) *mcp.Failure {
@@ -32,33 +28,32 @@ func tooManyAnswers(sent mcp.Sent) *mcp.Failure {
 	}
 }
 
-// exchange sends one call and reads its answer, within the room. The failure's Sent is true to the facts.
-func (r *run) exchange(ctx context.Context, c *mcp.Call, room *mcp.Budget) (reply, *mcp.Failure) {
+// exchange sends one call and reads its answer, within the budget. The failure's Sent is true to the facts.
+func (r *run) exchange(ctx context.Context, c *mcp.Call, budget *mcp.Budget) (reply, *mcp.Failure) {
 	res, err := r.a.opts.Next.Call(ctx, c)
 	if err != nil {
 		return reply{}, ended(ctx, mcp.AsFailure(err))
 	}
 	defer func() { _ = res.Close() }() // whatever there was to read has been read
-	p := reply{Reply: era.Reply{Status: res.Status, Header: maps.Clone(res.Header), Repeatable: c.Repeatable()}, loss: mcp.LossOf(c, res), room: room}
+	t := reading{r: r, c: c, budget: budget, reply: reply{
+		Reply: era.Reply{Status: res.Status, Header: maps.Clone(res.Header), Repeatable: c.Repeatable()}, loss: mcp.LossOf(c, res),
+	}}
 	if c.Lane == mcp.LaneNotification {
-		return p, nil
+		return t.reply, nil
 	}
-	t := reading{r: r, c: c, reply: &p}
-	f := t.result(ctx, res)
-	room.Put(t.held)
-	if f != nil {
-		p.free(r)
+	if f := t.result(ctx, res); f != nil {
 		return reply{}, ended(ctx, f)
 	}
-	return p, nil
+	return t.reply, nil
 }
 
 // reading finds the answer to a call in a Result.
 type reading struct {
-	r     *run
-	c     *mcp.Call
-	reply *reply
-	held  int // bytes of the room that have been taken for a body that is being read
+	r      *run
+	c      *mcp.Call
+	budget *mcp.Budget
+	held   int // bytes of the budget that have been taken for a body that is being read
+	reply
 }
 
 func (t *reading) result(ctx context.Context, res *mcp.Result) *mcp.Failure {
@@ -80,25 +75,27 @@ func (t *reading) result(ctx context.Context, res *mcp.Result) *mcp.Failure {
 // other drops what is no answer. A request of a legacy server is declined, or the server might wait for ever.
 func (t *reading) other(ctx context.Context, ev *mcp.Event) *mcp.Failure {
 	switch ev.Message.Kind {
-	case mcp.KindRequest:
+	case mcp.KindRequest, mcp.KindNotification, mcp.KindBatch:
 		t.r.a.meters.dropped.Inc()
-		if t.c.Era == mcp.EraLegacy {
-			return t.decline(ctx, ev)
-		}
-	case mcp.KindNotification, mcp.KindBatch:
-		t.r.a.meters.dropped.Inc()
+	}
+	if ev.Message.Kind == mcp.KindRequest && t.c.Era == mcp.EraLegacy {
+		return t.decline(ctx, ev)
 	}
 	return nil
 }
 
-// pieceSize is how much of an answer is read before room is taken for it.
+// pieceSize is how much of an answer is read before the budget is asked for it.
 const pieceSize = 32 << 10
 
-// body reads what nobody has looked at. Room is taken as it comes, so that all answers under way share what there is.
+// body reads what nobody has looked at. The budget is taken from as it comes, so that all answers under way share what there
+// is.
 func (t *reading) body(from io.Reader) *mcp.Failure {
 	buffers := t.r.a.opts.Buffers
 	b := buffers.Get(pieceSize)
-	defer func() { buffers.Put(b) }()
+	defer func() {
+		buffers.Put(b)
+		t.budget.Put(t.held)
+	}()
 	for {
 		if len(b) == cap(b) {
 			small := b
@@ -107,7 +104,7 @@ func (t *reading) body(from io.Reader) *mcp.Failure {
 		}
 		n, err := from.Read(b[len(b):min(len(b)+pieceSize, cap(b))])
 		b = b[:len(b)+n]
-		if !t.take(n) {
+		if !t.budget.Take(n) {
 			return tooManyAnswers(mcp.SentYes)
 		}
 		t.held += n
@@ -119,14 +116,6 @@ func (t *reading) body(from io.Reader) *mcp.Failure {
 			return mcp.AsFailure(err)
 		}
 	}
-}
-
-func (t *reading) take(n int) bool {
-	ok := t.reply.room.Take(n)
-	if !ok && t.reply.room == t.r.room {
-		t.r.full.Store(true)
-	}
-	return ok
 }
 
 // found keeps the response in a body that is one, or an array with one in it (2025-03-26, basic/transports). A body that is
@@ -144,11 +133,8 @@ func (t *reading) found(b []byte) *mcp.Failure {
 		return nil
 	}
 	for _, s := range spans {
-		one := s.Of(b)
-		if mcp.Scan(one, &m) != nil {
-			m = mcp.Message{}
-		}
-		if f := t.message(one, &m); f != nil {
+		_ = mcp.Scan(s.Of(b), &m) // the kind of what is no message is KindInvalid
+		if f := t.message(s.Of(b), &m); f != nil {
 			return f
 		}
 	}
@@ -158,18 +144,17 @@ func (t *reading) found(b []byte) *mcp.Failure {
 // message keeps a message that is the response to the call, without the white space around it.
 func (t *reading) message(b []byte, m *mcp.Message) *mcp.Failure {
 	answers := !m.Loose && t.c.Answers(b, m)
-	if !answers || t.reply.Body != nil {
-		t.reply.Spoke = t.reply.Spoke || !answers
+	if !answers || t.Body != nil {
+		t.Spoke = t.Spoke || !answers
 		t.r.a.meters.dropped.Inc()
 		return nil
 	}
 	b = m.Trim(b)
 	held := min(len(b), t.held) // first of what was taken for the body
-	t.held -= held
-	if !t.take(len(b) - held) {
-		t.held += held
+	if !t.budget.Take(len(b) - held) {
 		return tooManyAnswers(mcp.SentYes)
 	}
-	t.reply.Body, t.reply.Message = append(t.r.a.opts.Buffers.Get(len(b)), b...), *m
+	t.held -= held
+	t.Body, t.Message = append(t.r.a.opts.Buffers.Get(len(b)), b...), *m
 	return nil
 }

@@ -24,15 +24,14 @@ func (t *reading) decline(ctx context.Context, ev *mcp.Event) *mcp.Failure {
 	own, cancel := context.WithTimeout(ctx, declineTime)
 	defer cancel()
 	res, err := t.r.a.opts.Next.Call(own, c)
-	taken := err == nil && res.Status < http.StatusMultipleChoices
 	if err == nil {
 		_ = res.Close() // nothing in it is of any use
+		if res.Status < http.StatusMultipleChoices {
+			return nil
+		}
 	}
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return mcp.Left(ctx, mcp.SentYes)
-	case taken:
-		return nil
 	}
 	return &mcp.Failure{
 		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes, Cause: err,

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 
@@ -41,18 +42,12 @@ func (r *run) readHeader(h http.Header) {
 		}
 	}
 	r.header["Content-Type"] = jsonType
-	if plain {
-		if len(h["Accept"]) == 0 {
-			r.header["Accept"] = jsonType
-		}
-		return
-	}
-	r.header["Accept"] = bothTypes
-	if v := h["Mcp-Protocol-Version"]; len(v) > 0 {
-		r.version = v[0]
-	}
-	if s := h["Mcp-Session-Id"]; len(s) > 0 && s[0] != "" {
-		r.session = s
+	switch {
+	case !plain:
+		r.header["Accept"] = bothTypes
+		r.version, r.session = h.Get("Mcp-Protocol-Version"), h.Get("Mcp-Session-Id")
+	case len(h["Accept"]) == 0:
+		r.header["Accept"] = jsonType
 	}
 }
 
@@ -62,12 +57,14 @@ func (r *run) whose() [32]byte {
 	return r.partition
 }
 
-// fill sets what a header has in a session.
-func fill(h http.Header, version, session string) {
+// headerIn returns the caller's header with what it has in a session.
+func (r *run) headerIn(version, session string) http.Header {
+	h := maps.Clone(r.header)
 	if version != "" {
 		h["Mcp-Protocol-Version"] = []string{version}
 	}
 	if session != "" {
 		h["Mcp-Session-Id"] = []string{session}
 	}
+	return h
 }

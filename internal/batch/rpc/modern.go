@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"maps"
 	"strings"
 
 	"fluentd-perf/internal/mcp"
@@ -15,22 +14,20 @@ import (
 func (r *run) modern(ctx context.Context, body []byte, m *mcp.Message, version string) (reply, *mcp.Failure) {
 	body, own := r.withMeta(body, m, version)
 	for tries := 0; ; tries++ {
-		c, fields := r.modernCall(ctx, body, own, version)
-		reply, f := r.exchange(ctx, c, r.room)
-		if f != nil || tries == 1 || fields == nil || !mismatched(&reply) || !r.a.tools.expire(r.whose(), fields) {
-			return reply, f
+		c, tools := r.modernCall(ctx, body, &own, version)
+		p, f := r.exchange(ctx, c, r.budget)
+		mismatch := p.ErrorCode() == mcp.CodeHeaderMismatch && p.IsRefused()
+		if f != nil || tries == 1 || tools == nil || !mismatch {
+			return p, f
 		}
-		reply.free(r)
+		r.a.forgetTools(r.whose(), tools)
+		p.drop(r)
 	}
 }
 
-// mismatched reports whether the server found the headers wrong, and so did not run the call.
-func mismatched(p *reply) bool { return p.ErrorCode() == mcp.CodeHeaderMismatch && p.IsRefused() }
-
 // modernCall makes the call, and returns which arguments of which tools have headers if it is a tools/call.
 func (r *run) modernCall(ctx context.Context, body []byte, m *mcp.Message, version string) (*mcp.Call, *toolHeaders) {
-	h := maps.Clone(r.header)
-	h["Mcp-Protocol-Version"] = []string{version}
+	h := r.headerIn(version, "")
 	c := r.newCall(mcp.EraModern, version, body, m, h)
 	if m.Kind == mcp.KindNotification { // for which no other headers are defined
 		return c, nil
@@ -62,20 +59,14 @@ func (r *run) modernCall(ctx context.Context, body []byte, m *mcp.Message, versi
 
 // withMeta returns the message with an id of the daemon's own and with what is missing of the `_meta` that every request
 // has (2026-07-28, basic/index). Params that are no object are the server's to refuse.
-func (r *run) withMeta(body []byte, m *mcp.Message, version string) ([]byte, *mcp.Message) {
+func (r *run) withMeta(body []byte, m *mcp.Message, version string) ([]byte, mcp.Message) {
 	if m.Kind != mcp.KindRequest {
-		return body, m
+		return body, *m
 	}
-	at, text := r.missingMeta(body, m, version)
-	out := mcp.Splice(make([]byte, 0, len(body)+len(text)+32), body, mcp.Span{Start: at, End: at}, text)
-	own := new(mcp.Message)
-	if err := mcp.Scan(out, own); err != nil {
-		panic("rpc: a message with `_meta` is none (this is a bug): " + err.Error())
-	}
-	if id := r.ownID(out, own); id != nil {
-		out = own.Splice(make([]byte, 0, len(out)+len(id)), out, own.ID, id)
-	}
-	return out, own
+	body, own := r.withOwnID(body, *m)
+	at, text := r.missingMeta(body, &own, version)
+	body = mcp.Splice(make([]byte, 0, len(body)+len(text)), body, mcp.Span{Start: at, End: at}, text)
+	return body, scanned(body)
 }
 
 // missingMeta returns what is to be inserted, and where.
@@ -98,21 +89,16 @@ func (r *run) missingMeta(b []byte, m *mcp.Message, version string) (at uint32, 
 	return at, text
 }
 
-func (r *run) metaMembers(m *mcp.Message, version string) []byte {
-	var b []byte
+func (r *run) metaMembers(m *mcp.Message, version string) (b []byte) {
 	add := func(is mcp.Span, name string, value []byte) {
-		if is.Present() {
-			return
+		if !is.Present() {
+			b = append(append(b, `,"io.modelcontextprotocol/`+name+`":`...), value...)
 		}
-		if len(b) > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(b, `"io.modelcontextprotocol/`+name+`":`...), value...)
 	}
 	add(m.ProtocolVersion, "protocolVersion", quoted(version))
 	add(m.ClientInfo, "clientInfo", r.a.info)
 	add(m.ClientCapabilities, "clientCapabilities", []byte("{}"))
-	return b
+	return bytes.TrimPrefix(b, []byte(","))
 }
 
 // fieldValue returns a text as the value of a header field: as it is if it is of visible ASCII and inner spaces, else in

@@ -15,7 +15,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -53,19 +55,19 @@ func (o *Options) complete() {
 
 // Arrays answers the arrays for one upstream. It is a mcp.Caller for LaneArray, safe for concurrent use.
 type Arrays struct {
-	opts     Options
-	meters   meters
-	ids      *mcp.IDs
-	info     []byte          // clientInfo, as JSON
-	base     context.Context // ends with Base and at Close
-	stop     context.CancelFunc
-	era      *era.Finder
-	sessions sessions
-	tools    tools
+	opts    Options
+	meters  meters
+	ids     *mcp.IDs
+	info    []byte          // clientInfo, as JSON
+	base    context.Context // ends with Base and at Close
+	stop    context.CancelFunc
+	era     *era.Finder
+	running sync.WaitGroup // arrays, and what is asked for all callers
 
-	mu       sync.Mutex // guards draining, and that nothing begins after it
+	mu       sync.Mutex // guards the following, and that nothing begins once it drains
 	draining bool
-	running  sync.WaitGroup // arrays, and what is asked for all callers
+	sessions map[[32]byte]*ownSession  // by partition: those that are open, or being opened
+	tools    map[[32]byte]*toolHeaders // by partition
 }
 
 // New returns Arrays for one upstream. It panics without a Next, and without a Partition unless Plain.
@@ -74,14 +76,15 @@ func New(o Options) *Arrays {
 		panic("rpc: no Next or no Partition (this is a bug)")
 	}
 	o.complete()
-	a := &Arrays{opts: o, meters: o.Metrics.of(o.Upstream), ids: mcp.NewIDs()}
+	a := &Arrays{
+		opts: o, meters: o.Metrics.of(o.Upstream), ids: mcp.NewIDs(),
+		sessions: map[[32]byte]*ownSession{}, tools: map[[32]byte]*toolHeaders{},
+	}
 	a.info = append(append([]byte(`{"name":"fluentd-perf","version":`), quoted(o.Version)...), '}')
 	a.base, a.stop = context.WithCancel(o.Base)
 	a.era = era.New(era.Options{
 		Upstream: o.Upstream, Next: o.Next, Client: a.info, IDs: a.ids, Base: a.base, Go: a.running.Go, Log: o.Log,
 	})
-	a.sessions.by = map[[32]byte]*ownSession{}
-	a.tools.by = map[[32]byte]*toolHeaders{}
 	return a
 }
 
@@ -131,7 +134,32 @@ func (a *Arrays) Close() {
 	a.mu.Unlock()
 	a.stop()
 	a.running.Wait()
-	a.endSessions()
+	// Nothing but the DELETEs runs any more, which the daemon's end does not end.
+	a.base = context.WithoutCancel(a.opts.Base)
+	a.mu.Lock()
+	for _, s := range a.sessions {
+		a.removeLocked(s)
+	}
+	a.mu.Unlock()
+	a.running.Wait()
+}
+
+// forAll asks the server what all wait for, within a time and until the daemon stops. A panic in it is everybody's failure.
+func (a *Arrays) forAll(what string, within time.Duration, ask func(context.Context) *mcp.Failure) (f *mcp.Failure) {
+	defer func() {
+		if p := recover(); p != nil {
+			f = a.panicked(what, p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(a.base, within)
+	defer cancel()
+	return ask(ctx)
+}
+
+// panicked is the failure of what panicked.
+func (a *Arrays) panicked(what string, p any) *mcp.Failure {
+	a.opts.Log.Error("bug: "+what+" panicked", "upstream", a.opts.Upstream, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return mcp.Inside(fmt.Errorf("panic: %v", p))
 }
 
 // quoted returns a text as a JSON string.

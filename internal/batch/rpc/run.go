@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -23,11 +21,11 @@ type run struct {
 	single   bool // one message, not an array
 	elements []element
 	next     atomic.Int64 // of the elements, the first that nobody has begun
-	room     *mcp.Budget  // of the answers together
+	budget   *mcp.Budget  // of the answers together
 	full     atomic.Bool  // an answer did not fit: no request goes out any more
 
 	version string      // MCP-Protocol-Version of the caller, ""
-	session []string    // Mcp-Session-Id of the caller, nil
+	session string      // Mcp-Session-Id of the caller, ""
 	header  http.Header // of the caller, without what is said of each call by itself
 
 	once      sync.Once
@@ -48,7 +46,7 @@ type element struct {
 
 // read takes an array apart.
 func (a *Arrays) read(c *mcp.Call) (*run, *mcp.Failure) {
-	r := &run{a: a, call: c, room: mcp.NewBudget(a.opts.Answers)}
+	r := &run{a: a, call: c, budget: mcp.NewBudget(a.opts.Answers)}
 	if body := bytes.TrimLeft(c.Body, " \t\r\n"); len(body) == 0 || body[0] != '[' {
 		var m mcp.Message
 		var scan *mcp.ScanError
@@ -87,13 +85,6 @@ func (a *Arrays) refusal(c *mcp.Call, f *mcp.Failure) *mcp.Result {
 	}
 }
 
-// count counts a failure for the log and the metrics of the whole.
-func (r *run) count(f *mcp.Failure) {
-	r.mu.Lock()
-	r.failed.Add(f)
-	r.mu.Unlock()
-}
-
 // run answers every element. It returns when none is under way.
 func (r *run) run(ctx context.Context) {
 	var workers sync.WaitGroup
@@ -118,7 +109,7 @@ func (r *run) answer(ctx context.Context, e *element) {
 	var m mcp.Message
 	defer func() {
 		if p := recover(); p != nil {
-			r.panicked(e, &m, p)
+			r.fail(e, &m, r.a.panicked("a call of an array", p))
 		}
 	}()
 	if f := r.refuses(e.body, &m); f != nil {
@@ -131,12 +122,14 @@ func (r *run) answer(ctx context.Context, e *element) {
 	}
 	if m.Kind == mcp.KindNotification {
 		r.a.meters.notified.Inc()
-		if e.failure = r.notify(ctx, e, &m); e.failure != nil {
-			r.count(e.failure)
-		}
-		return
 	}
-	r.ask(ctx, e, &m)
+	p, f := r.ask(ctx, e.body, &m)
+	switch {
+	case f != nil:
+		r.fail(e, &m, f)
+	case m.Kind == mcp.KindRequest:
+		r.keep(e, &m, &p)
+	}
 }
 
 // refuses scans an element, and says why it does not go on. An array is of requests and notifications. What needs a
@@ -170,50 +163,42 @@ func refused(code int, reason mcp.Reason, message string) *mcp.Failure {
 	return &mcp.Failure{Code: code, Reason: reason, Sent: mcp.SentNo, Message: message}
 }
 
-// ask sends a request and keeps its answer.
-func (r *run) ask(ctx context.Context, e *element, m *mcp.Message) {
-	var reply reply
-	f := r.mayAsk(ctx)
-	if f == nil {
-		reply, f = r.send(ctx, e.body, m)
+// ask sends a message. The failure says why it has no answer or, of a notification, why it was not taken.
+func (r *run) ask(ctx context.Context, body []byte, m *mcp.Message) (reply, *mcp.Failure) {
+	request := m.Kind == mcp.KindRequest
+	switch {
+	case ctx.Err() != nil:
+		return reply{}, mcp.Left(ctx, mcp.SentNo)
+	case request && r.full.Load():
+		return reply{}, tooManyAnswers(mcp.SentNo)
 	}
-	if f == nil && reply.Body == nil {
-		f = reply.Failure()
+	p, f := r.send(ctx, body, m)
+	switch {
+	case f != nil:
+		if f.Reason == mcp.ReasonRPCAnswers && f.Sent == mcp.SentYes { // and not of what had to come before it
+			r.full.Store(true)
+		}
+	case request && p.Body == nil, !request && p.Status >= http.StatusMultipleChoices:
+		f = p.Failure()
 	}
-	if f != nil {
-		r.fail(e, m, f)
-		return
-	}
-	e.answer = reply.Body
-	r.countAnswer(m.Method, reply.Body, &reply.Message)
-	id := m.ID.Of(e.body)
-	if e.at, e.put = reply.Message.ID, id; !e.at.Present() { // an error without an id: here, others stand beside it
-		start := reply.Message.Whole.Start + 1
-		e.at, e.put = mcp.Span{Start: start, End: start}, append(append([]byte(`"id":`), id...), ',')
-	}
+	return p, f
 }
 
-// countAnswer counts an answer of the server's.
-func (r *run) countAnswer(method mcp.Method, body []byte, m *mcp.Message) {
+// keep makes the server's answer the element's, under the id as it was asked, and counts it.
+func (r *run) keep(e *element, m *mcp.Message, p *reply) {
 	switch {
-	case m.Kind == mcp.KindError:
+	case p.Message.Kind == mcp.KindError:
 		r.a.meters.errors.Inc()
-	case method == mcp.MethodToolsCall && string(m.IsError.Of(body)) == "true":
+	case m.Method == mcp.MethodToolsCall && string(p.Message.IsError.Of(p.Body)) == "true":
 		r.a.meters.toolErrors.Inc()
 	default:
 		r.a.meters.answered.Inc()
 	}
-}
-
-// mayAsk says why no request goes out any more.
-func (r *run) mayAsk(ctx context.Context) *mcp.Failure {
-	if ctx.Err() != nil {
-		return mcp.Left(ctx, mcp.SentNo)
+	e.answer, e.at, e.put = p.Body, p.Message.ID, m.ID.Of(e.body)
+	if !e.at.Present() { // an error without an id: here, others stand beside it
+		start := p.Message.Whole.Start + 1
+		e.at, e.put = mcp.Span{Start: start, End: start}, append(append([]byte(`"id":`), e.put...), ',')
 	}
-	if r.full.Load() {
-		return tooManyAnswers(mcp.SentNo)
-	}
-	return nil
 }
 
 // ended makes a failure that comes from the end of ctx one with its reason.
@@ -224,11 +209,17 @@ func ended(ctx context.Context, f *mcp.Failure) *mcp.Failure {
 	return f
 }
 
-// fail makes the failure of a call, which is not its own fault, the element's answer.
+// fail notes that a message failed, which is not its own fault. A request gets that as its answer.
 func (r *run) fail(e *element, m *mcp.Message, f *mcp.Failure) {
-	r.a.meters.failed.Inc()
 	f = givenUp(f)
-	r.count(f)
+	r.mu.Lock()
+	r.failed.Add(f)
+	r.mu.Unlock()
+	if m.Kind == mcp.KindNotification {
+		e.failure = f
+		return
+	}
+	r.a.meters.failed.Inc()
 	r.refuse(e, m, f)
 }
 
@@ -263,32 +254,13 @@ func readableID(id []byte) []byte {
 	return id
 }
 
-// panicked is what becomes of an element whose call panicked.
-func (r *run) panicked(e *element, m *mcp.Message, p any) {
-	r.a.opts.Log.Error("bug: a call of an array panicked", "upstream", r.a.opts.Upstream, "panic", fmt.Sprint(p),
-		"stack", string(debug.Stack()))
-	if e.failure = mcp.Inside(fmt.Errorf("panic: %v", p)); m.Kind != mcp.KindNotification {
-		r.fail(e, m, e.failure)
-	}
-}
-
 // overall returns the failure of the array as a whole: its caller has left, or it is of notifications of which none was
-// taken.
-func (r *run) overall(ctx context.Context) *mcp.Failure {
+// taken. Then it is that of one which is the likeliest to have been sent.
+func (r *run) overall(ctx context.Context) (likeliest *mcp.Failure) {
 	if f := mcp.Left(ctx, mcp.SentUnknown); ctx.Err() != nil && f.Reason == mcp.ReasonCanceled {
 		return f
 	}
-	if f := r.nothingTaken(); f != nil {
-		return givenUp(f)
-	}
-	return nil
-}
-
-// nothingTaken returns, of notifications that all failed, the failure of one: of that which is the likeliest to have been
-// sent.
-func (r *run) nothingTaken() (likeliest *mcp.Failure) {
-	for i := range r.elements {
-		e := &r.elements[i]
+	for _, e := range r.elements {
 		if e.answer != nil || e.failure == nil {
 			return nil
 		}
@@ -319,27 +291,27 @@ func (r *run) result() *mcp.Result {
 
 // body is the answers as JSON, pooled; nil if there are none.
 func (r *run) body() []byte {
-	size := len("[]")
-	for i := range r.elements {
-		if e := &r.elements[i]; e.answer != nil {
-			size += len(e.answer) + len(e.put) + len(",")
-		}
-	}
-	if size == len("[]") {
-		return nil
+	size := len("[")
+	for _, e := range r.elements {
+		size += len(e.answer) + len(e.put) + len(",")
 	}
 	body := append(r.a.opts.Buffers.Get(size), '[')
-	for i := range r.elements {
-		if e := &r.elements[i]; e.answer != nil {
+	for _, e := range r.elements {
+		if e.answer != nil {
 			body = append(mcp.Splice(body, e.answer, e.at, e.put), ',')
 		}
 	}
 	r.drop()
-	if r.single { // without the bracket, and its comma
-		return append(body[:0], body[1:len(body)-1]...)
+	switch last := len(body) - 1; {
+	case last == 0:
+		r.a.opts.Buffers.Put(body)
+		return nil
+	case r.single: // without the bracket, and its comma
+		return append(body[:0], body[1:last]...)
+	default:
+		body[last] = ']'
+		return body
 	}
-	body[len(body)-1] = ']'
-	return body
 }
 
 // drop gives the memory of answers back that nobody needs any more.

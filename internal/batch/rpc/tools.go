@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -25,17 +24,11 @@ const (
 	toolsWait         = 15 * time.Second // for a list, while calls wait that may well do without
 )
 
-// tools knows, for each partition, which arguments of which tools have headers.
-type tools struct {
-	mu sync.Mutex
-	by map[[32]byte]*toolHeaders
-}
-
-// toolHeaders are those of one list of tools.
+// toolHeaders knows which arguments of which tools of one list have headers.
 type toolHeaders struct {
-	ready chan struct{} // closed when the following are there
-	until time.Time
+	ready chan struct{}          // closed when args are there
 	args  map[string][]headerArg // by tool
+	until time.Time              // they are kept, zero until they are there; guarded by Arrays.mu
 }
 
 // headerArg is an argument that goes into a header as well.
@@ -48,14 +41,20 @@ type headerArg struct {
 // may know nothing.
 func (r *run) toolHeaders(ctx context.Context, version string) *toolHeaders {
 	a, key := r.a, r.whose()
-	a.tools.mu.Lock()
-	t := a.tools.by[key]
-	if t == nil || t.isStale() {
-		t = &toolHeaders{ready: make(chan struct{})}
-		a.tools.putLocked(key, t)
+	a.mu.Lock()
+	t := a.tools[key]
+	if t == nil || !t.until.IsZero() && time.Now().After(t.until) {
+		t = &toolHeaders{ready: make(chan struct{}), args: map[string][]headerArg{}}
+		for some := range a.tools {
+			if len(a.tools) < maxToolPartitions {
+				break
+			}
+			delete(a.tools, some)
+		}
+		a.tools[key] = t
 		a.running.Go(func() { r.listTools(t, version) }) // beside the array, which runs
 	}
-	a.tools.mu.Unlock()
+	a.mu.Unlock()
 	select {
 	case <-t.ready:
 	case <-ctx.Done():
@@ -64,89 +63,70 @@ func (r *run) toolHeaders(ctx context.Context, version string) *toolHeaders {
 	return t
 }
 
-func (t *toolHeaders) isStale() bool {
-	select {
-	case <-t.ready:
-		return time.Now().After(t.until)
-	default:
-		return false
-	}
-}
-
-func (a *tools) putLocked(key [32]byte, t *toolHeaders) {
-	if a.by[key] == nil && len(a.by) >= maxToolPartitions {
-		for some := range a.by {
-			delete(a.by, some)
-			break
-		}
-	}
-	a.by[key] = t
-}
-
-// expire forgets a list, and reports whether it is worth while to ask for another: it is not where nobody waited long.
-func (a *tools) expire(key [32]byte, t *toolHeaders) bool {
+// forgetTools forgets a list that was wrong, and not what has come since.
+func (a *Arrays) forgetTools(key [32]byte, t *toolHeaders) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.by[key] == t {
-		delete(a.by, key)
+	if a.tools[key] == t {
+		delete(a.tools, key)
 	}
-	return t.ready != nil
 }
 
-// listTools reads all pages of the list. A list that does not come whole leaves what came.
+// listTools reads the list. One that does not come whole leaves what came.
 func (r *run) listTools(t *toolHeaders, version string) {
 	defer close(t.ready)
-	ctx, cancel := context.WithTimeout(r.a.base, toolsWait)
-	defer cancel()
-	kept := noToolsKept
-	t.args = map[string][]headerArg{}
-	defer func() {
-		t.until = time.Now().Add(kept)
-		if p := recover(); p != nil {
-			r.a.opts.Log.Error("bug: a list of tools panicked", "upstream", r.a.opts.Upstream, "panic", p)
-		}
-	}()
-	room := mcp.NewBudget(maxToolBytes)
-	params := ""
+	kept := toolsKept
+	if r.a.forAll("tools/list", toolsWait, func(ctx context.Context) *mcp.Failure { return r.listPages(ctx, t, version) }) != nil {
+		kept = noToolsKept
+	}
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	t.until = time.Now().Add(kept)
+}
+
+// toolPage is of a page of the list what says which arguments have headers.
+type toolPage struct {
+	Tools []struct {
+		Name        string       `json:"name"`
+		InputSchema headerSchema `json:"inputSchema"`
+	} `json:"tools"`
+	NextCursor *string `json:"nextCursor"`
+}
+
+func (r *run) listPages(ctx context.Context, t *toolHeaders, version string) *mcp.Failure {
+	budget, params := mcp.NewBudget(maxToolBytes), ""
 	for range maxToolPages {
-		next, ok := r.listPage(ctx, t, room, version, params)
-		if !ok {
-			return
+		page, f := r.listPage(ctx, budget, version, params)
+		if f != nil {
+			return f
 		}
-		if next == nil {
+		for _, tool := range page.Tools {
+			if args, ok := tool.InputSchema.args(nil, nil); ok && len(args) > 0 {
+				t.args[tool.Name] = args
+			}
+		}
+		if page.NextCursor == nil {
 			break
 		}
-		params = `"cursor":` + string(quoted(*next))
+		params = `"cursor":` + string(quoted(*page.NextCursor))
 	}
-	kept = toolsKept
+	return nil
 }
 
 // listPage reads one page. params are the members of the request's params.
-func (r *run) listPage(ctx context.Context, t *toolHeaders, room *mcp.Budget, version, params string) (next *string, ok bool) {
+func (r *run) listPage(ctx context.Context, budget *mcp.Budget, version, params string) (page toolPage, f *mcp.Failure) {
 	own := r.ownCall("", nil, `"id":0,"method":"tools/list","params":{`+params+`}`)
 	body, m := r.withMeta(own.Body, &own.Message, version)
-	c, _ := r.modernCall(ctx, body, m, version)
-	reply, f := r.exchange(ctx, c, room)
-	if f != nil || reply.Message.Kind != mcp.KindResult {
-		return nil, false
+	c, _ := r.modernCall(ctx, body, &m, version)
+	p, f := r.exchange(ctx, c, budget)
+	if f != nil {
+		return page, f
 	}
-	defer r.a.opts.Buffers.Put(reply.Body)
-	var page struct {
-		Tools []struct {
-			Name        string       `json:"name"`
-			InputSchema headerSchema `json:"inputSchema"`
-		} `json:"tools"`
-		NextCursor *string `json:"nextCursor"`
+	defer r.a.opts.Buffers.Put(p.Body)
+	if json.Unmarshal(p.Message.Result.Of(p.Body), &page) != nil { // an error has no result, which is no JSON
+		return page, p.Failure()
 	}
-	if json.Unmarshal(reply.Message.Result.Of(reply.Body), &page) != nil {
-		return nil, false
-	}
-	for i := range page.Tools {
-		if args, ok := page.Tools[i].InputSchema.args(nil, nil); ok && len(args) > 0 {
-			t.args[page.Tools[i].Name] = args
-		}
-	}
-	return page.NextCursor, true
+	return page, nil
 }
 
 // headerSchema is of a tool's inputSchema what says which arguments have headers: `x-mcp-header` at properties of
@@ -179,7 +159,7 @@ func (s *headerSchema) args(path []string, all []headerArg) ([]headerArg, bool) 
 
 func (s *headerSchema) field() (string, bool) {
 	name, ok := mcp.Text(s.Header)
-	if !ok || name == "" || strings.ContainsFunc(name, func(c rune) bool { return !isTokenChar(c) }) {
+	if !ok || name == "" || strings.Trim(name, tokenChars) != "" {
 		return "", false
 	}
 	switch string(s.Type) {
@@ -189,39 +169,29 @@ func (s *headerSchema) field() (string, bool) {
 	return "", false
 }
 
-// isTokenChar reports whether a rune may stand in the name of a header field (RFC 9110, 5.6.2).
-func isTokenChar(c rune) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c < 0x80 && strings.ContainsRune("!#$%&'*+-.^_`|~", c)
-}
+// tokenChars are what may stand in the name of a header field (RFC 9110, 5.6.2).
+const tokenChars = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 // put sets the headers of a call of the tool. An argument that is not there or null has none.
 func (t *toolHeaders) put(h http.Header, tool string, params []byte) {
-	args := t.args[tool]
-	if len(args) == 0 {
-		return
-	}
-	arguments, err := mcp.Member(params, "arguments")
-	if err != nil {
-		return
-	}
-	for _, a := range args {
-		value := arguments.Of(params)
+	for _, a := range t.args[tool] {
+		value := member(params, "arguments")
 		for _, name := range a.path {
-			if len(value) == 0 || value[0] != '{' {
-				value = nil
-				break
-			}
-			at, err := mcp.Member(value, name)
-			if err != nil {
-				value = nil
-				break
-			}
-			value = at.Of(value)
+			value = member(value, name)
 		}
 		if text, ok := argText(value); ok {
 			h[a.field] = []string{fieldValue(text)}
 		}
 	}
+}
+
+// member returns the value of an object's member, nil where there is none.
+func member(object []byte, name string) []byte {
+	at, err := mcp.Member(object, name)
+	if err != nil {
+		return nil // it is no object
+	}
+	return at.Of(object)
 }
 
 // argText returns the text of a string, a boolean or an integer. One that is written as a float has the text of the integer,
