@@ -47,7 +47,7 @@ func (r *run) stated(body []byte, m *mcp.Message) (version string, ok bool) {
 // findEra returns the era of the server, found out with this caller's credential if need be.
 func (r *run) findEra(ctx context.Context) (*era.Known, *mcp.Failure) {
 	return r.a.era.Find(ctx, era.Principal{
-		Partition: r.whose(), Header: r.header, Query: r.call.Query, Conn: r.call.Conn,
+		Partition: r.partition, Header: r.header, Query: r.call.Query, Conn: r.call.Conn,
 		Initialize: func(ctx context.Context) *mcp.Failure {
 			s, f := r.ownSession(ctx)
 			if f == nil {

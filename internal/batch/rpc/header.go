@@ -3,28 +3,19 @@ package rpc
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"fluentd-perf/internal/mcp"
 )
 
-// perCall reports whether a header field of the caller's is about one call, and so about none of an array's.
-func perCall(canonical string) bool {
-	switch canonical {
-	case "Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "Last-Event-Id":
-		return true
-	}
-	return strings.HasPrefix(canonical, "Mcp-Param-")
-}
+// perCall are the header fields of the caller's that are about one call, as Mcp-Param-* are, and so about none of an array's.
+var perCall = []string{"Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "Last-Event-Id"}
 
-// perBody reports whether a header field is about the bytes of the array, or would make one call of its elements.
-func perBody(canonical string) bool {
-	switch canonical {
-	case "Content-Type", "Content-Length", "Content-Encoding", "Content-Digest", "Content-Md5", "Digest", "Repr-Digest",
-		"Idempotency-Key", "X-Idempotency-Key":
-		return true
-	}
-	return false
+// perBody are the header fields that are about the bytes of the array, or would make one call of its elements.
+var perBody = []string{
+	"Content-Type", "Content-Length", "Content-Encoding", "Content-Digest", "Content-Md5", "Digest", "Repr-Digest",
+	"Idempotency-Key", "X-Idempotency-Key",
 }
 
 // jsonType is the Content-Type of what goes out, and of answers.
@@ -33,11 +24,13 @@ var jsonType = []string{"application/json"}
 // bothTypes is what a client of MCP has to accept (2025-11-25 and 2026-07-28, basic/transports).
 var bothTypes = []string{"application/json, text/event-stream"}
 
+// readHeader reads the caller's header, and makes that of the elements from it.
 func (r *run) readHeader(h http.Header) {
 	plain := r.a.opts.Plain
 	r.header = make(http.Header, len(h)+4)
 	for name, values := range h {
-		if !perBody(name) && (plain || !perCall(name)) {
+		about := slices.Contains(perCall, name) || strings.HasPrefix(name, "Mcp-Param-")
+		if !slices.Contains(perBody, name) && (plain || !about) {
 			r.header[name] = values
 		}
 	}
@@ -46,15 +39,10 @@ func (r *run) readHeader(h http.Header) {
 	case !plain:
 		r.header["Accept"] = bothTypes
 		r.version, r.session = h.Get("Mcp-Protocol-Version"), h.Get("Mcp-Session-Id")
+		r.partition = r.a.opts.Partition(&mcp.Call{Header: r.header, Query: r.call.Query})
 	case len(h["Accept"]) == 0:
 		r.header["Accept"] = jsonType
 	}
-}
-
-// whose returns the partition of the caller.
-func (r *run) whose() [32]byte {
-	r.once.Do(func() { r.partition = r.a.opts.Partition(&mcp.Call{Header: r.header, Query: r.call.Query}) })
-	return r.partition
 }
 
 // headerIn returns the caller's header with what it has in a session.

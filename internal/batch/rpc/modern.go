@@ -20,7 +20,7 @@ func (r *run) modern(ctx context.Context, body []byte, m *mcp.Message, version s
 		if f != nil || tries == 1 || tools == nil || !mismatch {
 			return p, f
 		}
-		r.a.forgetTools(r.whose(), tools)
+		r.a.forgetTools(r.partition, tools)
 		p.drop(r)
 	}
 }

@@ -89,7 +89,7 @@ func New(o Options) *Arrays {
 }
 
 // Call answers an array: 200 with the answers as JSON, one for each request; 202 where there are notifications only; 400
-// with one error without an id where the body is not JSON or no array of 1 to 1,000 elements. One request or notification
+// with one error under a null id where the body is not JSON or no array of 1 to 1,000 elements. One request or notification
 // instead of an array is answered as one, and refused with a 400 where it is none.
 //
 // The call's Header is the caller's. Its Message is not looked at. The *mcp.Failure is of an array that begins while the
@@ -99,10 +99,7 @@ func (a *Arrays) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return nil, mcp.Draining()
 	}
 	defer a.running.Done()
-	r, f := a.read(c)
-	if f != nil {
-		return a.refusal(c, f), nil
-	}
+	r := a.read(c)
 	ctx, cancel := context.WithTimeoutCause(ctx, a.opts.Timeout, &mcp.Failure{
 		Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonRPCTimeout, Sent: mcp.SentUnknown,
 		Message: "the array took longer than rpc.timeout",

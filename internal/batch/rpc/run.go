@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -28,8 +27,7 @@ type run struct {
 	session string      // Mcp-Session-Id of the caller, ""
 	header  http.Header // of the caller, without what is said of each call by itself
 
-	once      sync.Once
-	partition [32]byte // of header, see whose
+	partition [32]byte // of header; Plain: unknown
 
 	mu     sync.Mutex // guards the following
 	failed mcp.FailedCalls
@@ -44,64 +42,34 @@ type element struct {
 	failure *mcp.Failure // why a notification was not taken, or what a refused message is
 }
 
-// read takes an array apart.
-func (a *Arrays) read(c *mcp.Call) (*run, *mcp.Failure) {
+// read takes an array apart. What is none is one element.
+func (a *Arrays) read(c *mcp.Call) *run {
 	r := &run{a: a, call: c, budget: mcp.NewBudget(a.opts.Answers)}
-	if body := bytes.TrimLeft(c.Body, " \t\r\n"); len(body) == 0 || body[0] != '[' {
-		var m mcp.Message
-		var scan *mcp.ScanError
-		if err := mcp.Scan(c.Body, &m); errors.As(err, &scan) && (!scan.Invalid || len(body) == 0 || body[0] != '{') {
-			return nil, scanFailure(err)
-		}
-		r.single, r.elements = true, []element{{body: c.Body}}
-	} else {
-		var room [64]mcp.Span
-		spans, err := mcp.Elements(room[:0], c.Body, maxElements)
-		if err != nil {
-			return nil, scanFailure(err)
-		}
-		r.elements = make([]element, len(spans))
-		for i, s := range spans {
-			r.elements[i].body = s.Of(c.Body)
-		}
-	}
 	r.readHeader(c.Header)
-	return r, nil
-}
-
-func scanFailure(err error) *mcp.Failure {
-	var scan *mcp.ScanError
-	if errors.As(err, &scan) && scan.Invalid {
-		return refused(mcp.CodeInvalidRequest, mcp.ReasonInvalidMessage, "Invalid Request: "+err.Error())
+	var some [64]mcp.Span
+	spans, err := mcp.Elements(some[:0], c.Body, maxElements)
+	if err != nil {
+		r.single, r.elements = true, []element{{body: c.Body}}
+		return r
 	}
-	return refused(mcp.CodeParse, mcp.ReasonParse, "Parse error: "+err.Error())
-}
-
-// refusal is the answer to what is no array.
-func (a *Arrays) refusal(c *mcp.Call, f *mcp.Failure) *mcp.Result {
-	return &mcp.Result{
-		Status: http.StatusBadRequest, Header: http.Header{"Content-Type": jsonType},
-		Body: mcp.AppendError(nil, f, unknownID, a.opts.Upstream, c.Request), Failed: &mcp.FailedCalls{First: f, Calls: 1},
+	r.elements = make([]element, len(spans))
+	for i, s := range spans {
+		r.elements[i].body = s.Of(c.Body)
 	}
+	return r
 }
 
 // run answers every element. It returns when none is under way.
 func (r *run) run(ctx context.Context) {
 	var workers sync.WaitGroup
 	for range min(r.a.opts.Concurrency*r.a.opts.MaxBatch, len(r.elements)) {
-		workers.Go(func() { r.work(ctx) })
+		workers.Go(func() {
+			for i := r.next.Add(1) - 1; i < int64(len(r.elements)); i = r.next.Add(1) - 1 {
+				r.answer(ctx, &r.elements[i])
+			}
+		})
 	}
 	workers.Wait()
-}
-
-func (r *run) work(ctx context.Context) {
-	for {
-		i := int(r.next.Add(1)) - 1
-		if i >= len(r.elements) {
-			return
-		}
-		r.answer(ctx, &r.elements[i])
-	}
 }
 
 // answer answers one element, if it is to have an answer.
@@ -112,11 +80,10 @@ func (r *run) answer(ctx context.Context, e *element) {
 			r.fail(e, &m, r.a.panicked("a call of an array", p))
 		}
 	}()
-	if f := r.refuses(e.body, &m); f != nil {
+	if e.failure = r.refuses(e.body, &m); e.failure != nil {
 		r.a.meters.refused.Inc()
-		e.failure = f
 		if m.Kind != mcp.KindNotification {
-			r.refuse(e, &m, f)
+			r.refuse(e, &m, e.failure)
 		}
 		return
 	}
@@ -135,32 +102,38 @@ func (r *run) answer(ctx context.Context, e *element) {
 // refuses scans an element, and says why it does not go on. An array is of requests and notifications. What needs a
 // connection of its own, or a caller that gets what else comes, cannot be in one (design/resilience.md, "Batches").
 func (r *run) refuses(body []byte, m *mcp.Message) *mcp.Failure {
-	if err := mcp.Scan(body, m); err != nil {
-		return scanFailure(err)
-	}
-	if m.Loose && m.Kind != mcp.KindResult && m.Kind != mcp.KindError { // it cannot be sent as it came: another id goes into it, or `_meta`
-		m.Kind = mcp.KindInvalid
-		return refused(mcp.CodeParse, mcp.ReasonParse, "Parse error: a string that is no Unicode, a byte order mark, or null where a value has to be")
-	}
+	var scan *mcp.ScanError
+	err := mcp.Scan(body, m)
 	what := ""
 	switch {
-	case m.Kind != mcp.KindRequest && m.Kind != mcp.KindNotification:
+	case errors.As(err, &scan) && scan.Invalid:
+		what = err.Error()
+	case err != nil:
+		return parseError(err.Error())
+	case m.Kind == mcp.KindBatch && !m.Loose:
+		what = "an array has 1 to 1,000 elements, and none is an array"
+	case m.Kind == mcp.KindResult || m.Kind == mcp.KindError:
 		what = "neither a request nor a notification"
+	case m.Loose: // it cannot be sent as it came: another id goes into it, or `_meta`
+		m.Kind = mcp.KindInvalid
+		return parseError("a string that is no Unicode, a byte order mark, or null where a value has to be")
 	case r.a.opts.Plain:
 		m.Method = mcp.MethodOther
+		return nil
 	case m.Method == mcp.MethodInitialize, m.Method == mcp.MethodSubscriptionsListen, m.Method == mcp.MethodResourcesSubscribe:
 		what = m.Method.String() + " is not possible here"
 	case m.ProgressToken.Present():
 		what = "a progressToken is not possible here"
-	}
-	if what == "" {
+	default:
 		return nil
 	}
-	return refused(mcp.CodeInvalidRequest, mcp.ReasonInvalidMessage, "Invalid Request: "+what)
+	return &mcp.Failure{
+		Code: mcp.CodeInvalidRequest, Reason: mcp.ReasonInvalidMessage, Sent: mcp.SentNo, Message: "Invalid Request: " + what,
+	}
 }
 
-func refused(code int, reason mcp.Reason, message string) *mcp.Failure {
-	return &mcp.Failure{Code: code, Reason: reason, Sent: mcp.SentNo, Message: message}
+func parseError(what string) *mcp.Failure {
+	return &mcp.Failure{Code: mcp.CodeParse, Reason: mcp.ReasonParse, Sent: mcp.SentNo, Message: "Parse error: " + what}
 }
 
 // ask sends a message. The failure says why it has no answer or, of a notification, why it was not taken.
@@ -274,18 +247,17 @@ func (r *run) overall(ctx context.Context) (likeliest *mcp.Failure) {
 // result puts the answers together.
 func (r *run) result() *mcp.Result {
 	res := mcp.Accepted()
+	if body := r.body(); body != nil {
+		res.Status, res.Header["Content-Type"], res.Body = http.StatusOK, jsonType, body
+		res.Release = func() { r.a.opts.Buffers.Put(body) }
+	}
+	if f := r.elements[0].failure; r.single && f != nil {
+		res.Status = http.StatusBadRequest
+		r.failed.Add(f)
+	}
 	if r.failed.Calls > 0 {
 		res.Failed = &r.failed
 	}
-	body := r.body()
-	if body == nil {
-		return res
-	}
-	res.Status, res.Header["Content-Type"], res.Body = http.StatusOK, jsonType, body
-	if r.single && r.elements[0].failure != nil {
-		res.Status = http.StatusBadRequest
-	}
-	res.Release = func() { r.a.opts.Buffers.Put(body) }
 	return res
 }
 

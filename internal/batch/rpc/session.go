@@ -44,7 +44,7 @@ type ownSession struct {
 // ownSession returns the session of the caller's partition, opened if need be: once for all who wait. Whoever gets one
 // without a failure calls leave. The failure is of calls that were not sent; the session beside it is never used.
 func (r *run) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
-	a, key := r.a, r.whose()
+	a, key := r.a, r.partition
 	a.mu.Lock()
 	s := a.sessions[key]
 	if s == nil {
@@ -81,7 +81,7 @@ func (r *run) open(s *ownSession) {
 	f := r.a.forAll("initialize", ownOpenTime, func(ctx context.Context) *mcp.Failure { return r.initialize(ctx, s) })
 	if f != nil {
 		s.failure = era.Unsent(f)
-		r.a.remove(s, true)
+		r.a.remove(s, false)
 	}
 }
 
@@ -107,9 +107,6 @@ func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 	if f == nil && p.Status >= http.StatusMultipleChoices {
 		f = p.Failure()
 	}
-	if f != nil {
-		r.a.end(ctx, s)
-	}
 	return f
 }
 
@@ -130,8 +127,7 @@ func (a *Arrays) makeRoomLocked() bool {
 	return oldest != nil
 }
 
-// remove takes a session off the table, which the server has lost for sure, or perhaps: then it is ended when nobody uses it
-// any more.
+// remove takes a session off the table. It is ended when nobody uses it any more, unless the server has lost it for sure.
 func (a *Arrays) remove(s *ownSession, lost bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

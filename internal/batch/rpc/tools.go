@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"math"
@@ -40,7 +39,7 @@ type headerArg struct {
 // toolHeaders returns what is known of the tools of the caller, and asks the server if that is nothing. It is never nil; it
 // may know nothing.
 func (r *run) toolHeaders(ctx context.Context, version string) *toolHeaders {
-	a, key := r.a, r.whose()
+	a, key := r.a, r.partition
 	a.mu.Lock()
 	t := a.tools[key]
 	if t == nil || !t.until.IsZero() && time.Now().After(t.until) {
@@ -139,17 +138,16 @@ type headerSchema struct {
 
 // args appends the arguments that have headers. It reports false where one is marked in a way that is not allowed: such a
 // tool has none then.
-func (s *headerSchema) args(path []string, all []headerArg) ([]headerArg, bool) {
+func (s *headerSchema) args(path []string, all []headerArg) (_ []headerArg, ok bool) {
 	for name, p := range s.Properties {
 		own := append(slices.Clip(path), name)
 		if p.Header != nil {
-			field, ok := p.field()
-			if !ok || slices.ContainsFunc(all, func(a headerArg) bool { return a.field == field }) {
+			field := p.field()
+			if field == "" || slices.ContainsFunc(all, func(a headerArg) bool { return a.field == field }) {
 				return nil, false
 			}
 			all = append(all, headerArg{own, field})
 		}
-		var ok bool
 		if all, ok = p.args(own, all); !ok {
 			return nil, false
 		}
@@ -157,16 +155,16 @@ func (s *headerSchema) args(path []string, all []headerArg) ([]headerArg, bool) 
 	return all, true
 }
 
-func (s *headerSchema) field() (string, bool) {
-	name, ok := mcp.Text(s.Header)
-	if !ok || name == "" || strings.Trim(name, tokenChars) != "" {
-		return "", false
-	}
+// field returns the header of an argument that is marked, "" where that is not allowed.
+func (s *headerSchema) field() string {
+	name, _ := mcp.Text(s.Header)
 	switch string(s.Type) {
 	case `"string"`, `"integer"`, `"boolean"`:
-		return http.CanonicalHeaderKey("Mcp-Param-" + name), true
+		if name != "" && strings.Trim(name, tokenChars) == "" {
+			return http.CanonicalHeaderKey("Mcp-Param-" + name)
+		}
 	}
-	return "", false
+	return ""
 }
 
 // tokenChars are what may stand in the name of a header field (RFC 9110, 5.6.2).
@@ -197,24 +195,19 @@ func member(object []byte, name string) []byte {
 // argText returns the text of a string, a boolean or an integer. One that is written as a float has the text of the integer,
 // as far as every float is one of its own.
 func argText(token []byte) (string, bool) {
-	if len(token) == 0 {
-		return "", false
-	}
-	switch token[0] {
-	case '"':
-		return mcp.Text(token)
-	case 't', 'f':
-		return string(token), true
-	case '{', '[', 'n':
-		return "", false
-	}
-	if !bytes.ContainsAny(token, ".eE") {
-		return string(token), len(token) <= 64
+	if text, ok := mcp.Text(token); ok {
+		return text, true
 	}
 	const limit = 1<<53 - 1
-	n, err := strconv.ParseFloat(string(token), 64)
-	if err != nil || n != math.Trunc(n) || math.Abs(n) > limit {
+	text := string(token)
+	n, err := strconv.ParseFloat(text, 64)
+	switch {
+	case text == "true", text == "false":
+		return text, true
+	case err != nil: // it is null, an object, a list or nothing
 		return "", false
+	case !strings.ContainsAny(text, ".eE"):
+		return text, len(text) <= 64
 	}
-	return strconv.FormatInt(int64(n), 10), true
+	return strconv.FormatInt(int64(n), 10), n == math.Trunc(n) && math.Abs(n) <= limit
 }
