@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -16,19 +17,20 @@ func (r *run) send(ctx context.Context, body []byte, m *mcp.Message) (reply, *mc
 		return r.exchange(ctx, r.newCall(mcp.EraPlain, "", body, m, r.header), r.budget)
 	}
 	if version, ok := r.stated(body, m); ok {
-		p, _, f := r.sendIn(ctx, mcp.EraOf(version), version, body, m)
-		return p, f
+		return r.sendIn(ctx, mcp.EraOf(version), version, body, m)
 	}
 	for tries := 0; ; tries++ {
 		known, f := r.findEra(ctx)
 		if f != nil {
 			return reply{}, f
 		}
-		p, wrong, f := r.sendIn(ctx, known.Era, mcp.Version20260728, body, m)
-		if wrong {
+		p, f := r.sendIn(ctx, known.Era, mcp.Version20260728, body, m)
+		again := f == nil && r.a.era.Check(known, &p.Reply)
+		if f != nil && errors.Is(f, errNoInitialize) {
 			r.a.era.Forget(known)
+			again = true
 		}
-		if !wrong && (f != nil || !r.a.era.Check(known, &p.Reply)) || tries == 2 {
+		if !again || tries == 2 {
 			return p, f
 		}
 		p.drop(r)
@@ -58,34 +60,31 @@ func (r *run) findEra(ctx context.Context) (*era.Known, *mcp.Failure) {
 	})
 }
 
-// sendIn sends a message in an era, and reports whether that is wrong: the server does not know initialize.
-func (r *run) sendIn(ctx context.Context, in mcp.Era, version string, body []byte, m *mcp.Message) (p reply, wrong bool, f *mcp.Failure) {
+// sendIn sends a message in an era. A failure that is errNoInitialize says that it is the wrong one.
+func (r *run) sendIn(ctx context.Context, in mcp.Era, version string, body []byte, m *mcp.Message) (reply, *mcp.Failure) {
 	switch {
 	case in == mcp.EraModern:
-		p, f = r.modern(ctx, body, m, version)
+		return r.modern(ctx, body, m, version)
 	case r.session != "":
-		p, f = r.exchange(ctx, r.legacyCall(body, m, r.version, r.session), r.budget)
-	default:
-		return r.onOwnSession(ctx, body, m)
+		return r.exchange(ctx, r.legacyCall(body, m, r.version, r.session), r.budget)
 	}
-	return p, false, f
+	return r.onOwnSession(ctx, body, m)
 }
 
 // onOwnSession sends a message on the caller's session of the daemon's own. What a server did not run, because it has lost
-// that, is sent again, once, on a new one. It reports whether there is no session because the server does not know
-// initialize.
-func (r *run) onOwnSession(ctx context.Context, body []byte, m *mcp.Message) (p reply, unknown bool, f *mcp.Failure) {
+// that, is sent again, once, on a new one.
+func (r *run) onOwnSession(ctx context.Context, body []byte, m *mcp.Message) (reply, *mcp.Failure) {
 	for tries := 0; ; tries++ {
 		s, f := r.ownSession(ctx)
 		if f != nil {
-			return reply{}, s != nil && s.unknown, f
+			return reply{}, f
 		}
 		p, f := r.exchange(ctx, r.legacyCall(body, m, s.version, s.id), r.budget)
 		// Where the session was opened anew under way, the state that the caller is warned of is nobody's.
 		again := r.a.isLost(s, &p) || f != nil && f.Code == mcp.CodeSessionRestart && f.Sent == mcp.SentNo
 		r.a.leave(s)
 		if !again || tries == 1 || ctx.Err() != nil {
-			return p, false, f
+			return p, f
 		}
 		p.drop(r)
 	}

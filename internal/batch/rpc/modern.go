@@ -105,10 +105,8 @@ func (r *run) metaMembers(m *mcp.Message, version string) (b []byte) {
 // base64 (SEP-2243). So is one that looks like that already.
 func fieldValue(s string) string {
 	const prefix, suffix = "=?base64?", "?="
-	plain := s == strings.Trim(s, " ") && !(strings.HasPrefix(s, prefix) && strings.HasSuffix(s, suffix))
-	for i := 0; plain && i < len(s); i++ {
-		plain = s[i] >= ' ' && s[i] <= '~'
-	}
+	plain := s == strings.Trim(s, " ") && !(strings.HasPrefix(s, prefix) && strings.HasSuffix(s, suffix)) &&
+		!strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
 	if plain {
 		return s
 	}

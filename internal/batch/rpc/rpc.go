@@ -95,9 +95,13 @@ func New(o Options) *Arrays {
 // The call's Header is the caller's. Its Message is not looked at. The *mcp.Failure is of an array that begins while the
 // daemon stops, of a caller that left, or of notifications of which the server took none.
 func (a *Arrays) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	if !a.begin() {
+	a.mu.Lock()
+	if a.draining {
+		a.mu.Unlock()
 		return nil, mcp.Draining()
 	}
+	a.running.Add(1)
+	a.mu.Unlock()
 	defer a.running.Done()
 	r := a.read(c)
 	ctx, cancel := context.WithTimeoutCause(ctx, a.opts.Timeout, &mcp.Failure{
@@ -111,16 +115,6 @@ func (a *Arrays) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return nil, f
 	}
 	return r.result(), nil
-}
-
-// begin notes something that Close waits for. It reports false when the daemon stops.
-func (a *Arrays) begin() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.draining {
-		a.running.Add(1)
-	}
-	return !a.draining
 }
 
 // Close lets no array begin any more, waits for those under way, whose contexts the caller has ended if that is to be soon,

@@ -218,10 +218,7 @@ var unknownID = []byte("null")
 
 // readableID returns an id as it was sent, and unknownID in place of none and of a string that is no Unicode.
 func readableID(id []byte) []byte {
-	if len(id) == 0 {
-		return unknownID
-	}
-	if _, ok := mcp.Text(id); id[0] == '"' && !ok {
+	if _, ok := mcp.Text(id); len(id) == 0 || id[0] == '"' && !ok {
 		return unknownID
 	}
 	return id

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -32,7 +33,6 @@ type ownSession struct {
 	header  http.Header // of its initialize, with what a header has in the session
 	query   string      // of its initialize
 	failure *mcp.Failure
-	unknown bool // the server does not know initialize
 
 	// Guarded by Arrays.mu. It is open while it is in Arrays.sessions.
 	users int         // who opens it is one
@@ -42,7 +42,7 @@ type ownSession struct {
 }
 
 // ownSession returns the session of the caller's partition, opened if need be: once for all who wait. Whoever gets one
-// without a failure calls leave. The failure is of calls that were not sent; the session beside it is never used.
+// calls leave. The failure is of calls that were not sent.
 func (r *run) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
 	a, key := r.a, r.partition
 	a.mu.Lock()
@@ -62,17 +62,22 @@ func (r *run) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
 	}
 	s.users++
 	a.mu.Unlock()
+	f := (*mcp.Failure)(nil)
 	select {
 	case <-s.ready:
-		if s.failure != nil {
-			a.leave(s)
-		}
-		return s, s.failure
+		f = s.failure
 	case <-ctx.Done():
-		a.leave(s)
-		return nil, mcp.Left(ctx, mcp.SentNo)
+		f = mcp.Left(ctx, mcp.SentNo)
 	}
+	if f != nil {
+		a.leave(s)
+		return nil, f
+	}
+	return s, nil
 }
+
+// errNoInitialize is why there is no session with a server that does not know initialize.
+var errNoInitialize = errors.New("the server does not know initialize")
 
 // open opens a session, for all who wait for it, and is its first user.
 func (r *run) open(s *ownSession) {
@@ -95,9 +100,11 @@ func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 	}
 	defer r.a.opts.Buffers.Put(p.Body)
 	if p.Message.Kind != mcp.KindResult {
-		s.unknown = !p.Denied()
 		f := p.Failure()
 		f.Message += " to initialize"
+		if !p.Denied() {
+			f.Cause = errNoInitialize
+		}
 		return f
 	}
 	s.version, _ = mcp.Text(member(p.Message.Result.Of(p.Body), "protocolVersion"))

@@ -27,7 +27,6 @@ const (
 type toolHeaders struct {
 	ready chan struct{}          // closed when args are there
 	args  map[string][]headerArg // by tool
-	until time.Time              // they are kept, zero until they are there; guarded by Arrays.mu
 }
 
 // headerArg is an argument that goes into a header as well.
@@ -42,7 +41,7 @@ func (r *run) toolHeaders(ctx context.Context, version string) *toolHeaders {
 	a, key := r.a, r.partition
 	a.mu.Lock()
 	t := a.tools[key]
-	if t == nil || !t.until.IsZero() && time.Now().After(t.until) {
+	if t == nil {
 		t = &toolHeaders{ready: make(chan struct{}), args: map[string][]headerArg{}}
 		for some := range a.tools {
 			if len(a.tools) < maxToolPartitions {
@@ -62,7 +61,7 @@ func (r *run) toolHeaders(ctx context.Context, version string) *toolHeaders {
 	return t
 }
 
-// forgetTools forgets a list that was wrong, and not what has come since.
+// forgetTools forgets a list that was wrong or is old, and not what has come since.
 func (a *Arrays) forgetTools(key [32]byte, t *toolHeaders) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -78,9 +77,8 @@ func (r *run) listTools(t *toolHeaders, version string) {
 	if r.a.forAll("tools/list", toolsWait, func(ctx context.Context) *mcp.Failure { return r.listPages(ctx, t, version) }) != nil {
 		kept = noToolsKept
 	}
-	r.a.mu.Lock()
-	defer r.a.mu.Unlock()
-	t.until = time.Now().Add(kept)
+	a, key := r.a, r.partition
+	time.AfterFunc(kept, func() { a.forgetTools(key, t) })
 }
 
 // toolPage is of a page of the list what says which arguments have headers.
@@ -92,12 +90,22 @@ type toolPage struct {
 	NextCursor *string `json:"nextCursor"`
 }
 
+// listPages reads all pages of the list.
 func (r *run) listPages(ctx context.Context, t *toolHeaders, version string) *mcp.Failure {
 	budget, params := mcp.NewBudget(maxToolBytes), ""
 	for range maxToolPages {
-		page, f := r.listPage(ctx, budget, version, params)
+		own := r.ownCall("", nil, `"id":0,"method":"tools/list","params":{`+params+`}`)
+		body, m := r.withMeta(own.Body, &own.Message, version)
+		c, _ := r.modernCall(ctx, body, &m, version)
+		p, f := r.exchange(ctx, c, budget)
 		if f != nil {
 			return f
+		}
+		var page toolPage
+		err := json.Unmarshal(p.Message.Result.Of(p.Body), &page)
+		r.a.opts.Buffers.Put(p.Body)
+		if err != nil { // an error has no result, which is no JSON
+			return p.Failure()
 		}
 		for _, tool := range page.Tools {
 			if args, ok := tool.InputSchema.args(nil, nil); ok && len(args) > 0 {
@@ -110,22 +118,6 @@ func (r *run) listPages(ctx context.Context, t *toolHeaders, version string) *mc
 		params = `"cursor":` + string(quoted(*page.NextCursor))
 	}
 	return nil
-}
-
-// listPage reads one page. params are the members of the request's params.
-func (r *run) listPage(ctx context.Context, budget *mcp.Budget, version, params string) (page toolPage, f *mcp.Failure) {
-	own := r.ownCall("", nil, `"id":0,"method":"tools/list","params":{`+params+`}`)
-	body, m := r.withMeta(own.Body, &own.Message, version)
-	c, _ := r.modernCall(ctx, body, &m, version)
-	p, f := r.exchange(ctx, c, budget)
-	if f != nil {
-		return page, f
-	}
-	defer r.a.opts.Buffers.Put(p.Body)
-	if json.Unmarshal(p.Message.Result.Of(p.Body), &page) != nil { // an error has no result, which is no JSON
-		return page, p.Failure()
-	}
-	return page, nil
 }
 
 // headerSchema is of a tool's inputSchema what says which arguments have headers: `x-mcp-header` at properties of
