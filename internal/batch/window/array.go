@@ -41,10 +41,9 @@ type array struct {
 	timer  *time.Timer
 
 	// Guarded by Stage.mu.
-	calls  []*pendingCall // once the array is closed, owned by send
+	calls  []*pendingCall // does not change once the array is closed
 	size   int            // bytes of their bodies
 	closed bool           // it has gone, or goes, with those who had not left
-	live   int            // of these, the calls that still wait
 }
 
 // pendingCall is one call in an array. Its agent may cancel it by `notifications/cancelled`, which names an id that the
@@ -70,6 +69,8 @@ type outcome struct {
 	failure *mcp.Failure
 	result  *mcp.Result
 }
+
+func (p *pendingCall) waits() bool { return !p.ended }
 
 // errNobody is why an array ends for which nobody waits.
 var errNobody = errors.New("nobody waits for the answers")
@@ -135,7 +136,7 @@ func (w *Stage) leave(p *pendingCall) mcp.Sent {
 		return sent
 	}
 	p.ended = true
-	if a.live--; a.closed && a.live == 0 {
+	if a.closed && !slices.ContainsFunc(a.calls, (*pendingCall).waits) {
 		a.cancel(errNobody)
 	}
 	w.keepLocked(p)
@@ -149,37 +150,31 @@ func (o outcome) drop() {
 	}
 }
 
-// deliver gives a call its outcome, if it still waits for one, with a failure of its own.
-func (a *array) deliver(p *pendingCall, o outcome) {
+// deliver gives calls their outcome.
+func (a *array) deliver(o outcome, calls ...*pendingCall) {
 	a.stage.mu.Lock()
 	defer a.stage.mu.Unlock()
-	if p.ended {
+	for _, p := range calls {
+		a.stage.deliverLocked(p, o)
+	}
+}
+
+// deliverLocked gives a call its outcome, if it still waits for one, with a failure of its own. One that was cancelled has no
+// use for a failure, and is not sent again.
+func (w *Stage) deliverLocked(p *pendingCall, o outcome) {
+	switch {
+	case p.ended:
 		o.drop()
 		return
-	}
-	if o.failure != nil {
+	case p.cancelled && o.result == nil:
+		o = outcome{result: mcp.Accepted()}
+	case o.failure != nil:
 		own := *o.failure
 		o.failure = &own
 	}
-	a.deliverLocked(p, o)
-}
-
-// deliverLocked gives a call that waits its outcome. One that was cancelled has no use for a failure, and is not sent again.
-func (a *array) deliverLocked(p *pendingCall, o outcome) {
-	if p.cancelled && o.result == nil {
-		o = outcome{result: mcp.Accepted()}
-	}
 	p.ended = true
-	a.live--
-	a.stage.forgetLocked(p)
+	w.forgetLocked(p)
 	p.done <- o // there is room
-}
-
-// deliverAll gives all that still wait an outcome.
-func (a *array) deliverAll(o outcome) {
-	for _, p := range a.calls {
-		a.deliver(p, o)
-	}
 }
 
 // send sends the calls of those who still wait, and gives everybody what came of it.
@@ -189,7 +184,7 @@ func (a *array) send() {
 	defer a.cancel(nil)
 	a.close()
 	if len(a.calls) < 2 {
-		a.deliverAll(outcome{single: true})
+		a.deliver(outcome{single: true}, a.calls...)
 		return
 	}
 	w.meters.size.Observe(float64(len(a.calls)))
@@ -209,8 +204,7 @@ func (a *array) close() {
 	defer a.stage.mu.Unlock()
 	a.closed = true
 	a.calls = slices.DeleteFunc(a.calls, func(p *pendingCall) bool { return p.ended })
-	a.live = len(a.calls)
-	if a.live > 1 {
+	if len(a.calls) > 1 {
 		for _, p := range a.calls {
 			p.id = a.stage.ids.Next()
 		}
@@ -225,7 +219,7 @@ func (a *array) rescue() {
 	}
 	a.stage.opts.Log.Error("an array of calls ended in the middle (this is a bug)",
 		slog.String("upstream", a.stage.opts.Upstream), slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
-	a.deliverAll(outcome{failure: mcp.Inside(fmt.Errorf("panic: %v", panicked))})
+	a.deliver(outcome{failure: mcp.Inside(fmt.Errorf("panic: %v", panicked))}, a.calls...)
 }
 
 // call makes the call that all are together: under ids of its own, with the first one's header but what belongs to that call
@@ -245,11 +239,7 @@ func (a *array) call() *mcp.Call {
 }
 
 func (a *array) encode() []byte {
-	size := len("[]")
-	for _, p := range a.calls {
-		size += len(p.call.Body) + len(p.id) + len(",")
-	}
-	body := append(make([]byte, 0, size), '[')
+	body := append(make([]byte, 0, a.size+len(a.calls)*(len(a.calls[0].id)+len(","))+len("]")), '[')
 	for _, p := range a.calls {
 		body = append(mcp.Splice(body, p.call.Body, p.call.Message.ID, p.id), ',')
 	}

@@ -61,7 +61,7 @@ func (w *Stage) cancelPending(name string) (id []byte, in bool) {
 	case p.array.closed: // it goes by itself, under its own id
 		return nil, false
 	default:
-		p.array.deliverLocked(p, outcome{result: mcp.Accepted()})
+		w.deliverLocked(p, outcome{result: mcp.Accepted()})
 	}
 	return p.id, true
 }

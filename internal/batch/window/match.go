@@ -21,7 +21,7 @@ func (a *array) failed(f *mcp.Failure) {
 	case mcp.ReasonCanceled:
 		f = mcp.Stopped(a.ctx, f)
 	}
-	a.deliverAll(outcome{failure: f})
+	a.deliver(outcome{failure: f}, a.calls...)
 }
 
 // answered gives everybody their part of what the server said.
@@ -46,6 +46,12 @@ func (a *array) answered(res *mcp.Result) {
 	}
 }
 
+// single sends everybody by themselves: nothing has run.
+func (a *array) single(why string) {
+	a.stage.goSingle(why)
+	a.deliver(outcome{single: true}, a.calls...)
+}
+
 // bad is what becomes of those of whom the server's answer says nothing: the call goes again by itself where it may.
 func (a *array) bad(why string) {
 	a.stage.goSingle(why)
@@ -54,11 +60,11 @@ func (a *array) bad(why string) {
 
 // unknown is bad where that is no fault of the array's.
 func (a *array) unknown() {
-	if a.key.again {
-		a.deliverAll(outcome{single: true, sent: mcp.SentUnknown})
-		return
+	o := outcome{single: true, sent: mcp.SentUnknown}
+	if !a.key.again {
+		o = outcome{failure: badAnswer("the server could not take the call in an array, and may have run it", mcp.SentUnknown)}
 	}
-	a.deliverAll(outcome{failure: badAnswer("the server could not take the call in an array, and may have run it", mcp.SentUnknown)})
+	a.deliver(o, a.calls...)
 }
 
 // wholeBody reads an answer that may be too large to have been read already.
@@ -81,9 +87,9 @@ type answers struct {
 	*array
 	by      map[string]*pendingCall
 	matched int
-	refusal string // why the whole answer says that what was sent could not be read, and names none of the calls; else ""
-	ran     bool   // there is a result that names none of the calls
-	spoilt  bool   // the answer is no array, or one of nothing that was asked for
+	refused bool // the whole answer is an error that names none of the calls: what was sent could not be read
+	ran     bool // there is a result that names none of the calls
+	spoilt  bool // the answer is no array, or none that can be read
 }
 
 // events takes answers as they come, one by one or in arrays (2025-03-26, basic/transports: both are allowed).
@@ -113,26 +119,20 @@ func (t *answers) events(events mcp.Events) *mcp.Failure {
 // body takes all answers at once.
 func (t *answers) body(b []byte) {
 	var m mcp.Message
-	switch err := mcp.Scan(b, &m); {
-	case err != nil:
-		t.spoilt = true
-	case m.Kind == mcp.KindBatch:
+	err := mcp.Scan(b, &m)
+	if err == nil && m.Kind == mcp.KindBatch {
 		t.all(b)
-	case t.refuses(b, &m):
-		t.refusal = "an error for the whole array"
-	default: // a single message in the place of an array
-		t.spoilt = true
+		return
+	}
+	t.spoilt = true
+	switch {
+	case err != nil:
+	case m.Kind != mcp.KindError || t.find(m.ID.Of(b)) != nil:
 		t.one(b)
+	case !m.Loose: // for all, in nobody's name
+		code := string(m.ErrorCode.Of(b))
+		t.refused = code == strconv.Itoa(mcp.CodeInvalidRequest) || code == strconv.Itoa(mcp.CodeParse)
 	}
-}
-
-// refuses reports whether a single message is an error that names none of the calls: the server could not read what was sent.
-func (t *answers) refuses(b []byte, m *mcp.Message) bool {
-	if m.Kind != mcp.KindError || m.Loose || t.find(m.ID.Of(b)) != nil {
-		return false
-	}
-	code, err := strconv.Atoi(string(m.ErrorCode.Of(b)))
-	return err == nil && (code == mcp.CodeInvalidRequest || code == mcp.CodeParse)
 }
 
 // moreAnswers is how many elements an array of answers may have beside one for each call.
@@ -177,10 +177,10 @@ func (t *answers) one(b []byte) {
 	p.found = true
 	if m.Loose { // it ran, and its answer cannot be taken out of the others'
 		meters.unreadable.Inc()
-		t.deliver(p, outcome{failure: badAnswer("the server's answer to the call is not valid JSON-RPC", mcp.SentYes)})
+		t.deliver(outcome{failure: badAnswer("the server's answer to the call is not valid JSON-RPC", mcp.SentYes)}, p)
 		return
 	}
-	t.deliver(p, outcome{result: t.result(p, b, m)})
+	t.deliver(outcome{result: t.result(p, b, m)}, p)
 }
 
 // find returns the call of an id, however the server spells the number.
@@ -217,16 +217,15 @@ func (t *answers) end(f *mcp.Failure) {
 	switch {
 	case f != nil && t.key.again && f.Reason == mcp.ReasonBrokeOff && t.ctx.Err() == nil:
 		// As after a single answer that breaks off before anybody saw of it.
-		t.deliverAll(outcome{single: true, sent: f.Sent})
+		t.deliver(outcome{single: true, sent: f.Sent}, t.calls...)
 	case f != nil:
 		t.failed(f)
-	case t.refusal != "": // nothing has run
-		t.stage.goSingle(t.refusal)
-		t.deliverAll(outcome{single: true})
+	case t.refused:
+		t.single("an error for the whole array")
 	case t.spoilt, t.matched == 0:
 		t.bad("the answer to an array is no array of answers")
 	default:
-		t.deliverAll(outcome{failure: badAnswer("the server answered the array, and not this call", mcp.SentYes)})
+		t.deliver(outcome{failure: badAnswer("the server answered the array, and not this call", mcp.SentYes)}, t.calls...)
 	}
 }
 

@@ -19,36 +19,25 @@ func (t *answers) status(res *mcp.Result, body []byte) {
 		t.passOn(res, body, at)
 		return
 	}
-	refused := refusesArray(res.Status)
-	encoded := mcp.IsEncoded(res.Header)
-	named := !encoded && t.names(body)
-	switch {
-	case named && !refused && (t.spoilt || t.matched == 0):
-		t.unknown()
-	case !named && !refused:
+	why := "HTTP status " + strconv.Itoa(res.Status)
+	refuses, encoded := refusesArray(res.Status), mcp.IsEncoded(res.Header)
+	if !encoded {
+		t.body(body)
+	}
+	switch named := !encoded && (t.matched > 0 || t.ran || t.stage.ids.Named(body)); {
+	case !named && !refuses:
 		t.passOn(res, body, mcp.Span{})
 	case encoded: // nobody knows what it names
-		t.bad("an encoded answer with HTTP status " + strconv.Itoa(res.Status))
-	default:
-		if !named {
-			t.refusal = "HTTP status " + strconv.Itoa(res.Status)
-		}
+		t.bad("an encoded answer with " + why)
+	case !named:
+		t.single(why)
+	case t.matched > 0 && !t.spoilt:
 		t.end(nil)
+	case refuses:
+		t.bad(why)
+	default:
+		t.unknown()
 	}
-}
-
-// names sorts what there is of answers, and reports whether a call is named in any way, or has run.
-func (t *answers) names(body []byte) bool {
-	var m mcp.Message
-	switch {
-	case mcp.Scan(body, &m) != nil:
-	case m.Kind == mcp.KindBatch:
-		t.all(body)
-	case m.Kind == mcp.KindResult || t.find(m.ID.Of(body)) != nil:
-		t.one(body)
-		t.spoilt = true // it says nothing of the others
-	}
-	return t.matched > 0 || t.ran || t.stage.ids.Named(body)
 }
 
 // refusesArray reports whether a status says that the server read nothing of an array (RFC 9110, 15.5).
@@ -107,6 +96,6 @@ func (a *array) passOn(res *mcp.Result, body []byte, at mcp.Span) {
 			own.Body = mcp.Splice(make([]byte, 0, len(body)+len(p.call.ID())), body, at, p.call.ID())
 			delete(own.Header, "Content-Length")
 		}
-		a.deliver(p, outcome{result: own})
+		a.deliver(outcome{result: own}, p)
 	}
 }

@@ -83,7 +83,7 @@ func (w *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.IsCancel() && c.Message.IsPlain() {
 		return w.cancel(ctx, c)
 	}
-	if !batchable(c) || w.isSingle() {
+	if !batchable(c) || time.Now().UnixMilli() < w.single.Load() {
 		return w.opts.Next.Call(ctx, c)
 	}
 	if w.opts.Refusal != nil {
@@ -124,13 +124,7 @@ func batchable(c *mcp.Call) bool {
 	return false
 }
 
-// isSingle reports whether calls go by themselves: in the last hour (singleFor) the server could not take an array.
-func (w *Stage) isSingle() bool {
-	until := w.single.Load()
-	return until != 0 && time.Now().UnixMilli() < until
-}
-
-// goSingle remembers that the server cannot take arrays.
+// goSingle sends calls by themselves for a while (singleFor): the server could not take an array.
 func (w *Stage) goSingle(why string) {
 	was := w.single.Swap(time.Now().Add(singleFor).UnixMilli())
 	if was < time.Now().UnixMilli() {
