@@ -1,12 +1,10 @@
 package proxy
 
 import (
-	"encoding/base64"
 	"errors"
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -146,37 +144,14 @@ func namesDiffer(h http.Header, m *mcp.Message, body []byte) bool {
 	if !headerIs(h, "Mcp-Method", m.MethodName.Of(body)) {
 		return true
 	}
-	switch m.Method {
-	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
-		return !headerIs(h, "Mcp-Name", m.Name.Of(body))
-	case mcp.MethodResourcesRead:
-		return !headerIs(h, "Mcp-Name", m.URI.Of(body))
-	}
-	return false
+	named, ok := m.Named()
+	return ok && !headerIs(h, "Mcp-Name", named.Of(body))
 }
 
 // headerIs reports whether the header is there once and its value, decoded, is the JSON string token.
 func headerIs(h http.Header, name string, token []byte) bool {
 	values := h[name]
-	return len(values) == 1 && mcp.TextIs(token, decodeSentinel(values[0]))
-}
-
-// decodeSentinel undoes the base64 form of values that are not visible ASCII: `=?base64?...?=` (SEP-2243). A value that
-// only looks like it stays as it is.
-func decodeSentinel(v string) string {
-	rest, ok := strings.CutPrefix(v, "=?base64?")
-	if !ok {
-		return v
-	}
-	rest, ok = strings.CutSuffix(rest, "?=")
-	if !ok {
-		return v
-	}
-	text, err := base64.StdEncoding.Strict().DecodeString(rest)
-	if err != nil {
-		return v
-	}
-	return string(text)
+	return len(values) == 1 && mcp.TextIs(token, mcp.HeaderText(values[0]))
 }
 
 // header returns the first value under a canonical name, without canonicalising it again.

@@ -3,8 +3,6 @@ package rpc
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"strings"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -33,27 +31,21 @@ func (r *run) modernCall(ctx context.Context, body []byte, m *mcp.Message, versi
 		return c, nil
 	}
 	method, _ := mcp.Text(m.MethodName.Of(body))
-	h["Mcp-Method"] = []string{fieldValue(method)}
-	var token []byte
-	switch m.Method {
-	case mcp.MethodToolsCall, mcp.MethodPromptsGet:
-		token = m.Name.Of(body)
-	case mcp.MethodResourcesRead:
-		token = m.URI.Of(body)
-	default:
-		return c, nil
-	}
-	name, ok := mcp.Text(token)
+	h["Mcp-Method"] = []string{mcp.HeaderValue(method)}
+	named, ok := m.Named()
 	if !ok {
-		c.Mismatch = true
 		return c, nil
 	}
-	h["Mcp-Name"] = []string{fieldValue(name)}
+	name, ok := mcp.Text(named.Of(body))
+	if c.Mismatch = !ok; c.Mismatch {
+		return c, nil
+	}
+	h["Mcp-Name"] = []string{mcp.HeaderValue(name)}
 	if m.Method != mcp.MethodToolsCall {
 		return c, nil
 	}
 	tools := r.toolHeaders(ctx, version)
-	tools.put(h, name, m.Params.Of(body))
+	tools.of[name].Set(h, m.Params.Of(body))
 	return c, tools
 }
 
@@ -99,16 +91,4 @@ func (r *run) metaMembers(m *mcp.Message, version string) (b []byte) {
 	add(m.ClientInfo, "clientInfo", r.a.info)
 	add(m.ClientCapabilities, "clientCapabilities", []byte("{}"))
 	return bytes.TrimPrefix(b, []byte(","))
-}
-
-// fieldValue returns a text as the value of a header field: as it is if it is of visible ASCII and inner spaces, else in
-// base64 (SEP-2243). So is one that looks like that already.
-func fieldValue(s string) string {
-	const prefix, suffix = "=?base64?", "?="
-	plain := s == strings.Trim(s, " ") && !(strings.HasPrefix(s, prefix) && strings.HasSuffix(s, suffix)) &&
-		!strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
-	if plain {
-		return s
-	}
-	return prefix + base64.StdEncoding.EncodeToString([]byte(s)) + suffix
 }

@@ -42,17 +42,6 @@ type Options struct {
 	Log         *slog.Logger             // nil: silent
 }
 
-func (o *Options) complete() {
-	o.Version = cmp.Or(o.Version, "0")
-	o.Concurrency = cmp.Or(o.Concurrency, 32)
-	o.MaxBatch = cmp.Or(o.MaxBatch, 1)
-	o.Timeout = cmp.Or(o.Timeout, 10*time.Minute)
-	o.Answers = cmp.Or(o.Answers, 64<<20)
-	o.Base = cmp.Or(o.Base, context.Background())
-	o.Metrics = cmp.Or(o.Metrics, NewMetrics(nil))
-	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-}
-
 // Arrays answers the arrays for one upstream. It is a mcp.Caller for LaneArray, safe for concurrent use.
 type Arrays struct {
 	opts    Options
@@ -75,7 +64,14 @@ func New(o Options) *Arrays {
 	if o.Next == nil || o.Partition == nil && !o.Plain {
 		panic("rpc: no Next or no Partition (this is a bug)")
 	}
-	o.complete()
+	o.Version = cmp.Or(o.Version, "0")
+	o.Concurrency = cmp.Or(o.Concurrency, 32)
+	o.MaxBatch = cmp.Or(o.MaxBatch, 1)
+	o.Timeout = cmp.Or(o.Timeout, 10*time.Minute)
+	o.Answers = cmp.Or(o.Answers, 64<<20)
+	o.Base = cmp.Or(o.Base, context.Background())
+	o.Metrics = cmp.Or(o.Metrics, NewMetrics(nil))
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	a := &Arrays{
 		opts: o, meters: o.Metrics.of(o.Upstream), ids: mcp.NewIDs(),
 		sessions: map[[32]byte]*ownSession{}, tools: map[[32]byte]*toolHeaders{},

@@ -62,16 +62,15 @@ func (r *run) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
 	}
 	s.users++
 	a.mu.Unlock()
-	f := (*mcp.Failure)(nil)
 	select {
 	case <-s.ready:
-		f = s.failure
 	case <-ctx.Done():
-		f = mcp.Left(ctx, mcp.SentNo)
-	}
-	if f != nil {
 		a.leave(s)
-		return nil, f
+		return nil, mcp.Left(ctx, mcp.SentNo)
+	}
+	if s.failure != nil {
+		a.leave(s)
+		return nil, s.failure
 	}
 	return s, nil
 }
@@ -107,7 +106,10 @@ func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 		}
 		return f
 	}
-	s.version, _ = mcp.Text(member(p.Message.Result.Of(p.Body), "protocolVersion"))
+	result := p.Message.Result.Of(p.Body)
+	if at, err := mcp.Member(result, "protocolVersion"); err == nil {
+		s.version, _ = mcp.Text(at.Of(result))
+	}
 	s.id = p.Header.Get("Mcp-Session-Id")
 	s.header, s.query = r.headerIn(s.version, s.id), r.call.Query
 	p, f = r.exchange(ctx, r.ownCall(s.version, s.header, `"method":"notifications/initialized"`), nil)

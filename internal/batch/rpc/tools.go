@@ -3,11 +3,6 @@ package rpc
 import (
 	"context"
 	"encoding/json"
-	"math"
-	"net/http"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -25,14 +20,8 @@ const (
 
 // toolHeaders knows which arguments of which tools of one list have headers.
 type toolHeaders struct {
-	ready chan struct{}          // closed when args are there
-	args  map[string][]headerArg // by tool
-}
-
-// headerArg is an argument that goes into a header as well.
-type headerArg struct {
-	path  []string // of names, from the arguments on
-	field string   // Mcp-Param-..., canonical
+	ready chan struct{} // closed when of is there
+	of    map[string]mcp.ParamHeaders
 }
 
 // toolHeaders returns what is known of the tools of the caller, and asks the server if that is nothing. It is never nil; it
@@ -42,7 +31,7 @@ func (r *run) toolHeaders(ctx context.Context, version string) *toolHeaders {
 	a.mu.Lock()
 	t := a.tools[key]
 	if t == nil {
-		t = &toolHeaders{ready: make(chan struct{}), args: map[string][]headerArg{}}
+		t = &toolHeaders{ready: make(chan struct{}), of: map[string]mcp.ParamHeaders{}}
 		for some := range a.tools {
 			if len(a.tools) < maxToolPartitions {
 				break
@@ -81,15 +70,6 @@ func (r *run) listTools(t *toolHeaders, version string) {
 	time.AfterFunc(kept, func() { a.forgetTools(key, t) })
 }
 
-// toolPage is of a page of the list what says which arguments have headers.
-type toolPage struct {
-	Tools []struct {
-		Name        string       `json:"name"`
-		InputSchema headerSchema `json:"inputSchema"`
-	} `json:"tools"`
-	NextCursor *string `json:"nextCursor"`
-}
-
 // listPages reads all pages of the list.
 func (r *run) listPages(ctx context.Context, t *toolHeaders, version string) *mcp.Failure {
 	budget, params := mcp.NewBudget(maxToolBytes), ""
@@ -101,15 +81,21 @@ func (r *run) listPages(ctx context.Context, t *toolHeaders, version string) *mc
 		if f != nil {
 			return f
 		}
-		var page toolPage
+		var page struct {
+			Tools []struct {
+				Name        string           `json:"name"`
+				InputSchema mcp.ParamHeaders `json:"inputSchema"`
+			} `json:"tools"`
+			NextCursor *string `json:"nextCursor"`
+		}
 		err := json.Unmarshal(p.Message.Result.Of(p.Body), &page)
 		r.a.opts.Buffers.Put(p.Body)
 		if err != nil { // an error has no result, which is no JSON
 			return p.Failure()
 		}
 		for _, tool := range page.Tools {
-			if args, ok := tool.InputSchema.args(nil, nil); ok && len(args) > 0 {
-				t.args[tool.Name] = args
+			if len(tool.InputSchema) > 0 {
+				t.of[tool.Name] = tool.InputSchema
 			}
 		}
 		if page.NextCursor == nil {
@@ -118,88 +104,4 @@ func (r *run) listPages(ctx context.Context, t *toolHeaders, version string) *mc
 		params = `"cursor":` + string(quoted(*page.NextCursor))
 	}
 	return nil
-}
-
-// headerSchema is of a tool's inputSchema what says which arguments have headers: `x-mcp-header` at properties of
-// properties, and nowhere else (2026-07-28, SEP-2243).
-type headerSchema struct {
-	Type       json.RawMessage         `json:"type"`
-	Header     json.RawMessage         `json:"x-mcp-header"`
-	Properties map[string]headerSchema `json:"properties"`
-}
-
-// args appends the arguments that have headers. It reports false where one is marked in a way that is not allowed: such a
-// tool has none then.
-func (s *headerSchema) args(path []string, all []headerArg) (_ []headerArg, ok bool) {
-	for name, p := range s.Properties {
-		own := append(slices.Clip(path), name)
-		if p.Header != nil {
-			field := p.field()
-			if field == "" || slices.ContainsFunc(all, func(a headerArg) bool { return a.field == field }) {
-				return nil, false
-			}
-			all = append(all, headerArg{own, field})
-		}
-		if all, ok = p.args(own, all); !ok {
-			return nil, false
-		}
-	}
-	return all, true
-}
-
-// field returns the header of an argument that is marked, "" where that is not allowed.
-func (s *headerSchema) field() string {
-	name, _ := mcp.Text(s.Header)
-	switch string(s.Type) {
-	case `"string"`, `"integer"`, `"boolean"`:
-		if name != "" && strings.Trim(name, tokenChars) == "" {
-			return http.CanonicalHeaderKey("Mcp-Param-" + name)
-		}
-	}
-	return ""
-}
-
-// tokenChars are what may stand in the name of a header field (RFC 9110, 5.6.2).
-const tokenChars = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-// put sets the headers of a call of the tool. An argument that is not there or null has none.
-func (t *toolHeaders) put(h http.Header, tool string, params []byte) {
-	for _, a := range t.args[tool] {
-		value := member(params, "arguments")
-		for _, name := range a.path {
-			value = member(value, name)
-		}
-		if text, ok := argText(value); ok {
-			h[a.field] = []string{fieldValue(text)}
-		}
-	}
-}
-
-// member returns the value of an object's member, nil where there is none.
-func member(object []byte, name string) []byte {
-	at, err := mcp.Member(object, name)
-	if err != nil {
-		return nil // it is no object
-	}
-	return at.Of(object)
-}
-
-// argText returns the text of a string, a boolean or an integer. One that is written as a float has the text of the integer,
-// as far as every float is one of its own.
-func argText(token []byte) (string, bool) {
-	if text, ok := mcp.Text(token); ok {
-		return text, true
-	}
-	const limit = 1<<53 - 1
-	text := string(token)
-	n, err := strconv.ParseFloat(text, 64)
-	switch {
-	case text == "true", text == "false":
-		return text, true
-	case err != nil: // it is null, an object, a list or nothing
-		return "", false
-	case !strings.ContainsAny(text, ".eE"):
-		return text, len(text) <= 64
-	}
-	return strconv.FormatInt(int64(n), 10), n == math.Trunc(n) && math.Abs(n) <= limit
 }

@@ -23,13 +23,10 @@ type arrayKey struct {
 }
 
 func (w *Stage) keyOf(c *mcp.Call) arrayKey {
-	key := arrayKey{
-		version: c.Version, partition: w.opts.Partition(c), again: w.opts.Repeatable(c), unhurried: c.Method().Unhurried(),
+	return arrayKey{
+		session: c.Header.Get("Mcp-Session-Id"), version: c.Version, partition: w.opts.Partition(c), again: w.opts.Repeatable(c),
+		unhurried: c.Method().Unhurried(),
 	}
-	if id := c.Header["Mcp-Session-Id"]; len(id) > 0 {
-		key.session = id[0]
-	}
-	return key
 }
 
 // array is one array: first those who wait for it to go, then the call that it is.
@@ -213,13 +210,11 @@ func (a *array) close() {
 
 // rescue gives everybody a failure who would wait for ever after a panic.
 func (a *array) rescue() {
-	panicked := recover()
-	if panicked == nil {
-		return
+	if panicked := recover(); panicked != nil {
+		a.stage.opts.Log.Error("an array of calls ended in the middle (this is a bug)", slog.String("upstream", a.stage.opts.Upstream),
+			slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
+		a.deliver(outcome{failure: mcp.Inside(fmt.Errorf("panic: %v", panicked))}, a.calls...)
 	}
-	a.stage.opts.Log.Error("an array of calls ended in the middle (this is a bug)",
-		slog.String("upstream", a.stage.opts.Upstream), slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
-	a.deliver(outcome{failure: mcp.Inside(fmt.Errorf("panic: %v", panicked))}, a.calls...)
 }
 
 // call makes the call that all are together: under ids of its own, with the first one's header but what belongs to that call
