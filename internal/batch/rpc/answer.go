@@ -87,7 +87,7 @@ func (t *reading) other(ctx context.Context, ev *mcp.Event) *mcp.Failure {
 // pieceSize is how much of an answer is read before the budget is asked for it.
 const pieceSize = 32 << 10
 
-// body reads what nobody has looked at. The budget is taken from as it comes, so that all answers under way share what there
+// body reads a body that has not been read yet. The budget is taken from as it comes, so that all answers under way share what there
 // is.
 func (t *reading) body(from io.Reader) *mcp.Failure {
 	buffers := t.r.a.opts.Buffers

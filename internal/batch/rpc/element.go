@@ -80,7 +80,7 @@ func (r *run) onOwnSession(ctx context.Context, body []byte, m *mcp.Message) (re
 			return reply{}, f
 		}
 		p, f := r.exchange(ctx, r.legacyCall(body, m, s.version, s.id), r.budget)
-		// Where the session was opened anew under way, the state that the caller is warned of is nobody's.
+		// A restart notice of another stage is about state in the session, and callers have none in this one.
 		again := r.a.isLost(s, &p) || f != nil && f.Code == mcp.CodeSessionRestart && f.Sent == mcp.SentNo
 		r.a.leave(s)
 		if !again || tries == 1 || ctx.Err() != nil {

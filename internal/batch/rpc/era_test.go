@@ -275,17 +275,17 @@ func TestArrayLostAnswer(t *testing.T) {
 // TestArrayHealedSession sends again what met a 1410 on a session of the daemon's own: nobody has state there.
 func TestArrayHealedSession(t *testing.T) {
 	s := &eraServer{legacy: true, mints: true, sessions: []string{"mine"}, modernRefusal: legacyRefusals["text"]}
-	owed := 1
+	notices := 1
 	r := newArrayRig(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-		if c.Method() == mcp.MethodToolsCall && owed > 0 {
-			owed--
+		if c.Method() == mcp.MethodToolsCall && notices > 0 {
+			notices--
 			return nil, &mcp.Failure{Code: mcp.CodeSessionRestart, Reason: mcp.ReasonSessionRestarted, Sent: mcp.SentNo}
 		}
 		return s.call(ctx, c)
 	}, nil)
 	body := `[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}]`
 	wantReplies(t, r.answers(t, t.Context(), body), `1: "session-12025-06-18"`)
-	owed = 1
+	notices = 1
 	wantReplies(t, r.answers(t, t.Context(), body, "Mcp-Session-Id", "mine"), "1: error 1410 session_restarted, sent no")
 	r.close(t)
 }
@@ -397,4 +397,41 @@ func TestArrayManySessions(t *testing.T) {
 			t.Errorf("%d sessions are left", len(s.sessions))
 		}
 	})
+}
+
+// TestArrayCloseSessions ends all sessions at once at Close, and waits five seconds for a server that does not answer.
+func TestArrayCloseSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &eraServer{legacy: true, mints: true, modernRefusal: legacyRefusals["text"]}
+		r := newArrayRig(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+			if c.Lane == mcp.LaneEnd {
+				return nil, after(ctx, time.Hour)
+			}
+			return s.call(ctx, c)
+		}, nil)
+		for i := range 100 {
+			r.answers(t, t.Context(), ping2, "Authorization", fmt.Sprint(i))
+		}
+		start := time.Now()
+		r.close(t)
+		if n, took := len(r.sent("DELETE")), time.Since(start); n != 100 || took != 5*time.Second {
+			t.Errorf("%d DELETEs in %v, want 100 in 5s", n, took)
+		}
+	})
+}
+
+// TestArrayHalfOpened ends a session whose server did not take notifications/initialized, and says why the calls were not sent.
+func TestArrayHalfOpened(t *testing.T) {
+	s := &eraServer{legacy: true, mints: true, modernRefusal: legacyRefusals["text"]}
+	r := newArrayRig(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+		if c.Lane == mcp.LaneNotification {
+			return whole(500, "no"), nil
+		}
+		return s.call(ctx, c)
+	}, nil)
+	wantReplies(t, r.answers(t, t.Context(), ping2), "1: error 1502 bad_answer, sent no", "1: error 1502 bad_answer, sent no")
+	r.close(t)
+	if n := len(r.sent("DELETE")); n != s.minted || len(s.sessions) != 0 {
+		t.Errorf("%d sessions, %d DELETEs, %d are left", s.minted, n, len(s.sessions))
+	}
 }

@@ -71,9 +71,9 @@ func TestArrayRanAndFailed(t *testing.T) {
 	}
 }
 
-// TestArrayDoubt lets a server become a legacy one that says so in words that a tool might use: what may run twice on a
+// TestArrayDoubtfulLoss lets a server become a legacy one that says so in words that a tool might use: what may run twice on a
 // session is sent again, and of the era the next array asks.
-func TestArrayDoubt(t *testing.T) {
+func TestArrayDoubtfulLoss(t *testing.T) {
 	s := &eraServer{modern: true}
 	r := newArrayRig(s.call, nil)
 	prompts := `[{"jsonrpc":"2.0","id":1,"method":"prompts/list"}]`
@@ -228,13 +228,13 @@ func TestArrayNothingTaken(t *testing.T) {
 type asking struct {
 	ctx      context.Context
 	call     *mcp.Call
-	question string
+	request  string
 	said     bool
 	received chan string
 }
 
 func (a *asking) Next() (mcp.Event, error) {
-	ev := mcp.Event{Data: []byte(a.question)}
+	ev := mcp.Event{Data: []byte(a.request)}
 	if a.said {
 		select {
 		case <-a.ctx.Done():
@@ -255,7 +255,7 @@ func (a *asking) Close() error { return nil }
 // TestArrayAsked declines what a server asks on the stream of an element, on the session of the element, and answers a ping.
 func TestArrayAsked(t *testing.T) {
 	const nobody = `{"jsonrpc":"2.0","id":"q","error":{"code":-32601,"message":"nobody can be asked in an array of calls"}}`
-	for _, x := range []struct{ question, takes, want string }{
+	for _, x := range []struct{ request, takes, want string }{
 		{`{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}`, "yes", "1: " + nobody},
 		{`{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{}}`, "yes", "1: " + nobody},
 		{`{"jsonrpc":"2.0","id":7,"method":"ping"}`, "yes", `1: {"jsonrpc":"2.0","id":7,"result":{}}`},
@@ -266,7 +266,7 @@ func TestArrayAsked(t *testing.T) {
 			received := make(chan string, 1)
 			r := newArrayRig(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 				if c.Lane != mcp.LaneResponse {
-					return &mcp.Result{Status: 200, Header: http.Header{}, Events: &asking{ctx: ctx, call: c, question: x.question, received: received}}, nil
+					return &mcp.Result{Status: 200, Header: http.Header{}, Events: &asking{ctx: ctx, call: c, request: x.request, received: received}}, nil
 				}
 				asScanned(t, c)
 				if c.Header.Get("Mcp-Session-Id") != "mine" || c.Version != "2025-11-25" || c.Era != mcp.EraLegacy {
@@ -284,7 +284,7 @@ func TestArrayAsked(t *testing.T) {
 			begun := time.Now()
 			wantReplies(t, r.answers(t, t.Context(), onePay, "Mcp-Session-Id", "mine", "Mcp-Protocol-Version", "2025-11-25"), x.want)
 			if took := time.Since(begun); took > time.Minute {
-				t.Errorf("%s: it took %v", x.question, took)
+				t.Errorf("%s: it took %v", x.request, took)
 			}
 			r.close(t)
 		})

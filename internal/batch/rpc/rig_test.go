@@ -28,7 +28,7 @@ type arrayRig struct {
 	*rpc.Arrays
 	reg *prometheus.Registry
 
-	inside, most atomic.Int64
+	inside, maxInside atomic.Int64
 
 	mu    sync.Mutex // guards the following
 	calls []*mcp.Call
@@ -44,8 +44,8 @@ func newArrayRig(answer mcp.CallerFunc, change func(*rpc.Options)) *arrayRig {
 	}
 	o.Next = mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		for now := r.inside.Add(1); ; {
-			most := r.most.Load()
-			if most >= now || r.most.CompareAndSwap(most, now) {
+			seen := r.maxInside.Load()
+			if seen >= now || r.maxInside.CompareAndSwap(seen, now) {
 				break
 			}
 		}

@@ -110,7 +110,7 @@ func thousand(t *testing.T, plain bool) {
 	}
 	got := r.answers(t, t.Context(), " "+joinElements(elements)+"\n", modernHeader, modernVer)
 	wantReplies(t, got, want...)
-	if n := r.most.Load(); n != 32 {
+	if n := r.maxInside.Load(); n != 32 {
 		t.Errorf("%d elements were under way at most, want 32", n)
 	}
 	if n := r.metric(t, "fluentd_perf_rpc_dropped_total", ""); n != streams {
@@ -240,6 +240,33 @@ func TestArrayShapes(t *testing.T) {
 		}
 		if strings.Contains(body, `"error"`) && !strings.Contains(body, `"upstream":"test"`) {
 			t.Errorf("%.60q: an error without data: %s", x.body, body)
+		}
+		r.close(t)
+	}
+}
+
+// TestArraySingle holds how one message instead of an array is noted: what is refused, whatever it is, by 400 and for the log,
+// and a panic as any failure of a request.
+func TestArraySingle(t *testing.T) {
+	const request = `{"jsonrpc":"2.0","id":1,"method":"m"}`
+	for _, x := range []struct {
+		body, outcome string
+		status        int
+		reason        mcp.Reason
+	}{
+		{"{", "refused", 400, mcp.ReasonParse},
+		{"[]", "refused", 400, mcp.ReasonInvalidMessage},
+		{joinElements(repeat(request, 1001)), "refused", 400, mcp.ReasonInvalidMessage},
+		{`{"jsonrpc":"2.0","id":1}`, "refused", 400, mcp.ReasonInvalidMessage},
+		{request, "failed", 200, mcp.ReasonBrokeOff},
+	} {
+		r := newArrayRig(func(context.Context, *mcp.Call) (*mcp.Result, error) { panic("planted") }, func(o *rpc.Options) { o.Plain = true })
+		res, err := r.Call(t.Context(), arrayCall(x.body))
+		if err != nil || res.Status != x.status || res.Failed == nil || res.Failed.Calls != 1 || res.Failed.First.Reason != x.reason {
+			t.Errorf("%.40s: %+v, %v; want %d %s", x.body, res, err, x.status, x.reason)
+		}
+		if n := r.metric(t, "fluentd_perf_rpc_calls_total", x.outcome); n != 1 {
+			t.Errorf("%.40s: %d are counted as %s, want 1", x.body, n, x.outcome)
 		}
 		r.close(t)
 	}

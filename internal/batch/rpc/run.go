@@ -19,7 +19,7 @@ type run struct {
 	call     *mcp.Call
 	single   bool // one message, not an array
 	elements []element
-	next     atomic.Int64 // of the elements, the first that nobody has begun
+	next     atomic.Int64 // index of the first element that has not begun
 	budget   *mcp.Budget  // of the answers together
 	full     atomic.Bool  // an answer did not fit: no request goes out any more
 
@@ -196,8 +196,7 @@ func (r *run) fail(e *element, m *mcp.Message, f *mcp.Failure) {
 	r.refuse(e, m, f)
 }
 
-// givenUp makes a failure one for the caller where it says that the caller left: it was not the caller, or nobody reads
-// this.
+// givenUp rewrites a failure which says that the caller left: it was another one, or the caller does not read this.
 func givenUp(f *mcp.Failure) *mcp.Failure {
 	if f.Reason != mcp.ReasonCanceled {
 		return f
@@ -283,7 +282,7 @@ func (r *run) body() []byte {
 	}
 }
 
-// drop gives the memory of answers back that nobody needs any more.
+// drop gives the memory of the answers back.
 func (r *run) drop() {
 	for i := range r.elements {
 		r.a.opts.Buffers.Put(r.elements[i].answer)

@@ -22,7 +22,7 @@ const (
 )
 
 // ownSession is a legacy session that the daemon has opened for callers without one: one for each partition, without client
-// capabilities, so that the server never asks anything of a client that nobody can tell. A server that mints no session id
+// capabilities, so that the server never asks a client that cannot be told apart. A server that mints no session id
 // has one as well: the version that it agreed to.
 type ownSession struct {
 	key   [32]byte      // the partition
@@ -36,7 +36,7 @@ type ownSession struct {
 
 	// Guarded by Arrays.mu. It is open while it is in Arrays.sessions.
 	users int         // who opens it is one
-	since time.Time   // nobody uses it, if users is 0
+	since time.Time   // when it was last used, if users is 0
 	timer *time.Timer // ends it then
 	lost  bool        // the server does not know it: there is nothing to end
 }
@@ -48,7 +48,7 @@ func (r *run) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
 	a.mu.Lock()
 	s := a.sessions[key]
 	if s == nil {
-		if !a.makeRoomLocked() {
+		if !a.evictLocked() {
 			a.mu.Unlock()
 			return nil, &mcp.Failure{
 				Code: mcp.CodeOverloaded, Reason: mcp.ReasonTooManyCalls, Sent: mcp.SentNo, RetryAfter: time.Second,
@@ -119,8 +119,9 @@ func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 	return f
 }
 
-// makeRoomLocked ends the session that nobody has used for longest, if there are as many as there may be.
-func (a *Arrays) makeRoomLocked() bool {
+// evictLocked ends the session that has been unused for longest if there are as many as there may be, and reports whether there is
+// room for one more.
+func (a *Arrays) evictLocked() bool {
 	if len(a.sessions) < maxOwnSessions {
 		return true
 	}
@@ -136,7 +137,7 @@ func (a *Arrays) makeRoomLocked() bool {
 	return oldest != nil
 }
 
-// remove takes a session off the table. It is ended when nobody uses it any more, unless the server has lost it for sure.
+// remove takes a session off the table. Its last user ends it, unless lost says that the server does not know it any more.
 func (a *Arrays) remove(s *ownSession, lost bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -161,7 +162,7 @@ func (a *Arrays) leave(s *ownSession) {
 	a.endUnusedLocked(s)
 }
 
-// endUnusedLocked ends a session that nobody uses: now if it is off the table, else when its idle time is over. The caller
+// endUnusedLocked ends a session without users: now if it is off the table, else when its idle time is over. The caller
 // is within something that Close waits for.
 func (a *Arrays) endUnusedLocked(s *ownSession) {
 	switch {
@@ -177,7 +178,7 @@ func (a *Arrays) endUnusedLocked(s *ownSession) {
 	}
 }
 
-// endIdle ends a session that nobody has used for long. When the daemon stops Close does it.
+// endIdle ends a session that has been unused for its idle time. When the daemon stops Close does it.
 func (a *Arrays) endIdle(s *ownSession) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

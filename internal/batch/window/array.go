@@ -19,7 +19,7 @@ type arrayKey struct {
 	version   string
 	partition [32]byte
 	again     bool // they may be sent again
-	unhurried bool
+	unhurried bool // mcp.Method.Unhurried
 }
 
 func (w *Stage) keyOf(c *mcp.Call) arrayKey {
@@ -29,7 +29,7 @@ func (w *Stage) keyOf(c *mcp.Call) arrayKey {
 	}
 }
 
-// array is one array: first those who wait for it to go, then the call that it is.
+// array is one array: calls that wait until it is sent, and then the one call that it is.
 type array struct {
 	stage  *Stage
 	key    arrayKey
@@ -40,7 +40,7 @@ type array struct {
 	// Guarded by Stage.mu.
 	calls  []*pendingCall // does not change once the array is closed
 	size   int            // bytes of their bodies
-	closed bool           // it has gone, or goes, with those who had not left
+	closed bool           // it is sent, with the calls whose callers had not left
 }
 
 // pendingCall is one call in an array. Its agent may cancel it by `notifications/cancelled`, which names an id that the
@@ -69,8 +69,8 @@ type outcome struct {
 
 func (p *pendingCall) waits() bool { return !p.ended }
 
-// errNobody is why an array ends for which nobody waits.
-var errNobody = errors.New("nobody waits for the answers")
+// errNoWaiters is why an array ends when no caller waits for it any more.
+var errNoWaiters = errors.New("no caller waits for the answers")
 
 // enqueue puts the call into the array that is open for it, which goes if it is full now.
 func (w *Stage) enqueue(c *mcp.Call) *pendingCall {
@@ -134,13 +134,13 @@ func (w *Stage) leave(p *pendingCall) mcp.Sent {
 	}
 	p.ended = true
 	if a.closed && !slices.ContainsFunc(a.calls, (*pendingCall).waits) {
-		a.cancel(errNobody)
+		a.cancel(errNoWaiters)
 	}
 	w.keepLocked(p)
 	return sent
 }
 
-// drop closes a result that nobody wants. How it ends does not matter.
+// drop closes a result that no caller gets. How it ends does not matter.
 func (o outcome) drop() {
 	if o.result != nil {
 		_ = o.result.Close()
@@ -174,7 +174,7 @@ func (w *Stage) deliverLocked(p *pendingCall, o outcome) {
 	p.done <- o // there is room
 }
 
-// send sends the calls of those who still wait, and gives everybody what came of it.
+// send sends the calls that still wait, and delivers the outcome of each.
 func (a *array) send() {
 	w := a.stage
 	defer w.wg.Done()
@@ -195,7 +195,7 @@ func (a *array) send() {
 	a.answered(res)
 }
 
-// close lets nobody in any more, and leaves those who have not left. If they are more than one they get their ids.
+// close fixes the calls of the array: those whose callers have not left. If they are more than one they get their ids.
 func (a *array) close() {
 	a.stage.mu.Lock()
 	defer a.stage.mu.Unlock()
@@ -208,7 +208,7 @@ func (a *array) close() {
 	}
 }
 
-// rescue gives everybody a failure who would wait for ever after a panic.
+// rescue gives the calls a failure that would wait for ever after a panic.
 func (a *array) rescue() {
 	if panicked := recover(); panicked != nil {
 		a.stage.opts.Log.Error("an array of calls ended in the middle (this is a bug)", slog.String("upstream", a.stage.opts.Upstream),
@@ -217,14 +217,13 @@ func (a *array) rescue() {
 	}
 }
 
-// call makes the call that all are together: under ids of its own, with the first one's header but what belongs to that call
-// alone.
+// call makes one call of all: under ids of its own, with the first one's header but what belongs to that call only.
 func (a *array) call() *mcp.Call {
 	first := a.calls[0].call
 	out := *first
 	out.Body = a.encode()
 	out.Lane, out.Again, out.Whole = mcp.LaneBatch, a.key.again, true
-	// The method says how long the server may take: all calls of an array are of one mind there.
+	// The method says how long the server may take. That is the same for all calls of an array: arrayKey.unhurried.
 	out.Message = mcp.Message{Kind: mcp.KindBatch, Method: first.Method(), Whole: mcp.Span{End: uint32(len(out.Body))}}
 	out.Header = maps.Clone(first.Header)
 	for _, name := range []string{"Traceparent", "Tracestate", "Baggage"} {

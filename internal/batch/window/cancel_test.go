@@ -14,11 +14,11 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// cancels is a Window of two calls in a legacy session, and a server that holds arrays until it is let go.
+// cancels is a Window of two calls in a legacy session, and a server that answers arrays when it is released.
 type cancels struct {
 	*windowRig
-	t    *testing.T
-	hold chan struct{}
+	t       *testing.T
+	release chan struct{}
 
 	mu        sync.Mutex
 	ids       map[string]string // in arrays, by params
@@ -26,7 +26,7 @@ type cancels struct {
 }
 
 func newCancels(t *testing.T, reply func(ids []string) (*mcp.Result, error)) *cancels {
-	x := &cancels{t: t, hold: make(chan struct{}), ids: map[string]string{}}
+	x := &cancels{t: t, release: make(chan struct{}), ids: map[string]string{}}
 	server := &arrays{}
 	server.reply = func(ctx context.Context, _ *mcp.Call, calls []element) (*mcp.Result, error) {
 		var ids []string
@@ -37,7 +37,7 @@ func newCancels(t *testing.T, reply func(ids []string) (*mcp.Result, error)) *ca
 		}
 		x.mu.Unlock()
 		select {
-		case <-x.hold:
+		case <-x.release:
 			return reply(ids)
 		case <-ctx.Done():
 			return nil, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown}
@@ -131,7 +131,7 @@ func (x *cancels) id(name string) string {
 func TestWindowCancelBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newCancels(t, func(ids []string) (*mcp.Result, error) { return say("[%s,%s]", ok(ids[0]), ok(ids[1]))(ids) })
-		close(x.hold)
+		close(x.release)
 		first := x.start(x, x.request("10", "a"), x.request("2", "b"))
 		x.cancel(x, "s", "1e1")
 		wantAccepted(t, <-first[0])
@@ -160,7 +160,7 @@ func TestWindowCancelUnderWay(t *testing.T) {
 		x.cancel(x, "s", `"1"`)
 		x.cancel(x, "s", "1.0")
 		x.cancel(x, "s", `"\u0062"`)
-		close(x.hold)
+		close(x.release)
 		for i, c := range []*mcp.Call{x.request("1", "a"), nil, x.request("3", "c")} {
 			g := <-outs[i]
 			if c == nil {
@@ -185,7 +185,7 @@ func TestWindowCancelNotAgain(t *testing.T) {
 				x := newCancels(t, reply)
 				outs := x.start(x, x.request("1", "a"), x.request("2", "b"), x.request("3", "c"))
 				x.cancel(x, "s", "2")
-				close(x.hold)
+				close(x.release)
 				wantAccepted(t, <-outs[1])
 				<-outs[0]
 				<-outs[2]
@@ -223,7 +223,7 @@ func TestWindowCancelGone(t *testing.T) {
 		<-time.After(11 * time.Second)
 		x.cancel(x, "s", "1")
 		x.wantTold(known, "1")
-		close(x.hold)
+		close(x.release)
 		for _, out := range outs {
 			<-out
 		}
@@ -240,7 +240,7 @@ func TestWindowCancelPlain(t *testing.T) {
 		if res, err := x.Call(t.Context(), c); err != nil || res.Header.Get("From") != "server" {
 			t.Error(res, err)
 		}
-		close(x.hold)
+		close(x.release)
 		for _, out := range outs {
 			if f := failureIn(t, <-out); !strings.Contains(f.Message, "may have run it") {
 				t.Errorf("%+v", f)

@@ -12,7 +12,7 @@ import (
 // maxAnswers bounds the answers of an array in bytes.
 const maxAnswers = 64 << 20
 
-// failed gives everybody the failure of the array. An answer that is none says nothing of what ran.
+// failed gives all calls the failure of the array. Of an answer that is no JSON-RPC nobody knows what ran.
 func (a *array) failed(f *mcp.Failure) {
 	switch f.Reason {
 	case mcp.ReasonBadAnswer:
@@ -24,7 +24,7 @@ func (a *array) failed(f *mcp.Failure) {
 	a.deliver(outcome{failure: f}, a.calls...)
 }
 
-// answered gives everybody their part of what the server said.
+// answered gives each call its part of the server's answer.
 func (a *array) answered(res *mcp.Result) {
 	t := &answers{array: a, by: make(map[string]*pendingCall, len(a.calls))}
 	for _, p := range a.calls {
@@ -46,19 +46,19 @@ func (a *array) answered(res *mcp.Result) {
 	}
 }
 
-// single sends everybody by themselves: nothing has run.
+// single sends each call by itself: nothing has run.
 func (a *array) single(why string) {
 	a.stage.goSingle(why)
 	a.deliver(outcome{single: true}, a.calls...)
 }
 
-// bad is what becomes of those of whom the server's answer says nothing: the call goes again by itself where it may.
+// bad ends the calls of which a bad answer says nothing, and sends single calls to the server from now on.
 func (a *array) bad(why string) {
 	a.stage.goSingle(why)
 	a.unknown()
 }
 
-// unknown is bad where that is no fault of the array's.
+// unknown ends the calls of which nobody knows whether they ran: each goes again by itself where it may.
 func (a *array) unknown() {
 	o := outcome{single: true, sent: mcp.SentUnknown}
 	if !a.key.again {
@@ -129,7 +129,7 @@ func (t *answers) body(b []byte) {
 	case err != nil:
 	case m.Kind != mcp.KindError || t.find(m.ID.Of(b)) != nil:
 		t.one(b)
-	case !m.Loose: // for all, in nobody's name
+	case !m.Loose: // an error for all, which names no call
 		code := string(m.ErrorCode.Of(b))
 		t.refused = code == strconv.Itoa(mcp.CodeInvalidRequest) || code == strconv.Itoa(mcp.CodeParse)
 	}
@@ -149,7 +149,7 @@ func (t *answers) all(b []byte) {
 	}
 }
 
-// one gives an answer to the call that it names. What nobody asked for is dropped and counted.
+// one gives an answer to the call that it names. What is no answer to a call is dropped and counted.
 func (t *answers) one(b []byte) {
 	var m mcp.Message
 	_ = mcp.Scan(b, &m) // the kind of what is no message is KindInvalid
@@ -211,12 +211,11 @@ func (t *answers) result(p *pendingCall, b []byte, m mcp.Message) *mcp.Result {
 	}
 }
 
-// end gives those their outcome who have got nothing. f is why the answers did not come to their end: those who have theirs
-// keep it.
+// end gives the calls without an answer their outcome. f is why the answers did not come whole, nil if they did.
 func (t *answers) end(f *mcp.Failure) {
 	switch {
 	case f != nil && t.key.again && f.Reason == mcp.ReasonBrokeOff && t.ctx.Err() == nil:
-		// As after a single answer that breaks off before anybody saw of it.
+		// As after a single answer that breaks off before the agent saw any of it.
 		t.deliver(outcome{single: true, sent: f.Sent}, t.calls...)
 	case f != nil:
 		t.failed(f)

@@ -110,12 +110,12 @@ type windowRig struct {
 	stop   context.CancelCauseFunc
 }
 
-func newWindow(server *arrays, most int, wait time.Duration) *windowRig {
+func newWindow(server *arrays, maxCalls int, wait time.Duration) *windowRig {
 	r := &windowRig{server: server, reg: prometheus.NewRegistry(), log: new(strings.Builder)}
 	base, stop := context.WithCancelCause(context.Background())
 	r.stop = stop
 	r.Stage = window.New(window.Options{
-		Upstream: "node", Next: server, Max: most, Window: wait, Base: base,
+		Upstream: "node", Next: server, Max: maxCalls, Window: wait, Base: base,
 		Partition:  func(c *mcp.Call) (p [32]byte) { copy(p[:], c.Header.Get("Authorization")); return p },
 		Repeatable: func(c *mcp.Call) bool { return strings.HasPrefix(string(c.Message.MethodName.Of(c.Body)), `"get`) },
 		Buffers:    new(mcp.BufferPool), Metrics: window.NewMetrics(r.reg), Log: slog.New(slog.NewTextHandler(r.log, nil)),

@@ -12,7 +12,7 @@ import (
 // maxPassedOn bounds what an answer to a whole array may bring to its callers together, in bytes.
 const maxPassedOn = 4 << 20
 
-// status gives everybody what is theirs of an answer with a status of 300 or more. HTTP's word is for all of them, and a
+// status gives each call its part of an answer with a status of 300 or more. HTTP's word is for all of them, and a
 // refusal says that nothing ran, only where no call is named: else these are answers, whatever the status.
 func (t *answers) status(res *mcp.Result, body []byte) {
 	if at, ok := t.forAll(res, body); ok {
@@ -27,7 +27,7 @@ func (t *answers) status(res *mcp.Result, body []byte) {
 	switch named := !encoded && (t.matched > 0 || t.ran || t.stage.ids.Named(body)); {
 	case !named && !refuses:
 		t.passOn(res, body, mcp.Span{})
-	case encoded: // nobody knows what it names
+	case encoded: // which calls it names cannot be read
 		t.bad("an encoded answer with " + why)
 	case !named:
 		t.single(why)
@@ -76,7 +76,7 @@ func losesSession(res *mcp.Result, b []byte, m *mcp.Message) bool {
 	return mcp.LossOf(&call, &mcp.Result{Status: res.Status, Header: res.Header, Body: b, Message: *m}) != mcp.LossNone
 }
 
-// passOn gives everybody the server's own answer to the array, as HTTP has it: a 401, a 503. The bytes are the same for all
+// passOn gives all calls the server's own answer to the array, as HTTP has it: a 401, a 503. The bytes are the same for all
 // but the id at the span, if there is one, which is each one's own. Nobody changes them.
 func (a *array) passOn(res *mcp.Result, body []byte, at mcp.Span) {
 	size := len(body)

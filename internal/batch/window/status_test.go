@@ -236,9 +236,9 @@ func TestWindowPassesOnBounded(t *testing.T) {
 	})
 }
 
-// TestWindowAloneAfterwards: a call that goes by itself after it may have run in an array says so when it fails. What the
+// TestWindowSingleAfterwards: a call that goes by itself after it may have run in an array says so when it fails. What the
 // server refused whole has not run.
-func TestWindowAloneAfterwards(t *testing.T) {
+func TestWindowSingleAfterwards(t *testing.T) {
 	for _, x := range []struct {
 		name   string
 		reply  func([]string) (*mcp.Result, error)

@@ -143,7 +143,7 @@ func sentBefore(err error, sent mcp.Sent) error {
 	return &own
 }
 
-// Drain lets nobody wait for others any more: what waits goes now, and what comes goes at once.
+// Drain ends the waiting for other calls: open arrays are sent now, and later calls at once.
 func (w *Stage) Drain() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -122,8 +122,8 @@ func TestWindowBatchable(t *testing.T) {
 	notification := plainCall("1", "getBlock", 0)
 	notification.Lane = mcp.LaneNotification
 	for name, x := range map[string]struct {
-		call  *mcp.Call
-		rides bool
+		call    *mcp.Call
+		batched bool
 	}{
 		"plain":                       {plainCall("1", "tools/anything", 0), true},
 		"plain, an id of null":        {plainCall("null", "getBlock", 0), false},
@@ -144,7 +144,7 @@ func TestWindowBatchable(t *testing.T) {
 				r := newWindow(server, 2, time.Minute)
 				other := *x.call
 				r.together(t.Context(), []*mcp.Call{x.call, &other})
-				if rode := len(server.sizes) == 1; rode != x.rides {
+				if batched := len(server.sizes) == 1; batched != x.batched {
 					t.Errorf("arrays of %v, %d single calls", server.sizes, server.singles)
 				}
 				r.Wait()
@@ -199,7 +199,7 @@ func TestWindowLeaving(t *testing.T) {
 		}
 		r.Wait()
 		if cause == nil {
-			t.Error("the array went on for nobody")
+			t.Error("the array went on without a caller")
 		}
 		if server.ran["[0]"] != 0 || server.ran["[1]"] != 1 {
 			t.Errorf("ran %v", server.ran)
