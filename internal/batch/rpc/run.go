@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -102,14 +101,13 @@ func (r *run) answer(ctx context.Context, e *element) {
 // refuses scans an element, and says why it does not go on. An array is of requests and notifications. What needs a
 // connection of its own, or a caller that gets what else comes, cannot be in one (design/resilience.md, "Batches").
 func (r *run) refuses(body []byte, m *mcp.Message) *mcp.Failure {
-	var scan *mcp.ScanError
-	err := mcp.Scan(body, m)
+	fault, _ := mcp.Scan(body, m).(*mcp.ScanError) // there is no other error
 	what := ""
 	switch {
-	case errors.As(err, &scan) && scan.Invalid:
-		what = err.Error()
-	case err != nil:
-		return parseError(err.Error())
+	case fault != nil && fault.Invalid:
+		what = fault.Error()
+	case fault != nil:
+		return parseError(fault.Error())
 	case m.Kind == mcp.KindBatch && !m.Loose:
 		what = "an array has 1 to 1,000 elements, and none is an array"
 	case m.Kind == mcp.KindResult || m.Kind == mcp.KindError:
