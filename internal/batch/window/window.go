@@ -83,7 +83,8 @@ func (w *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.IsCancel() && c.Message.IsPlain() {
 		return w.cancel(ctx, c)
 	}
-	if !batchable(c) || time.Now().UnixMilli() < w.single.Load() {
+	until := w.single.Load()
+	if !batchable(c) || until != 0 && time.Now().UnixMilli() < until {
 		return w.opts.Next.Call(ctx, c)
 	}
 	if w.opts.Refusal != nil {
