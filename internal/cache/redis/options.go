@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,21 +71,11 @@ func (o Options) complete() (Options, error) {
 	if !prefixPattern.MatchString(o.Prefix) {
 		err = errors.Join(err, fmt.Errorf("prefix %q: want 1 to 64 letters, digits, - and _", o.Prefix))
 	}
-	if o.Timeout == 0 {
-		o.Timeout = 50 * time.Millisecond
-	}
-	if o.Pool == 0 {
-		o.Pool = 16
-	}
-	if o.MaxValue == 0 {
-		o.MaxValue = 1 << 20
-	}
-	if o.Lifetime == 0 {
-		o.Lifetime = 5 * time.Minute
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Timeout = cmp.Or(o.Timeout, 50*time.Millisecond)
+	o.Pool = cmp.Or(o.Pool, 16)
+	o.MaxValue = cmp.Or(o.MaxValue, 1<<20)
+	o.Lifetime = cmp.Or(o.Lifetime, 5*time.Minute)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o, err
 }
 

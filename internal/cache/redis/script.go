@@ -2,8 +2,6 @@ package redis
 
 import (
 	"context"
-	"crypto/sha1"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,16 +11,8 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// script is one that the server runs by the hash of its text, in one piece: nothing else happens on the server between its
-// first line and its last.
-type script struct{ text, hash string }
-
-func newScript(text string) script {
-	sum := sha1.Sum([]byte(text)) // by which the server names it, not for secrecy
-	return script{text: text, hash: hex.EncodeToString(sum[:])}
-}
-
-// tokenOf is what both scripts say of tokens. KEYS[1] is the hash of slots, ARGV[1] the run id of the server's process.
+// tokenOf is what both scripts say of tokens. The server runs a script in one piece: nothing else happens on it between its
+// first line and its last. KEYS[1] is the hash of slots, ARGV[1] the run id of the server's process.
 //
 // A generation has a token of its own only while something is stored under it: the write makes it. Until then its token is
 // made of a random number that it shares with others, its slot's, and of its name. A bump removes the slot's number and the
@@ -51,7 +41,7 @@ local function make(number, key) return number .. string.sub(key, -22) end
 // the most bytes of one, and a new number for the slots. It answers the values, empty where there
 // is none, and then the tokens. What is too large or no string is deleted unread. A server without room for a number answers
 // with a token under which nothing can be written.
-var readScript = newScript(tokenOf + `
+var readScript = goredis.NewScript(tokenOf + `
 local n, most, out = tonumber(ARGV[2]), tonumber(ARGV[3]), {}
 for i = 2, n + 1 do
   local v = redis.pcall('GETRANGE', KEYS[i], 0, most)
@@ -80,8 +70,8 @@ return out
 
 // writeScript has as KEYS, after the slots, the value and then its tokens, as ARGV, after the run id, the value at rest, its
 // life in milliseconds, and the tokens as they were read. It stores the value only if all
-// hold, and with it those that are not stored yet; one without life it takes away.
-var writeScript = newScript(tokenOf + `
+// hold, and with it those that are not stored yet; one without life it removes.
+var writeScript = goredis.NewScript(tokenOf + `
 local new = {}
 for i = 3, #KEYS do
   local s = stored(KEYS[i])
@@ -119,91 +109,46 @@ func newCall(keys, args int) call {
 }
 
 // eval runs the script once for each call, in one round trip; in one more where the server does not know the script, as
-// after its start. It returns the answers, and an error where any of the runs failed, or where the run id that they were
-// given may not be that of the server that answered.
-func (t *Tier) eval(ctx context.Context, s *script, calls []call) ([]any, error) {
-	at := t.dialer.at.Load()
+// after its start. Then all run again: those that had run do the same once more. It returns the commands, and an error where
+// any of them failed, or where the run id that they were given may not be that of the server that answered.
+func (t *Tier) eval(ctx context.Context, s *goredis.Script, calls []call) ([]*goredis.Cmd, error) {
+	at := t.dialer.calls.Load()
 	for _, c := range calls {
 		c.keys[0], c.args[0] = t.names.slots, at.run
 	}
-	cmds := t.send(ctx, s, calls, false)
-	var again []call
-	for i, c := range cmds {
-		if goredis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
-			again = append(again, calls[i])
-		}
+	cmds, err := t.send(ctx, s, calls, false)
+	if slices.ContainsFunc(cmds, func(c *goredis.Cmd) bool { return goredis.HasErrorPrefix(c.Err(), "NOSCRIPT") }) {
+		cmds, err = t.send(ctx, s, calls, true)
 	}
-	if again != nil {
-		retried := t.send(ctx, s, again, true)
-		for i, c := range cmds {
-			if goredis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
-				cmds[i], retried = retried[0], retried[1:]
-			}
-		}
-	}
-	replies, err := results(cmds)
-	if t.dialer.at.Load() != at {
+	if t.dialer.calls.Load() != at {
 		err = errors.Join(err, tier.ErrOtherServer)
 	}
-	return replies, err
+	return cmds, err
 }
 
-// send runs the calls in one pipeline, behind the script's text where the server has to learn it. Each command has its own
-// error.
-//
-// Where the server refuses the connection itself (WRONGPASS), the driver sends nothing, tells the pipeline, and leaves the
-// commands as they are: without an answer, and without an error.
-func (t *Tier) send(ctx context.Context, s *script, calls []call, learn bool) []*goredis.Cmd {
+// send runs the calls in one pipeline, the first with the script's text where the server has to learn it. Its error is that of
+// the first command that failed, with the number of those that did. Where the server refuses the connection itself
+// (WRONGPASS), the driver sends nothing, tells the pipeline alone, and leaves the commands without an answer and an error.
+func (t *Tier) send(ctx context.Context, s *goredis.Script, calls []call, learn bool) ([]*goredis.Cmd, error) {
 	cmds := make([]*goredis.Cmd, len(calls))
-	sent, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		if learn {
-			p.ScriptLoad(ctx, s.text)
-		}
+	_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
 		for i, c := range calls {
-			cmds[i] = p.EvalSha(ctx, s.hash, c.keys, c.args...)
+			if learn && i == 0 {
+				cmds[i] = s.Eval(ctx, p, c.keys, c.args...)
+			} else {
+				cmds[i] = s.EvalSha(ctx, p, c.keys, c.args...)
+			}
 		}
 		return nil
 	})
-	if err != nil && !slices.ContainsFunc(sent, func(c goredis.Cmder) bool { return c.Err() != nil }) {
-		for _, c := range cmds {
-			c.SetErr(err)
-		}
-	}
-	return cmds
-}
-
-// results takes the answers out of the commands. Its error is the first, with the number of those that failed.
-func results(cmds []*goredis.Cmd) ([]any, error) {
-	replies := make([]any, len(cmds))
-	var first error
 	failed := 0
-	for i, c := range cmds {
-		reply, err := c.Result()
-		if err != nil {
+	for _, c := range cmds {
+		if c.Err() != nil {
 			failed++
-			if first == nil {
-				first = err
-			}
-		}
-		replies[i] = reply
-	}
-	if first != nil && len(cmds) > 1 {
-		return nil, fmt.Errorf("%d of %d: %w", failed, len(cmds), first)
-	}
-	return replies, first
-}
-
-// stringsOf reads a script's answer that is a list of strings.
-func stringsOf(reply any) ([]string, error) {
-	list, ok := reply.([]any)
-	if !ok {
-		return nil, errRubbish
-	}
-	out := make([]string, len(list))
-	for i, v := range list {
-		if out[i], ok = v.(string); !ok {
-			return nil, errRubbish
 		}
 	}
-	return out, nil
+	if failed > 0 && len(cmds) > 1 {
+		err = fmt.Errorf("%d of %d: %w", failed, len(cmds), err)
+	}
+	return cmds, err
 }

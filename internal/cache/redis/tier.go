@@ -1,7 +1,8 @@
 // Package redis is the cache tier on a Redis server, which many daemons can share.
 //
 // It promises what cache.Tier asks: an entry is written and answered only while all its tokens hold, one round trip a
-// call, and an end to every call within Options.Timeout, whether the server is slow, hung, dead, full or talks rubbish. What
+// call, and an end to every call within Options.Timeout, whether the server is slow, hung, dead, full or answers with
+// what is not RESP. What
 // cannot be read is a miss, and deleted. A server that was restarted, and may have come back with an older state from its
 // disk, has new tokens, and so has one that took another's place: what was bumped stays bumped.
 //
@@ -28,9 +29,6 @@ import (
 // name is the tier's label.
 const name = "redis"
 
-// errRubbish is a server that answered, but not as Redis does.
-var errRubbish = errors.New("the server's answer makes no sense")
-
 // Tier is a cache.Tier on a Redis server. Make it with New.
 type Tier struct {
 	o      Options
@@ -38,7 +36,7 @@ type Tier struct {
 	client *goredis.Client
 	dialer *dialer
 	sender tier.Sender
-	link   *link       // nil where nobody listens
+	link   *link       // nil where there is no Listener
 	missed atomic.Bool // something was read before the link stood for the first time
 }
 
@@ -50,15 +48,12 @@ func New(o Options) (*Tier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	logging.Disable() // the driver writes to stderr, for all its clients or for none
-	server, err := o.server()
-	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
-	}
+	logging.Disable()       // the driver writes to stderr, for all its clients or for none
+	server, _ := o.server() // it was good a moment ago
 	t := &Tier{o: o, names: newNames(o.Prefix), dialer: newDialer(server), sender: tier.NewSender()}
-	t.client = goredis.NewClient(clientOptions(server, o, t.dialer))
+	t.client = goredis.NewClient(t.callOptions())
 	if o.Listener.Bumped != nil || o.Listener.Lost != nil {
-		t.link = newLink(o, t.names.channel, t.sender, server, t.dialer, &t.missed)
+		t.link = newLink(t)
 	}
 	return t, nil
 }
@@ -66,7 +61,7 @@ func New(o Options) (*Tier, error) {
 // Name implements cache.Tier.
 func (t *Tier) Name() string { return name }
 
-// Close ends the tier: its connections, and what listened. It waits for no server.
+// Close ends the tier: its connections, and the subscription. It waits for no server.
 func (t *Tier) Close() error {
 	t.dialer.stop()
 	if t.link != nil {
@@ -77,7 +72,7 @@ func (t *Tier) Close() error {
 	return err
 }
 
-// Linked says whether what other daemons bump is heard at this moment. A link that went silent counts as linked for up to
+// Linked says whether what other daemons bump is received at this moment. A link that went silent counts as linked for up to
 // 3 s. A tier without a Listener is never linked.
 func (t *Tier) Linked() bool { return t.dialer.one.Stands() }
 
@@ -95,23 +90,22 @@ func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, e
 	}
 	var found []tier.Found
 	err = t.do(ctx, "reading", func(ctx context.Context) error {
-		replies, err := t.eval(ctx, &readScript, []call{c})
+		cmds, err := t.eval(ctx, readScript, []call{c})
 		if err != nil {
 			return err
 		}
-		var spoilt []string
-		if found, spoilt, err = t.parse(replies[0], lookups); err != nil {
-			return err
+		reply, err := cmds[0].StringSlice()
+		if err != nil {
+			return fmt.Errorf("%w: %w", errMalformed, err)
 		}
-		if len(spoilt) > 0 {
-			_ = t.client.Unlink(ctx, spoilt...).Err() // if it stays, it is a miss again
+		var unreadable []string
+		found, unreadable, err = t.parse(reply, lookups)
+		if len(unreadable) > 0 {
+			_ = t.client.Unlink(ctx, unreadable...).Err() // if it stays, it is a miss again
 		}
-		return nil
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return found, nil
+	return found, err
 }
 
 // readCall builds the one call that reads all lookups.
@@ -138,17 +132,16 @@ func (t *Tier) readCall(lookups []tier.Lookup) (call, error) {
 
 // parse reads the answer to readCall: the values in their order, then the tokens in theirs. It returns the names of values
 // that could not be read, too.
-func (t *Tier) parse(reply any, lookups []tier.Lookup) (found []tier.Found, spoilt []string, err error) {
-	parts, err := stringsOf(reply)
-	if err != nil || len(parts) < len(lookups) {
-		return nil, nil, errRubbish
+func (t *Tier) parse(parts []string, lookups []tier.Lookup) (found []tier.Found, unreadable []string, err error) {
+	if len(parts) < len(lookups) {
+		return nil, nil, errMalformed
 	}
 	values, tokens := parts[:len(lookups)], parts[len(lookups):]
 	found = make([]tier.Found, len(lookups))
 	now := time.Now()
 	for i, l := range lookups {
 		if len(tokens) < len(l.Generations) {
-			return nil, nil, errRubbish
+			return nil, nil, errMalformed
 		}
 		f := &found[i]
 		if f.Tokens, err = parseTokens(tokens[:len(l.Generations)]); err != nil {
@@ -160,18 +153,18 @@ func (t *Tier) parse(reply any, lookups []tier.Lookup) (found []tier.Found, spoi
 		}
 		e, ok := decode(l.Key, values[i])
 		if !ok {
-			spoilt = append(spoilt, t.names.value(l.Key))
+			unreadable = append(unreadable, t.names.value(l.Key))
 			continue
 		}
 		if e.holds(f.Tokens) && now.Before(e.expires) {
 			f.Value, f.Expires = []byte(e.value), e.expires
 		}
 	}
-	return found, spoilt, nil
+	return found, unreadable, nil
 }
 
-// Write implements cache.Tier. An entry whose time is over only takes away the one that it replaces. Where some could not be stored, the others are; a
-// call that came to its Timeout may have stored any of them.
+// Write implements cache.Tier. An entry whose time is over only removes the one that it replaces. Where some could not be
+// stored, the others are; a call that came to its Timeout may have stored any of them.
 func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
 	calls := make([]call, 0, len(writes))
 	var faults error
@@ -188,12 +181,12 @@ func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
 		return faults
 	}
 	return errors.Join(faults, t.do(ctx, "writing", func(ctx context.Context) error {
-		_, err := t.eval(ctx, &writeScript, calls)
+		_, err := t.eval(ctx, writeScript, calls)
 		return err
 	}))
 }
 
-// writeCall builds the call that stores one entry, or takes away what it replaces where its time is over.
+// writeCall builds the call that stores one entry, or removes what it replaces where its time is over.
 func (t *Tier) writeCall(w *tier.Write, now time.Time) (call, error) {
 	g := w.Guard
 	if n := len(g.Generations); n == 0 || n > tier.MaxGuards || n != len(g.Tokens) {
@@ -228,62 +221,53 @@ const chunk = 1024
 // next makes new ones. A full server allows all of it, as it would not were it one transaction. When it fails, any part may
 // have happened.
 func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
-	if len(generations) == 0 {
-		return nil
-	}
-	return t.do(ctx, "bumping", func(ctx context.Context) error {
-		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
-			for some := range slices.Chunk(generations, chunk) {
-				slots, tokens := make([]string, len(some)), make([]string, len(some))
-				for i, g := range some {
-					tokens[i] = t.names.token(g)
-					slots[i] = slotOf(tokens[i])
-				}
-				p.HDel(ctx, t.names.slots, slots...)
-				p.Unlink(ctx, tokens...)
+	return t.pipeline(ctx, "bumping", func(ctx context.Context, p goredis.Pipeliner) {
+		for some := range slices.Chunk(generations, chunk) {
+			slots, tokens := make([]string, len(some)), make([]string, len(some))
+			for i, g := range some {
+				tokens[i] = t.names.token(g)
+				slots[i] = slotOf(tokens[i])
 			}
-			for some := range slices.Chunk(generations, chunk) {
-				p.Publish(ctx, t.names.channel, t.sender.Message(some))
-			}
-			return nil
-		})
-		return err
+			p.HDel(ctx, t.names.slots, slots...)
+			p.Unlink(ctx, tokens...)
+		}
+		for some := range slices.Chunk(generations, chunk) {
+			p.Publish(ctx, t.names.channel, t.sender.Message(some))
+		}
 	})
 }
 
 // Delete implements cache.Tier.
 func (t *Tier) Delete(ctx context.Context, keys []tier.Key) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	return t.do(ctx, "deleting", func(ctx context.Context) error {
-		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
-			for rest := keys; len(rest) > 0; rest = rest[min(chunk, len(rest)):] {
-				some := make([]string, min(chunk, len(rest)))
-				for i := range some {
-					some[i] = t.names.value(rest[i])
-				}
-				p.Unlink(ctx, some...)
+	return t.pipeline(ctx, "deleting", func(ctx context.Context, p goredis.Pipeliner) {
+		for some := range slices.Chunk(keys, chunk) {
+			values := make([]string, len(some))
+			for i, k := range some {
+				values[i] = t.names.value(k)
 			}
-			return nil
-		})
+			p.Unlink(ctx, values...)
+		}
+	})
+}
+
+// pipeline runs the commands that f queues, in one round trip. Without any it asks nothing.
+func (t *Tier) pipeline(ctx context.Context, what string, f func(context.Context, goredis.Pipeliner)) error {
+	return t.do(ctx, what, func(ctx context.Context) error {
+		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error { f(ctx, p); return nil })
 		return err
 	})
 }
 
-// do runs one call within the timeout, and once more where the server has turned out to be another. A driver that stumbles
-// over an answer is an error like others.
+// do runs one call within the timeout, and once more where the server has turned out to be another.
 func (t *Tier) do(ctx context.Context, what string, f func(context.Context) error) (err error) {
 	within, cancel := context.WithTimeout(ctx, t.o.Timeout)
 	defer cancel()
 	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", errRubbish, r)
-		}
 		if err != nil {
 			err = fmt.Errorf("redis: %s: %w", what, plain(ctx, err))
 		}
 	}()
+	defer malformed(&err)
 	if err = f(within); errors.Is(err, tier.ErrOtherServer) {
 		err = f(within)
 	}

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -65,11 +66,16 @@ func encode(w *tier.Write, expires time.Time) []byte {
 	b := make([]byte, 0, valueHeader(len(w.Guard.Tokens))+len(w.Value))
 	b = append(b, format, byte(len(w.Guard.Tokens)))
 	b = binary.BigEndian.AppendUint64(b, uint64(expires.UnixNano()))
-	for _, t := range w.Guard.Tokens {
-		b = binary.BigEndian.AppendUint64(b, uint64(t))
-	}
+	b = appendTokens(b, w.Guard.Tokens)
 	b = binary.BigEndian.AppendUint32(b, sum(w.Key, b, w.Value))
 	return append(b, w.Value...)
+}
+
+func appendTokens(b []byte, tokens []tier.Token) []byte {
+	for _, t := range tokens {
+		b = binary.BigEndian.AppendUint64(b, uint64(t))
+	}
+	return b
 }
 
 func sum(k tier.Key, header, value []byte) uint32 {
@@ -106,15 +112,7 @@ func decode(k tier.Key, at string) (e entry, ok bool) {
 
 // holds says whether these are the tokens under which the entry was written, in the same order.
 func (e *entry) holds(tokens []tier.Token) bool {
-	if len(e.tokens) != 8*len(tokens) {
-		return false
-	}
-	for i, t := range tokens {
-		if binary.BigEndian.Uint64(e.tokens[8*i:]) != uint64(t) {
-			return false
-		}
-	}
-	return true
+	return bytes.Equal(e.tokens, appendTokens(make([]byte, 0, 8*tier.MaxGuards), tokens))
 }
 
 // formatToken writes a token as the scripts do.
@@ -126,7 +124,7 @@ func parseTokens(parts []string) ([]tier.Token, error) {
 	for i, p := range parts {
 		n, err := strconv.ParseUint(p, 16, 64)
 		if err != nil || n == 0 || len(p) != 16 {
-			return nil, errRubbish
+			return nil, errMalformed
 		}
 		tokens[i] = tier.Token(n)
 	}

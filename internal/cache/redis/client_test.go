@@ -79,7 +79,7 @@ func TestPool(t *testing.T) {
 	}
 	group.Wait()
 	p := tier.PoolStats()
-	if p.Open < 1 || p.Open > 3 || p.Active != 0 || p.Idle != p.Open || p.Fresh < p.Open || p.Fresh+p.Reused < 600 || p.Waits == 0 {
+	if p.TotalConns < 1 || p.TotalConns > 3 || p.IdleConns != p.TotalConns || p.Misses < p.TotalConns || p.Misses+p.Hits < 600 || p.WaitCount == 0 {
 		t.Errorf("got %+v", p)
 	}
 	clients := strings.Count(s.do("CLIENT", "LIST", "TYPE", "normal").(string), "\n") - 1 // the test's own

@@ -9,6 +9,22 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
+// errMalformed is a server that answered, but not as Redis does.
+var errMalformed = errors.New("the server's answer makes no sense")
+
+// malformed makes an error of a panic: a driver that stumbles over an answer. It is to be deferred.
+func malformed(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w: %v", errMalformed, r)
+	}
+}
+
+// isReply says whether an error is the server's answer to a command.
+func isReply(err error) bool {
+	_, ok := errors.AsType[goredis.Error](err)
+	return ok
+}
+
 // plain makes one error of the many that say that time is up: the context's, or context.DeadlineExceeded where it was the
 // tier's own timeout. To what the server says of a connection it adds what that means.
 func plain(ctx context.Context, err error) error {
