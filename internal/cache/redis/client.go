@@ -28,10 +28,10 @@ func (t *Tier) callOptions() *goredis.Options {
 	c.Dialer = t.dialer.dialPooled(valueHeader(0) + 4096 + t.o.MaxValue)
 	c.OnConnect = func(ctx context.Context, conn *goredis.Conn) error {
 		run, err := identify(ctx, conn)
-		if err != nil {
-			return err
+		if err == nil {
+			err = t.dialer.admit(run)
 		}
-		return t.dialer.admit(run)
+		return err
 	}
 	c.PoolTimeout = t.o.Timeout
 	c.ReadTimeout, c.WriteTimeout = -1, -1 // none but the context's, which every call has
@@ -87,8 +87,8 @@ func (d *dialer) wait() {
 	defer d.dialing.Unlock()
 }
 
-// options are the driver's that all connections share. Each line that looks odd takes a default away that does not suit a
-// cache: the driver would wait 5 s where the context says 50 ms, retry three times, open more connections than its pool has,
+// options are the driver's that all connections share. Each line that looks strange replaces a default that does not
+// suit a cache: the driver would wait 5 s where the context says 50 ms, retry three times, open more connections than its pool has,
 // and keep 64 to 256 KiB of buffers for each.
 func (d *dialer) options() *goredis.Options {
 	return &goredis.Options{
@@ -136,7 +136,7 @@ func (d *dialer) dialPooled(maxBulk int) func(ctx context.Context, network, addr
 		})
 		if err != nil {
 			pipe, _ := net.Pipe() // for its addresses and deadlines
-			c = &checkedConn{Conn: pipe, raw: pipe, fault: func() error { return err }}
+			c = &checkedConn{Conn: pipe, fault: func() error { return err }}
 		}
 		return c, nil
 	}
@@ -153,19 +153,13 @@ func (d *dialer) dial(ctx context.Context, network, addr string, maxBulk int, fa
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.ctx, cancel)()
-	raw, err := new(net.Dialer).DialContext(ctx, network, addr)
+	connect := new(net.Dialer).DialContext
+	if d.server.TLSConfig != nil {
+		connect = (&tls.Dialer{Config: d.server.TLSConfig}).DialContext
+	}
+	c, err := connect(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	c := &checkedConn{Conn: raw, raw: raw, check: respCheck{maxBulk: maxBulk}, fault: fault}
-	if d.server.TLSConfig == nil {
-		return c, nil
-	}
-	secure := tls.Client(raw, d.server.TLSConfig)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = raw.Close() // it is of no more use either way
-		return nil, err
-	}
-	c.Conn = secure
-	return c, nil
+	return &checkedConn{Conn: c, check: respCheck{maxBulk: maxBulk}, fault: fault}, nil
 }

@@ -38,7 +38,7 @@ func TestTLS(t *testing.T) {
 		_, _ = io.Copy(secure, direct)
 	})
 	url = "rediss" + strings.TrimPrefix(url, "redis")
-	tier := newTier(t, url+"?skip_verify=true", newEars().listen)
+	tier := newTier(t, url+"?skip_verify=true", newRecorder().listen)
 	if !works(tier) {
 		t.Error("it does not work over TLS")
 	}
@@ -92,15 +92,15 @@ func TestPool(t *testing.T) {
 func TestClientName(t *testing.T) {
 	s := newServer(t)
 	named := func() int { return strings.Count(s.do("CLIENT", "LIST").(string), " name=fluentd-perf ") }
-	tier := newTier(t, s.url(), newEars().listen)
+	tier := newTier(t, s.url(), newRecorder().listen)
 	eventually(t, "the link stands", tier.Linked)
 	if !works(tier) || named() != 2 {
 		t.Errorf("%d connections have the name, want the pool's and the link's", named())
 	}
 	s.do("ACL", "SETUSER", "anonymous", "on", ">p", "allkeys", "allchannels", "+@all", "-client")
-	shy := newTier(t, "unix://anonymous:p@"+s.socket(), newEars().listen)
-	eventually(t, "the link stands", shy.Linked)
-	if !works(shy) || named() != 2 {
+	unnamed := newTier(t, "unix://anonymous:p@"+s.socket(), newRecorder().listen)
+	eventually(t, "the link stands", unnamed.Linked)
+	if !works(unnamed) || named() != 2 {
 		t.Errorf("without the right to a name it does not work, or has one: %d", named())
 	}
 }

@@ -1,15 +1,15 @@
 package redis
 
 import (
+	"crypto/tls"
 	"net"
 	"syscall"
 )
 
-// checkedConn is a connection to the server. It ends where the server stops to talk RESP, before the driver sees it: the
+// checkedConn is a connection to the server. It ends where what the server sends is no RESP, before the driver sees it: the
 // driver reserves as many bytes as an answer announces, and goes as deep as it is nested.
 type checkedConn struct {
 	net.Conn
-	raw   net.Conn     // beneath TLS
 	check respCheck    // of what was read; one reads at a time
 	fault func() error // why it is not to be used any more; nil where it is
 }
@@ -34,8 +34,13 @@ func (c *checkedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Close implements net.Conn. It skips the good-bye of TLS, which waits for a server that may be hung.
-func (c *checkedConn) Close() error { return c.raw.Close() }
+// Close implements net.Conn. It skips the close_notify of TLS, which waits for a server that may be hung.
+func (c *checkedConn) Close() error {
+	if secure, ok := c.Conn.(*tls.Conn); ok {
+		return secure.NetConn().Close()
+	}
+	return c.Conn.Close()
+}
 
 // SyscallConn implements syscall.Conn, by which the pool throws a connection away that is not to be used any more. The driver
 // looks through it whether the server has hung up before it uses it again; with TLS it must not look for bytes: there may be

@@ -21,7 +21,7 @@ const tokenLife = 26 * time.Hour
 const slotSize = 16
 
 // format is the version of everything here. It is part of the names, so that daemons of two versions on one server do not
-// delete each other's entries, and of the values, so that what is planted under a name is seen.
+// delete each other's entries, and of the values, so that what somebody else stored under a name is recognised.
 const format = 2
 
 // names gives the keys and the channel their names on the server.

@@ -12,7 +12,7 @@ import (
 // errMalformed is a server that answered, but not as Redis does.
 var errMalformed = errors.New("the server's answer makes no sense")
 
-// malformed makes an error of a panic: a driver that stumbles over an answer. It is to be deferred.
+// malformed makes an error of a panic: the driver has some for answers that it does not expect. It is to be deferred.
 func malformed(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("%w: %v", errMalformed, r)
@@ -28,12 +28,10 @@ func isReply(err error) bool {
 // plain makes one error of the many that say that time is up: the context's, or context.DeadlineExceeded where it was the
 // tier's own timeout. To what the server says of a connection it adds what that means.
 func plain(ctx context.Context, err error) error {
-	late := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, goredis.ErrPoolTimeout)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case late:
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, goredis.ErrPoolTimeout):
 		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
 	}
 	return explain(err)

@@ -17,12 +17,12 @@ import (
 )
 
 // calls are one of each, on a thing.
-func calls(held *redis.Tier, x thing) map[string]func(context.Context) error {
+func calls(rt *redis.Tier, x thing) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"Read":   func(ctx context.Context) error { _, err := held.Read(ctx, x.lookups()); return err },
-		"Write":  func(ctx context.Context) error { return held.Write(ctx, x.writes("v", []tier.Token{1})) },
-		"Bump":   func(ctx context.Context) error { return held.Bump(ctx, []tier.Generation{x.gen}) },
-		"Delete": func(ctx context.Context) error { return held.Delete(ctx, []tier.Key{x.key}) },
+		"Read":   func(ctx context.Context) error { _, err := rt.Read(ctx, x.lookups()); return err },
+		"Write":  func(ctx context.Context) error { return rt.Write(ctx, x.writes("v", []tier.Token{1})) },
+		"Bump":   func(ctx context.Context) error { return rt.Bump(ctx, []tier.Generation{x.gen}) },
+		"Delete": func(ctx context.Context) error { return rt.Delete(ctx, []tier.Key{x.key}) },
 	}
 }
 
@@ -32,15 +32,15 @@ func TestHung(t *testing.T) {
 	const timeout = 400 * time.Millisecond // longer than a busy machine stalls
 	s := newServer(t)
 	short := func(o *redis.Options) { o.Timeout, o.Pool = timeout, 4 }
-	held := newTier(t, s.url(), short)
+	rt := newTier(t, s.url(), short)
 	cold := newTier(t, s.url(), short) // has no connection yet
-	linked := open(t, s.url(), short, newEars().listen)
+	linked := open(t, s.url(), short, newRecorder().listen)
 	eventually(t, "the link stands", linked.Linked)
-	eventually(t, "the tier works", func() bool { return works(held) })
+	eventually(t, "the tier works", func() bool { return works(rt) })
 	s.hang()
 	var group sync.WaitGroup
-	for _, held := range []*redis.Tier{held, cold} {
-		for name, call := range calls(held, newThing()) {
+	for _, rt := range []*redis.Tier{rt, cold} {
+		for name, call := range calls(rt, newThing()) {
 			for range 5 {
 				group.Go(func() {
 					start := time.Now()
@@ -53,15 +53,15 @@ func TestHung(t *testing.T) {
 		}
 	}
 	group.Wait()
-	for _, held := range []*redis.Tier{linked, open(t, s.url(), short, newEars().listen)} {
+	for _, rt := range []*redis.Tier{linked, open(t, s.url(), short, newRecorder().listen)} {
 		start := time.Now()
-		if err := held.Close(); err != nil || time.Since(start) > timeout {
+		if err := rt.Close(); err != nil || time.Since(start) > timeout {
 			t.Errorf("Close: %v after %v", err, time.Since(start))
 		}
 	}
 	s.resume()
 	start := time.Now()
-	eventually(t, "both work again", func() bool { return works(held) && works(cold) })
+	eventually(t, "both work again", func() bool { return works(rt) && works(cold) })
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("they work again after %v", took)
 	}
@@ -70,10 +70,10 @@ func TestHung(t *testing.T) {
 // TestContextEnds: a call ends with its context where that is sooner.
 func TestContextEnds(t *testing.T) {
 	s := newServer(t)
-	held := newTier(t, s.url(), func(o *redis.Options) { o.Timeout = 10 * time.Second })
-	eventually(t, "the tier works", func() bool { return works(held) })
+	rt := newTier(t, s.url(), func(o *redis.Options) { o.Timeout = 10 * time.Second })
+	eventually(t, "the tier works", func() bool { return works(rt) })
 	s.hang()
-	for name, call := range calls(held, newThing()) {
+	for name, call := range calls(rt, newThing()) {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		start := time.Now()
 		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -90,8 +90,8 @@ func TestContextEnds(t *testing.T) {
 // the server is.
 func TestKilled(t *testing.T) {
 	s := newServer(t)
-	held := newTier(t, s.url(), func(o *redis.Options) { o.Timeout = 400 * time.Millisecond })
-	eventually(t, "the tier works", func() bool { return works(held) })
+	rt := newTier(t, s.url(), func(o *redis.Options) { o.Timeout = 400 * time.Millisecond })
+	eventually(t, "the tier works", func() bool { return works(rt) })
 	ctx, stop := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -100,7 +100,7 @@ func TestKilled(t *testing.T) {
 	for range 8 {
 		group.Go(func() {
 			for ctx.Err() == nil {
-				if works(held) {
+				if works(rt) {
 					done.Add(1)
 				}
 			}
@@ -110,12 +110,12 @@ func TestKilled(t *testing.T) {
 		before := done.Load()
 		eventually(t, "there is load", func() bool { return done.Load() > before+20 })
 		s.kill()
-		if works(held) {
+		if works(rt) {
 			t.Error("it works without a server")
 		}
 		s.start()
 		start := time.Now()
-		eventually(t, "it works again", func() bool { return works(held) })
+		eventually(t, "it works again", func() bool { return works(rt) })
 		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("it works again after %v", took)
 		}
@@ -124,9 +124,9 @@ func TestKilled(t *testing.T) {
 
 // TestDead: a tier on no server says so at once, however often it is asked, and closes at once.
 func TestDead(t *testing.T) {
-	held := newTier(t, "unix:///nonexistent/redis.sock", newEars().listen)
+	rt := newTier(t, "unix:///nonexistent/redis.sock", newRecorder().listen)
 	for range 100 {
-		for name, call := range calls(held, newThing()) {
+		for name, call := range calls(rt, newThing()) {
 			if err := call(context.Background()); !errors.Is(err, os.ErrNotExist) {
 				t.Fatalf("%s: %v, want the cause", name, err)
 			}
@@ -138,16 +138,16 @@ func TestDead(t *testing.T) {
 // was read before is not written after.
 func TestRestored(t *testing.T) {
 	s := newServer(t)
-	held := newTier(t, s.url())
+	rt := newTier(t, s.url())
 	x := newThing()
-	old := store(t, held, x, "old")
+	old := store(t, rt, x, "old")
 	s.do("SAVE")
 	saved, err := os.ReadFile(filepath.Join(s.dir, "dump.rdb"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	bump(t, held, x)
-	want(t, held, x, "")
+	bump(t, rt, x)
+	want(t, rt, x, "")
 	s.kill()
 	if err := os.WriteFile(filepath.Join(s.dir, "dump.rdb"), saved, 0o600); err != nil {
 		t.Fatal(err)
@@ -156,38 +156,38 @@ func TestRestored(t *testing.T) {
 	if n := len(s.keys("*:v:*")) + len(s.keys("*:g:*")); n != 2 {
 		t.Fatalf("%d keys came back, want 2: the test proves nothing", n)
 	}
-	eventually(t, "the tier is back", func() bool { return works(held) })
-	want(t, held, x, "")
-	if err := held.Write(context.Background(), x.writes("late", old)); err != nil {
+	eventually(t, "the tier is back", func() bool { return works(rt) })
+	want(t, rt, x, "")
+	if err := rt.Write(context.Background(), x.writes("late", old)); err != nil {
 		t.Fatal(err)
 	}
-	want(t, held, x, "")
+	want(t, rt, x, "")
 }
 
 // TestFull fills the server's memory: writes are errors that say so, what is there is still read, and a bump holds.
 func TestFull(t *testing.T) {
 	s := newServer(t)
-	held := newTier(t, s.url())
+	rt := newTier(t, s.url())
 	x, y := newThing(), newThing()
-	tokens := store(t, held, x, "there before")
+	tokens := store(t, rt, x, "there before")
 	s.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
 	s.do("CONFIG", "SET", "maxmemory", "1000")
-	if err := held.Write(context.Background(), x.writes("more", tokens)); err == nil || !strings.Contains(err.Error(), "OOM") {
+	if err := rt.Write(context.Background(), x.writes("more", tokens)); err == nil || !strings.Contains(err.Error(), "OOM") {
 		t.Errorf("writing: %v, want OOM", err)
 	}
-	_, none := read(t, held, y)
-	want(t, held, x, "there before")
-	bump(t, held, x)
-	want(t, held, x, "")
+	_, none := read(t, rt, y)
+	want(t, rt, x, "there before")
+	bump(t, rt, x)
+	want(t, rt, x, "")
 	s.do("CONFIG", "SET", "maxmemory", "0")
 	for _, w := range [][]tier.Write{x.writes("late", tokens), y.writes("without a token", none)} {
-		if err := held.Write(context.Background(), w); err != nil {
+		if err := rt.Write(context.Background(), w); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want(t, held, x, "")
-	want(t, held, y, "")
-	if !works(held) {
+	want(t, rt, x, "")
+	want(t, rt, y, "")
+	if !works(rt) {
 		t.Error("it does not work with room again")
 	}
 }
@@ -195,16 +195,16 @@ func TestFull(t *testing.T) {
 // TestEvicting gives the server room for a part only: what it evicts, tokens too, is a miss and never an error.
 func TestEvicting(t *testing.T) {
 	s := newServer(t, "--maxmemory", "4mb", "--maxmemory-policy", "allkeys-random")
-	held := newTier(t, s.url())
+	rt := newTier(t, s.url())
 	things := make([]thing, 300)
 	value := strings.Repeat("v", 20_000)
 	for i := range things {
 		things[i] = newThing()
-		store(t, held, things[i], value)
+		store(t, rt, things[i], value)
 	}
 	hits := 0
 	for _, x := range things {
-		switch got, _ := read(t, held, x); got {
+		switch got, _ := read(t, rt, x); got {
 		case value:
 			hits++
 		case "":
@@ -230,8 +230,8 @@ func TestPassword(t *testing.T) {
 		"":           {"wants a password", "NOAUTH"},
 	} {
 		log := &lines{}
-		held := newTier(t, "unix://"+login+s.socket(), newEars().listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
-		said := func(what, text string) {
+		rt := newTier(t, "unix://"+login+s.socket(), newRecorder().listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+		check := func(what, text string) {
 			for _, w := range words {
 				if !strings.Contains(text, w) {
 					t.Errorf("%q, %s: %s; want %q in it", login, what, text, w)
@@ -241,26 +241,26 @@ func TestPassword(t *testing.T) {
 				t.Errorf("%q, %s tells the password: %s", login, what, text)
 			}
 		}
-		for name, call := range calls(held, newThing()) {
+		for name, call := range calls(rt, newThing()) {
 			err := call(context.Background())
 			if err == nil {
 				t.Errorf("%q, %s: no error", login, name)
 				continue
 			}
-			said(name, err.Error())
+			check(name, err.Error())
 		}
 		eventually(t, "the log says it", func() bool { return strings.Contains(log.String(), "are not heard") })
-		said("the log", log.String())
+		check("the log", log.String())
 		if !strings.Contains(log.String(), "redis refuses the daemon: changes that other daemons hear of are not heard") {
 			t.Errorf("%q: %s", login, log)
 		}
 	}
 }
 
-// TestDeadSaid: a server that is not there is said in plain words, once.
-func TestDeadSaid(t *testing.T) {
+// TestDeadLogged: a server that is not there is logged in plain words, once.
+func TestDeadLogged(t *testing.T) {
 	log := &lines{}
-	newTier(t, "unix:///nonexistent/redis.sock", newEars().listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	newTier(t, "unix:///nonexistent/redis.sock", newRecorder().listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
 	eventually(t, "the log says it", func() bool { return log.String() != "" })
 	if text := log.String(); strings.Count(text, "redis cannot be reached: changes that other daemons hear of are not heard") != 1 ||
 		!strings.Contains(text, "no such file") {

@@ -35,85 +35,85 @@ func (x thing) writes(value string, tokens []tier.Token) []tier.Write {
 }
 
 // read looks for the thing and returns its value, empty where there is none.
-func read(tb testing.TB, held *redis.Tier, x thing) (value string, tokens []tier.Token) {
+func read(tb testing.TB, rt *redis.Tier, x thing) (value string, tokens []tier.Token) {
 	tb.Helper()
-	found, err := held.Read(context.Background(), x.lookups())
+	found, err := rt.Read(context.Background(), x.lookups())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return string(found[0].Value), found[0].Tokens
 }
 
-func want(tb testing.TB, held *redis.Tier, x thing, value string) {
+func want(tb testing.TB, rt *redis.Tier, x thing, value string) {
 	tb.Helper()
-	if got, _ := read(tb, held, x); got != value {
+	if got, _ := read(tb, rt, x); got != value {
 		tb.Fatalf("got %q, want %q", got, value)
 	}
 }
 
 // store reads the tokens and writes the value under them.
-func store(tb testing.TB, held *redis.Tier, x thing, value string) (tokens []tier.Token) {
+func store(tb testing.TB, rt *redis.Tier, x thing, value string) (tokens []tier.Token) {
 	tb.Helper()
-	_, tokens = read(tb, held, x)
-	if err := held.Write(context.Background(), x.writes(value, tokens)); err != nil {
+	_, tokens = read(tb, rt, x)
+	if err := rt.Write(context.Background(), x.writes(value, tokens)); err != nil {
 		tb.Fatal(err)
 	}
 	return tokens
 }
 
-func bump(tb testing.TB, held *redis.Tier, x thing) {
+func bump(tb testing.TB, rt *redis.Tier, x thing) {
 	tb.Helper()
-	if err := held.Bump(context.Background(), []tier.Generation{x.gen}); err != nil {
+	if err := rt.Bump(context.Background(), []tier.Generation{x.gen}); err != nil {
 		tb.Fatal(err)
 	}
 }
 
 // works says whether the tier stores a thing and finds it.
-func works(held *redis.Tier) bool {
+func works(rt *redis.Tier) bool {
 	ctx, x := context.Background(), newThing()
-	found, err := held.Read(ctx, x.lookups())
-	if err != nil || held.Write(ctx, x.writes("it works", found[0].Tokens)) != nil {
+	found, err := rt.Read(ctx, x.lookups())
+	if err != nil || rt.Write(ctx, x.writes("it works", found[0].Tokens)) != nil {
 		return false
 	}
-	found, err = held.Read(ctx, x.lookups())
+	found, err = rt.Read(ctx, x.lookups())
 	return err == nil && string(found[0].Value) == "it works"
 }
 
-// ears is a listener that counts.
-type ears struct {
-	mu    sync.Mutex // guards the following
-	heard map[tier.Generation]int
-	lost  int
+// recorder is a listener that counts.
+type recorder struct {
+	mu     sync.Mutex // guards the following
+	bumped map[tier.Generation]int
+	lost   int
 }
 
-func newEars() *ears { return &ears{heard: map[tier.Generation]int{}} }
+func newRecorder() *recorder { return &recorder{bumped: map[tier.Generation]int{}} }
 
 // listen is an option of newTier.
-func (e *ears) listen(o *redis.Options) {
+func (r *recorder) listen(o *redis.Options) {
 	o.Listener = tier.Listener{
 		Bumped: func(generations []tier.Generation) {
-			e.mu.Lock()
-			defer e.mu.Unlock()
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			for _, g := range generations {
-				e.heard[g]++
+				r.bumped[g]++
 			}
 		},
 		Lost: func() {
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			e.lost++
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.lost++
 		},
 	}
 }
 
-func (e *ears) has(g tier.Generation) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.heard[g] > 0
+func (r *recorder) has(g tier.Generation) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bumped[g] > 0
 }
 
-func (e *ears) losses() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.lost
+func (r *recorder) losses() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
 }

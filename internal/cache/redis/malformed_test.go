@@ -11,9 +11,9 @@ import (
 	"fluentd-perf/internal/cache/redis"
 )
 
-// TestRubbish asks servers that are none: a read is an error, every call ends in time, nothing is believed, and no answer
+// TestMalformed asks servers that are none: a read is an error, every call ends in time, nothing is believed, and no answer
 // makes the tier reserve what it announces.
-func TestRubbish(t *testing.T) {
+func TestMalformed(t *testing.T) {
 	for name, answer := range map[string]string{
 		"HTTP":                   "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
 		"zeroes":                 strings.Repeat("\x00", 10_000),
@@ -61,7 +61,7 @@ func TestRubbish(t *testing.T) {
 					}
 				}
 			})
-			tier := newTier(t, url, newEars().listen, func(o *redis.Options) { o.Timeout = timeout })
+			tier := newTier(t, url, newRecorder().listen, func(o *redis.Options) { o.Timeout = timeout })
 			for name, call := range calls(tier, newThing()) {
 				start := time.Now()
 				if err := call(context.Background()); err == nil && name == "Read" {

@@ -69,8 +69,8 @@ func TestOneServer(t *testing.T) {
 				port := freePort(t)
 				a, b := newServer(t), newServer(t, "--port", port, "--bind", "127.0.0.1")
 				r, url := newRelay(t, a)
-				heard := newEars()
-				one := newTier(t, url, heard.listen, func(o *redis.Options) {
+				recorded := newRecorder()
+				one := newTier(t, url, recorded.listen, func(o *redis.Options) {
 					if cut == "" {
 						o.Lifetime = 200 * time.Millisecond
 					}
@@ -78,7 +78,7 @@ func TestOneServer(t *testing.T) {
 				eventually(t, "the link stands", one.Linked)
 				x := newThing()
 				store(t, one, x, "old")
-				losses := heard.losses()
+				losses := recorded.losses()
 				r.move(b)
 				if replica {
 					a.do("REPLICAOF", "127.0.0.1", port)
@@ -86,14 +86,14 @@ func TestOneServer(t *testing.T) {
 				if cut != "" {
 					a.do("CLIENT", "KILL", "TYPE", cut, "SKIPME", "yes")
 				}
-				other := newTier(t, url, newEars().listen)
+				other := newTier(t, url, newRecorder().listen)
 				y := newThing()
-				eventually(t, "one daemon hears the other at the new server", func() bool {
+				eventually(t, "one daemon receives what the other bumps at the new server", func() bool {
 					_ = other.Bump(context.Background(), []tier.Generation{y.gen})
-					return works(one) && one.Linked() && other.Linked() && heard.has(y.gen) && b.do("PUBSUB", "NUMSUB", "fluentd-perf:2:test:bumps").([]any)[1] == int64(2)
+					return works(one) && one.Linked() && other.Linked() && recorded.has(y.gen) && b.do("PUBSUB", "NUMSUB", "fluentd-perf:2:test:bumps").([]any)[1] == int64(2)
 				})
-				if heard.losses() == losses {
-					t.Error("nobody is told that changes may have been missed")
+				if recorded.losses() == losses {
+					t.Error("nobody learns that changes may have been missed")
 				}
 				z := newThing()
 				store(t, one, z, "shared")
@@ -106,35 +106,35 @@ func TestOneServer(t *testing.T) {
 	}
 }
 
-// TestLinkIsCutBeforeItStands has a connection be at another server after the link was noted and before it stands. Nobody is
-// told that it stands, and the next one does.
+// TestLinkIsCutBeforeItStands has a connection be at another server after the link was noted and before it stands. Nobody
+// learns that it stands, and the next one does.
 func TestLinkIsCutBeforeItStands(t *testing.T) {
-	s, said := newServer(t), new(lines)
-	var held atomic.Pointer[redis.Tier]
+	s, log := newServer(t), new(lines)
+	var rt atomic.Pointer[redis.Tier]
 	var links atomic.Int32
 	watch := lineFunc(func(line string) {
 		if strings.Contains(line, "heard again") && links.Load() == 1 {
 			t.Errorf("a link that was cut: %s", line)
 		}
 	})
-	held.Store(newTier(t, s.url(), func(o *redis.Options) {
-		o.Log = slog.New(slog.NewTextHandler(io.MultiWriter(said, watch), nil))
+	rt.Store(newTier(t, s.url(), func(o *redis.Options) {
+		o.Log = slog.New(slog.NewTextHandler(io.MultiWriter(log, watch), nil))
 		o.Listener.Lost = func() {
 			if links.Add(1) == 1 {
-				if err := held.Load().OneServer().Admit("another server"); !errors.Is(err, tier.ErrOtherServer) {
+				if err := rt.Load().OneServer().Admit("another server"); !errors.Is(err, tier.ErrOtherServer) {
 					t.Errorf("a connection at another server: %v", err)
 				}
 			}
 		}
 	}))
-	eventually(t, "the link stands", held.Load().Linked)
+	eventually(t, "the link stands", rt.Load().Linked)
 	s.do("CLIENT", "KILL", "TYPE", "pubsub")
-	eventually(t, "the next link stands, and that is said", func() bool {
-		return links.Load() == 2 && held.Load().Linked() && strings.Contains(said.String(), "heard again")
+	eventually(t, "the next link stands, and that is logged", func() bool {
+		return links.Load() == 2 && rt.Load().Linked() && strings.Contains(log.String(), "heard again")
 	})
 }
 
-// lineFunc is told each line of a log.
+// lineFunc is called with each line of a log.
 type lineFunc func(line string)
 
 // Write implements io.Writer.

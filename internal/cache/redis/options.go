@@ -34,17 +34,11 @@ type Options struct {
 	// Prefix parts daemons that share a server and not a partition key: 1 to 64 letters, digits, - and _. Those with
 	// the same Prefix share entries, generations and bumps.
 	Prefix string
-	// Listener is told of what is bumped. Where both functions are nil, nothing is subscribed to.
+	// Listener receives what is bumped. Where both functions are nil, nothing is subscribed to.
 	Listener tier.Listener
 	// Log gets a line when the link to the other daemons is lost and when it is back. Nil means silent.
 	Log *slog.Logger
 }
-
-const (
-	maxTimeout = 10 * time.Second
-	maxPool    = 1024
-	maxMax     = 64 << 20 // of Options.MaxValue
-)
 
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
@@ -53,14 +47,14 @@ var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 func (o Options) Validate() error {
 	_, err := o.server()
 	return errors.Join(err,
-		within("timeout", o.Timeout, maxTimeout),
-		within("pool", o.Pool, maxPool),
-		within("the size of an entry", o.MaxValue, maxMax))
+		within("timeout", o.Timeout, 10*time.Second),
+		within("pool", o.Pool, 1024),
+		within("the size of an entry", o.MaxValue, 64<<20))
 }
 
-func within[T int | time.Duration](name string, v, most T) error {
-	if v < 0 || v > most {
-		return fmt.Errorf("%s: %v is not between 0 and %v", name, v, most)
+func within[T int | time.Duration](name string, v, limit T) error {
+	if v < 0 || v > limit {
+		return fmt.Errorf("%s: %v is not between 0 and %v", name, v, limit)
 	}
 	return nil
 }

@@ -16,44 +16,23 @@ import (
 
 const (
 	pingEvery  = time.Second
-	silence    = 3 * time.Second // after which a link is cut
+	silence    = 3 * time.Second // after which a link is cut: no message, and no answer to a ping
 	linkCall   = time.Second     // for connecting and subscribing, and for a ping
 	firstPause = 50 * time.Millisecond
 	lastPause  = time.Second // between two tries: a server that is back has a link within linkCall + lastPause and some
 )
 
-var (
-	errSilent  = errors.New("the server is silent")
-	errOneDial = errors.New("a link has one connection")
-)
+var errSilent = errors.New("the server is silent")
 
-// link receives what other daemons bump, on a connection of its own. A goroutine connects, receives until the connection
-// ends, pauses and connects again, until close.
+// link receives what other daemons bump, on a connection of its own.
 type link struct {
 	t      *Tier
-	cancel context.CancelFunc
-	done   chan struct{}
-
-	// Owned by run.
 	stood  bool // it has stood before
 	warned bool // the log says that it does not
 }
 
-func newLink(t *Tier) *link {
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &link{t: t, cancel: cancel, done: make(chan struct{})}
-	go l.run(ctx)
-	return l
-}
-
-func (l *link) close() {
-	l.cancel()
-	<-l.done
-}
-
-// run keeps the link.
+// run connects, receives until the connection ends, pauses and connects again, until ctx ends.
 func (l *link) run(ctx context.Context) {
-	defer close(l.done)
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		stood, err := l.receive(ctx)
 		if ctx.Err() != nil {
@@ -153,15 +132,14 @@ func (l *link) options(ctx context.Context, run *string) *goredis.Options {
 	dialed := false // the driver dials under a lock
 	c.Dialer = func(dctx context.Context, network, addr string) (net.Conn, error) {
 		if dialed {
-			return nil, errOneDial
+			return nil, net.ErrClosed // a link has one connection
 		}
 		dialed = true
 		conn, err := l.t.dialer.dial(dctx, network, addr, max(tier.MessageBytes(chunk), maxLine), func() error { return nil })
-		if err != nil {
-			return nil, err
+		if err == nil {
+			context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}
-		context.AfterFunc(ctx, func() { _ = conn.Close() })
-		return conn, nil
+		return conn, err
 	}
 	return c
 }
@@ -175,19 +153,17 @@ func ping(ctx context.Context, sub *goredis.PubSub) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = sub.Ping(ctx) // where it fails, the connection is dead, and who receives is told
+			_ = sub.Ping(ctx) // where it fails, the connection is dead, and receive returns
 		}
 	}
 }
 
-// message tells of what was bumped. One that cannot be read may be a newer daemon's: then anything may have been.
+// message passes on what was bumped. One that cannot be read may be a newer daemon's: then anything may have been.
 func (l *link) message(m *goredis.Message) {
-	generations, ok := l.t.sender.Parse([]byte(m.Payload))
-	if !ok || len(generations) > chunk {
+	switch generations, ok := l.t.sender.Parse([]byte(m.Payload)); {
+	case !ok || len(generations) > chunk:
 		l.lost()
-		return
-	}
-	if len(generations) > 0 && l.t.o.Listener.Bumped != nil {
+	case len(generations) > 0 && l.t.o.Listener.Bumped != nil:
 		l.t.o.Listener.Bumped(generations)
 	}
 }

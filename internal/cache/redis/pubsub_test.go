@@ -11,32 +11,32 @@ import (
 	"fluentd-perf/internal/cache/redis"
 )
 
-// TestLinkOfTwo has two daemons hear each other, and not themselves.
+// TestLinkOfTwo has two daemons receive each other's bumps, and not their own.
 func TestLinkOfTwo(t *testing.T) {
 	s := newServer(t)
-	ea, eb := newEars(), newEars()
-	a, b := newTier(t, s.url(), ea.listen), newTier(t, s.url(), eb.listen)
+	ra, rb := newRecorder(), newRecorder()
+	a, b := newTier(t, s.url(), ra.listen), newTier(t, s.url(), rb.listen)
 	eventually(t, "both links stand", func() bool { return a.Linked() && b.Linked() })
 	for range 50 {
 		x, y := newThing(), newThing()
 		start := time.Now()
 		bump(t, a, x)
 		bump(t, b, y)
-		eventually(t, "both hear", func() bool { return ea.has(y.gen) && eb.has(x.gen) })
-		if ea.has(x.gen) || eb.has(y.gen) {
+		eventually(t, "both receive", func() bool { return ra.has(y.gen) && rb.has(x.gen) })
+		if ra.has(x.gen) || rb.has(y.gen) {
 			t.Error("a daemon's own bump came back to it")
 		}
 		if took := time.Since(start); took > 5*time.Second {
-			t.Errorf("heard after %v", took)
+			t.Errorf("received after %v", took)
 		}
 	}
-	if ea.losses()+eb.losses() > 0 {
-		t.Error("lost on a link that held")
+	if ra.losses()+rb.losses() > 0 {
+		t.Error("lost on a link that rt")
 	}
 }
 
 // TestLinkCut ends the connection in three ways: the link is lost, stands again within 5 s of the server's return, and the
-// listener is told that it may have missed something.
+// listener learns that it may have missed something.
 func TestLinkCut(t *testing.T) {
 	for name, cut := range map[string]func(s *server, tier *redis.Tier){
 		"killed": func(s *server, tier *redis.Tier) {
@@ -54,12 +54,12 @@ func TestLinkCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
-			e, log := newEars(), &lines{}
-			tier := newTier(t, s.url(), e.listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+			r, log := newRecorder(), &lines{}
+			tier := newTier(t, s.url(), r.listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
 			eventually(t, "the link stands", tier.Linked)
 			cut(s, tier)
 			start := time.Now()
-			eventually(t, "the listener hears of it", func() bool { return e.losses() == 1 && tier.Linked() })
+			eventually(t, "the listener learns of it", func() bool { return r.losses() == 1 && tier.Linked() })
 			if took := time.Since(start); took > 5*time.Second {
 				t.Errorf("the link stands after %v", took)
 			}
@@ -68,7 +68,7 @@ func TestLinkCut(t *testing.T) {
 			other := newTier(t, s.url())
 			eventually(t, "the other daemon's tier works", func() bool { return works(other) })
 			bump(t, other, x)
-			eventually(t, "a bump is heard", func() bool { return e.has(x.gen) })
+			eventually(t, "a bump is received", func() bool { return r.has(x.gen) })
 			if text := log.String(); strings.Count(text, "are not heard") != 1 || strings.Count(text, "heard again") != 1 {
 				t.Errorf("the log says:\n%s", text)
 			}
@@ -76,35 +76,50 @@ func TestLinkCut(t *testing.T) {
 	}
 }
 
-// TestLinkLate: what was read before the link stood for the first time may be old, and the listener is told.
+// TestLinkIdle: a link on which nothing is bumped stands for longer than a silent one would, by its pings.
+func TestLinkIdle(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	r := newRecorder()
+	tier := newTier(t, s.url(), r.listen)
+	eventually(t, "the link stands", tier.Linked)
+	pings := func() int { return called(s, "ping") }
+	before := pings()
+	eventually(t, "it was pinged for 5 s", func() bool { return pings() >= before+5 })
+	if !tier.Linked() || r.losses() > 0 || s.do("PUBSUB", "NUMSUB", "fluentd-perf:2:test:bumps").([]any)[1] != int64(1) {
+		t.Error("an idle link was cut")
+	}
+}
+
+// TestLinkLate: what was read before the link stood for the first time may be stale, and the listener learns it.
 func TestLinkLate(t *testing.T) {
 	s := newServer(t)
 	s.do("ACL", "SETUSER", "default", "resetchannels") // nothing can be subscribed to
-	e := newEars()
-	tier := newTier(t, s.url(), e.listen)
+	r := newRecorder()
+	tier := newTier(t, s.url(), r.listen)
 	store(t, tier, newThing(), "read without a link")
 	if tier.Linked() {
 		t.Error("linked to nothing")
 	}
 	s.do("ACL", "SETUSER", "default", "allchannels")
 	eventually(t, "the link stands", tier.Linked)
-	if e.losses() != 1 {
-		t.Errorf("%d losses, want 1", e.losses())
+	if r.losses() != 1 {
+		t.Errorf("%d losses, want 1", r.losses())
 	}
 }
 
-// TestLinkUnread: a message that says nothing known is taken for one that may say anything.
-func TestLinkUnread(t *testing.T) {
+// TestLinkUnreadable: a message that says nothing known is taken for one that may say anything.
+func TestLinkUnreadable(t *testing.T) {
 	s := newServer(t)
-	e := newEars()
-	tier := newTier(t, s.url(), e.listen)
+	r := newRecorder()
+	tier := newTier(t, s.url(), r.listen)
 	eventually(t, "the link stands", tier.Linked)
 	for i, payload := range []string{"", "short", strings.Repeat("x", 16*1025)} {
 		s.do("PUBLISH", "fluentd-perf:2:test:bumps", payload)
-		eventually(t, "it is told", func() bool { return e.losses() == i+1 })
+		eventually(t, "the listener learns it", func() bool { return r.losses() == i+1 })
 	}
 	s.do("PUBLISH", "fluentd-perf:2:test:bumps", strings.Repeat("x", 100_000)) // over what a link takes: it is cut
-	eventually(t, "it is told", func() bool { return e.losses() == 4 && tier.Linked() })
+	eventually(t, "the listener learns it", func() bool { return r.losses() == 4 && tier.Linked() })
 }
 
 // TestNoListener: where nobody listens, there is no link.

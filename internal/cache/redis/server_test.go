@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long a test waits for what has to come by itself, on a machine that has other things to do.
-const patience = 20 * time.Second
+// eventuallyTimeout is how long a test waits for what has to come by itself, on a machine that has other things to do.
+const eventuallyTimeout = 20 * time.Second
 
 // server is a real Redis server, a child of the test, on a Unix socket. It keeps nothing on disk unless it is told to.
 type server struct {
@@ -153,14 +153,14 @@ func open(tb testing.TB, url string, change ...func(*redis.Options)) *redis.Tier
 // eventually tries f until it is true.
 func eventually(tb testing.TB, what string, f func() bool) {
 	tb.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(eventuallyTimeout)
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
 	for !f() {
 		select {
 		case <-again.C:
 		case <-deadline:
-			tb.Fatalf("not within %v: %s", patience, what)
+			tb.Fatalf("not within %v: %s", eventuallyTimeout, what)
 		}
 	}
 }

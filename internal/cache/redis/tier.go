@@ -1,10 +1,9 @@
 // Package redis is the cache tier on a Redis server, which many daemons can share.
 //
-// It promises what cache.Tier asks: an entry is written and answered only while all its tokens hold, one round trip a
-// call, and an end to every call within Options.Timeout, whether the server is slow, hung, dead, full or answers with
-// what is not RESP. What
-// cannot be read is a miss, and deleted. A server that was restarted, and may have come back with an older state from its
-// disk, has new tokens, and so has one that took another's place: what was bumped stays bumped.
+// It promises what tier.Tier asks: an entry is written and answered only while all its tokens hold, one round trip a
+// call, and an end to every call within Options.Timeout, whether the server is slow, hung, dead, full or sends what is no
+// RESP. What cannot be read is a miss, and deleted. A server that was restarted, and may have come back with an older state
+// from its disk, has new tokens, and so has one that took another's place: what was bumped stays bumped.
 //
 // It needs a single server (no cluster), version 5 or newer, with scripts allowed, and the clocks of the daemons together
 // to within what they can bear: entries carry absolute times. It sees values as opaque bytes; who may read them, whether
@@ -17,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,15 +29,16 @@ import (
 // name is the tier's label.
 const name = "redis"
 
-// Tier is a cache.Tier on a Redis server. Make it with New.
+// Tier is a tier.Tier on a Redis server. Make it with New.
 type Tier struct {
 	o      Options
 	names  names
 	client *goredis.Client
 	dialer *dialer
 	sender tier.Sender
-	link   *link       // nil where there is no Listener
 	missed atomic.Bool // something was read before the link stood for the first time
+
+	linking sync.WaitGroup // the link, where there is a Listener
 }
 
 var _ tier.Tier = (*Tier)(nil)
@@ -53,20 +54,18 @@ func New(o Options) (*Tier, error) {
 	t := &Tier{o: o, names: newNames(o.Prefix), dialer: newDialer(server), sender: tier.NewSender()}
 	t.client = goredis.NewClient(t.callOptions())
 	if o.Listener.Bumped != nil || o.Listener.Lost != nil {
-		t.link = newLink(t)
+		t.linking.Go(func() { (&link{t: t}).run(t.dialer.ctx) })
 	}
 	return t, nil
 }
 
-// Name implements cache.Tier.
+// Name implements tier.Tier.
 func (t *Tier) Name() string { return name }
 
 // Close ends the tier: its connections, and the subscription. It waits for no server.
 func (t *Tier) Close() error {
 	t.dialer.stop()
-	if t.link != nil {
-		t.link.close()
-	}
+	t.linking.Wait()
 	err := t.client.Close()
 	t.dialer.wait()
 	return err
@@ -76,7 +75,7 @@ func (t *Tier) Close() error {
 // 3 s. A tier without a Listener is never linked.
 func (t *Tier) Linked() bool { return t.dialer.one.Stands() }
 
-// Read implements cache.Tier. It is one round trip, but for the first after a start of this daemon or the server.
+// Read implements tier.Tier. It is one round trip, but for the first after a start of this daemon or the server.
 func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	if len(lookups) == 0 {
 		return nil, nil
@@ -110,16 +109,12 @@ func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, e
 
 // readCall builds the one call that reads all lookups.
 func (t *Tier) readCall(lookups []tier.Lookup) (call, error) {
-	n := 0
-	for _, l := range lookups {
-		if g := len(l.Generations); g == 0 || g > tier.MaxGuards {
-			return call{}, fmt.Errorf("%d generations guard a key, want 1 to %d", g, tier.MaxGuards)
-		}
-		n += len(l.Generations)
-	}
-	c := newCall(len(lookups)+n, 3)
+	c := newCall(len(lookups)*(1+tier.MaxGuards), 3)
 	c.args = append(c.args, len(lookups), valueHeader(tier.MaxGuards)+t.o.MaxValue, rand.Text()[:slotSize])
 	for _, l := range lookups {
+		if n := len(l.Generations); n == 0 || n > tier.MaxGuards {
+			return call{}, fmt.Errorf("%d generations guard a key, want 1 to %d", n, tier.MaxGuards)
+		}
 		c.keys = append(c.keys, t.names.value(l.Key))
 	}
 	for _, l := range lookups {
@@ -163,7 +158,7 @@ func (t *Tier) parse(parts []string, lookups []tier.Lookup) (found []tier.Found,
 	return found, unreadable, nil
 }
 
-// Write implements cache.Tier. An entry whose time is over only removes the one that it replaces. Where some could not be
+// Write implements tier.Tier. An entry whose time is over only removes the one that it replaces. Where some could not be
 // stored, the others are; a call that came to its Timeout may have stored any of them.
 func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
 	calls := make([]call, 0, len(writes))
@@ -217,7 +212,7 @@ func (t *Tier) writeCall(w *tier.Write, now time.Time) (call, error) {
 // chunk is how many keys one command of a longer list takes.
 const chunk = 1024
 
-// Bump implements cache.Tier. It removes the numbers of the slots and the tokens, and then tells the other daemons; who reads
+// Bump implements tier.Tier. It removes the numbers of the slots and the tokens, and then notifies the other daemons; who reads
 // next makes new ones. A full server allows all of it, as it would not were it one transaction. When it fails, any part may
 // have happened.
 func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
@@ -237,7 +232,7 @@ func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
 	})
 }
 
-// Delete implements cache.Tier.
+// Delete implements tier.Tier.
 func (t *Tier) Delete(ctx context.Context, keys []tier.Key) error {
 	return t.pipeline(ctx, "deleting", func(ctx context.Context, p goredis.Pipeliner) {
 		for some := range slices.Chunk(keys, chunk) {
