@@ -11,6 +11,7 @@
 package listener
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -48,7 +49,6 @@ type Options struct {
 // blocks.
 type Listener struct {
 	o       Options
-	log     *slog.Logger
 	base    context.Context
 	stop    context.CancelFunc
 	open    atomic.Int64 // streams
@@ -61,11 +61,8 @@ type Listener struct {
 
 // New returns a Listener with no stream open.
 func New(o Options) *Listener {
-	l := &Listener{o: o, log: o.Log, by: make(map[Partition]*subscription), refused: make(map[Partition]time.Time)}
-	if l.log == nil {
-		l.log = slog.New(slog.DiscardHandler)
-	}
-	l.log = l.log.With(slog.String("upstream", o.Upstream))
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler)).With(slog.String("upstream", o.Upstream))
+	l := &Listener{o: o, by: make(map[Partition]*subscription), refused: make(map[Partition]time.Time)}
 	l.base, l.stop = context.WithCancel(o.Base)
 	return l
 }
@@ -92,9 +89,8 @@ func (l *Listener) Stored(c *mcp.Call, p Partition) {
 // Touched says that a request of the partition passed: its stream, if there is one, stays open for idleAfter.
 func (l *Listener) Touched(p Partition) {
 	l.mu.RLock()
-	s := l.by[p]
-	l.mu.RUnlock()
-	if s != nil {
+	defer l.mu.RUnlock()
+	if s := l.by[p]; s != nil {
 		s.touch()
 	}
 }
@@ -146,14 +142,14 @@ func (l *Listener) endLocked(s *subscription) {
 	}
 }
 
-// decline ends a subscription that the server refused, and notes that, unless it was this side that ended it. Whoever counts
-// meanwhile counts the partition once.
-func (l *Listener) decline(s *subscription) {
+// end ends a subscription and notes, where that is why, that the server refused it, unless it was this side that ended it.
+// Whoever counts meanwhile counts the partition once.
+func (l *Listener) end(s *subscription, refused bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.ctx.Err() == nil {
+	if refused && s.ctx.Err() == nil {
 		l.refused[s.partition] = time.Now().Add(refusedFor)
-		l.log.Info("the server does not let the daemon subscribe to changes: cached answers live by their TTL",
+		l.o.Log.Info("the server does not let the daemon subscribe to changes: cached answers live by their TTL",
 			slog.String("again_after", refusedFor.String()))
 	}
 	l.endLocked(s)

@@ -29,7 +29,7 @@ func TestEndWithTheDaemon(t *testing.T) {
 		r.Stored(modernCall("u"), partition(4)) // pauses
 		r.wantOpen(2)
 		r.server.change(func() { r.server.listen = func(*fakeStream) (*mcp.Result, error) { return jsonAnswer(404, ""), nil } })
-		r.Stored(modernCall("u"), partition(5)) // was declined
+		r.Stored(modernCall("u"), partition(5)) // was refused
 		synctest.Wait()
 		before := r.server.log()
 		r.Close()
@@ -77,14 +77,14 @@ func TestUnderLoad(t *testing.T) {
 		for g := range 8 {
 			wg.Go(func() {
 				for i := range 300 {
-					asker := partition((g*7 + i) % 48)
+					principal := partition((g*7 + i) % 48)
 					switch i % 3 {
 					case 0:
-						r.Stored(modernCall(fmt.Sprint("u", i)), asker)
+						r.Stored(modernCall(fmt.Sprint("u", i)), principal)
 					case 1:
-						r.Touched(asker)
+						r.Touched(principal)
 					case 2:
-						r.Refused(asker)
+						r.Refused(principal)
 					}
 					<-time.After(time.Duration(g+1) * time.Second)
 					if n := r.partitions(); n > maxPartitions {

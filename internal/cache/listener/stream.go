@@ -13,65 +13,64 @@ import (
 
 const discoverTimeout = time.Minute
 
-// ask makes a request. It returns an answer that is a result or a stream, or what became of the request.
-func (s *subscription) ask(ctx context.Context, c *mcp.Call) (*mcp.Result, outcome) {
+var (
+	errRefused = errors.New("the server does not want it")
+	errFailed  = errors.New("no answer, or the stream has ended") // to be tried again after a pause
+)
+
+// ask makes a request. It returns an answer that is a result or a stream, or why there is none: errRefused, or another error
+// after which the request is to be made again.
+func (s *subscription) ask(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	res, err := s.l.o.Next.Call(ctx, c)
-	var f *mcp.Failure
-	switch {
-	case errors.As(err, &f) && (f.Reason == mcp.ReasonBadAnswer || f.Reason == mcp.ReasonRedirect):
-		return nil, refused // who answers with what is not MCP will not soon do better
+	switch f, ok := errors.AsType[*mcp.Failure](err); {
+	case ok && (f.Reason == mcp.ReasonBadAnswer || f.Reason == mcp.ReasonRedirect):
+		return nil, errRefused // who answers with what is not MCP will not soon do better
 	case err != nil:
-		return nil, failed
+		return nil, err
 	case res.Status == http.StatusOK && (res.Events != nil || res.Checked && res.Message.Kind == mcp.KindResult):
-		return res, succeeded
+		return res, nil
 	}
 	defer res.Close()
 	if res.Status >= http.StatusInternalServerError {
-		return nil, failed
+		return nil, errFailed
 	}
-	return nil, refused
+	return nil, errRefused
 }
 
 // discover asks what the server announces.
-func (s *subscription) discover() outcome {
+func (s *subscription) discover() error {
 	ctx, cancel := context.WithTimeout(s.ctx, discoverTimeout)
 	defer cancel()
-	res, o := s.ask(ctx, s.client.request(mcp.LaneRequest, mcp.MethodServerDiscover, nil))
-	if res == nil {
-		return o
+	res, err := s.ask(ctx, s.client.request(mcp.LaneRequest, mcp.MethodServerDiscover, nil))
+	if err != nil {
+		return err
 	}
 	defer res.Close()
-	if res.Events == nil {
-		return s.understand(&res.Message, res.Body)
-	}
-	return s.discovered(res.Events)
-}
-
-// discovered reads a stream that ends with the answer.
-func (s *subscription) discovered(events mcp.Events) outcome {
-	for {
-		ev, err := events.Next()
-		switch {
-		case err != nil || ev.Failure != nil:
-			return failed
-		case ev.Answer && !ev.Exact:
-			return refused
-		case ev.Answer:
-			return s.understand(&ev.Message, ev.Data)
+	m, data := &res.Message, res.Body
+	for answered := res.Events == nil; !answered; {
+		ev, err := res.Events.Next()
+		if err != nil || ev.Failure != nil {
+			return errFailed
 		}
+		if ev.Answer && !ev.Exact {
+			return errRefused
+		}
+		m, data, answered = &ev.Message, ev.Data, ev.Answer
 	}
+	return s.understand(m, data)
 }
 
 // understand reads the capabilities of a DiscoverResult (2026-07-28, schema, ServerCapabilities). Without a complete one
 // there is nothing to subscribe to.
-func (s *subscription) understand(m *mcp.Message, data []byte) outcome {
-	type capability struct{ ListChanged, Subscribe bool }
+func (s *subscription) understand(m *mcp.Message, data []byte) error {
 	var r struct {
-		Capabilities struct{ Tools, Prompts, Resources capability }
+		Capabilities struct {
+			Tools, Prompts, Resources struct{ ListChanged, Subscribe bool }
+		}
 	}
 	if m.Kind != mcp.KindResult || m.ResultType.Present() && !mcp.TextIs(m.ResultType.Of(data), "complete") ||
 		json.Unmarshal(m.Result.Of(data), &r) != nil {
-		return refused
+		return errRefused
 	}
 	c := &r.Capabilities
 	s.announced = &filter{
@@ -79,72 +78,64 @@ func (s *subscription) understand(m *mcp.Message, data []byte) outcome {
 		takesURIs: c.Resources.Subscribe,
 	}
 	s.again(0)
-	return succeeded
+	return nil
 }
 
-// stream is one that is open.
-type stream struct {
-	cancel context.CancelFunc
-	ended  chan outcome // has room for the one that comes
-}
-
-// open opens a stream, which is read until it ends or is cancelled, and closed. Where it returns none, the outcome says why.
-func (s *subscription) open(f *filter) (*stream, outcome) {
+// reopen opens a stream for what is to be subscribed to now, which is read until it ends or is cancelled, and closed. The one
+// that was open before is closed only then, so that no change is missed.
+func (s *subscription) reopen() error {
+	f := s.take()
+	if len(f.URIs) == 0 && (s.ended != nil || !f.lists()) {
+		return nil // until a uri comes
+	}
+	s.asked = f
 	ctx, cancel := context.WithCancel(s.ctx)
 	c := s.client.request(mcp.LaneListen, mcp.MethodSubscriptionsListen, f)
-	res, o := s.ask(ctx, c)
-	if res == nil {
-		cancel()
-		return nil, o
-	}
-	if res.Events == nil { // it ended as it began
-		cancel()
+	res, err := s.ask(ctx, c)
+	if err == nil && res.Events == nil { // it ended as it began
 		res.Close()
-		return nil, failed
+		err = errFailed
 	}
-	st := &stream{cancel: cancel, ended: make(chan outcome, 1)}
-	s.l.running.Go(func() {
-		defer cancel()
-		st.ended <- s.l.receive(res, c)
-	})
-	return st, succeeded
+	if err != nil {
+		cancel()
+		return err
+	}
+	if s.ended != nil {
+		s.closeStream()
+	}
+	ended := make(chan error, 1)
+	s.closeStream, s.ended = cancel, ended
+	s.l.running.Go(func() { defer cancel(); ended <- s.l.receive(res, c) })
+	return nil
 }
 
-// receive reads a stream to its end, and closes it.
-func (l *Listener) receive(res *mcp.Result, c *mcp.Call) outcome {
+// receive reads a stream to its end, and closes it. It returns why it ended.
+func (l *Listener) receive(res *mcp.Result, c *mcp.Call) error {
 	defer res.Close()
 	l.open.Add(1)
 	defer l.open.Add(-1)
 	for first := true; ; {
 		ev, err := res.Events.Next()
 		if err != nil || ev.Failure != nil || !scan(&ev) {
-			l.log.Debug("a stream of the daemon's own has ended", slog.Any("error", err))
-			return failed
+			l.o.Log.Debug("a stream of the daemon's own has ended", slog.Any("error", err))
+			return errFailed
 		}
-		switch ev.Message.Kind {
-		case mcp.KindNotification:
-			if ended(&ev, c) {
-				return failed
-			}
-			l.o.Received(&ev.Message, ev.Data)
-		case mcp.KindError:
-			if first {
-				return refused
-			}
-			return failed
-		case mcp.KindResult:
-			return failed
-		case mcp.KindInvalid:
+		switch kind := ev.Message.Kind; {
+		case kind == mcp.KindInvalid:
 			continue // a comment or a priming event
+		case kind == mcp.KindError && first:
+			return errRefused
+		case kind == mcp.KindError, kind == mcp.KindResult:
+			return errFailed
+		case kind == mcp.KindNotification && ev.Message.Method == mcp.MethodCancelled && mcp.SameID(ev.Message.RequestID.Of(ev.Data), c.ID()):
+			// The server gives up the subscription. It may say so by this or by an answer: the pages of 2026-07-28 disagree
+			// (basic/patterns/cancellation, basic/patterns/subscriptions).
+			return errFailed
+		case kind == mcp.KindNotification:
+			l.o.Received(&ev.Message, ev.Data)
 		}
 		first = false
 	}
-}
-
-// ended reports whether the event says that the server gives up the subscription. It may say so by this or by an answer: the
-// pages of 2026-07-28 disagree (basic/patterns/cancellation, basic/patterns/subscriptions).
-func ended(ev *mcp.Event, c *mcp.Call) bool {
-	return ev.Message.Method == mcp.MethodCancelled && mcp.SameID(ev.Message.RequestID.Of(ev.Data), c.ID())
 }
 
 // scan fills in the event's message where nobody has, if it carries one. It returns false if its data is no JSON-RPC: a

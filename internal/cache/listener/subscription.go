@@ -27,10 +27,11 @@ type subscription struct {
 	touched   atomic.Int64 // when the last request passed, in nanoseconds after begun
 
 	// Owned by run.
-	announced *filter   // what the server announces; nil: it has not been asked yet
-	asked     *filter   // what a stream was asked for last
-	stream    *stream   // nil: none is open
-	tried     time.Time // when that was opened, or something was tried last
+	announced   *filter            // what the server announces; nil: it has not been asked yet
+	asked       *filter            // what a stream was asked for last
+	closeStream context.CancelFunc // closes the open stream
+	ended       <-chan error       // says why that has ended, once; nil: none is open
+	tried       time.Time          // when that was opened, or something was tried last
 
 	// Listener.mu guards the following.
 	idle *time.Timer
@@ -52,12 +53,11 @@ func (s *subscription) touch() { s.touched.Store(int64(time.Since(s.begun))) }
 func (s *subscription) expire() {
 	s.l.mu.Lock()
 	defer s.l.mu.Unlock()
-	rest := idleAfter - time.Since(s.begun) + time.Duration(s.touched.Load())
-	if rest <= 0 || s.ctx.Err() != nil {
+	if rest := idleAfter - time.Since(s.begun) + time.Duration(s.touched.Load()); rest > 0 && s.ctx.Err() == nil {
+		s.idle.Reset(rest)
+	} else {
 		s.l.endLocked(s)
-		return
 	}
-	s.idle.Reset(rest)
 }
 
 // addLocked notes that an answer about the uri was stored; "" is none. Of too many the one goes that was stored longest ago.
@@ -65,17 +65,12 @@ func (s *subscription) addLocked(uri string) {
 	if uri == "" {
 		return
 	}
-	i := slices.Index(s.uris, uri)
-	if i < 0 {
+	known := len(s.uris)
+	s.uris = slices.DeleteFunc(s.uris, func(u string) bool { return u == uri })
+	if len(s.uris) == known {
 		s.due.Reset(time.Until(s.wait))
 	}
-	if i < 0 && len(s.uris) == maxURIs {
-		i = 0
-	}
-	if i >= 0 {
-		s.uris = slices.Delete(s.uris, i, i+1)
-	}
-	s.uris = append(s.uris, uri)
+	s.uris = append(slices.Delete(s.uris, 0, max(0, len(s.uris)+1-maxURIs)), uri)
 }
 
 // take returns what to subscribe to now. Other uris that come from now on have to wait.
@@ -99,54 +94,40 @@ func (s *subscription) again(d time.Duration) {
 	s.due.Reset(d)
 }
 
-// outcome is what became of a request or a stream.
-type outcome uint8
-
-const (
-	succeeded outcome = iota
-	failed            // no answer, or the stream has ended: to be tried again after a pause
-	refused           // the server does not want it
-)
-
-// run asks what the server announces and holds a stream for that, until the subscription ends or the server refuses.
-// Pauses grow with failures, and begin anew when a stream has been open for as long as the longest of them.
+// run asks what the server announces and holds a stream for that, until the subscription ends or the server refuses. After a
+// refusal it makes do with less: with the stream that is open, or without uris. Pauses grow with failures, and begin anew
+// when a stream has been open for as long as the longest of them.
 func (s *subscription) run() {
-	defer s.end()
 	for failures := 0; s.ctx.Err() == nil; {
-		switch s.next() {
-		case failed:
+		switch err := s.next(); {
+		case err == nil:
+		case err == errRefused && s.ended != nil:
+			s.again(refusedFor)
+		case err == errRefused && s.asked != nil && len(s.asked.URIs) > 0 && s.asked.lists():
+			s.announced.takesURIs = false
+			s.again(0)
+		case err == errRefused:
+			s.l.end(s, true)
+		default:
 			if time.Since(s.tried) >= maxPause {
 				failures = 0
 			}
 			s.again(pause(failures))
 			failures++
-		case refused:
-			if !s.carryOn() {
-				s.l.decline(s)
-				return
-			}
 		}
 	}
+	s.l.end(s, false)
 }
 
-func (s *subscription) end() {
-	s.l.mu.Lock()
-	defer s.l.mu.Unlock()
-	s.l.endLocked(s)
-}
-
-// next waits for what comes first: that the server is to be asked, or the end of the stream.
-func (s *subscription) next() outcome {
-	var ended <-chan outcome
-	if s.stream != nil {
-		ended = s.stream.ended
-	}
+// next waits for what comes first: that the server is to be asked, or the end of the stream. It returns what came of the
+// asking, or why the stream ended.
+func (s *subscription) next() error {
 	select {
 	case <-s.ctx.Done():
-		return succeeded
-	case o := <-ended:
-		s.stream = nil
-		return o
+		return nil
+	case err := <-s.ended:
+		s.ended = nil
+		return err
 	case <-s.due.C:
 	}
 	s.tried = time.Now()
@@ -154,40 +135,6 @@ func (s *subscription) next() outcome {
 		return s.discover()
 	}
 	return s.reopen()
-}
-
-// reopen opens a stream for what is to be subscribed to now. The one that was open before is closed only then, so that no
-// change is missed.
-func (s *subscription) reopen() outcome {
-	f := s.take()
-	if len(f.URIs) == 0 && (s.stream != nil || !f.lists()) {
-		return succeeded // until a uri comes
-	}
-	s.asked = f
-	next, o := s.open(f)
-	if next == nil {
-		return o
-	}
-	if s.stream != nil {
-		s.stream.cancel()
-	}
-	s.stream = next
-	return succeeded
-}
-
-// carryOn makes do with less after a refusal: with the stream that is open, or without uris. It returns false if that is
-// nothing.
-func (s *subscription) carryOn() bool {
-	switch {
-	case s.stream != nil:
-		s.again(refusedFor)
-	case s.asked != nil && len(s.asked.URIs) > 0 && s.asked.lists():
-		s.announced.takesURIs = false
-		s.again(0)
-	default:
-		return false
-	}
-	return true
 }
 
 // pause returns how long to wait after so many failures in a row before: at most 2, 4, 8, 16 and then maxPause seconds, and

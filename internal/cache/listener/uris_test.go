@@ -225,6 +225,6 @@ func TestTakenURIs(t *testing.T) {
 		}
 		s.addLocked("b")
 		<-s.due.C
-		s.end()
+		s.l.end(s, false)
 	})
 }

@@ -3,9 +3,12 @@ package listener
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,30 +41,31 @@ func newClient(c *mcp.Call) *client {
 		return nil
 	}
 	header := c.Header.Clone()
-	maps.DeleteFunc(header, func(name string, _ []string) bool { return ofOneCall(name) })
-	return &client{
-		upstream: c.Upstream, query: c.Query, header: header,
-		meta: meta{c.Version, bytes.Clone(info), bytes.Clone(capabilities)},
-	}
+	maps.DeleteFunc(header, ofOneCall)
+	return &client{c.Upstream, c.Query, header, meta{c.Version, bytes.Clone(info), bytes.Clone(capabilities)}}
 }
 
 // ofOneCall reports whether a header field belongs to one call and not to the agent.
-func ofOneCall(canonical string) bool {
-	switch canonical {
-	case "Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-Id", "Traceparent", "Tracestate", "Baggage",
-		"X-Request-Id", "X-Correlation-Id", "Idempotency-Key", "X-Idempotency-Key", "Accept", "Content-Type", "Content-Length":
-		return true
-	}
-	return strings.HasPrefix(canonical, "Mcp-Param-")
+func ofOneCall(canonical string, _ []string) bool {
+	return strings.HasPrefix(canonical, "Mcp-Param-") || slices.Contains([]string{
+		"Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-Id", "Traceparent", "Tracestate", "Baggage", "X-Request-Id",
+		"X-Correlation-Id", "Idempotency-Key", "X-Idempotency-Key", "Accept", "Content-Type", "Content-Length",
+	}, canonical)
 }
 
 // request returns a POST of a request under an id of its own (2026-07-28, basic/transports/streamable-http).
 func (cl *client) request(lane mcp.Lane, m mcp.Method, f *filter) *mcp.Call {
+	params, err := json.Marshal(struct {
+		Filter *filter `json:"notifications,omitempty"`
+		Meta   meta    `json:"_meta"`
+	}{f, cl.meta})
+	id := 1<<52 + rand.Uint64N(1<<52) // every double holds it: some servers take nothing else
 	c := &mcp.Call{
 		Upstream: cl.upstream, Lane: lane, Era: mcp.EraModern, Version: cl.meta.Version, Header: maps.Clone(cl.header),
-		Query: cl.query, Whole: true, Start: time.Now(), Body: cl.body(m, f),
+		Query: cl.query, Whole: true, Start: time.Now(),
+		Body: fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":%q,"params":%s}`, id, m.String(), params),
 	}
-	if err := mcp.Scan(c.Body, &c.Message); err != nil {
+	if err := errors.Join(err, mcp.Scan(c.Body, &c.Message)); err != nil {
 		panic("bug: the listener made a request that is none: " + err.Error())
 	}
 	c.Header["Mcp-Protocol-Version"] = []string{cl.meta.Version}
@@ -71,29 +75,10 @@ func (cl *client) request(lane mcp.Lane, m mcp.Method, f *filter) *mcp.Call {
 	return c
 }
 
-func (cl *client) body(m mcp.Method, f *filter) []byte {
-	type params struct {
-		Filter *filter `json:"notifications,omitempty"`
-		Meta   meta    `json:"_meta"`
-	}
-	b, err := json.Marshal(struct {
-		Version string `json:"jsonrpc"`
-		ID      uint64 `json:"id"`
-		Method  string `json:"method"`
-		Params  params `json:"params"`
-	}{"2.0", 1<<52 + rand.Uint64N(1<<52), m.String(), params{f, cl.meta}}) // every double holds the id: some servers take nothing else
-	if err != nil {
-		panic("bug: the listener made a request that is no JSON: " + err.Error())
-	}
-	return b
-}
-
 // uriOf returns the uri that a resources/read reads; "" for any other call, and for one that is too long.
-func uriOf(c *mcp.Call) string {
-	token := c.Message.URI.Of(c.Body)
-	if c.Method() != mcp.MethodResourcesRead || len(token) > maxURI {
-		return ""
+func uriOf(c *mcp.Call) (uri string) {
+	if token := c.Message.URI.Of(c.Body); c.Method() == mcp.MethodResourcesRead && len(token) <= maxURI {
+		uri, _ = mcp.Text(token)
 	}
-	uri, _ := mcp.Text(token)
 	return uri
 }
