@@ -19,9 +19,6 @@ import (
 // connection is there for the next call.
 const dialTimeout = time.Second
 
-// clientName is what CLIENT LIST shows of the connections.
-const clientName = "fluentd-perf"
-
 // callOptions are the driver's for calls.
 func (t *Tier) callOptions() *goredis.Options {
 	c := t.dialer.options()
@@ -45,7 +42,7 @@ func (t *Tier) callOptions() *goredis.Options {
 func identify(ctx context.Context, c *goredis.Conn) (run string, err error) {
 	var info *goredis.StringCmd
 	_, err = c.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		p.ClientSetName(ctx, clientName)
+		p.ClientSetName(ctx, "fluentd-perf") // CLIENT LIST shows it
 		info = p.Info(ctx, "server")
 		return nil
 	})

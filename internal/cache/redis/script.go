@@ -11,8 +11,13 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// tokenOf is what both scripts say of tokens. The server runs a script in one piece: nothing else happens on it between its
-// first line and its last. KEYS[1] is the hash of slots, ARGV[1] the run id of the server's process.
+// script is one that the server runs by the hash of its text, in one piece: nothing else happens on the server between its
+// first line and its last.
+type script struct{ text, hash string }
+
+func newScript(text string) *script { return &script{text, goredis.NewScript(text).Hash()} }
+
+// tokenOf is what both scripts say of tokens. KEYS[1] is the hash of slots, ARGV[1] the run id of the server's process.
 //
 // A generation has a token of its own only while something is stored under it: the write makes it. Until then its token is
 // made of a random number that it shares with others, its slot's, and of its name. A bump removes the slot's number and the
@@ -41,7 +46,7 @@ local function make(number, key) return number .. string.sub(key, -22) end
 // the most bytes of one, and a new number for the slots. It answers the values, empty where there
 // is none, and then the tokens. What is too large or no string is deleted unread. A server without room for a number answers
 // with a token under which nothing can be written.
-var readScript = goredis.NewScript(tokenOf + `
+var readScript = newScript(tokenOf + `
 local n, most, out = tonumber(ARGV[2]), tonumber(ARGV[3]), {}
 for i = 2, n + 1 do
   local v = redis.pcall('GETRANGE', KEYS[i], 0, most)
@@ -71,7 +76,7 @@ return out
 // writeScript has as KEYS, after the slots, the value and then its tokens, as ARGV, after the run id, the value at rest, its
 // life in milliseconds, and the tokens as they were read. It stores the value only if all
 // hold, and with it those that are not stored yet; one without life it removes.
-var writeScript = goredis.NewScript(tokenOf + `
+var writeScript = newScript(tokenOf + `
 local new = {}
 for i = 3, #KEYS do
   local s = stored(KEYS[i])
@@ -111,7 +116,7 @@ func newCall(keys, args int) call {
 // eval runs the script once for each call, in one round trip; in one more where the server does not know the script, as
 // after its start. Then all run again: those that had run do the same once more. It returns the commands, and an error where
 // any of them failed, or where the run id that they were given may not be that of the server that answered.
-func (t *Tier) eval(ctx context.Context, s *goredis.Script, calls []call) ([]*goredis.Cmd, error) {
+func (t *Tier) eval(ctx context.Context, s *script, calls []call) ([]*goredis.Cmd, error) {
 	at := t.dialer.calls.Load()
 	for _, c := range calls {
 		c.keys[0], c.args[0] = t.names.slots, at.run
@@ -126,18 +131,17 @@ func (t *Tier) eval(ctx context.Context, s *goredis.Script, calls []call) ([]*go
 	return cmds, err
 }
 
-// send runs the calls in one pipeline, the first with the script's text where the server has to learn it. Its error is that of
+// send runs the calls in one pipeline, behind the script's text where the server has to learn it. Its error is that of
 // the first command that failed, with the number of those that did. Where the server refuses the connection itself
 // (WRONGPASS), the driver sends nothing, tells the pipeline alone, and leaves the commands without an answer and an error.
-func (t *Tier) send(ctx context.Context, s *goredis.Script, calls []call, learn bool) ([]*goredis.Cmd, error) {
+func (t *Tier) send(ctx context.Context, s *script, calls []call, learn bool) ([]*goredis.Cmd, error) {
 	cmds := make([]*goredis.Cmd, len(calls))
 	_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
+		if learn { // not by EVAL: what a server knows from that it forgets when it has run 500 others
+			p.ScriptLoad(ctx, s.text)
+		}
 		for i, c := range calls {
-			if learn && i == 0 {
-				cmds[i] = s.Eval(ctx, p, c.keys, c.args...)
-			} else {
-				cmds[i] = s.EvalSha(ctx, p, c.keys, c.args...)
-			}
+			cmds[i] = p.EvalSha(ctx, s.hash, c.keys, c.args...)
 		}
 		return nil
 	})
