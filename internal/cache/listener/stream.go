@@ -127,7 +127,8 @@ func (l *Listener) receive(res *mcp.Result, c *mcp.Call) error {
 			return errRefused
 		case kind == mcp.KindError, kind == mcp.KindResult:
 			return errFailed
-		case kind == mcp.KindNotification && ev.Message.Method == mcp.MethodCancelled && mcp.SameID(ev.Message.RequestID.Of(ev.Data), c.ID()):
+		case kind == mcp.KindNotification && ev.Message.Method == mcp.MethodCancelled &&
+			mcp.SameID(ev.Message.RequestID.Of(ev.Data), c.ID()):
 			// The server gives up the subscription. It may say so by this or by an answer: the pages of 2026-07-28 disagree
 			// (basic/patterns/cancellation, basic/patterns/subscriptions).
 			return errFailed

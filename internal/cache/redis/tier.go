@@ -212,9 +212,9 @@ func (t *Tier) writeCall(w *tier.Write, now time.Time) (call, error) {
 // chunk is how many keys one command of a longer list takes.
 const chunk = 1024
 
-// Bump implements tier.Tier. It removes the numbers of the slots and the tokens, and then notifies the other daemons; who reads
-// next makes new ones. A full server allows all of it, as it would not were it one transaction. When it fails, any part may
-// have happened.
+// Bump implements tier.Tier. It removes the numbers of the slots and the tokens, and then notifies the other daemons; who
+// reads next makes new ones. A full server allows all of it, as it would not were it one transaction. When it fails, any part
+// may have happened.
 func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
 	return t.pipeline(ctx, "bumping", func(ctx context.Context, p goredis.Pipeliner) {
 		for some := range slices.Chunk(generations, chunk) {
