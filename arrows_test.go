@@ -29,7 +29,8 @@ var arrows = map[string][]string{
 	"internal/cache/memory":   {"internal/cache/tier"},
 	"internal/cache/worker":   {"internal/cache/tier"},
 	"internal/cache/redis":    {"internal/cache/tier"},
-	"internal/cache/sqldb":    {"internal/mcp", "internal/cache/tier"},
+	"internal/cache/sqlite":   {"internal/mcp", "internal/cache/tier"}, // internal/mcp: the buckets of histograms
+	"internal/cache/postgres": {"internal/mcp", "internal/cache/tier"},
 
 	"internal/cache/tier/tiertest": {"internal/cache/tier"}, // the contract of tiers, for the tests of each
 	"internal/batch/flight":        {},
@@ -47,7 +48,7 @@ var arrows = map[string][]string{
 	"internal/mcptest": {"internal/mcp"},
 	"internal/config": { // the stages' Options, and never the other way round
 		"internal/mcp", "internal/proxy", "internal/session", "internal/cache", "internal/cache/memory", "internal/cache/redis",
-		"internal/cache/sqldb", "internal/breaker", "internal/upstream",
+		"internal/cache/sqlite", "internal/cache/postgres", "internal/breaker", "internal/upstream",
 	},
 }
 
@@ -58,10 +59,10 @@ var wirings = []string{".", "internal/daemon", "e2e", "bench"}
 var keepers = map[string]func(dir, file string) bool{
 	"github.com/prometheus/":           func(_, file string) bool { return file == "metrics.go" },
 	"github.com/redis/":                func(dir, _ string) bool { return dir == "internal/cache/redis" },
-	"github.com/jackc/":                func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
-	"modernc.org/":                     func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
-	"zombiezen.com/":                   func(dir, _ string) bool { return dir == "internal/cache/sqldb" },
 	"github.com/allegro/":              func(dir, _ string) bool { return dir == "internal/cache/memory" },
+	"github.com/jackc/":                func(dir, _ string) bool { return dir == "internal/cache/postgres" },
+	"modernc.org/":                     func(dir, _ string) bool { return dir == "internal/cache/sqlite" },
+	"zombiezen.com/":                   func(dir, _ string) bool { return dir == "internal/cache/sqlite" },
 	"github.com/sony/":                 func(dir, _ string) bool { return dir == "internal/breaker" },
 	"github.com/hashicorp/":            func(dir, _ string) bool { return dir == "internal/upstream" },
 	"github.com/spf13/":                func(dir, _ string) bool { return dir == "cmd/fluentd-perf" },

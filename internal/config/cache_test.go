@@ -11,8 +11,9 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache/memory"
+	"fluentd-perf/internal/cache/postgres"
 	"fluentd-perf/internal/cache/redis"
-	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/sqlite"
 	"fluentd-perf/internal/config"
 )
 
@@ -294,7 +295,7 @@ func checkServer(t *testing.T, c config.Cache) {
 			t.Errorf("%q is shown as %s (%v)", tier.address, tier.shown, err)
 		}
 		// Parameters may name files, which pgx looks for.
-		if pg := (&sqldb.PostgresOptions{URL: tier.address}); strings.HasPrefix(u.Scheme, "postgres") && u.RawQuery == "" {
+		if pg := (&postgres.Options{URL: tier.address}); strings.HasPrefix(u.Scheme, "postgres") && u.RawQuery == "" {
 			if err := pg.Validate(); err != nil {
 				t.Errorf("Postgres does not take %q: %v", tier.address, err)
 			}
@@ -313,7 +314,7 @@ func TestBoundsAreTheStages(t *testing.T) {
 	if err := memory.Close(); err != nil {
 		t.Fatal(err)
 	}
-	file := sqldb.SQLiteOptions{Path: smallest.Database.Path, MaxBytes: smallest.Database.Size, Timeout: smallest.Database.Timeout, MaxValue: int(smallest.Memory.MaxEntry)}
+	file := sqlite.Options{Path: smallest.Database.Path, MaxBytes: smallest.Database.Size, Timeout: smallest.Database.Timeout, MaxValue: int(smallest.Memory.MaxEntry)}
 	if err := file.Validate(); err != nil {
 		t.Errorf("SQLite: %v", err)
 	}

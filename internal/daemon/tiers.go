@@ -17,8 +17,9 @@ import (
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/memory"
+	"fluentd-perf/internal/cache/postgres"
 	"fluentd-perf/internal/cache/redis"
-	"fluentd-perf/internal/cache/sqldb"
+	"fluentd-perf/internal/cache/sqlite"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/config"
@@ -138,9 +139,9 @@ func (t *tiers) addRedis(c config.Redis) error {
 }
 
 func (t *tiers) addPostgres(c config.Database) error {
-	tier, err := sqldb.OpenPostgres(sqldb.PostgresOptions{
+	tier, err := postgres.Open(postgres.Options{
 		URL: c.URL, Timeout: max(c.Timeout, tierTimeout), MaxValue: t.maxValue, Prefix: t.prefix,
-		Pool: sqldb.PostgresPool{Max: c.PoolMax, Lifetime: c.PoolLifetime}, Listener: t.store.Listener(), Log: t.log,
+		Pool: c.PoolMax, Lifetime: c.PoolLifetime, Listener: t.store.Listener(), Log: t.log,
 	})
 	if err != nil {
 		return UsageError{Err: fmt.Errorf("cache.database: %w", err)}
@@ -181,7 +182,7 @@ func (t *tiers) addSQLite(c config.Database) {
 		if !t.joined.Load() {
 			return nil, cache.ErrStateInUse
 		}
-		return sqldb.OpenSQLite(sqldb.SQLiteOptions{
+		return sqlite.Open(sqlite.Options{
 			Path: path, Prefix: t.prefix, MaxBytes: c.Size, Timeout: max(c.Timeout, tierTimeout),
 			MaxValue: int(min(int64(t.maxValue), c.Size/8)), Log: t.log,
 		})

@@ -1,0 +1,12 @@
+package postgres
+
+import "fluentd-perf/internal/cache/tier"
+
+// OneServer is what holds the tier to one server: a test plays a link or a connection that comes between two steps.
+func (t *Tier) OneServer() *tier.OneServer { return &t.one }
+
+// Stats says how the pool is used.
+func (t *Tier) Stats() (open, active int32, fresh, reused int64) {
+	s := t.stats()
+	return s.open, s.active, s.fresh, s.reused
+}

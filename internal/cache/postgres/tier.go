@@ -1,0 +1,141 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
+
+	"fluentd-perf/internal/cache/tier"
+)
+
+// Tier is a tier in a Postgres server that several daemons may share. It has two tables, which it makes itself; both
+// are UNLOGGED: a server that crashes comes back with them empty.
+type Tier struct {
+	opt     Options
+	codec   tier.Codec
+	pool    *pgxpool.Pool
+	prefix  []byte
+	sender  tier.Sender
+	metrics *metrics
+
+	one     tier.OneServer
+	down    atomic.Pointer[error] // why calls fail, until the tables have been seen and the link has been up once; then nil
+	missing atomic.Bool           // a call found the tables gone
+	active  atomic.Int32
+	damaged atomic.Int64 // entries
+	warning rate.Sometimes
+
+	stop     context.CancelFunc
+	children sync.WaitGroup
+}
+
+// Open opens the tier. The error says which option is wrong. A server that is not there is none: calls fail until it is,
+// and it is tried at least every 3 s.
+func Open(opt Options) (*Tier, error) {
+	config, err := opt.config()
+	if err = errors.Join(err, check(prefixPattern.MatchString(opt.Prefix), "prefix %q: want 1 to 48 letters, digits, - and _", opt.Prefix)); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	opt = opt.withDefaults()
+	t := &Tier{
+		opt: opt, codec: tier.Codec{MaxValue: opt.MaxValue}, prefix: []byte(opt.Prefix), sender: tier.NewSender(),
+		warning: rate.Sometimes{Interval: time.Minute},
+	}
+	t.metrics = newMetrics(t.stats)
+	t.down.Store(&ErrUnavailable)
+	t.tune(config)
+	if t.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.stop = cancel
+	t.children.Go(func() { t.keepLink(ctx) })
+	t.children.Go(func() { t.keepSwept(ctx) })
+	return t, nil
+}
+
+// Name returns "database".
+func (t *Tier) Name() string { return "database" }
+
+// Linked says whether what other daemons bump is received at this moment. A link that went silent counts as linked for up to
+// 3 s.
+func (t *Tier) Linked() bool { return t.one.Stands() }
+
+func (t *Tier) stats() poolStats {
+	s := t.pool.Stat()
+	return poolStats{
+		open: s.TotalConns(), idle: s.IdleConns(), active: s.AcquiredConns(),
+		fresh: s.NewConnsCount(), reused: max(s.AcquireCount()-s.NewConnsCount(), 0),
+	}
+}
+
+// Close implements tier.Tier. It waits at most 4 s for a server that hangs.
+func (t *Tier) Close() error {
+	t.stop()
+	t.children.Go(t.pool.Close)
+	t.children.Wait()
+	return nil
+}
+
+// call gives f a connection, and another one where that turns out to be dead: after a restart of the server all idle
+// ones are. What f does may be done twice. The caller's deadline holds, but a caller that merely leaves is served to the
+// end: breaking off a query costs the connection, and there is not much of the timeout left.
+func (t *Tier) call(ctx context.Context, what string, f func(context.Context, *pgxpool.Conn) error) error {
+	err := ctx.Err()
+	if err == nil {
+		end := time.Now().Add(t.opt.Timeout)
+		if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+			end = deadline
+		}
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
+		defer cancel()
+		err = t.try(ctx, f)
+	}
+	if err != nil {
+		return fmt.Errorf("postgres: %s: %w", what, briefly(err))
+	}
+	return nil
+}
+
+func (t *Tier) try(ctx context.Context, f func(context.Context, *pgxpool.Conn) error) error {
+	if why := t.down.Load(); why != nil {
+		return *why
+	}
+	for attempt := 0; ; attempt++ {
+		conn, err := t.acquire(ctx)
+		if err != nil {
+			return err
+		}
+		if err = f(ctx, conn); t.outdated(conn) {
+			err = errors.Join(err, tier.ErrOtherServer)
+		}
+		dead := conn.Conn().IsClosed()
+		conn.Release()
+		t.active.Add(-1)
+		if tablesGone(err) {
+			t.missing.Store(true)
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if err == nil || !dead || ctx.Err() != nil || attempt >= t.opt.Pool {
+			return err
+		}
+	}
+}
+
+func (t *Tier) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	start, busy := time.Now(), t.active.Add(1) > int32(t.opt.Pool)
+	conn, err := t.pool.Acquire(ctx)
+	if busy {
+		t.metrics.waited(time.Since(start))
+	}
+	if err != nil {
+		t.active.Add(-1)
+	}
+	return conn, err
+}

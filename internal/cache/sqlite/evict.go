@@ -1,0 +1,144 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"math"
+	"time"
+)
+
+// The file never shrinks and never grows above its limit: what was deleted is used again. Room is made in time, before
+// SQLite itself refuses. What expires first goes first.
+const (
+	maxDeleted = 256                   // entries that a transaction deletes
+	sweepPause = 10 * time.Millisecond // between two of those
+)
+
+// walBytes is what the -wal is cut back to. It is begun anew when a quarter of that is in it and nobody reads, so that
+// it is as large as that and one transaction, and the file may have all but twice as much.
+func (t *Tier) walBytes() int64 { return min(8<<20, t.opt.MaxBytes/8) }
+
+// batchBytes is what a transaction writes at most, or one value.
+func (t *Tier) batchBytes() int64 { return t.walBytes() / 2 }
+
+// maxPages is the limit of the file itself.
+func (t *Tier) maxPages() int64 { return (t.opt.MaxBytes - 2*t.walBytes()) / pageSize }
+
+// costOf is what an entry with a stored value of that many bytes takes of a transaction: beside the value, a leaf of the
+// table and one of the index.
+func costOf(stored int64) int64 { return stored + 2*pageSize }
+
+// roomOf is what an entry with a stored value of that many bytes leaves when it goes.
+func roomOf(stored int64) int64 { return stored + tokenRoom }
+
+// tokenRoom is what a token takes, and an entry beside its value.
+const tokenRoom = 64
+
+// sweep deletes some of what has expired and returns when to go on.
+func (w *writer) sweep() time.Duration {
+	now := time.Now()
+	_, n, err := w.deleteSoonest(math.MaxInt64, "WHERE expires <= ?", now.UnixMilli())
+	if err == nil && n < w.mostDeleted() && now.Sub(w.swept) > tokenTouch {
+		w.swept = now
+		err = w.sweepTokens(now.Add(-tokenLife))
+	}
+	if err != nil {
+		w.file.failed(err)
+		w.file.tier.opt.Log.Warn("expired entries cannot be deleted from the cache's file", "error", err)
+	}
+	if n == w.mostDeleted() {
+		return sweepPause
+	}
+	return w.file.tier.opt.Sweep
+}
+
+func (w *writer) sweepTokens(unused time.Time) error {
+	err := w.conn.exec("DELETE FROM tokens WHERE used < ?", unused.Unix())
+	if err == nil {
+		w.file.tokens.dropUnused(unused)
+	}
+	return err
+}
+
+// keepRoom looks at the size when enough has been written. Where little is left, somewhat more goes than came: what goes
+// leaves holes in pages, which what comes later fills.
+func (w *writer) keepRoom() {
+	limit := w.file.tier.maxPages()
+	if w.stored < limit*pageSize/64 {
+		return
+	}
+	stored := w.stored
+	w.stored = 0
+	used, err := usedPages(w.conn)
+	if err == nil && used > limit*7/8 {
+		err = w.evict(stored + stored/4)
+	}
+	if err != nil {
+		w.file.failed(err)
+		w.file.tier.warnNoRoom.Do(func() { w.file.tier.opt.Log.Warn("no room can be made in the cache's file", "error", err) })
+	}
+}
+
+// makeRoom makes room for a batch after SQLite has said that there is none: that much and a part of what is used, since
+// what goes leaves holes in pages. Where it is the disk that has none, it gives back what the -wal takes, and makes no
+// more than the batch needs.
+func (w *writer) makeRoom(b batch, part int64) error {
+	_ = w.conn.script("PRAGMA wal_checkpoint(TRUNCATE)") // evicting will tell
+	all, free, err := filePages(w.conn)
+	if err != nil {
+		return err
+	}
+	if all < w.file.tier.maxPages()-b.cost/pageSize {
+		return w.evict(b.cost - free*pageSize)
+	}
+	before := w.file.tier.evictions.Load()
+	err = w.evict((all-free)*pageSize/part + b.room)
+	if err == nil && w.file.tier.evictions.Load() == before { // the file is full of tokens
+		err = w.sweepTokens(time.Now().Add(time.Second))
+	}
+	return err
+}
+
+// evict deletes the entries that expire first until they have left so much room, or there are no more.
+func (w *writer) evict(room int64) error {
+	for room > 0 {
+		freed, entries, err := w.deleteSoonest(room, "")
+		if err != nil || entries == 0 {
+			return err
+		}
+		room -= freed
+		w.file.tier.evictions.Add(entries)
+	}
+	return nil
+}
+
+// mostDeleted is how many entries a transaction may delete, for the -wal to bear it.
+func (w *writer) mostDeleted() int64 { return min(maxDeleted, w.file.tier.batchBytes()/costOf(0)) }
+
+// deleteSoonest deletes, in one transaction, those entries that expire first, until they have left so much room. Which may
+// go at all is said by where.
+func (w *writer) deleteSoonest(room int64, where string, args ...driver.Value) (freed, entries int64, err error) {
+	gone := map[int64]bool{}
+	err = w.conn.query("SELECT id, length(value) FROM entries "+where+" ORDER BY expires LIMIT ?", func(row []driver.Value) {
+		if freed < room {
+			id, _ := row[0].(int64)
+			size, _ := row[1].(int64)
+			gone[id] = false
+			freed += roomOf(size)
+		}
+	}, append(args, w.mostDeleted())...)
+	if err != nil || len(gone) == 0 {
+		return 0, 0, err
+	}
+	err = w.conn.transact(func() error {
+		for id := range gone {
+			if err := w.conn.exec("DELETE FROM entries WHERE id = ?", id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		w.file.rows.note(gone)
+	}
+	return freed, int64(len(gone)), err
+}

@@ -1,0 +1,41 @@
+package sqlite_test
+
+import (
+	"testing"
+
+	"fluentd-perf/internal/cache/tier"
+)
+
+// readNothing asks 2,000 times for what is not there.
+func readNothing(t *testing.T, held tier.Tier) {
+	t.Helper()
+	lookups := make([]tier.Lookup, 500)
+	for range 4 {
+		for i := range lookups {
+			lookups[i] = newEntry().lookup()
+		}
+		if _, err := held.Read(t.Context(), lookups); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestReadsLeaveNothing asks for what is not there and bumps it: the table in memory has tokens for what is stored
+// alone.
+func TestReadsLeaveNothing(t *testing.T) {
+	held := open(t, nil)
+	defer closeTier(t, held)
+	readNothing(t, held)
+	e := newEntry()
+	store(t, held, e, []byte("stored"))
+	if n := held.TokensKept(); n != 1 {
+		t.Errorf("%d tokens in memory, want 1", n)
+	}
+	if err := held.Bump(t.Context(), []tier.Generation{e.generation, newEntry().generation}); err != nil {
+		t.Fatal(err)
+	}
+	wantNone(t, held, e)
+	if n := held.TokensKept(); n != 0 {
+		t.Errorf("%d tokens in memory after a bump, want none", n)
+	}
+}

@@ -1,0 +1,178 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"fluentd-perf/internal/cache/tier"
+)
+
+// backgroundTimeout is of what nobody waits for on a request's way.
+const backgroundTimeout = 5 * time.Second
+
+// Tier is a tier in one file that belongs to this process alone. A file that is corrupt, or not ours, is renamed, with
+// .corrupt or .foreign at its end (one of each is kept), and a new one begun: at the start, and whenever an error says so.
+type Tier struct {
+	opt     Options
+	codec   tier.Codec
+	lock    *os.File
+	metrics *metrics
+
+	current   atomic.Pointer[state]
+	stop      context.CancelFunc // of what keeps a file open
+	keeper    sync.WaitGroup
+	evictions atomic.Int64
+	calls     atomic.Uint64
+	damaged   atomic.Int64 // entries
+
+	warnDamaged, warnNoRoom rate.Sometimes
+}
+
+// state is the open file, or why there is none.
+type state struct {
+	file *file
+	err  error
+}
+
+// Open opens the tier. The error is ErrInUse where another process has it, or says which option is wrong or what is wrong
+// with the directory. A disk that is full or fails is none: calls fail until it is better.
+func Open(opt Options) (_ *Tier, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("sqlite: %w", err)
+		}
+	}()
+	err = errors.Join(opt.Validate(), check(prefixPattern.MatchString(opt.Prefix), "prefix %q: want 1 to 48 letters, digits, - and _", opt.Prefix))
+	if err != nil {
+		return nil, err
+	}
+	opt = opt.withDefaults()
+	if opt.Path, err = filepath.Abs(opt.Path); err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(opt.Path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	t := &Tier{opt: opt, codec: tier.Codec{MaxValue: opt.MaxValue}, lock: lock}
+	t.warnDamaged.Interval, t.warnNoRoom.Interval = time.Minute, time.Minute
+	t.metrics = newMetrics(t.pool)
+	f, failed := t.open()
+	if fatalAtStart(failed) {
+		return nil, errors.Join(failed, lock.Close())
+	}
+	t.use(f, failed)
+	ctx, cancel := context.WithCancel(context.Background())
+	t.stop = cancel
+	t.keeper.Go(func() { t.keepOpen(ctx, f, failed) })
+	return t, nil
+}
+
+// use has calls use the file from now on, or fail where there is none for the reason in err.
+func (t *Tier) use(f *file, err error) {
+	if f == nil {
+		err = fmt.Errorf("sqlite: %w: %w", ErrUnavailable, err)
+	}
+	t.current.Store(&state{f, err})
+}
+
+// Name returns "database".
+func (t *Tier) Name() string { return "database" }
+
+// Read implements tier.Tier. Nothing is asked of the file where its index has none of the keys.
+func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
+	if len(lookups) == 0 {
+		return nil, nil
+	}
+	s := t.current.Load()
+	if s.file == nil {
+		return nil, s.err
+	}
+	found, err := s.file.read(ctx, lookups)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: read: %w", err)
+	}
+	return found, nil
+}
+
+// Write implements tier.Tier. After an error some of the entries may have been stored, and others may be still.
+func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
+	return t.change(ctx, t.opt.Timeout, "write", t.changesOf(writes)...)
+}
+
+// Bump implements tier.Tier. It comes before writes that wait.
+func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
+	if len(generations) == 0 {
+		return nil
+	}
+	return t.change(ctx, t.opt.Timeout, "bump", &change{bump: slices.Clone(generations), urgent: true})
+}
+
+// BumpAll gives every generation a new token: no entry that was written before is answered again. For the start after
+// an unclean end, when bumps may have been lost. It may take up to 5 s; while it fails, the tier answers as before.
+func (t *Tier) BumpAll(ctx context.Context) error {
+	return t.change(ctx, backgroundTimeout, "bump all", &change{bumpAll: true, urgent: true})
+}
+
+// Delete implements tier.Tier.
+func (t *Tier) Delete(ctx context.Context, keys []tier.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return t.change(ctx, t.opt.Timeout, "delete", &change{remove: slices.Clone(keys)})
+}
+
+func (t *Tier) change(ctx context.Context, limit time.Duration, what string, changes ...*change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	s := t.current.Load()
+	if s.file == nil {
+		return s.err
+	}
+	if err := s.file.change(ctx, limit, changes); err != nil {
+		return fmt.Errorf("sqlite: %s: %w", what, err)
+	}
+	return nil
+}
+
+// Holds implements tier.Holder.
+func (t *Tier) Holds() tier.Stats {
+	stats := tier.Stats{Entries: -1, Bytes: -1, Evictions: t.evictions.Load()}
+	if f := t.current.Load().file; f != nil {
+		stats.Entries, stats.Bytes = f.rows.len(), f.bytes.Load()
+	}
+	return stats
+}
+
+// pool says how the connections are used: the readers and the one writer.
+func (t *Tier) pool() poolStats {
+	stats := poolStats{calls: t.calls.Load()}
+	if f := t.current.Load().file; f != nil {
+		stats.open, stats.active = readers+1, int(f.reading.Load()+f.writing.Load())
+	}
+	return stats
+}
+
+// Close implements tier.Tier. What was written is on the disk afterwards. It waits at most 5 s for a disk that hangs.
+func (t *Tier) Close() (err error) {
+	t.stop()
+	t.keeper.Wait()
+	if f := t.current.Load().file; f != nil {
+		t.use(nil, os.ErrClosed)
+		err = f.close()
+	}
+	if err = errors.Join(err, t.lock.Close()); err != nil {
+		return fmt.Errorf("sqlite: close: %w", err)
+	}
+	return nil
+}
