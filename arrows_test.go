@@ -25,12 +25,12 @@ var arrows = map[string][]string{
 	"internal/session":        {"internal/mcp"},
 	"internal/cache":          {"internal/mcp", "internal/cache/tier", "internal/cache/memory", "internal/cache/worker", "internal/cache/listener", "internal/batch/flight"},
 	"internal/cache/listener": {"internal/mcp"},
-	"internal/cache/tier":     {},
 	"internal/cache/memory":   {"internal/cache/tier"},
 	"internal/cache/worker":   {"internal/cache/tier"},
+	"internal/cache/tier":     {"internal/mcp"}, // for the buckets of histograms
 	"internal/cache/redis":    {"internal/cache/tier"},
-	"internal/cache/sqlite":   {"internal/mcp", "internal/cache/tier"}, // internal/mcp: the buckets of histograms
-	"internal/cache/postgres": {"internal/mcp", "internal/cache/tier"},
+	"internal/cache/sqlite":   {"internal/cache/tier"},
+	"internal/cache/postgres": {"internal/cache/tier"},
 
 	"internal/cache/tier/tiertest": {"internal/cache/tier"}, // the contract of tiers, for the tests of each
 	"internal/batch/flight":        {},

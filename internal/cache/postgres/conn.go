@@ -27,7 +27,7 @@ func (t *Tier) tune(config *pgxpool.Config) {
 	config.AfterConnect = t.admit
 
 	connection := config.ConnConfig
-	// A row has one value in it. Rubbish spells lengths of up to a gigabyte, which would be taken at its word.
+	// A row has one value in it. A corrupt answer spells lengths of up to a gigabyte, which would be taken at its word.
 	connection.MaxProtocolMessageBodyLen = t.opt.MaxValue + 64<<10
 	connection.ConnectTimeout = connectTimeout
 	connection.DialFunc = dial

@@ -6,7 +6,4 @@ import "fluentd-perf/internal/cache/tier"
 func (t *Tier) OneServer() *tier.OneServer { return &t.one }
 
 // Stats says how the pool is used.
-func (t *Tier) Stats() (open, active int32, fresh, reused int64) {
-	s := t.stats()
-	return s.open, s.active, s.fresh, s.reused
-}
+func (t *Tier) Stats() tier.PoolStats { return t.stats() }

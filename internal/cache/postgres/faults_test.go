@@ -21,13 +21,13 @@ const tight = 250 * time.Millisecond
 
 func tightly(o *postgres.Options) { o.Timeout = tight }
 
-// ears counts what a listener hears.
-type ears struct {
+// counter counts what a listener is told.
+type counter struct {
 	lost   atomic.Int64
 	bumped atomic.Int64
 }
 
-func (e *ears) listener() tier.Listener {
+func (e *counter) listener() tier.Listener {
 	return tier.Listener{
 		Bumped: func(generations []tier.Generation) { e.bumped.Add(int64(len(generations))) },
 		Lost:   func() { e.lost.Add(1) },
@@ -57,8 +57,8 @@ func callsEnd(t *testing.T, held tier.Tier, limit time.Duration) {
 func TestMayComeLater(t *testing.T) {
 	s := startPostgres(t)
 	s.kill()
-	heard := new(ears)
-	held, err := postgres.Open(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: tight, Listener: heard.listener()})
+	told := new(counter)
+	held, err := postgres.Open(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: tight, Listener: told.listener()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,15 +69,15 @@ func TestMayComeLater(t *testing.T) {
 	}
 	s.restart()
 	worksWithin(t, held, 5*time.Second)
-	if heard.lost.Load() != 0 {
+	if told.lost.Load() != 0 {
 		t.Error("Lost at the first connection")
 	}
 }
 
 func TestCrashes(t *testing.T) {
 	s := startPostgres(t)
-	heard := new(ears)
-	held := open(t, s, func(o *postgres.Options) { tightly(o); o.Listener = heard.listener() })
+	told := new(counter)
+	held := open(t, s, func(o *postgres.Options) { tightly(o); o.Listener = told.listener() })
 	defer closeTier(t, held)
 	e := newEntry()
 	eventually(t, "an entry is stored", func() bool { return tryStore(t.Context(), held, e, []byte("before"), time.Hour) == nil })
@@ -103,14 +103,14 @@ func TestCrashes(t *testing.T) {
 	if got != nil {
 		t.Errorf("got %q, want no entry", got)
 	}
-	eventually(t, "the loss is told", func() bool { return heard.lost.Load() >= 1 })
+	eventually(t, "the loss is told", func() bool { return told.lost.Load() >= 1 })
 }
 
 // TestIsRestarted stops the server as its operator does: what was stored is there afterwards.
 func TestIsRestarted(t *testing.T) {
 	s := startPostgres(t)
-	heard := new(ears)
-	held := open(t, s, func(o *postgres.Options) { o.Listener = heard.listener() })
+	told := new(counter)
+	held := open(t, s, func(o *postgres.Options) { o.Listener = told.listener() })
 	defer closeTier(t, held)
 	e := newEntry()
 	store(t, held, e, []byte("kept"))
@@ -120,14 +120,14 @@ func TestIsRestarted(t *testing.T) {
 	s.restart()
 	worksWithin(t, held, 5*time.Second)
 	wantValue(t, held, e, "kept")
-	eventually(t, "the loss is told", func() bool { return heard.lost.Load() == 1 && held.Linked() })
+	eventually(t, "the loss is told", func() bool { return told.lost.Load() == 1 && held.Linked() })
 }
 
 // TestLinkAloneBreaks has a bump be missed: the tier has it at once, and Lost is called before the link stands.
 func TestLinkAloneBreaks(t *testing.T) {
 	s := commonPostgres(t)
-	heard := new(ears)
-	held := open(t, s, func(o *postgres.Options) { o.Listener = heard.listener() })
+	told := new(counter)
+	held := open(t, s, func(o *postgres.Options) { o.Listener = told.listener() })
 	defer closeTier(t, held)
 	other := open(t, s, func(o *postgres.Options) { o.URL += "&application_name=other" })
 	defer closeTier(t, other)
@@ -135,13 +135,13 @@ func TestLinkAloneBreaks(t *testing.T) {
 	for i := range int64(3) {
 		store(t, held, e, []byte("old"))
 		s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fluentd-perf' AND query LIKE 'LISTEN%'")
-		eventually(t, "the link is down, or was", func() bool { return !held.Linked() || heard.lost.Load() > i })
+		eventually(t, "the link is down, or was", func() bool { return !held.Linked() || told.lost.Load() > i })
 		if err := other.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
 			t.Fatal(err)
 		}
 		wantNone(t, held, e)
 		eventually(t, "the link stands", held.Linked)
-		if n := heard.lost.Load(); n != i+1 {
+		if n := told.lost.Load(); n != i+1 {
 			t.Errorf("Lost was called %d times, want %d", n, i+1)
 		}
 	}
@@ -149,8 +149,8 @@ func TestLinkAloneBreaks(t *testing.T) {
 
 func TestHangs(t *testing.T) {
 	s := startPostgres(t)
-	heard := new(ears)
-	held := open(t, s, func(o *postgres.Options) { tightly(o); o.Listener = heard.listener() })
+	told := new(counter)
+	held := open(t, s, func(o *postgres.Options) { tightly(o); o.Listener = told.listener() })
 	worksWithin(t, held, 5*time.Second)
 	stop := load(t, held)
 	s.hang()
@@ -166,7 +166,7 @@ func TestHangs(t *testing.T) {
 	if longest := stop(); longest > 4*tight {
 		t.Errorf("a call took %v", longest)
 	}
-	eventually(t, "the loss is told", func() bool { return heard.lost.Load() >= 1 && held.Linked() })
+	eventually(t, "the loss is told", func() bool { return told.lost.Load() >= 1 && held.Linked() })
 
 	s.hang()
 	callsEnd(t, held, 2*tight)
@@ -228,13 +228,13 @@ func TestHasNoConnectionLeft(t *testing.T) {
 // TestConnectionsAreReplaced ends all of the tier's connections, as a restart of a pooler or a firewall does.
 func TestConnectionsAreReplaced(t *testing.T) {
 	s := commonPostgres(t)
-	heard := new(ears)
-	held := open(t, s, func(o *postgres.Options) { o.Listener = heard.listener() })
+	told := new(counter)
+	held := open(t, s, func(o *postgres.Options) { o.Listener = told.listener() })
 	defer closeTier(t, held)
 	e := newEntry()
 	store(t, held, e, []byte("kept"))
 	for range 3 {
-		lost := heard.lost.Load()
+		lost := told.lost.Load()
 		var group sync.WaitGroup
 		for range 8 {
 			group.Go(func() { _, _, _ = tryRead(t.Context(), held, e) }) // the pool is full
@@ -242,7 +242,7 @@ func TestConnectionsAreReplaced(t *testing.T) {
 		group.Wait()
 		s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fluentd-perf'")
 		wantValue(t, held, e, "kept") // without an error
-		eventually(t, "the loss is told", func() bool { return heard.lost.Load() == lost+1 })
+		eventually(t, "the loss is told", func() bool { return told.lost.Load() == lost+1 })
 	}
 }
 
@@ -252,14 +252,14 @@ func TestCallersMayLeave(t *testing.T) {
 	defer closeTier(t, held)
 	e := newEntry()
 	store(t, held, e, []byte("x"))
-	_, _, before, _ := held.Stats()
+	before := held.Stats().Fresh
 	for range 100 {
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()
 		_, _, _ = tryRead(ctx, held, e)
 		cancel()
 	}
-	if open, active, fresh, reused := held.Stats(); fresh != before || active != 0 || open < 1 || reused < 1 {
-		t.Errorf("%d connections made before, then %d, %d reused, %d are open, %d in use", before, fresh, reused, open, active)
+	if now := held.Stats(); now.Fresh != before || now.Active != 0 || now.Open < 1 || now.Reused < 1 {
+		t.Errorf("%d connections made before, then %+v", before, now)
 	}
 }

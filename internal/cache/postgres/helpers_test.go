@@ -144,20 +144,20 @@ func load(t testing.TB, held tier.Tier) (stop func() time.Duration) {
 	}
 }
 
-// patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+// testTimeout is how long a test waits for what must come.
+const testTimeout = 20 * time.Second
 
 // eventually tries f until it reports true.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(testTimeout)
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for !f() {
 		select {
 		case <-again.C:
 		case <-deadline:
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", testTimeout, what)
 		}
 	}
 }

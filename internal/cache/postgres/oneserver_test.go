@@ -141,21 +141,21 @@ func TestMoves(t *testing.T) {
 				t.Fatal("the servers have system identifiers of their own")
 			}
 			closeTier(t, open(t, b, nil)) // it has the tables: where they lack, the link is made anew
-			r, heard := newRelay(t, a), new(ears)
-			one := r.open(t, func(o *postgres.Options) { o.Listener = heard.listener() })
+			r, told := newRelay(t, a), new(counter)
+			one := r.open(t, func(o *postgres.Options) { o.Listener = told.listener() })
 			eventually(t, "the link stands", one.Linked)
 			x, y := newEntry(), newEntry()
 			store(t, one, x, []byte("old"))
-			lost := heard.lost.Load()
+			lost := told.lost.Load()
 			r.move(b)
 			a.end(ended)
 			other := r.open(t, nil)
-			eventually(t, "one daemon hears the other at the new server", func() bool {
-				before := heard.bumped.Load()
+			eventually(t, "one daemon is told of the other's bumps at the new server", func() bool {
+				before := told.bumped.Load()
 				_ = other.Bump(t.Context(), []tier.Generation{y.generation})
-				return works(t, one) && one.Linked() && other.Linked() && heard.bumped.Load() > before && b.listeners() == 2
+				return works(t, one) && one.Linked() && other.Linked() && told.bumped.Load() > before && b.listeners() == 2
 			})
-			if heard.lost.Load() == lost {
+			if told.lost.Load() == lost {
 				t.Error("nobody is told that changes may have been missed")
 			}
 			z := newEntry()
@@ -170,7 +170,7 @@ func TestMoves(t *testing.T) {
 	}
 }
 
-// TestIsTwoServers has an address lead to two servers in turn: no call reads at one while changes are heard at the
+// TestIsTwoServers has an address lead to two servers in turn: no call reads at one while changes are received from the
 // other, the tier says why, does not dial without a rest, and works when there is one again.
 func TestIsTwoServers(t *testing.T) {
 	a, b := startPostgres(t), startPostgres(t)
@@ -198,7 +198,7 @@ func TestIsTwoServers(t *testing.T) {
 }
 
 // TestConnectionOutdated has the link be at another server when a call has its connection already, whether that was
-// taken from the pool before or not: what it read is not used, since its changes are not heard.
+// taken from the pool before or not: what it read is not used, since its changes are not told.
 func TestConnectionOutdated(t *testing.T) {
 	moved := func(held *postgres.Tier) { held.OneServer().Linked("another server", func() {}) }
 	for name, meanwhile := range map[string]func(t *testing.T, s *pgServer, held *postgres.Tier, call func()){

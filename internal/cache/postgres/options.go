@@ -15,17 +15,12 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// Defaults and limits of the options.
+// Limits of the options.
 const (
-	defaultTimeout  = 150 * time.Millisecond
-	maxTimeout      = 10 * time.Second
-	defaultSweep    = time.Minute
-	maxSweep        = 24 * time.Hour
-	defaultMaxValue = 1 << 20
-	maxMaxValue     = 64 << 20
-	defaultPool     = 4
-	maxPool         = 1000
-	defaultLifetime = time.Hour
+	maxTimeout  = 10 * time.Second
+	maxSweep    = 24 * time.Hour
+	maxMaxValue = 64 << 20
+	maxPool     = 1000
 )
 
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
@@ -92,11 +87,11 @@ func parseURL(s string) (*pgxpool.Config, error) {
 }
 
 func (o Options) withDefaults() Options {
-	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
-	o.MaxValue = cmp.Or(o.MaxValue, defaultMaxValue)
-	o.Pool = cmp.Or(o.Pool, defaultPool)
-	o.Lifetime = cmp.Or(o.Lifetime, defaultLifetime)
-	o.Sweep = cmp.Or(o.Sweep, defaultSweep)
+	o.Timeout = cmp.Or(o.Timeout, 150*time.Millisecond)
+	o.MaxValue = cmp.Or(o.MaxValue, 1<<20)
+	o.Pool = cmp.Or(o.Pool, 4)
+	o.Lifetime = cmp.Or(o.Lifetime, time.Hour)
+	o.Sweep = cmp.Or(o.Sweep, time.Minute)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Listener.Bumped == nil {
 		o.Listener.Bumped = func([]tier.Generation) {}

@@ -39,8 +39,8 @@ func TestWithoutPreparedStatements(t *testing.T) {
 	}
 }
 
-// TestTalksNonsense has something else listen where the server should.
-func TestTalksNonsense(t *testing.T) {
+// TestNotAPostgresServer has something else listen where the server should.
+func TestNotAPostgresServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -30,14 +30,8 @@ func derived(number uint64, g *tier.Generation) tier.Token {
 	return tier.Token(number ^ binary.BigEndian.Uint64(g[8:]))
 }
 
-// newToken returns a random token.
-func newToken() int64 {
-	for {
-		if token := rand.Uint64(); token != 0 {
-			return int64(token)
-		}
-	}
-}
+// newToken returns a random token; never 0, which is none.
+func newToken() int64 { return 1 + rand.Int64N(math.MaxInt64) }
 
 const (
 	// Values and tokens come by one statement, hence from one moment: an entry is answered only under tokens that hold.

@@ -40,17 +40,17 @@ func TestRemovesGarbage(t *testing.T) {
 	}
 }
 
-func TestHearsNonsense(t *testing.T) {
+func TestMalformedNotifications(t *testing.T) {
 	s := commonPostgres(t)
-	heard := new(ears)
-	tier := open(t, s, func(o *postgres.Options) { o.Listener = heard.listener() })
+	told := new(counter)
+	tier := open(t, s, func(o *postgres.Options) { o.Listener = told.listener() })
 	defer closeTier(t, tier)
 	for i, text := range []string{"", "2", "1AAAA", "2!!!", "2AAAA", "hello"} {
 		s.exec(fmt.Sprintf(`NOTIFY "fluentd_perf_0123abcd", '%s'`, text))
-		eventually(t, "everything may be old", func() bool { return heard.lost.Load() == int64(i+1) })
+		eventually(t, "everything may be stale", func() bool { return told.lost.Load() == int64(i+1) })
 	}
-	if heard.bumped.Load() != 0 {
-		t.Error("nonsense was heard as a bump")
+	if told.bumped.Load() != 0 {
+		t.Error("what is malformed was taken for a bump")
 	}
 }
 
@@ -135,11 +135,11 @@ func TestLeavesNewerTablesAlone(t *testing.T) {
 func TestPrefixesShareNothing(t *testing.T) {
 	s := commonPostgres(t)
 	prefixes := []string{"A", "a", "ab", "b", strings.Repeat("z", 48)}
-	tiers, heard := make([]*postgres.Tier, len(prefixes)), make([]*ears, len(prefixes))
+	tiers, told := make([]*postgres.Tier, len(prefixes)), make([]*counter, len(prefixes))
 	e := newEntry()
 	for i, prefix := range prefixes {
-		heard[i] = new(ears)
-		tiers[i] = open(t, s, func(o *postgres.Options) { o.Prefix = prefix; o.Listener = heard[i].listener() })
+		told[i] = new(counter)
+		tiers[i] = open(t, s, func(o *postgres.Options) { o.Prefix = prefix; o.Listener = told[i].listener() })
 		defer closeTier(t, tiers[i])
 		wantNone(t, tiers[i], e)
 		store(t, tiers[i], e, []byte("of "+prefix))
@@ -153,15 +153,15 @@ func TestPrefixesShareNothing(t *testing.T) {
 	if err := tiers[2].Delete(t.Context(), []tier.Key{e.key}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the bump is heard", func() bool { return heard[1].bumped.Load() == 1 })
+	eventually(t, "the bump is told", func() bool { return told[1].bumped.Load() == 1 })
 	for i, prefix := range prefixes {
 		if i == 1 || i == 2 {
 			wantNone(t, tiers[i], e)
 		} else {
 			wantValue(t, tiers[i], e, "of "+prefix)
 		}
-		if i != 1 && heard[i].bumped.Load() != 0 {
-			t.Errorf("prefix %q heard another one's bump", prefix)
+		if i != 1 && told[i].bumped.Load() != 0 {
+			t.Errorf("prefix %q was told of another one's bump", prefix)
 		}
 	}
 }

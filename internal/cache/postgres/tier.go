@@ -22,7 +22,7 @@ type Tier struct {
 	pool    *pgxpool.Pool
 	prefix  []byte
 	sender  tier.Sender
-	metrics *metrics
+	metrics *tier.PoolMetrics
 
 	one     tier.OneServer
 	down    atomic.Pointer[error] // why calls fail, until the tables have been seen and the link has been up once; then nil
@@ -47,7 +47,7 @@ func Open(opt Options) (*Tier, error) {
 		opt: opt, codec: tier.Codec{MaxValue: opt.MaxValue}, prefix: []byte(opt.Prefix), sender: tier.NewSender(),
 		warning: rate.Sometimes{Interval: time.Minute},
 	}
-	t.metrics = newMetrics(t.stats)
+	t.metrics = tier.NewPoolMetrics("postgres", t.stats)
 	t.down.Store(&ErrUnavailable)
 	t.tune(config)
 	if t.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
@@ -67,11 +67,12 @@ func (t *Tier) Name() string { return "database" }
 // 3 s.
 func (t *Tier) Linked() bool { return t.one.Stands() }
 
-func (t *Tier) stats() poolStats {
+// stats says how the pool's connections are used. The one that listens is not counted.
+func (t *Tier) stats() tier.PoolStats {
 	s := t.pool.Stat()
-	return poolStats{
-		open: s.TotalConns(), idle: s.IdleConns(), active: s.AcquiredConns(),
-		fresh: s.NewConnsCount(), reused: max(s.AcquireCount()-s.NewConnsCount(), 0),
+	return tier.PoolStats{
+		Open: int(s.TotalConns()), Idle: int(s.IdleConns()), Active: int(s.AcquiredConns()),
+		Fresh: s.NewConnsCount(), Reused: max(s.AcquireCount()-s.NewConnsCount(), 0),
 	}
 }
 
@@ -132,7 +133,7 @@ func (t *Tier) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	start, busy := time.Now(), t.active.Add(1) > int32(t.opt.Pool)
 	conn, err := t.pool.Acquire(ctx)
 	if busy {
-		t.metrics.waited(time.Since(start))
+		t.metrics.Waited(time.Since(start))
 	}
 	if err != nil {
 		t.active.Add(-1)

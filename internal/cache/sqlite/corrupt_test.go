@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// spoil are the things that happen to files.
-var spoil = map[string]func(path string, size int64) error{
+// damages are the things that happen to files.
+var damages = map[string]func(path string, size int64) error{
 	"cut in half":        func(path string, size int64) error { return os.Truncate(path, size/2) },
 	"cut in a page":      func(path string, size int64) error { return os.Truncate(path, 4096+100) },
 	"cut in the header":  func(path string, _ int64) error { return os.Truncate(path, 50) },
@@ -51,14 +51,14 @@ func filled(t *testing.T, dir string) (entries []entry, size int64) {
 }
 
 func TestSetsACorruptFileAside(t *testing.T) {
-	for name, spoil := range spoil {
+	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			path := filepath.Join(dir, "cache.db")
 			for range 2 { // the second one takes the first one's place
 				entries, size := filled(t, dir)
-				if err := spoil(path, size); err != nil {
+				if err := damage(path, size); err != nil {
 					t.Fatal(err)
 				}
 				tier := open(t, at(dir))
@@ -85,7 +85,7 @@ func TestSetsACorruptFileAside(t *testing.T) {
 }
 
 func TestSurvivesWhatHappensToTheFileInUse(t *testing.T) {
-	for name, spoil := range spoil {
+	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -93,7 +93,7 @@ func TestSurvivesWhatHappensToTheFileInUse(t *testing.T) {
 			entries, size := filled(t, dir)
 			tier := open(t, at(dir))
 			stop := load(t, tier)
-			if err := spoil(path, size); err != nil {
+			if err := damage(path, size); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, "every entry can be asked for", func() bool {

@@ -42,7 +42,7 @@ func codeOf(err error) int {
 	return sqlite3.SQLITE_OK
 }
 
-// isFull reports whether there was no room: on the disk, or within the file's limit of pages.
+// isFull reports whether there was no space: on the disk, or within the file's limit of pages.
 func isFull(err error) bool { return codeOf(err)&0xff == sqlite3.SQLITE_FULL }
 
 // isLocked reports whether somebody else has a lock on the file: no daemon, which would have the lock file.

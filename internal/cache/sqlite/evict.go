@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The file never shrinks and never grows above its limit: what was deleted is used again. Room is made in time, before
+// The file never shrinks and never grows above its limit: what was deleted is used again. Entries are evicted in time, before
 // SQLite itself refuses. What expires first goes first.
 const (
 	maxDeleted = 256                   // entries that a transaction deletes
@@ -27,11 +27,11 @@ func (t *Tier) maxPages() int64 { return (t.opt.MaxBytes - 2*t.walBytes()) / pag
 // table and one of the index.
 func costOf(stored int64) int64 { return stored + 2*pageSize }
 
-// roomOf is what an entry with a stored value of that many bytes leaves when it goes.
-func roomOf(stored int64) int64 { return stored + tokenRoom }
+// sizeOf is what an entry with a stored value of that many bytes leaves free when it goes.
+func sizeOf(stored int64) int64 { return stored + tokenSize }
 
-// tokenRoom is what a token takes, and an entry beside its value.
-const tokenRoom = 64
+// tokenSize is what a token takes in bytes, and an entry beside its value.
+const tokenSize = 64
 
 // sweep deletes some of what has expired and returns when to go on.
 func (w *writer) sweep() time.Duration {
@@ -59,31 +59,31 @@ func (w *writer) sweepTokens(unused time.Time) error {
 	return err
 }
 
-// keepRoom looks at the size when enough has been written. Where little is left, somewhat more goes than came: what goes
+// evictWhenFull counts the pages when enough has been written. Where few are left, somewhat more goes than came: what goes
 // leaves holes in pages, which what comes later fills.
-func (w *writer) keepRoom() {
+func (w *writer) evictWhenFull() {
 	limit := w.file.tier.maxPages()
 	if w.stored < limit*pageSize/64 {
 		return
 	}
 	stored := w.stored
 	w.stored = 0
-	used, err := usedPages(w.conn)
-	if err == nil && used > limit*7/8 {
+	all, free, err := pages(w.conn)
+	if err == nil && all-free > limit*7/8 {
 		err = w.evict(stored + stored/4)
 	}
 	if err != nil {
 		w.file.failed(err)
-		w.file.tier.warnNoRoom.Do(func() { w.file.tier.opt.Log.Warn("no room can be made in the cache's file", "error", err) })
+		w.file.tier.warnFull.Do(func() { w.file.tier.opt.Log.Warn("no space can be freed in the cache's file", "error", err) })
 	}
 }
 
-// makeRoom makes room for a batch after SQLite has said that there is none: that much and a part of what is used, since
-// what goes leaves holes in pages. Where it is the disk that has none, it gives back what the -wal takes, and makes no
+// freeSpace frees what a batch needs after SQLite has said that there is no space, and a part of what is used beside, since
+// what goes leaves holes in pages. Where it is the disk that has none, it gives back what the -wal takes, and frees no
 // more than the batch needs.
-func (w *writer) makeRoom(b batch, part int64) error {
+func (w *writer) freeSpace(b batch, part int64) error {
 	_ = w.conn.script("PRAGMA wal_checkpoint(TRUNCATE)") // evicting will tell
-	all, free, err := filePages(w.conn)
+	all, free, err := pages(w.conn)
 	if err != nil {
 		return err
 	}
@@ -91,21 +91,21 @@ func (w *writer) makeRoom(b batch, part int64) error {
 		return w.evict(b.cost - free*pageSize)
 	}
 	before := w.file.tier.evictions.Load()
-	err = w.evict((all-free)*pageSize/part + b.room)
+	err = w.evict((all-free)*pageSize/part + b.size)
 	if err == nil && w.file.tier.evictions.Load() == before { // the file is full of tokens
 		err = w.sweepTokens(time.Now().Add(time.Second))
 	}
 	return err
 }
 
-// evict deletes the entries that expire first until they have left so much room, or there are no more.
-func (w *writer) evict(room int64) error {
-	for room > 0 {
-		freed, entries, err := w.deleteSoonest(room, "")
+// evict deletes the entries that expire first until they have left so many bytes free, or there are no more.
+func (w *writer) evict(size int64) error {
+	for size > 0 {
+		freed, entries, err := w.deleteSoonest(size, "")
 		if err != nil || entries == 0 {
 			return err
 		}
-		room -= freed
+		size -= freed
 		w.file.tier.evictions.Add(entries)
 	}
 	return nil
@@ -114,16 +114,16 @@ func (w *writer) evict(room int64) error {
 // mostDeleted is how many entries a transaction may delete, for the -wal to bear it.
 func (w *writer) mostDeleted() int64 { return min(maxDeleted, w.file.tier.batchBytes()/costOf(0)) }
 
-// deleteSoonest deletes, in one transaction, those entries that expire first, until they have left so much room. Which may
-// go at all is said by where.
-func (w *writer) deleteSoonest(room int64, where string, args ...driver.Value) (freed, entries int64, err error) {
+// deleteSoonest deletes, in one transaction, those entries that expire first, until they have left so many bytes free or are
+// as many as mostDeleted. Which may go at all is said by where.
+func (w *writer) deleteSoonest(size int64, where string, args ...driver.Value) (freed, entries int64, err error) {
 	gone := map[int64]bool{}
 	err = w.conn.query("SELECT id, length(value) FROM entries "+where+" ORDER BY expires LIMIT ?", func(row []driver.Value) {
-		if freed < room {
+		if freed < size {
 			id, _ := row[0].(int64)
-			size, _ := row[1].(int64)
+			stored, _ := row[1].(int64)
 			gone[id] = false
-			freed += roomOf(size)
+			freed += sizeOf(stored)
 		}
 	}, append(args, w.mostDeleted())...)
 	if err != nil || len(gone) == 0 {

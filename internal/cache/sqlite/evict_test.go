@@ -79,8 +79,8 @@ func TestKeepsItsSize(t *testing.T) {
 	}
 }
 
-// TestMakesRoomAmongTokens opens a file that is full, and not of entries.
-func TestMakesRoomAmongTokens(t *testing.T) {
+// TestEvictsTokens opens a file that is full, and not of entries.
+func TestEvictsTokens(t *testing.T) {
 	dir := t.TempDir()
 	small := func(o *sqlite.Options) { at(dir)(o); o.MaxBytes = 4 << 20 }
 	held := open(t, small)
@@ -91,7 +91,7 @@ func TestMakesRoomAmongTokens(t *testing.T) {
 	held = open(t, small)
 	defer closeTier(t, held)
 	e := newEntry()
-	eventually(t, "there is room", func() bool {
+	eventually(t, "there is space", func() bool {
 		err := tryStore(t.Context(), held, e, noise(500_000), time.Hour)
 		value, _, _ := tryRead(t.Context(), held, e)
 		return err == nil && len(value) == 500_000

@@ -9,4 +9,4 @@ func (t *Tier) TokensKept() int {
 }
 
 // Calls is how many calls were given a connection.
-func (t *Tier) Calls() uint64 { return t.calls.Load() }
+func (t *Tier) Calls() int64 { return t.calls.Load() }

@@ -98,15 +98,10 @@ func (f *file) wait(ctx context.Context, done <-chan error) error {
 	}
 }
 
-func usedPages(c *conn) (int64, error) {
-	all, free, err := filePages(c)
-	return all - free, err
-}
-
-func filePages(c *conn) (all, free int64, err error) {
-	if all, err = c.number("PRAGMA page_count"); err != nil {
-		return 0, 0, err
+// pages is how many pages the file has, and how many of them nothing is in.
+func pages(c *conn) (all, free int64, err error) {
+	if all, err = c.number("PRAGMA page_count"); err == nil {
+		free, err = c.number("PRAGMA freelist_count")
 	}
-	free, err = c.number("PRAGMA freelist_count")
 	return all, free, err
 }

@@ -14,7 +14,7 @@ func TestAsksOnlyForWhatItHas(t *testing.T) {
 	dir := t.TempDir()
 	held := open(t, at(dir))
 	kept, gone, evicted := newEntry(), newEntry(), newEntry()
-	calls := func(f func()) uint64 {
+	calls := func(f func()) int64 {
 		before := held.Calls()
 		f()
 		return held.Calls() - before

@@ -78,36 +78,22 @@ func unlessMissing(err error) error {
 	return err
 }
 
-// openOnce opens the file as it is.
-func (t *Tier) openOnce() (f *file, err error) {
+// openOnce opens the file as it is: by the connection that writes, then by those that read.
+func (t *Tier) openOnce() (*file, error) {
 	if err := ownFile(t.opt.Path); err != nil {
 		return nil, err
 	}
 	var conns []*conn
-	defer func() {
+	for _, pragmas := range t.pragmas() {
+		c, err := dial(t.opt.Path, pragmas...)
 		if err != nil {
-			err = errors.Join(err, closeAll(conns))
+			return nil, errors.Join(err, closeAll(conns))
 		}
-	}()
-	dial := func(pragmas ...string) (*conn, error) {
-		c, err := dial(t.opt.Path, append(pragmas, fmt.Sprintf("busy_timeout=%d", t.opt.Timeout.Milliseconds()), "trusted_schema=OFF", "cell_size_check=ON")...)
-		if err == nil {
-			conns = append(conns, c)
-		}
-		return c, err
+		conns = append(conns, c)
 	}
-	writer, err := dial(t.writerPragmas()...)
+	tokens, rows, err := t.load(conns[0])
 	if err != nil {
-		return nil, err
-	}
-	tokens, rows, err := t.load(writer)
-	if err != nil {
-		return nil, err
-	}
-	for range readers {
-		if _, err := dial("query_only=ON", "cache_size=-4096"); err != nil {
-			return nil, err
-		}
+		return nil, errors.Join(err, closeAll(conns))
 	}
 	return t.newFile(conns, tokens, rows), nil
 }

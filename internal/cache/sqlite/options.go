@@ -9,16 +9,12 @@ import (
 	"time"
 )
 
-// Defaults and limits of the options.
+// Limits of the options.
 const (
-	defaultTimeout  = 150 * time.Millisecond
-	maxTimeout      = 10 * time.Second
-	defaultSweep    = time.Minute
-	maxSweep        = 24 * time.Hour
-	defaultMaxValue = 1 << 20
-	maxMaxValue     = 64 << 20
-	defaultMaxBytes = 1 << 30
-	minMaxBytes     = 4 << 20
+	maxTimeout  = 10 * time.Second
+	maxSweep    = 24 * time.Hour
+	maxMaxValue = 64 << 20
+	minMaxBytes = 4 << 20
 )
 
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,48}$`)
@@ -55,10 +51,10 @@ func check(ok bool, format string, args ...any) error {
 }
 
 func (o Options) withDefaults() Options {
-	o.MaxBytes = cmp.Or(o.MaxBytes, defaultMaxBytes)
-	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
-	o.MaxValue = cmp.Or(o.MaxValue, int(min(defaultMaxValue, o.MaxBytes/8)))
-	o.Sweep = cmp.Or(o.Sweep, defaultSweep)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 1<<30)
+	o.Timeout = cmp.Or(o.Timeout, 150*time.Millisecond)
+	o.MaxValue = cmp.Or(o.MaxValue, int(min(1<<20, o.MaxBytes/8)))
+	o.Sweep = cmp.Or(o.Sweep, time.Minute)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o
 }

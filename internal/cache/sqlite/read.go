@@ -80,7 +80,7 @@ func (f *file) answerOne(c *conn, call *readCall) {
 	f.reading.Add(1)
 	defer f.reading.Add(-1)
 	if !call.queued.IsZero() {
-		f.tier.metrics.waited(time.Since(call.queued))
+		f.tier.metrics.Waited(time.Since(call.queued))
 	}
 	err := call.readFrom(c, int64(f.tier.codec.MaxStored()))
 	if err != nil {

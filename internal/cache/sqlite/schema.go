@@ -34,16 +34,22 @@ var freshSchema = []string{"PRAGMA application_id=0", "PRAGMA user_version=0"}
 
 const pageSize = 4096 // bytes
 
-// writerPragmas are what the one connection that writes needs. None of them changes a file that is not empty.
+// pragmas are what each connection needs: the one that writes, and those that read. None of them changes a file that is not
+// empty.
 //
 // synchronous=OFF: the file is safe against the end of this process, not of the machine. After that the daemon's end was
 // unclean, and BumpAll makes all entries unreadable anyhow. A clean end writes it out: see writer.end.
-func (t *Tier) writerPragmas() []string {
-	return []string{
+func (t *Tier) pragmas() [][]string {
+	common := []string{fmt.Sprintf("busy_timeout=%d", t.opt.Timeout.Milliseconds()), "trusted_schema=OFF", "cell_size_check=ON"}
+	all := [][]string{append([]string{
 		fmt.Sprintf("page_size=%d", pageSize), "synchronous=OFF", "temp_store=MEMORY", "cache_size=-8192",
 		fmt.Sprintf("wal_autocheckpoint=%d", t.walBytes()/4/pageSize), fmt.Sprintf("journal_size_limit=%d", t.walBytes()),
 		fmt.Sprintf("max_page_count=%d", t.maxPages()),
+	}, common...)}
+	for range readers {
+		all = append(all, append([]string{"query_only=ON", "cache_size=-4096"}, common...))
 	}
+	return all
 }
 
 // load makes the tables in a new file and checks those of an old one, before it changes anything in it, then reads what the

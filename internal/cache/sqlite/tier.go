@@ -25,16 +25,16 @@ type Tier struct {
 	opt     Options
 	codec   tier.Codec
 	lock    *os.File
-	metrics *metrics
+	metrics *tier.PoolMetrics
 
 	current   atomic.Pointer[state]
 	stop      context.CancelFunc // of what keeps a file open
 	keeper    sync.WaitGroup
 	evictions atomic.Int64
-	calls     atomic.Uint64
+	calls     atomic.Int64
 	damaged   atomic.Int64 // entries
 
-	warnDamaged, warnNoRoom rate.Sometimes
+	warnDamaged, warnFull rate.Sometimes
 }
 
 // state is the open file, or why there is none.
@@ -64,8 +64,8 @@ func Open(opt Options) (_ *Tier, err error) {
 		return nil, err
 	}
 	t := &Tier{opt: opt, codec: tier.Codec{MaxValue: opt.MaxValue}, lock: lock}
-	t.warnDamaged.Interval, t.warnNoRoom.Interval = time.Minute, time.Minute
-	t.metrics = newMetrics(t.pool)
+	t.warnDamaged.Interval, t.warnFull.Interval = time.Minute, time.Minute
+	t.metrics = tier.NewPoolMetrics("sqlite", t.pool)
 	f, failed := t.open()
 	if fatalAtStart(failed) {
 		return nil, errors.Join(failed, lock.Close())
@@ -154,11 +154,12 @@ func (t *Tier) Holds() tier.Stats {
 	return stats
 }
 
-// pool says how the connections are used: the readers and the one writer.
-func (t *Tier) pool() poolStats {
-	stats := poolStats{calls: t.calls.Load()}
+// pool says how the connections are used: the readers and the one writer, which are open before anybody calls.
+func (t *Tier) pool() tier.PoolStats {
+	stats := tier.PoolStats{Reused: t.calls.Load()}
 	if f := t.current.Load().file; f != nil {
-		stats.open, stats.active = readers+1, int(f.reading.Load()+f.writing.Load())
+		stats.Open, stats.Active = readers+1, int(f.reading.Load()+f.writing.Load())
+		stats.Idle = stats.Open - stats.Active
 	}
 	return stats
 }

@@ -17,7 +17,7 @@ const (
 type change struct {
 	ctx        context.Context
 	puts       []put
-	cost, room int64 // of the puts: the sums of costOf and, with their tokens, of roomOf
+	cost, size int64 // of the puts: the sums of costOf and, with their tokens, of sizeOf
 	bump       []tier.Generation
 	bumpAll    bool
 	remove     []tier.Key
@@ -53,7 +53,7 @@ func (t *Tier) changesOf(writes []tier.Write) (changes []*change) {
 		}
 		current.puts = append(current.puts, p)
 		current.cost += cost
-		current.room += roomOf(int64(len(p.stored))) + tokenRoom*int64(len(p.guard.Tokens))
+		current.size += sizeOf(int64(len(p.stored))) + tokenSize*int64(len(p.guard.Tokens))
 	}
 	return changes
 }
@@ -89,7 +89,7 @@ type writer struct {
 	file *file
 	conn *conn
 
-	stored int64 // bytes, as change.room, since the size was last looked at
+	stored int64 // bytes, as change.size, since the file's pages were last counted
 	swept  time.Time
 }
 
@@ -119,22 +119,22 @@ func (w *writer) end() error {
 
 // measure notes what the file has of pages: it costs a look at its head.
 func (w *writer) measure() {
-	if used, err := usedPages(w.conn); err == nil {
-		w.file.bytes.Store(used * pageSize)
+	if all, free, err := pages(w.conn); err == nil {
+		w.file.bytes.Store((all - free) * pageSize)
 	}
 }
 
 // batch is the changes of one transaction, with what they take together.
 type batch struct {
 	changes    []*change
-	cost, room int64
+	cost, size int64
 }
 
 // take adds a change, unless nobody waits for it any more.
 func (b *batch) take(c *change) {
 	if c.ctx.Err() == nil {
 		b.changes = append(b.changes, c)
-		b.cost, b.room = b.cost+c.cost, b.room+c.room
+		b.cost, b.size = b.cost+c.cost, b.size+c.size
 	}
 }
 
@@ -167,7 +167,7 @@ func (w *writer) serve(first *change) {
 		return
 	}
 	err := w.commit(b)
-	for part := int64(16); isFull(err) && part >= 4 && w.makeRoom(b, part) == nil; part /= 2 {
+	for part := int64(16); isFull(err) && part >= 4 && w.freeSpace(b, part) == nil; part /= 2 {
 		err = w.commit(b)
 	}
 	if err != nil {
@@ -177,8 +177,8 @@ func (w *writer) serve(first *change) {
 		c.done <- err
 	}
 	if err == nil {
-		w.stored += b.room
-		w.keepRoom()
+		w.stored += b.size
+		w.evictWhenFull()
 	}
 }
 
