@@ -137,8 +137,9 @@ func (w *writer) deleteSoonest(size int64, where string, args ...driver.Value) (
 		}
 		return nil
 	})
-	if err == nil {
-		w.file.rows.note(gone)
+	if err != nil {
+		return 0, 0, err
 	}
-	return freed, int64(len(gone)), err
+	w.file.rows.note(gone)
+	return freed, int64(len(gone)), nil
 }

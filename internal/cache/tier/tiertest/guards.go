@@ -84,9 +84,11 @@ func writeUnderOldTokens(w *world) {
 	w.wantValue(e, nil)
 	w.wantValue(other, []byte("in the same batch"))
 
-	w.store(e, []byte("new"))
+	tokens := w.store(e, []byte("new"))
 	w.write(e.with([]byte("late"), old))
 	w.wantValue(e, []byte("new"))
+	w.write(e.with([]byte("newer"), tokens), e.with([]byte("late"), old)) // of one key, in one batch
+	w.wantValue(e, []byte("newer"))
 }
 
 func writeUnderForeignTokens(w *world) {
