@@ -15,8 +15,8 @@ const (
 	lingerTimeout  = time.Second     // of a connection that is given up
 )
 
-// tune sets what connections of the pool and the one that listens need.
-func (t *Tier) tune(config *pgxpool.Config) {
+// configure sets what connections of the pool and the one that listens need.
+func (t *Tier) configure(config *pgxpool.Config) {
 	config.MaxConns = int32(t.opt.Pool)
 	config.MinConns, config.MinIdleConns = 0, min(config.MinIdleConns, config.MaxConns)
 	config.MaxConnLifetime = t.opt.Lifetime

@@ -45,7 +45,7 @@ func (o Options) Validate() error {
 	return err
 }
 
-// config checks the options and turns the URL into the pool's configuration, in which they are not yet.
+// config checks the options and parses the URL. What the other options say of the pool is for configure.
 func (o Options) config() (*pgxpool.Config, error) {
 	config, err := parseURL(o.URL)
 	err = errors.Join(err,

@@ -49,7 +49,7 @@ func Open(opt Options) (*Tier, error) {
 	}
 	t.metrics = tier.NewPoolMetrics("postgres", t.stats)
 	t.down.Store(&ErrUnavailable)
-	t.tune(config)
+	t.configure(config)
 	if t.pool, err = pgxpool.NewWithConfig(context.Background(), config); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}

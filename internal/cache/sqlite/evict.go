@@ -54,7 +54,7 @@ func (w *writer) sweep() time.Duration {
 func (w *writer) sweepTokens(unused time.Time) error {
 	err := w.conn.exec("DELETE FROM tokens WHERE used < ?", unused.Unix())
 	if err == nil {
-		w.file.tokens.dropUnused(unused)
+		w.file.contents.dropUnused(unused)
 	}
 	return err
 }
@@ -140,6 +140,6 @@ func (w *writer) deleteSoonest(size int64, where string, args ...driver.Value) (
 	if err != nil {
 		return 0, 0, err
 	}
-	w.file.rows.note(gone)
+	w.file.contents.settle(&transaction{rows: gone})
 	return freed, int64(len(gone)), nil
 }

@@ -2,10 +2,10 @@ package sqlite
 
 // TokensKept is how many tokens are in memory.
 func (t *Tier) TokensKept() int {
-	tokens := t.current.Load().file.tokens
-	tokens.mu.RLock()
-	defer tokens.mu.RUnlock()
-	return len(tokens.tokens)
+	c := t.current.Load().file.contents
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.tokens)
 }
 
 // Calls is how many calls were given a connection.

@@ -14,10 +14,9 @@ const closeTimeout = 5 * time.Second
 // file is one opened file: a few readers and one writer, each a goroutine with a connection of its own. Callers hand them
 // what is to be done and wait, so that a disk that hangs keeps nobody longer than the caller's time.
 type file struct {
-	tier   *Tier
-	tokens *tokenTable
-	rows   *index
-	bytes  atomic.Int64 // of the file's pages in use; what is still in the -wal counts as well
+	tier     *Tier
+	contents *contents
+	bytes    atomic.Int64 // of the file's pages in use; what is still in the -wal counts as well
 
 	reads   chan *readCall
 	urgent  chan *change // what must not wait behind writes
@@ -32,9 +31,9 @@ type file struct {
 }
 
 // newFile starts the goroutines; conns are the writer's and the readers'.
-func (t *Tier) newFile(conns []*conn, tokens *tokenTable, rows *index) *file {
+func (t *Tier) newFile(conns []*conn, contents *contents) *file {
 	f := &file{
-		tier: t, tokens: tokens, rows: rows,
+		tier: t, contents: contents,
 		reads: make(chan *readCall, 256), urgent: make(chan *change, 64), changes: make(chan *change, 64),
 		broken: make(chan error, 1), quit: make(chan struct{}), ended: make(chan struct{}),
 	}

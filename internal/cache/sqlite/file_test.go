@@ -28,7 +28,7 @@ func at(dir string) func(*sqlite.Options) {
 // alter runs a statement on the file as another program would.
 func alter(t *testing.T, path, statement string, args ...any) {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
+	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(10000)") // the tier's writer may have the lock at that moment
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,8 +202,7 @@ func TestWaitsForALockNoLongerThanItMay(t *testing.T) {
 	defer closeTier(t, held)
 	e := newEntry()
 	eventually(t, "an entry is stored", func() bool { return tryStore(t.Context(), held, e, []byte("here"), time.Hour) == nil })
-	// The tier's writer may have the lock at that moment: to look for what has expired, or to store.
-	db, err := sql.Open("sqlite", filepath.Join(dir, "cache.db")+"?_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite", filepath.Join(dir, "cache.db")+"?_pragma=busy_timeout(10000)") // the tier's writer may have the lock at that moment
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func TestCollectors(t *testing.T) {
 	for name, want := range map[string]float64{
 		"fluentd_perf_open_connections sqlite":             3,
 		"fluentd_perf_pool_connections_total sqlite false": 0,
-		"fluentd_perf_pool_connections_total sqlite true":  2, // nothing is asked of the file for what its index has not
+		"fluentd_perf_pool_connections_total sqlite true":  2, // nothing is asked of the file for what it does not have
 		"fluentd_perf_pool_wait_seconds sqlite":            0,
 		"fluentd_perf_pool_wait_seconds docs":              1,
 		"fluentd_perf_pool_connections_total docs true":    1,

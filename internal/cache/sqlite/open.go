@@ -91,11 +91,11 @@ func (t *Tier) openOnce() (*file, error) {
 		}
 		conns = append(conns, c)
 	}
-	tokens, rows, err := t.load(conns[0])
+	contents, err := t.load(conns[0])
 	if err != nil {
 		return nil, errors.Join(err, closeAll(conns))
 	}
-	return t.newFile(conns, tokens, rows), nil
+	return t.newFile(conns, contents), nil
 }
 
 func closeAll(conns []*conn) error {

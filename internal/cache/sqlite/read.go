@@ -24,7 +24,7 @@ func (f *file) read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, e
 		return nil, err
 	}
 	stored := make([][]byte, len(lookups))
-	if f.rows.hasAny(lookups) {
+	if f.contents.hasAny(lookups) {
 		if err := f.ask(ctx, lookups, stored); err != nil {
 			return nil, err
 		}
@@ -34,7 +34,7 @@ func (f *file) read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, e
 	for i := range lookups {
 		key := &lookups[i].Key
 		found[i].Tokens = make([]tier.Token, len(lookups[i].Generations))
-		f.tokens.present(found[i].Tokens, lookups[i].Generations)
+		f.contents.present(found[i].Tokens, lookups[i].Generations)
 		if stored[i] == nil {
 			continue
 		}

@@ -54,7 +54,7 @@ func (t *Tier) pragmas() [][]string {
 
 // load makes the tables in a new file and checks those of an old one, before it changes anything in it, then reads what the
 // file has.
-func (t *Tier) load(c *conn) (*tokenTable, *index, error) {
+func (t *Tier) load(c *conn) (*contents, error) {
 	var found []string
 	err := c.query(currentSchema, func(row []driver.Value) {
 		text, _ := row[0].(string)
@@ -74,14 +74,9 @@ func (t *Tier) load(c *conn) (*tokenTable, *index, error) {
 		err = own(c, t.opt.Prefix)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	tokens, err := loadTokens(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	rows, err := loadIndex(c)
-	return tokens, rows, err
+	return loadContents(c)
 }
 
 func useWAL(c *conn) error {
@@ -117,16 +112,23 @@ func own(c *conn, prefix string) error {
 // maxStoredTokens is how many tokens of a file are taken over; entries under others are misses.
 const maxStoredTokens = 1 << 20
 
-// loadTokens reads the tokens that entries were written under.
-func loadTokens(c *conn) (*tokenTable, error) {
-	t := newTokenTable()
-	err := c.query("SELECT generation, token, used FROM tokens WHERE used > ? LIMIT ?", func(row []driver.Value) {
+// loadContents reads the ids of all entries, and the tokens under which they were written.
+func loadContents(c *conn) (*contents, error) {
+	loaded := newContents()
+	err := c.query("SELECT id FROM entries", func(row []driver.Value) {
+		id, _ := row[0].(int64)
+		loaded.rows[id] = struct{}{}
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = c.query("SELECT generation, token, used FROM tokens WHERE used > ? LIMIT ?", func(row []driver.Value) {
 		generation, _ := row[0].([]byte)
 		token, _ := row[1].(int64)
 		used, _ := row[2].(int64)
 		if len(generation) == len(tier.Generation{}) && token != 0 && used > 0 {
-			t.tokens[tier.Generation(generation)] = tokenState{token: tier.Token(token), used: used}
+			loaded.tokens[tier.Generation(generation)] = tokenState{token: tier.Token(token), used: used}
 		}
 	}, time.Now().Add(-tokenLife).Unix(), int64(maxStoredTokens))
-	return t, err
+	return loaded, err
 }

@@ -88,7 +88,7 @@ func (t *Tier) use(f *file, err error) {
 // Name returns "database".
 func (t *Tier) Name() string { return "database" }
 
-// Read implements tier.Tier. Nothing is asked of the file where its index has none of the keys.
+// Read implements tier.Tier. Nothing is asked of the file where it has none of the keys.
 func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	if len(lookups) == 0 {
 		return nil, nil
@@ -149,7 +149,7 @@ func (t *Tier) change(ctx context.Context, limit time.Duration, what string, cha
 func (t *Tier) Holds() tier.Stats {
 	stats := tier.Stats{Entries: -1, Bytes: -1, Evictions: t.evictions.Load()}
 	if f := t.current.Load().file; f != nil {
-		stats.Entries, stats.Bytes = f.rows.len(), f.bytes.Load()
+		stats.Entries, stats.Bytes = f.contents.entries(), f.bytes.Load()
 	}
 	return stats
 }

@@ -6,10 +6,10 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// transaction is one transaction's work, and what it means for the token table and the index.
+// transaction is one transaction's work, and what it means for the contents.
 type transaction struct {
 	conn   *conn
-	tokens *tokenTable
+	before *contents
 	now    time.Time
 
 	noted   map[tier.Generation]tokenState // stored by this transaction
@@ -65,7 +65,7 @@ func (t *transaction) put(p *put) error {
 func (t *transaction) holds(guard *tier.Guard) bool {
 	for i := range guard.Generations {
 		g := &guard.Generations[i]
-		if t.cleared || t.bumped[*g] || guard.Tokens[i] == 0 || t.tokens.of(g).token != guard.Tokens[i] {
+		if t.cleared || t.bumped[*g] || guard.Tokens[i] == 0 || t.before.token(g).token != guard.Tokens[i] {
 			return false
 		}
 	}
@@ -74,7 +74,7 @@ func (t *transaction) holds(guard *tier.Guard) bool {
 
 // note stores a token under which an entry is written, or that it is still in use.
 func (t *transaction) note(g *tier.Generation, token tier.Token) error {
-	if _, ok := t.noted[*g]; ok || t.tokens.of(g).used > t.now.Add(-tokenTouch).Unix() {
+	if _, ok := t.noted[*g]; ok || t.before.token(g).used > t.now.Add(-tokenTouch).Unix() {
 		return nil
 	}
 	t.noted[*g] = tokenState{token: token, used: t.now.Unix()}

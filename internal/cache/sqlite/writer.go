@@ -185,7 +185,7 @@ func (w *writer) serve(first *change) {
 // commit does a batch in one transaction, then tells what readers look at.
 func (w *writer) commit(b batch) error {
 	t := &transaction{
-		conn: w.conn, tokens: w.file.tokens, now: time.Now(),
+		conn: w.conn, before: w.file.contents, now: time.Now(),
 		noted: map[tier.Generation]tokenState{}, bumped: map[tier.Generation]bool{}, rows: map[int64]bool{},
 	}
 	err := w.conn.transact(func() error {
@@ -197,8 +197,7 @@ func (w *writer) commit(b batch) error {
 		return nil
 	})
 	if err == nil {
-		w.file.tokens.settle(t)
-		w.file.rows.note(t.rows)
+		w.file.contents.settle(t)
 	}
 	return err
 }
