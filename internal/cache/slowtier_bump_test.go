@@ -107,6 +107,28 @@ func TestBumpMeetsAReadOnItsWay(t *testing.T) {
 	}
 }
 
+// TestMovedTierIsToldAgain has a shared tier be at another server than before: whatever was invalidated while no link stood is
+// told there as well, before the tier is read again.
+func TestMovedTierIsToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := newRigTier("redis", newRigDisk())
+		one := slow(held)
+		one.Shared = true
+		r := newRig(t, rigOptions{tiers: []worker.Options{one}})
+		r.want("a", "tools/list", "v1", "fwd=miss stored")
+		synctest.Wait()
+		r.own.set(func() { r.own.says = "v2" })
+		r.store.Listener().Moved()
+		r.forget()
+		r.want("a", "tools/list", "v2", "fwd=miss stored") // the tier is not read, or what it has is stale
+		synctest.Wait()
+		if n := len(held.did("bump")); n == 0 {
+			t.Error("the tier was told nothing")
+		}
+		r.close(10 * time.Second)
+	})
+}
+
 // TestBumpIsOwedUntilTold has the tier refuse bumps in all ways: it is not read until one has worked, also if it had.
 func TestBumpIsOwedUntilTold(t *testing.T) {
 	for name, fate := range map[string]rigFate{"fails": rigFails, "hangs": rigHangs, "answer lost": rigMutes} {

@@ -203,9 +203,22 @@ func (s *Store) bump(families []tier.Generation, generations ...tier.Generation)
 }
 
 // Listener is what shared tiers are to be given: what another daemon bumps is stale in memory, and after a lost link
-// everything in memory is. Nobody tells another tier of it: the daemon that makes a change tells all of them.
+// everything in memory is. After a move everything is told again. Nobody tells another tier of it: the daemon that makes a change tells all of them.
 func (s *Store) Listener() tier.Listener {
-	return tier.Listener{Bumped: s.bumpMemory, Lost: s.memory.Tokens.BumpAll}
+	return tier.Listener{Bumped: s.bumpMemory, Lost: s.memory.Tokens.BumpAll, Moved: s.tellAll}
+}
+
+// tellAll tells the shared tiers that all of every upstream is stale: one of them is at another server, and what the one before
+// was told while no link stood is not known there, nor to the daemons that use it.
+func (s *Store) tellAll() {
+	workers, upstreams := s.parts()
+	for _, t := range workers {
+		for _, u := range upstreams {
+			if t.Shared {
+				t.Invalidate(u.families[:], u.families[:])
+			}
+		}
+	}
 }
 
 // background runs f in a goroutine that Close waits for, and reports whether there was room.

@@ -91,7 +91,9 @@ func (t *Tier) link(ctx context.Context) (up bool, err error) {
 	}
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
-	t.one.Linked(id, func() { cut(tier.ErrOtherServer) })
+	if t.one.Linked(id, func() { cut(tier.ErrOtherServer) }) {
+		t.opt.Listener.Moved()
+	}
 	defer t.one.Unlinked()
 	t.pool.Reset() // its connections may be at another server
 	if t.down.Swap(nil) == nil {

@@ -96,6 +96,9 @@ func (o Options) withDefaults() Options {
 	if o.Listener.Bumped == nil {
 		o.Listener.Bumped = func([]tier.Generation) {}
 	}
+	if o.Listener.Moved == nil {
+		o.Listener.Moved = func() {}
+	}
 	if o.Listener.Lost == nil {
 		o.Listener.Lost = func() {}
 	}

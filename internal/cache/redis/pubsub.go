@@ -111,7 +111,9 @@ func (l *link) receive(ctx context.Context) (stood bool, err error) {
 		}
 		switch m := m.(type) {
 		case *goredis.Subscription:
-			l.t.dialer.one.Linked(run, func() { cancel(tier.ErrOtherServer) })
+			if l.t.dialer.one.Linked(run, func() { cancel(tier.ErrOtherServer) }) && l.t.o.Listener.Moved != nil {
+				l.t.o.Listener.Moved()
+			}
 			stood = true
 			l.stand()
 		case *goredis.Message:

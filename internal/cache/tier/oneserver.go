@@ -28,14 +28,16 @@ type OneServer struct {
 // Era is what a connection remembers from before it was dialled: it is good while Era is the same.
 func (o *OneServer) Era() uint64 { return o.era.Load() }
 
-// Linked notes a new link, which cut ends. It is called before anybody sees the link stand.
-func (o *OneServer) Linked(id string, cut func()) {
+// Linked notes a new link, which cut ends, and reports whether it is at another server than some connection was since the last
+// link: what was told there while no link stood is not known here. It is called before anybody sees the link stand.
+func (o *OneServer) Linked(id string, cut func()) (moved bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.at != "" && id != o.at || o.two {
+	if moved = o.at != "" && id != o.at || o.two; moved {
 		o.era.Add(1)
 	}
 	o.id, o.cut, o.at, o.two = id, cut, id, false
+	return moved
 }
 
 // Stand has the link stand, unless it has been cut since it was noted: a connection at another server may come between.

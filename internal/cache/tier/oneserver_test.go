@@ -47,3 +47,39 @@ func TestOneServerCutBeforeItStands(t *testing.T) {
 		})
 	}
 }
+
+// TestOneServerMoves holds when a new link is at another server than some connection was: what was told there while no link
+// stood has to be told again.
+func TestOneServerMoves(t *testing.T) {
+	for name, test := range map[string]struct {
+		calls []string // the servers of connections that are made without a link
+		link  string
+		moved bool
+	}{
+		"the first link":               {nil, "a", false},
+		"calls before it, at the same": {[]string{"a"}, "a", false},
+		"calls before it, elsewhere":   {[]string{"b"}, "a", true},
+		"calls at two":                 {[]string{"a", "b"}, "a", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o OneServer
+			for _, id := range test.calls {
+				if err := o.Admit(id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			era := o.Era()
+			if got := o.Linked(test.link, func() {}); got != test.moved || (o.Era() != era) != test.moved {
+				t.Errorf("moved: %t, want %t; connections from before are used: %t", got, test.moved, o.Era() == era)
+			}
+			o.Unlinked()
+			if o.Linked(test.link, func() {}) {
+				t.Error("a link at the same server again has moved")
+			}
+			o.Unlinked()
+			if !o.Linked("c", func() {}) {
+				t.Error("a link at another server has not moved")
+			}
+		})
+	}
+}

@@ -100,4 +100,5 @@ type Holder interface{ Holds() Stats }
 type Listener struct {
 	Bumped func([]Generation) // by another daemon: a daemon's own bumps do not come back to it
 	Lost   func()             // messages may have been missed: at every connection but a first one before which nothing was read
+	Moved  func()             // the tier is at another server than before, which knows nothing of what was told to that one
 }
