@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	"internal/upstream":            {"internal/mcp"},
 	"internal/api":                 {"internal/mcp", "internal/cache", "internal/breaker", "internal/session", "internal/proxy"}, // what they report of themselves
 	"cmd/fluentd-perf": { // flags and output
-		"internal/daemon", "internal/api", "internal/config", "internal/demo", "internal/cache", "internal/breaker", "internal/session", "internal/proxy",
+		"internal/mcp", "internal/daemon", "internal/api", "internal/config", "internal/demo", "internal/cache", "internal/breaker", "internal/session", "internal/proxy",
 	},
 	"internal/demo":    {"internal/mcp"},
 	"internal/loadgen": {"internal/mcp"},

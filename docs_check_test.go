@@ -240,7 +240,7 @@ func isKey(path string) bool {
 	}
 	for _, f := range faults {
 		key := strings.TrimPrefix(f.Key, "upstreams.x.")
-		if strings.Contains(f.Text, "is not a known key") || strings.HasPrefix(path, key+".") {
+		if strings.Contains(f.Text, "is not a known key") || strings.HasPrefix(path, key+".") && !strings.Contains(f.Text, "means nothing") {
 			return false
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"fluentd-perf/internal/api"
 
 	"github.com/spf13/cobra"
+
+	"fluentd-perf/internal/mcp"
 )
 
 func cachePurgeCommand() *cobra.Command {
@@ -35,9 +37,22 @@ func cachePurgeCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&question.Upstream, "upstream", "", "only what this upstream answered, by its `name` in the configuration")
 	c.Flags().StringVar(&question.Method, "method", "", "only answers to this `method`, such as tools/list")
+	completeUpstreams(c, "upstream", &socket)
+	completeWords(c, "method", cachedMethods()...)
 	socket.register(c)
 	outputFlag(c, &output)
 	return c
+}
+
+// cachedMethods are the methods of MCP whose answers may be cached.
+func cachedMethods() (names []string) {
+	for _, m := range []mcp.Method{
+		mcp.MethodServerDiscover, mcp.MethodToolsList, mcp.MethodToolsCall, mcp.MethodPromptsList,
+		mcp.MethodResourcesList, mcp.MethodResourcesTemplatesList, mcp.MethodResourcesRead,
+	} {
+		names = append(names, m.String())
+	}
+	return names
 }
 
 // listed returns the answer with empty lists where there were none, for programs that go through them.

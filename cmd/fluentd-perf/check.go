@@ -37,6 +37,24 @@ func checkCommand() *cobra.Command {
 	return c
 }
 
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the JSON schema of the configuration file", Args: cobra.NoArgs,
+		Long: "Prints a JSON schema (draft 2020-12), by which editors complete and check a configuration whose first line is\n" +
+			"# yaml-language-server: $schema=fluentd-perf.schema.json\n" +
+			"What keys must agree on between them, check alone knows.",
+		Example: "  fluentd-perf schema > fluentd-perf.schema.json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			schema, err := config.Schema()
+			if err != nil {
+				return err
+			}
+			_, err = c.OutOrStdout().Write(schema)
+			return err
+		},
+	}
+}
+
 // checkJSON prints faults and warnings for programs.
 func checkJSON(c *cobra.Command, warnings []config.Warning, err error) error {
 	faults := faultsOf(err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"fluentd-perf/internal/daemon"
 
@@ -50,23 +51,39 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "fluentd-perf",
-		Short:         "A local daemon between AI agents and MCP servers",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       buildVersion(), // --version: what people try first
+		Use:                        "fluentd-perf",
+		Short:                      "A local daemon between AI agents and MCP servers",
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		Version:                    buildVersion(), // --version: what people try first
 	}
 	root.SetVersionTemplate(versionLine())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if before := c.Flags().Args(); !c.HasParent() && len(before) > 0 { // a flag of a verb that there is not
+			return daemon.UsageError{Err: knownVerb(c, before)}
+		}
 		return daemon.UsageError{Err: fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), statusCommand(), cacheStatsCommand(), cachePurgeCommand(), versionCommand(), healthcheckCommand())
-	root.Args = wrongUsage(cobra.NoArgs)
+	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), schemaCommand(), statusCommand(), cacheStatsCommand(), cachePurgeCommand(), versionCommand(), healthcheckCommand())
+	root.Args = wrongUsage(knownVerb)
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	for _, verb := range root.Commands() {
 		verb.Args = wrongUsage(verb.Args)
 	}
 	return root
+}
+
+// knownVerb refuses a first argument: it is no verb, or it would not have come here.
+func knownVerb(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	meant := "see " + root.CommandPath() + " --help"
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return fmt.Errorf("unknown command %q; %s", args[0], meant)
 }
 
 // wrongUsage makes what a verb does not take the typist's error.
@@ -85,6 +102,8 @@ type logFlags struct{ level, format string }
 func (f *logFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.level, "log-level", "info", "debug, info, warn or error; at warn a request that went well leaves no line")
 	c.Flags().StringVar(&f.format, "log-format", "text", "text or json")
+	completeWords(c, "log-level", "debug", "info", "warn", "error")
+	completeWords(c, "log-format", "text", "json")
 }
 
 // logger returns the log that is written to w. Where w is a lineQueue, the log says how many lines were lost.

@@ -13,6 +13,7 @@ import (
 // outputFlag adds -o: a table for people, JSON for programs.
 func outputFlag(c *cobra.Command, output *string) {
 	c.Flags().StringVarP(output, "output", "o", "table", "table or json")
+	completeWords(c, "output", "table", "json")
 	c.PreRunE = func(*cobra.Command, []string) error {
 		if *output != "table" && *output != "json" {
 			return daemon.UsageError{Err: fmt.Errorf("--output %q: use table or json", *output)}

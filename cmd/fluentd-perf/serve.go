@@ -25,6 +25,8 @@ func (f *sourceFlags) register(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.mcpJSON, "mcp-json", nil, "front every server that this servers `file` of an agent names; may be repeated")
 	c.Flags().StringArrayVar(&f.upstreams, "upstream", nil, "an upstream as `name=url`; may be repeated")
 	c.Flags().StringArrayVar(&f.listen, "listen", nil, "`address` to listen on, in place of the configured ones; may be repeated")
+	completeFiles(c, "config", "yaml", "yml")
+	completeFiles(c, "mcp-json", "json")
 }
 
 func (f *sourceFlags) load() (*config.Config, []config.Warning, error) {

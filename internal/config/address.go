@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -14,42 +15,36 @@ type address struct {
 	port uint16
 }
 
-// readAddress parses host:port and says what is wrong with it.
-func (d *decoder) readAddress(at key, s string) (address, bool) {
+// parseAddress parses host:port, or says what is wrong with it.
+func parseAddress(s string) (a address, why string) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		d.fault(at, "must be host:port, such as 127.0.0.1:7300, not %s", shown(s))
-		return address{}, false
+		return address{}, "must be host:port, such as 127.0.0.1:7300, not " + shown(s)
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		d.fault(at, "must have a port from 0 to 65535, not %s", shown(port))
-		return address{}, false
+		return address{}, "must have a port from 0 to 65535, not " + shown(port)
 	}
 	if host != "" && !isHost(host) {
-		d.fault(at, "must have an IP address or a host name, not %s", shown(host))
-		return address{}, false
+		return address{}, "must have an IP address or a host name, not " + shown(host)
 	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		host = ip.Unmap().String()
-	}
-	return address{strings.ToLower(host), uint16(number)}, true
+	return address{plainHost(host), uint16(number)}, ""
 }
+
+// plainHost writes a host in the one way in which hosts are compared.
+func plainHost(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return strings.ToLower(host)
+}
+
+// hostLabels is a name of a host, of up to 253 bytes.
+var hostLabels = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)*$`)
 
 func isHost(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return true
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label || strings.ContainsFunc(label, notInLabel) {
-			return false
-		}
-	}
-	return len(s) <= 253
-}
-
-func notInLabel(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	_, err := netip.ParseAddr(s)
+	return err == nil || len(s) <= 253 && hostLabels.MatchString(s)
 }
 
 func (a address) unspecified() bool {
@@ -81,10 +76,6 @@ func urlAddress(u *url.URL) address {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	number, _ := strconv.ParseUint(port, 10, 16)
-	host := strings.ToLower(u.Hostname())
-	if ip, err := netip.ParseAddr(host); err == nil {
-		host = ip.Unmap().String()
-	}
-	return address{host, uint16(number)}
+	number, _ := strconv.ParseUint(port, 10, 16) // parseEndpoint took it
+	return address{plainHost(u.Hostname()), uint16(number)}
 }

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"path"
 	"path/filepath"
@@ -52,9 +53,9 @@ admin: {group: "mcp users"}
 	r, db := c.Cache.Redis, c.Cache.Database
 	got := []any{
 		a.Cache, a.Coalesce.Tools, b.Cache.Listen, b.Cache.FlushOnCall, b.Cache.StaleIfError, b.Coalesce.Tools,
-		c.Cache.Memory, r.URL, r.Timeout, r.Pool,
-		db.Kind, db.URL, db.Path, db.Timeout, db.Size, db.PrivateReads, db.PoolMax, db.PoolLifetime,
-		c.Cache.PartitionKey, c.Cache.InertHeaders, c.Admin.Group,
+		c.Cache.Memory, r.URL.Value, r.Timeout, r.Pool,
+		db.Kind, db.URL.Value, db.Path.Value, db.Timeout, db.Size, db.PrivateReads, db.PoolMax, db.PoolLifetime,
+		c.Cache.PartitionKey.Value, c.Cache.InertHeaders, c.Admin.Group,
 	}
 	want := []any{
 		config.UpstreamCache{
@@ -97,7 +98,7 @@ func TestNoFileBesideRedis(t *testing.T) {
 
 // The forms of a database's URL, what they become and what `check` prints of them.
 func TestDatabases(t *testing.T) {
-	const state, pool = ", timeout 150ms, size 1GiB, resources/read if public", ", timeout 150ms, pool.max 4, pool.lifetime 1h, resources/read if public"
+	const state, pool = ", timeout 150ms, size 1GiB, private_reads false", ", timeout 150ms, private_reads false; max 4, lifetime 1h"
 	for _, c := range []struct{ url, kind, path, shown string }{
 		{"sqlite:cache.db", "sqlite", "cache.db", "sqlite:cache.db" + state},
 		{"sqlite:./sub/../other.db", "sqlite", "other.db", "sqlite:other.db" + state},
@@ -114,17 +115,34 @@ func TestDatabases(t *testing.T) {
 		{"postgres://u:${file:/a?b@c}@h/x", "postgres", "", "postgres://h/x" + pool},
 		{"postgres://u:lit${env:REST}", "postgres", "", "set" + pool},
 		{"postgres://h/x${env:QUERY}lit", "postgres", "", "set" + pool},
-		{"off", "off", "", "none"},
+		{"off", "off", "", "off"},
 	} {
 		f := files{
 			"f.yaml": "upstreams: {a: {url: http://h}}\ncache: {database: {url: '" + c.url + "'}}",
 			"$DIR":   "/srv", "$URL": "postgres://u:p@h/x?a=b", "$PW": "p%40", "/a?b@c": "p", "$HOST": "db.example", "$REST": "@h/x", "$QUERY": "?password=",
 		}
-		db := mustLoad(t, f, config.Sources{File: "f.yaml"}).Cache.Database
-		if string(db.Kind) != c.kind || db.Path != c.path || (db.URL != "") != (c.kind == "postgres") || db.String() != c.shown {
-			t.Errorf("%s: %s, path %q, URL %q, shown as\n%s, want\n%s", c.url, db.Kind, db.Path, db.URL, db, c.shown)
+		loaded := mustLoad(t, f, config.Sources{File: "f.yaml"})
+		db, shown := loaded.Cache.Database, summaryLines(t, loaded)["cache.database"]
+		if pool, ok := summaryLines(t, loaded)["cache.database.pool"]; ok {
+			shown = fmt.Sprint(shown, "; ", pool)
+		}
+		if string(db.Kind) != c.kind || db.Path.Value != c.path || (db.URL.Value != "") != (c.kind == "postgres") || shown != "url "+c.shown {
+			t.Errorf("%s: %s, path %q, URL %q, shown as\n%s, want\n%s", c.url, db.Kind, db.Path.Value, db.URL.Value, shown, c.shown)
 		}
 	}
+}
+
+// summaryLines returns the lines of the summary by name.
+func summaryLines(t *testing.T, c *config.Config) (lines map[string]any) {
+	t.Helper()
+	encoded, err := json.Marshal(c)
+	if err == nil {
+		err = json.Unmarshal(encoded, &lines)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
 }
 
 func TestRedisURLs(t *testing.T) {
@@ -144,8 +162,7 @@ func TestRedisURLs(t *testing.T) {
 			"f.yaml": "upstreams: {a: {url: http://h}}\ncache: {redis: {url: '" + text + "'}}",
 			"/url":   "redis://u:p@h/0\n", "/run/a@b?c": "p", "$REST": "pw@h", "$PW": "p", "$H": "10.0.0.1",
 		}
-		r := mustLoad(t, f, config.Sources{File: "f.yaml"}).Cache.Redis
-		if got := r.String(); got != want+", timeout 50ms, pool 16" {
+		if got := summaryLines(t, mustLoad(t, f, config.Sources{File: "f.yaml"}))["cache.redis"]; got != "url "+want+", timeout 50ms, pool 16" {
 			t.Errorf("%s: shown as %s, want %s", text, got, want)
 		}
 	}
@@ -238,19 +255,19 @@ func checkTierPromises(t *testing.T, c config.Cache) {
 	if c.Memory.Size < 1<<20 || c.Memory.MaxEntry < 1<<10 || c.Memory.MaxEntry > min(64<<20, c.Memory.Size/8) {
 		t.Errorf("memory %+v", c.Memory)
 	}
-	if c.PartitionKey != "" && len(c.PartitionKey) < 32 {
+	if c.PartitionKey.Value != "" && len(c.PartitionKey.Value) < 32 {
 		t.Error("a short partition key")
 	}
-	r := redis.Options{URL: c.Redis.URL, Timeout: c.Redis.Timeout, Pool: c.Redis.Pool, MaxValue: int(c.Memory.MaxEntry)}
-	if err := r.Validate(); c.Redis.URL != "" && err != nil {
+	r := redis.Options{URL: c.Redis.URL.Value, Timeout: c.Redis.Timeout, Pool: c.Redis.Pool, MaxValue: int(c.Memory.MaxEntry)}
+	if err := r.Validate(); c.Redis.URL.Value != "" && err != nil {
 		t.Errorf("Redis does not take %q: %v", c.Redis.URL, err)
 	}
 	db := c.Database
 	isFile, isServer := db.Kind == config.DatabaseSQLite, db.Kind == config.DatabasePostgres
-	if (db.Path != "") != isFile || (db.Size != 0) != isFile || (db.URL != "") != isServer || (db.PoolMax != 0) != isServer {
-		t.Errorf("database %s", db)
+	if (db.Path.Value != "") != isFile || (db.Size != 0) != isFile || (db.URL.Value != "") != isServer || (db.PoolMax != 0) != isServer {
+		t.Errorf("database %v", db)
 	}
-	if isFile && !filepath.IsAbs(db.Path) && !filepath.IsLocal(db.Path) {
+	if isFile && !filepath.IsAbs(db.Path.Value) && !filepath.IsLocal(db.Path.Value) {
 		t.Errorf("the file %q", db.Path)
 	}
 }
@@ -289,7 +306,7 @@ func FuzzTierURL(f *testing.F) {
 
 func checkServer(t *testing.T, c config.Cache) {
 	t.Helper()
-	for _, tier := range []struct{ address, shown string }{{c.Redis.URL, c.Redis.String()}, {c.Database.URL, c.Database.String()}} {
+	for _, tier := range []struct{ address, shown string }{{c.Redis.URL.Value, c.Redis.URL.String()}, {c.Database.URL.Value, c.Database.URL.String()}} {
 		u, err := url.Parse(tier.address)
 		if err != nil || strings.Contains(tier.shown, "@") || u.RawQuery != "" && strings.Contains(tier.shown, u.RawQuery) && len(u.RawQuery) > 8 {
 			t.Errorf("%q is shown as %s (%v)", tier.address, tier.shown, err)
@@ -314,7 +331,7 @@ func TestBoundsAreTheStages(t *testing.T) {
 	if err := memory.Close(); err != nil {
 		t.Fatal(err)
 	}
-	file := sqlite.Options{Path: smallest.Database.Path, MaxBytes: smallest.Database.Size, Timeout: smallest.Database.Timeout, MaxValue: int(smallest.Memory.MaxEntry)}
+	file := sqlite.Options{Path: smallest.Database.Path.Value, MaxBytes: smallest.Database.Size, Timeout: smallest.Database.Timeout, MaxValue: int(smallest.Memory.MaxEntry)}
 	if err := file.Validate(); err != nil {
 		t.Errorf("SQLite: %v", err)
 	}

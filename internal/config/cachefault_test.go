@@ -10,7 +10,7 @@ const (
 	aDuration = `a duration with a unit, such as 500ms, 30s, 5m or 1h30m`
 	sixThings = `prompts/list, resources/list, resources/read, resources/templates/list, server/discover, tools/list`
 	noPattern = `is not a pattern: * and ? stand for any signs and for one, [a-z] for one of a range, \ takes a meaning away`
-	noExpand  = `cannot hold ${...}: only url, headers, auth.token and cache.partition_key can`
+	noExpand  = `cannot hold ${...}: only url, urls, headers, auth.token and cache.partition_key can`
 )
 
 // One fault each, below upstreams.docs on line 4.

@@ -4,27 +4,32 @@
 // its range, every combination possible. What is wrong is reported all at once, each fault with file, line and full key
 // (Faults). A secret, which is whatever a header, a token or `${...}` says, is in no fault, no log line and no table.
 //
+// Every key is a row of the table in keys.go: its name, where its value goes, its kind and range, its default, what it is
+// for, and what it must agree with. Decoding, defaults, faults, the summary of `check`, the JSON schema, the example and
+// docs/configuration.md come from the rows. A new key is a new row, and the field of Config that it fills.
+//
 // Files are taken for hostile: they are bounded in size, depth and number of values, aliases counted. The package reads
 // files and the environment and nothing else. What a setting does is said at the stage that has it; cmd carries the
 // values there.
 package config
 
 import (
-	"net/http"
-	"net/url"
+	"log/slog"
 	"time"
 )
 
-// Config is a whole and valid configuration. Nobody changes it after Load.
+// Config is a whole and valid configuration. Nobody changes it after Load. It holds values only, so two of them, or two
+// upstreams, are equal by reflect.DeepEqual where they say the same. Ranges, defaults and what each key is for are in
+// keys.go.
 type Config struct {
 	Listen    []Listen // at least one
 	Upstreams []Upstream
 	Auth      Auth
-	Hosts     []string // lower case, no port, no brackets; in addition to the door's own
+	Hosts     []string // lower case, no port, no brackets; in addition to the handler's own
 	Origins   []string // as browsers send them: lower case, scheme://host[:port] without the scheme's own port
 	Metrics   Metrics
 	Errors    ErrorShape
-	Drain     time.Duration // how long SIGTERM waits for calls in flight, 0 for not at all; default 30 s
+	Drain     time.Duration
 	Limits    Limits
 	RPC       RPC
 	Cache     Cache
@@ -40,8 +45,47 @@ type Listen struct {
 // Auth says how agents prove themselves to the daemon: not at all where both fields are zero, which Load allows on
 // loopback only.
 type Auth struct {
-	Token    string // visible ASCII without spaces; a secret
+	Token    Secret // visible ASCII without spaces
 	Generate bool   // make a token at start and print it; Token is empty then
+}
+
+// String says whether there is a token.
+func (a Auth) String() string {
+	if a.Generate {
+		return "made at start"
+	}
+	return a.Token.String()
+}
+
+// Secret is a text that may hold a password. Whatever prints, logs or encodes it shows only what people may see of it.
+type Secret struct {
+	Value string // "" for none
+	shown string // what stands in the file, without passwords; "" where nothing of it may be seen
+}
+
+// String returns what people may see: "none", "set", or where the secret is a URL, the rest of it.
+func (s Secret) String() string {
+	switch {
+	case s.Value == "":
+		return "none"
+	case s.shown == "":
+		return "set"
+	}
+	return s.shown
+}
+
+// GoString is String, for %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText is String, for encoding/json.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// LogValue is String, for log/slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Admin is about the control socket.
+type Admin struct {
+	Group string // name or number of the group that may use the socket, too; "" for nobody but the daemon's user
 }
 
 // Metrics says where /metrics is.
@@ -58,110 +102,64 @@ const (
 	ErrorsHTTP    ErrorShape = "http"
 )
 
-// Limits bound what one agent or server can make the daemon hold. Sizes are bytes, 1 KiB to 1 GiB.
+// Limits bound what one agent or server can make the daemon hold. Sizes are bytes.
 type Limits struct {
-	Body       int64 // a request; default 16 MiB
-	CheckBody  int64 // a JSON answer that is read whole and checked before it is passed on; default 4 MiB
-	Event      int64 // one SSE event; default 16 MiB
-	Buffered   int64 // request bodies and held answers together, Body to 64 GiB; default 256 MiB, or Body where that is more
-	InFlight   int   // calls under way over all upstreams, 1 to 1,000,000; default 4096
-	MaxStreams int   // open GET and listen streams, 1 to 1,000,000; default 10,000
+	Body       int64 // a request
+	CheckBody  int64 // a JSON answer that is read whole and checked before it is passed on
+	Event      int64 // one SSE event
+	Buffered   int64 // request bodies and held answers together, never less than Body
+	InFlight   int   // calls under way over all upstreams
+	MaxStreams int   // open GET and listen streams
 }
 
-// Upstream is one MCP server.
-type Upstream struct {
-	Name           string     // 1 to 64 of letters, digits, '.', '_' and '-', not with '.' first
-	URL            *url.URL   // the first of URLs
-	URLs           []*url.URL // equal replicas, 1 to 64, none twice
-	Protocol       Protocol
-	Transport      Transport
-	Headers        http.Header // canonical names; replace the agent's of the same name. Secrets
-	OAuth          OAuth
-	ForwardCookies bool
-	Streams        Streams
-	Pool           Pool
-	Timeouts       Timeouts
-	Limits         UpstreamLimits
-	Breaker        Breaker
-	Retry          Retry
-	Sessions       Sessions
-	Batch          Batch
-	Cache          UpstreamCache
-	Coalesce       Coalesce
-
-	shown string // the URLs for people, without what `${...}` stands for and without its query
+// RPC bounds the arrays of calls on /rpc/<name>.
+type RPC struct {
+	Concurrency int           // elements of one array under way at once, times Batch.Max where the upstream takes arrays
+	Timeout     time.Duration // of one array
+	Answers     int64         // bytes of its answers together
 }
 
-// Transport is how an upstream speaks MCP over HTTP.
-type Transport string
+// Cache says where answers are kept and for whom. The tiers are asked in the order of the fields.
+type Cache struct {
+	Memory       Memory
+	Redis        Redis
+	Database     Database
+	PartitionKey Secret   // shared between daemons; empty for the one in the state directory
+	InertHeaders []string // canonical names, in addition to the cache's own: they say nothing of who asks
+}
 
-// The transports: Streamable HTTP (2025-03-26 and later), and the HTTP+SSE of 2024-11-05.
+// Memory is the tier in the daemon itself. There is always one.
+type Memory struct {
+	Size     int64 // bytes
+	MaxEntry int64 // bytes of one entry in any tier, an eighth of Size at most
+}
+
+// Redis is the tier that daemons share.
+type Redis struct {
+	URL     Secret        // redis://, rediss:// or unix://; empty for no such tier
+	Timeout time.Duration // of one call with everything in it
+	Pool    int           // connections
+}
+
+// Database is the tier that outlives a restart: a file of this daemon's own, which is the default where there is no Redis and
+// is never beside one, or Postgres. What a kind does not have is zero.
+type Database struct {
+	Kind         DatabaseKind
+	Path         Secret        // of the SQLite file: absolute, or below the state directory
+	URL          Secret        // postgres:// or postgresql://
+	Timeout      time.Duration // of one call with everything in it
+	Size         int64         // bytes of the SQLite file, of which an entry may take an eighth
+	PrivateReads bool          // keep answers to resources/read that are not public, too
+	PoolMax      int           // connections to Postgres
+	PoolLifetime time.Duration // of a connection to Postgres
+}
+
+// DatabaseKind is what a Database is.
+type DatabaseKind string
+
+// The kinds: an embedded file, a server, and no such tier.
 const (
-	TransportHTTP Transport = "http"
-	TransportSSE  Transport = "sse"
+	DatabaseSQLite   DatabaseKind = "sqlite"
+	DatabasePostgres DatabaseKind = "postgres"
+	DatabaseOff      DatabaseKind = "off"
 )
-
-// OAuth says what becomes of an upstream's OAuth metadata.
-type OAuth string
-
-// Rewrite puts the daemon's own URL for `resource_metadata` and `resource`, as clients insist (RFC 9728 section 3.3);
-// passthrough changes nothing.
-const (
-	OAuthRewrite     OAuth = "rewrite"
-	OAuthPassthrough OAuth = "passthrough"
-)
-
-// Streams is about the GET streams of one upstream.
-type Streams struct {
-	Reopen time.Duration // how long a broken stream is re-opened before its agent's side ends, 0 for not at all; default 2 min
-}
-
-// Pool is the pool of connections to one upstream. Long streams are not in it.
-type Pool struct {
-	MaxConnections int           // 1 to 65,535; default 256
-	MaxIdle        int           // 1 to MaxConnections; default MaxConnections
-	IdleTimeout    time.Duration // above 0; default 90 s
-	MaxAge         time.Duration // of a connection that is used for another call, above 0; default 5 min
-	WaitTimeout    time.Duration // how long a call waits for a connection, above 0; default 5 s
-}
-
-// Timeouts of one upstream, all above 0. None of the others is above Call: one that is not given is at most Call.
-type Timeouts struct {
-	Connect   time.Duration // resolve, dial and TLS; default 5 s
-	Handshake time.Duration // to the first byte of the answer to initialize, server/discover and ping; default 55 s
-	FirstByte time.Duration // to that of other answers; default 55 s
-	Call      time.Duration // the same for methods that work, and for one whole body or event; default 30 min
-	Idle      time.Duration // between reads of an answer; default 5 min
-}
-
-// Default returns the configuration of an empty file. It has no upstream, so Load would refuse it.
-func Default() *Config {
-	return &Config{
-		Listen: []Listen{{Address: "127.0.0.1:7300"}, {Address: "[::1]:7300", Optional: true}},
-		Errors: ErrorsJSONRPC,
-		Drain:  30 * time.Second,
-		Limits: Limits{Body: 16 << 20, CheckBody: 4 << 20, Event: 16 << 20, Buffered: 256 << 20, InFlight: 4096, MaxStreams: 10_000},
-		RPC:    RPC{Concurrency: 32, Timeout: 10 * time.Minute, Answers: 64 << 20},
-		Cache:  defaultCache(),
-	}
-}
-
-func defaultUpstream(name string) Upstream {
-	return Upstream{
-		Name:      name,
-		Protocol:  ProtocolMCP,
-		Transport: TransportHTTP,
-		OAuth:     OAuthRewrite,
-		Headers:   http.Header{},
-		Streams:   Streams{Reopen: 2 * time.Minute},
-		Pool:      Pool{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, MaxAge: 5 * time.Minute, WaitTimeout: 5 * time.Second},
-		Limits:    UpstreamLimits{MaxInFlight: 256, Queue: 1024, QueueWait: 2 * time.Second},
-		Breaker:   Breaker{Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: 3},
-		Retry:     Retry{Max: 2, Budget: 0.2},
-		Sessions:  Sessions{Heal: HealReads},
-		Cache:     defaultUpstreamCache(),
-		Timeouts: Timeouts{
-			Connect: 5 * time.Second, Handshake: 55 * time.Second, FirstByte: 55 * time.Second, Call: 30 * time.Minute, Idle: 5 * time.Minute,
-		},
-	}
-}

@@ -43,6 +43,11 @@ func mustLoad(t *testing.T, f files, s config.Sources) *config.Config {
 	if len(warnings) > 0 {
 		t.Fatalf("warnings: %v", warnings)
 	}
+	if s.File != "" {
+		if err := config.SchemaError(f[s.File]); err != nil {
+			t.Errorf("Load takes what the schema does not: %v\n%s", err, f[s.File])
+		}
+	}
 	return c
 }
 
@@ -138,7 +143,7 @@ limits: {body: 1MB, check_body: 2KiB, event: 1GiB, buffered: 3GiB, in_flight: 7,
 	}
 	b.URL = nil
 	got := []any{
-		c.Listen, c.Auth.Token, c.Auth.Generate, c.Hosts, c.Origins, c.Metrics.Listen, c.Errors, c.Drain, c.Limits,
+		c.Listen, c.Auth.Token.Value, c.Auth.Generate, c.Hosts, c.Origins, c.Metrics.Listen, c.Errors, c.Drain, c.Limits,
 		b.Name, b.Transport, b.Headers, b.OAuth, b.ForwardCookies, b.Pool, b.Timeouts,
 		c.Upstreams[0].Name, c.Upstreams[0].Streams.Reopen,
 	}
@@ -221,7 +226,7 @@ func TestSourcesCombine(t *testing.T) {
 func TestGenerateToken(t *testing.T) {
 	f := files{"f.yaml": "listen: ':7300'\nupstreams: {a: {url: http://h}}\nauth: {token: generate}"}
 	c := mustLoad(t, f, config.Sources{File: "f.yaml"})
-	if !c.Auth.Generate || c.Auth.Token != "" {
+	if !c.Auth.Generate || c.Auth.Token.Value != "" {
 		t.Errorf("Auth = %v", c.Auth)
 	}
 }

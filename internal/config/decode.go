@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -26,15 +25,17 @@ func (d *decoder) anew() *decoder {
 	return &decoder{report: d.report, sources: d.sources, file: d.file, lines: map[string]int{}, unsound: map[string]bool{}}
 }
 
-// reader reads the value of one key.
-type reader func(at key, n *node)
-
-// keys is the schema of a mapping: what may stand in it and who reads that.
-type keys map[string]reader
-
 func (d *decoder) fault(at key, format string, args ...any) {
 	d.unsound[at.path] = true
 	d.report.fault(d.file, at, format, args...)
+}
+
+// accepts reports whether nothing is wrong, and says what is.
+func (d *decoder) accepts(at key, why string) bool {
+	if why != "" {
+		d.fault(at, "%s", why)
+	}
+	return why == ""
 }
 
 func (d *decoder) warn(at key, format string, args ...any) {
@@ -81,14 +82,14 @@ func bareError(err error) error {
 	return err
 }
 
-// is reports whether n is of that kind, and says so if it is not.
-func (d *decoder) is(at key, n *node, want kind, wanted string) bool {
-	switch n.kind {
-	case want:
+// is reports whether n is of one of the kinds, and says so if it is not.
+func (d *decoder) is(at key, n *node, wanted string, kinds ...nodeKind) bool {
+	switch {
+	case slices.Contains(kinds, n.kind):
 		return true
-	case kindBroken:
+	case n.kind == kindBroken:
 		d.fault(at, "%s", n.text)
-	case kindNull:
+	case n.kind == kindNull:
 		d.fault(at, "has no value, must be %s", wanted)
 	default:
 		d.fault(at, "must be %s, not %s", wanted, kindNames[n.kind])
@@ -98,7 +99,7 @@ func (d *decoder) is(at key, n *node, want kind, wanted string) bool {
 
 // each calls read for every entry of a mapping. A name given twice counts once.
 func (d *decoder) each(at key, n *node, read func(name string, at key, n *node)) {
-	if !d.is(at, n, kindMapping, kindNames[kindMapping]) {
+	if !d.is(at, n, kindNames[kindMapping], kindMapping) {
 		return
 	}
 	first := make(map[string]int, len(n.fields))
@@ -128,34 +129,41 @@ func (d *decoder) visit() {
 	}
 }
 
-// mapping reads a mapping whose names are those of known.
-func (d *decoder) mapping(known keys) reader {
-	return func(at key, n *node) {
-		d.each(at, n, func(name string, at key, n *node) {
-			if read, ok := known[name]; ok {
-				read(at, n)
-				return
-			}
-			d.fault(at, "is not a known key; %s", suggestion(name, slices.Sorted(maps.Keys(known))))
-		})
+// items calls read for every item of a list.
+func (d *decoder) items(at key, n *node, read func(at key, n *node)) {
+	if !d.is(at, n, kindNames[kindList], kindList) {
+		return
+	}
+	for i, item := range n.items {
+		if d.visit(); d.visits > maxValues {
+			return
+		}
+		at := at.item(i, item.line)
+		d.lines[at.path] = at.line
+		read(at, item)
 	}
 }
 
-// list reads each item of a list.
-func (d *decoder) list(read reader) reader {
-	return func(at key, n *node) {
-		if !d.is(at, n, kindList, kindNames[kindList]) {
-			return
-		}
-		for i, item := range n.items {
-			if d.visit(); d.visits > maxValues {
-				return
-			}
-			at := at.item(i, item.line)
-			d.lines[at.path] = at.line
-			read(at, item)
-		}
+// text reads a string in which `${` stands for nothing.
+func (d *decoder) text(at key, n *node) (string, bool) {
+	s, ok := d.rawText(at, n)
+	if ok && strings.Contains(s, "${") {
+		d.fault(at, "%s", notExpanded)
+		return "", false
 	}
+	return s, ok
+}
+
+const notExpanded = "cannot hold ${...}: only " + expandedKeys + " can"
+
+// rawText reads a string. Numbers and words such as true are refused, because YAML may have understood something else
+// than was meant.
+func (d *decoder) rawText(at key, n *node) (string, bool) {
+	wanted := "a string"
+	if n.kind == kindNumber || n.kind == kindBoolean {
+		wanted = "a string (put it in quotes)"
+	}
+	return n.text, d.is(at, n, wanted, kindText)
 }
 
 // given reports whether the key is in the file.

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -17,11 +19,11 @@ func (d *decoder) expandYAML(at key, n *node) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	return d.expand(at, s, true, d.formYAML)
+	return d.expand(at, s, formsAndDollars, d.formYAML)
 }
 
 func (d *decoder) formYAML(form string) (string, error) {
-	if name, ok := strings.CutPrefix(form, "env:"); ok && isVariable(name) {
+	if name, ok := strings.CutPrefix(form, "env:"); ok && variable.MatchString(name) {
 		return d.variable(name)
 	}
 	if path, ok := strings.CutPrefix(form, "file:"); ok && path != "" {
@@ -62,51 +64,37 @@ func (d *decoder) secretFile(path string) (string, error) {
 	return s, nil
 }
 
-// expand replaces every `${form}` in s by what value says, and `$$` by `$` where dollars is set. Every fault is said.
-func (d *decoder) expand(at key, s string, dollars bool, value func(form string) (string, error)) (string, bool) {
-	var out strings.Builder
+// The forms that are replaced, and what looks like the beginning of one.
+var (
+	forms           = regexp.MustCompile(`\$\{[^}]*\}?`)
+	formsAndDollars = regexp.MustCompile(`\$\$|` + forms.String())
+)
+
+// expand replaces what in finds in s by what value says of a form, and `$$` by `$`. Every fault is said.
+func (d *decoder) expand(at key, s string, in *regexp.Regexp, value func(form string) (string, error)) (string, bool) {
 	good := true
-	for {
-		i := strings.IndexByte(s, '$')
-		if i < 0 {
-			return out.String() + s, good
+	expanded := in.ReplaceAllStringFunc(s, func(found string) string {
+		if found == "$$" {
+			return "$"
 		}
-		out.WriteString(s[:i])
-		s = s[i+1:]
-		switch {
-		case dollars && strings.HasPrefix(s, "$"):
-			out.WriteByte('$')
-			s = s[1:]
-		case strings.HasPrefix(s, "{"):
-			form, rest, closed := strings.Cut(s[1:], "}")
-			if !closed {
-				d.fault(at, "has a ${ without a closing brace")
-				return "", false
-			}
-			v, err := value(form)
-			if err != nil {
-				d.fault(at, "%v", err)
-				good = false
-			}
-			out.WriteString(v)
-			s = rest
-		default:
-			out.WriteByte('$')
+		form, closed := strings.CutSuffix(found[len("${"):], "}")
+		v, err := "", errUnclosed
+		if closed {
+			v, err = value(form)
 		}
-	}
+		if err != nil {
+			d.fault(at, "%v", err)
+			good = false
+		}
+		return v
+	})
+	return expanded, good
 }
 
-// isVariable reports whether name can be an environment variable (POSIX: letters, digits and '_', no digit first).
-func isVariable(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return false
-		}
-	}
-	return name != ""
-}
+var errUnclosed = errors.New("has a ${ without a closing brace")
+
+// variable is what can be an environment variable (POSIX).
+var variable = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
 // bareShown is shown without the quotes.
 func bareShown(s string) string {

@@ -133,7 +133,7 @@ func TestFaultsOfTheRest(t *testing.T) {
 		{`listen: 127.0.0.1:http`, `listen: must have a port from 0 to 65535, not "http"`},
 		{`listen: 127.0.0.1:65536`, `listen: must have a port from 0 to 65535, not "65536"`},
 		{`listen: a/b:1`, `listen: must have an IP address or a host name, not "a/b"`},
-		{`listen: "${env:SECRET}:1"`, `listen: cannot hold ${...}: only url, headers, auth.token and cache.partition_key can`},
+		{`listen: "${env:SECRET}:1"`, `listen: cannot hold ${...}: only url, urls, headers, auth.token and cache.partition_key can`},
 		{`listen: [127.0.0.1:1, 127.0.0.1:1]`, `listen[1]: 127.0.0.1:1 is listened on already`},
 		{`listen: 0.0.0.0:7300`, `listen: 0.0.0.0:7300 is not a loopback address: set auth.token (generate makes one)`},
 		{`listen: ":7300"`, `listen: :7300 is not a loopback address: set auth.token (generate makes one)`},

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+
+	"github.com/google/jsonschema-go/jsonschema"
 )
 
 // listenAt is an address of Config.Listen and where it is written.
@@ -14,31 +16,45 @@ type listenAt struct {
 	address
 }
 
-// listen reads one address or a list of them.
-func (l *loader) listen(d *decoder) reader {
-	return func(at key, n *node) {
-		l.config.Listen = nil
+// defaultListen is where agents look.
+func defaultListen() []Listen {
+	return []Listen{{Address: "127.0.0.1:7300"}, {Address: "[::1]:7300", Optional: true}}
+}
+
+// addresses is one address to listen on, or a list of them.
+func (l *loader) addresses() kind[[]Listen] {
+	read := func(d *decoder, at key, n *node, into *[]Listen) {
+		*into = nil
+		one := func(at key, n *node) {
+			if s, ok := d.text(at, n); ok {
+				l.addListen(d, at, s)
+			}
+		}
 		if n.kind != kindList {
-			l.listenOn(d)(at, n)
+			one(at, n)
 			return
 		}
-		d.list(l.listenOn(d))(at, n)
+		d.items(at, n, one)
 		if len(n.items) == 0 {
 			d.fault(at, "must have an address")
 		}
 	}
+	return kind[[]Listen]{"host:port, or a list of them", read, func() *jsonschema.Schema {
+		list := &jsonschema.Schema{Type: "array", Items: ofType("string")(), MinItems: jsonschema.Ptr(1)}
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{ofType("string")(), list}}
+	}}
 }
 
-func (l *loader) listenOn(d *decoder) reader {
-	return func(at key, n *node) {
-		if s, ok := d.text(at, n); ok {
-			l.addListen(d, at, s)
-		}
+// String returns the address, and whether it may be missing.
+func (l Listen) String() string {
+	if l.Optional {
+		return l.Address + " (where it exists)"
 	}
+	return l.Address
 }
 
 func (l *loader) addListen(d *decoder, at key, s string) {
-	if a, ok := d.readAddress(at, s); ok {
+	if a, why := parseAddress(s); d.accepts(at, why) {
 		l.config.Listen = append(l.config.Listen, Listen{Address: s})
 		l.listens = append(l.listens, listenAt{d, at, a})
 	}
@@ -55,68 +71,47 @@ func (l *loader) listenFlags() {
 	}
 }
 
-// checkAddresses checks what the addresses say together and with auth.token.
-func (l *loader) checkAddresses() {
-	l.addDefaults()
+// checkListen checks what the addresses say together. exposed: they must be loopback addresses.
+func (l *loader) checkListen(c check, exposed bool) {
+	if len(l.listens) == 0 { // those by default have their place in the checks, too
+		for _, on := range l.config.Listen {
+			a, _ := parseAddress(on.Address)
+			l.listens = append(l.listens, listenAt{c.d, c.at(), a})
+		}
+	}
 	for i, a := range l.listens {
 		if slices.ContainsFunc(l.listens[:i], func(b listenAt) bool { return a.meets(b.address) }) {
-			a.by.fault(a.at, "%s is listened on already", l.name(a))
+			a.by.fault(a.at, "%s is listened on already", a)
 		}
-		l.checkLoopback(a)
-	}
-	l.checkMetrics()
-}
-
-// addDefaults gives the default addresses their place in the checks.
-func (l *loader) addDefaults() {
-	if len(l.listens) > 0 {
-		return
-	}
-	for _, on := range l.config.Listen {
-		if host, port, err := net.SplitHostPort(on.Address); err == nil {
-			number, _ := strconv.ParseUint(port, 10, 16)
-			l.listens = append(l.listens, listenAt{l.main, key{path: "listen"}, address{host, uint16(number)}})
-		}
+		a.checkLoopback(exposed)
 	}
 }
 
-func (l *loader) checkLoopback(a listenAt) {
-	if !a.loopback() && !l.tokenAsk && l.main.sound(key{}, "auth") {
-		a.by.fault(a.at, "%s is not a loopback address: set auth.token (generate makes one)", l.name(a))
+func (a listenAt) checkLoopback(exposed bool) {
+	if exposed && !a.loopback() {
+		a.by.fault(a.at, "%s is not a loopback address: set %s (generate makes one)", a, tokenKey)
 	}
 }
 
-func (l *loader) name(a listenAt) string {
-	return net.JoinHostPort(a.host, strconv.Itoa(int(a.port)))
-}
-
-func (l *loader) checkMetrics() {
-	s := l.config.Metrics.Listen
-	if s == "" {
-		return
+// checkMetrics checks the address of /metrics beside the others.
+func (l *loader) checkMetrics(c check, exposed bool) {
+	a, why := parseAddress(l.config.Metrics.Listen)
+	if why != "" {
+		return // none
 	}
-	at := l.main.at(key{}, "metrics", "listen")
-	a, _ := l.main.readAddress(at, s) // sound, or it would not be here
-	m := listenAt{l.main, at, a}
 	for _, b := range l.listens {
 		if a.meets(b.address) {
-			l.main.fault(at, "must not be an address of listen (%s); leave it out and /metrics is there", l.name(b))
+			c.fault("must not be an address of listen (%s); leave it out and /metrics is there", b)
 			break
 		}
 	}
-	l.checkLoopback(m)
+	listenAt{c.d, c.at(), a}.checkLoopback(exposed)
 }
 
-func (d *decoder) metricsListen(m *Metrics) reader {
-	return func(at key, n *node) {
-		s, ok := d.text(at, n)
-		if !ok || s == "" {
-			return
-		}
-		if _, ok := d.readAddress(at, s); ok {
-			m.Listen = s
-		}
-	}
+// hostPort takes an address that can be listened on.
+func hostPort(s string) (same, why string) {
+	_, why = parseAddress(s)
+	return s, why
 }
 
 // checkLoops refuses an upstream that is the daemon itself.
@@ -136,8 +131,10 @@ func (l *loader) ownAddress(u *url.URL) (string, bool) {
 	a := urlAddress(u)
 	for _, b := range l.listens {
 		if a.reaches(b.address) {
-			return l.name(b), true
+			return b.String(), true
 		}
 	}
 	return "", false
 }
+
+func (a address) String() string { return net.JoinHostPort(a.host, strconv.Itoa(int(a.port))) }

@@ -1,11 +1,15 @@
 package config
 
 import (
+	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
 )
 
 // Sources says where the configuration comes from. The upstreams of all sources are taken together.
@@ -32,7 +36,7 @@ func Load(s Sources) (*Config, []Warning, error) {
 		l.readFlag(flag)
 	}
 	l.listenFlags()
-	l.checkAddresses()
+	l.table.check(l.main, key{})
 	l.checkLoops()
 	for _, file := range s.MCPJSON {
 		l.readServers(file) // last: they give way to what a person wrote for the daemon
@@ -50,18 +54,20 @@ type loader struct {
 	sources   Sources
 	report    *report
 	config    *Config
+	table     table             // the keys of config
 	flags     *decoder          // the command line
 	main      *decoder          // the YAML file, or the command line where there is none
 	names     map[string]string // every upstream named so far, sound or not, and where
-	endpoints []endpoint        // those of sound upstreams
+	endpoints []endpointAt      // those of sound upstreams
 	listens   []listenAt
-	tokenAsk  bool // auth.token is there, sound or not
 	unknown   bool // a source could not be read and may have had upstreams
 	empty     []emptyServers
+
+	upstreamsRow check // of the YAML file
 }
 
-// endpoint is an upstream's URL and where it is written.
-type endpoint struct {
+// endpointAt is an upstream's URL and where it is written.
+type endpointAt struct {
 	by *decoder
 	at key
 	u  *url.URL
@@ -74,7 +80,9 @@ func newLoader(s Sources) *loader {
 	if s.ReadFile == nil {
 		s.ReadFile = readFile
 	}
-	l := &loader{sources: s, report: &report{}, config: Default(), names: map[string]string{}}
+	l := &loader{sources: s, report: &report{}, config: &Config{}, names: map[string]string{}}
+	l.table = l.keys()
+	l.table.reset()
 	l.flags = l.decoder("")
 	l.main = l.flags
 	return l
@@ -96,7 +104,7 @@ func (l *loader) readFile(file string) {
 	if root == nil {
 		return
 	}
-	l.main.mapping(l.schema(l.main))(key{line: root.line}, root)
+	l.table.read(l.main, key{line: root.line}, root, "")
 }
 
 // readFlag reads one name=url.
@@ -111,10 +119,43 @@ func (l *loader) readFlag(flag string) {
 	at.path += " " + quoteName(name)
 	before := len(l.report.faults)
 	l.claim(l.flags, at, name)
-	u := defaultUpstream(name)
-	l.flags.endpoint(at, address, &u)
-	u.shown = withoutQuery(address)
+	u, keys := newUpstream(name)
+	l.flags.endpoint(at, address, address, u)
+	keys.check(l.flags, at)
 	l.add(l.flags, []key{at}, u, before)
+}
+
+// newUpstream returns an upstream with the defaults, and the keys that set it.
+func newUpstream(name string) (*Upstream, table) {
+	u := &Upstream{Name: name}
+	keys := u.keys()
+	keys.reset()
+	u.Headers = http.Header{}
+	return u, keys
+}
+
+// upstreams are the upstreams by name.
+func (l *loader) upstreams() kind[[]Upstream] {
+	read := func(d *decoder, at key, n *node, _ *[]Upstream) {
+		l.unknown = l.unknown || n.kind != kindMapping
+		d.each(at, n, func(name string, at key, n *node) { l.readUpstream(d, name, at, n) })
+	}
+	return kind[[]Upstream]{"mapping of names to servers", read, func() *jsonschema.Schema {
+		u, keys := newUpstream("")
+		names := &jsonschema.Schema{Pattern: upstreamName.String()}
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: append(u.addressKeys(nil), keys...).schema(""), PropertyNames: names}
+	}}
+}
+
+func (l *loader) readUpstream(d *decoder, name string, at key, n *node) {
+	before := len(d.faults)
+	var places []key
+	u, keys := newUpstream(name)
+	keys = append(u.addressKeys(&places), keys...)
+	keys.read(d, at, n, "")
+	keys.check(d, at)
+	l.claim(d, at, name)
+	l.add(d, places, u, before)
 }
 
 // claim takes the name of an upstream.
@@ -124,7 +165,7 @@ func (l *loader) claim(d *decoder, at key, name string) {
 		return
 	}
 	l.names[name] = d.place(at)
-	if !isUpstreamName(name) {
+	if !upstreamName.MatchString(name) {
 		d.fault(at, "the name must be 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', not '.' first")
 	}
 }
@@ -137,15 +178,28 @@ func (d *decoder) place(at key) string {
 	return d.file + ":" + strconv.Itoa(at.line)
 }
 
+// maxName is the length of an upstream's name, in bytes.
+const maxName = 64
+
+// upstreamName is what is fit to be an element of a path and a metric label.
+var upstreamName = regexp.MustCompile(`^[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,63}$`)
+
 // add takes an upstream whose URLs stand at those keys, if there were as many faults before it was read as there are now.
-func (l *loader) add(d *decoder, at []key, u Upstream, before int) {
+func (l *loader) add(d *decoder, at []key, u *Upstream, before int) {
 	if len(l.report.faults) > before {
 		return
 	}
-	l.config.Upstreams = append(l.config.Upstreams, u)
+	l.config.Upstreams = append(l.config.Upstreams, *u)
 	for i, to := range u.URLs {
-		l.endpoints = append(l.endpoints, endpoint{d, at[i], to})
+		l.endpoints = append(l.endpoints, endpointAt{d, at[i], to})
 	}
+}
+
+// Default returns the configuration of an empty file. It has no upstream, so Load would refuse it.
+func Default() *Config {
+	l := newLoader(Sources{})
+	l.table.check(l.main, key{})
+	return l.config
 }
 
 // checkUpstreams wants at least one upstream.
@@ -161,6 +215,6 @@ func (l *loader) checkUpstreams() {
 		if l.main.file == "" {
 			where = "in a file for --config"
 		}
-		l.main.fault(l.main.at(key{}, "upstreams"), "there is none; name one %s, by --upstream or by --mcp-json", where)
+		l.upstreamsRow.fault("there is none; name one %s, by --upstream or by --mcp-json", where)
 	}
 }

@@ -2,10 +2,8 @@ package config
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -32,7 +30,7 @@ type servers struct {
 func (l *loader) readServers(file string) {
 	s := servers{loader: l, d: l.decoder(file), suffixes: map[string]int{}}
 	root := s.d.open(parseJSON)
-	if root == nil || !s.d.is(key{line: root.line}, root, kindMapping, kindNames[kindMapping]) {
+	if root == nil || !s.d.is(key{line: root.line}, root, kindNames[kindMapping], kindMapping) {
 		l.unknown = true
 		return
 	}
@@ -66,7 +64,7 @@ func (s *servers) lists(at key, root *node) (found bool) {
 }
 
 func (s *servers) entries(at key, n *node) {
-	if !s.leniently("left out", func() { s.d.is(at, n, kindMapping, kindNames[kindMapping]) }) {
+	if !s.leniently("left out", func() { s.d.is(at, n, kindNames[kindMapping], kindMapping) }) {
 		return
 	}
 	for _, f := range n.fields {
@@ -78,7 +76,7 @@ func (s *servers) entries(at key, n *node) {
 func (s *servers) entry(name string, at key, n *node) {
 	var disabled bool
 	readable := s.leniently(serverLeftOut, func() {
-		if s.d.is(at, n, kindMapping, kindNames[kindMapping]) {
+		if s.d.is(at, n, kindNames[kindMapping], kindMapping) {
 			disabled = s.isDisabled(at, n)
 		}
 	})
@@ -115,7 +113,7 @@ func (s *servers) isDisabled(at key, n *node) bool {
 	disabled, enabled := false, true
 	for name, into := range map[string]*bool{"disabled": &disabled, "enabled": &enabled} {
 		if said := n.find(name); said != nil {
-			s.d.boolean(into)(at.child(name, said.line), said)
+			boolean.read(s.d, at.child(name, said.line), said, into)
 		}
 	}
 	return disabled || !enabled
@@ -142,17 +140,17 @@ func addressKey(n *node) string {
 
 // http reads an entry with a url.
 func (s *servers) http(name string, at key, n *node) {
-	u := defaultUpstream(name)
+	u, keys := newUpstream(name)
 	var unknown []string
-	if !s.leniently(serverLeftOut, func() { unknown = s.read(at, n, &u) }) {
+	if !s.leniently(serverLeftOut, func() { unknown = s.read(at, n, u) }) {
 		s.unusable++
 		return
 	}
 	s.d.warnUnknown(at, "keys that mean nothing here, left out", unknown)
-	s.inferTransport(at, n, &u)
+	s.inferTransport(at, n, u)
 	before := len(s.d.faults)
 	u.Name = s.claimUsable(name, at)
-	s.settings(at, n, &u)
+	s.settings(at, n, keys)
 	s.add(s.d, []key{s.d.at(at, addressKey(n))}, u, before)
 }
 
@@ -162,7 +160,7 @@ func (s *servers) read(at key, n *node, u *Upstream) (unknown []string) {
 		s.d.fault(at, "has both a url and a command: take one of them out")
 		return nil
 	}
-	known := keys{
+	known := map[string]func(key, *node){
 		"headers":      s.headers(u),
 		"type":         s.transport(u),
 		"disabled":     ignore, // read already
@@ -201,20 +199,19 @@ func (s *servers) inferTransport(at key, n *node, u *Upstream) {
 }
 
 // settings reads our own part of an entry. A person wrote it for the daemon, so a slip in it is a fault.
-func (s *servers) settings(at key, n *node, u *Upstream) {
+func (s *servers) settings(at key, n *node, keys table) {
 	own := s.d.at(at, "fluentd-perf")
 	if settings := n.find("fluentd-perf"); settings != nil {
-		s.d.mapping(s.d.settings(u))(own, settings)
+		keys.read(s.d, own, settings, "")
 	}
-	if s.d.given(at, "type") && s.d.given(own, "transport") {
-		s.d.fault(s.d.at(own, "transport"), "type says that already")
+	if s.d.given(at, "type") && s.d.given(own, transportKey) {
+		s.d.fault(s.d.at(own, transportKey), "type says that already")
 	}
-	s.d.checkUpstream(own, u)
+	keys.check(s.d, own)
 }
 
 // headers reads the headers of an entry, but for those that are not its to set.
-func (s *servers) headers(u *Upstream) reader {
-	read := s.d.headers(u, s.expand)
+func (s *servers) headers(u *Upstream) func(key, *node) {
 	return func(at key, n *node) {
 		kept := *n
 		kept.fields = nil
@@ -225,7 +222,7 @@ func (s *servers) headers(u *Upstream) reader {
 			}
 			kept.fields = append(kept.fields, f)
 		}
-		read(at, &kept)
+		s.d.headers(at, &kept, u.Headers, s.expand)
 	}
 }
 
@@ -245,10 +242,10 @@ var transports = map[string]Transport{
 	"sse":            TransportSSE,
 }
 
-func (s *servers) transport(u *Upstream) reader {
+func (s *servers) transport(u *Upstream) func(key, *node) {
 	return func(at key, n *node) {
 		const wanted = "http, streamable-http, streamableHttp, sse or stdio"
-		if !s.d.is(at, n, kindText, wanted) {
+		if !s.d.is(at, n, wanted, kindText) {
 			return
 		}
 		transport, ok := transports[strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(n.text))]
@@ -260,11 +257,10 @@ func (s *servers) transport(u *Upstream) reader {
 	}
 }
 
-func (s *servers) url(u *Upstream) reader {
+func (s *servers) url(u *Upstream) func(key, *node) {
 	return func(at key, n *node) {
 		if text, ok := s.expand(at, n); ok {
-			s.d.endpoint(at, text, u)
-			u.shown = withoutQuery(strings.TrimSpace(n.text))
+			s.d.endpoint(at, text, strings.TrimSpace(n.text), u)
 		}
 	}
 }
@@ -276,7 +272,7 @@ func (s *servers) expand(at key, n *node) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	text, ok = s.d.expand(at, text, false, s.form)
+	text, ok = s.d.expand(at, text, forms, s.form)
 	return strings.Trim(text, " \t\r\n"), ok
 }
 
@@ -288,7 +284,7 @@ func (s *servers) form(form string) (string, error) {
 		return "", fmt.Errorf("${%s} asks a person, which a daemon cannot; use ${env:NAME}", bareShown(form))
 	}
 	name, fallback, hasFallback := strings.Cut(strings.TrimPrefix(form, "env:"), ":-")
-	if !isVariable(name) || strings.Contains(fallback, "${") {
+	if !variable.MatchString(name) || strings.Contains(fallback, "${") {
 		return "", fmt.Errorf("has an unknown form ${%s}; there are ${NAME}, ${NAME:-default}, ${env:NAME} and ${workspaceFolder}",
 			bareShown(beforeDefault(form)))
 	}
@@ -330,6 +326,6 @@ func (d *decoder) warnUnknown(at key, warning string, names []string) {
 		unknown[quoteName(name)] = true
 	}
 	if len(unknown) > 0 {
-		d.warn(at, "%s: %s", warning, strings.Join(slices.Sorted(maps.Keys(unknown)), ", "))
+		d.warn(at, "%s: %s", warning, strings.Join(sortedKeys(unknown), ", "))
 	}
 }

@@ -162,11 +162,11 @@ limits: {in_flight: 9}
 	}
 	const want = "limits.max_in_flight 3; limits.queue 0; limits.queue_wait 1ms; breaker.window 1m; breaker.min_requests 5; " +
 		"breaker.failure_ratio 1; breaker.in_a_row 2; breaker.slow_call 3s; retry.max 0; retry.budget 0; retry.hedge true; " +
-		"retry.tools search_*; sessions.heal all; batch 7 within 2ms"
+		"retry.tools search_*; sessions.heal all; batch.max 7; batch.window 2ms"
 	if got := docs.String(); !strings.Contains(got, want) || strings.Contains(got, "k=v") {
 		t.Errorf("docs: %s", got)
 	}
-	if got := node.String(); !strings.Contains(got, "protocol jsonrpc; breaker off; retry.methods getBlock; batch 100 within 1s") {
+	if got := node.String(); !strings.Contains(got, "protocol jsonrpc; breaker off; retry.methods getBlock; batch.max 100; batch.window 1s") {
 		t.Errorf("node: %s", got)
 	}
 }

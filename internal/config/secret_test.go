@@ -52,23 +52,23 @@ func TestSummary(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `listen               10.0.0.1:7300
-token                set
+cache.memory         size 8MiB, max_entry 512KiB
+cache.redis          url rediss://cache.example:6380/1?…, timeout 50ms, pool 16
+cache.database       url postgres://db.example/x?…, timeout 150ms, private_reads true
+cache.database.pool  max 4, lifetime 1h
+cache                partition_key set, inert_headers X-Trace, X-Team
+auth                 token set
+hosts                proxy.example
+origins              http://localhost:6274
+admin                group mcp
+metrics              listen 127.0.0.1:9100
 errors               jsonrpc
 drain                30s
 limits               body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
 rpc                  concurrency 32, timeout 10m, answers 64MiB
-cache.memory         8MiB, entries up to 512KiB
-cache.redis          rediss://cache.example:6380/1?…, timeout 50ms, pool 16
-cache.database       postgres://db.example/x?…, timeout 150ms, pool.max 4, pool.lifetime 1h, resources/read
-cache.partition_key  set
-cache.inert_headers  X-Trace, X-Team
-metrics              127.0.0.1:9100
-hosts                proxy.example
-origins              http://localhost:6274
-admin.group          mcp
 
 UPSTREAM  TRANSPORT  URL                                      SET
-docs      http       https://docs.example.com/${env:S}/mcp?…  headers Authorization, X-Api-Key, X-File; pool.max_connections 10; pool.max_idle 10; timeouts.call 1h; cache.ttl resources/read never, tools/list 5m; cache.tools "a, b" 1s, search_* 10m; cache.stale_after 1s; cache.flush_on_call false; cache.listen off; coalesce.tools search_*, get
+docs      http       https://docs.example.com/${env:S}/mcp?…  headers Authorization, X-Api-Key, X-File; pool.max_connections 10; pool.max_idle 10; timeouts.call 1h; cache.ttl resources/read never, tools/list 5m; cache.tools "a, b" 1s, search_* 10m; cache.stale_after 1s; cache.flush_on_call false; cache.listen false; coalesce.tools search_*, get
 old       sse        http://old.example/sse                   oauth passthrough; forward_cookies true
 `
 	if b.String() != want {
@@ -82,16 +82,16 @@ func TestSummaryOfDefaults(t *testing.T) {
 	if err := c.Summary(&b); err != nil {
 		t.Fatal(err)
 	}
-	want := `listen               127.0.0.1:7300, [::1]:7300 (where it exists)
-token                none
-errors               jsonrpc
-drain                30s
-limits               body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
-rpc                  concurrency 32, timeout 10m, answers 64MiB
-cache.memory         128MiB, entries up to 1MiB
-cache.redis          none
-cache.database       sqlite:cache.db, timeout 150ms, size 1GiB, resources/read if public
-cache.partition_key  of the state directory
+	want := `listen          127.0.0.1:7300, [::1]:7300 (where it exists)
+cache.memory    size 128MiB, max_entry 1MiB
+cache.redis     url none
+cache.database  url sqlite:cache.db, timeout 150ms, size 1GiB, private_reads false
+cache           partition_key none
+auth            token none
+errors          jsonrpc
+drain           30s
+limits          body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
+rpc             concurrency 32, timeout 10m, answers 64MiB
 
 UPSTREAM  TRANSPORT  URL           SET
 a         http       http://h/mcp  -
@@ -104,7 +104,7 @@ a         http       http://h/mcp  -
 // However a configuration or a part of it is printed, logged or encoded, no secret is in it.
 func TestSecretsAreNeverPrinted(t *testing.T) {
 	c := loadSecrets(t)
-	if c.Auth.Token != secret || c.Upstreams[0].Headers.Get("X-File") != secret || !strings.Contains(c.Upstreams[0].URL.Path, secret) {
+	if c.Auth.Token.Value != secret || c.Upstreams[0].Headers.Get("X-File") != secret || !strings.Contains(c.Upstreams[0].URL.Path, secret) {
 		t.Fatal("the secrets are not there to be found")
 	}
 	var out bytes.Buffer

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -32,16 +34,14 @@ func (s *servers) numbered(name string) string {
 	}
 }
 
+var notInName = regexp.MustCompile(`[^a-zA-Z0-9._-]+`)
+
 // usableName returns a name that an upstream can have: name itself, or what is left when each run of other characters is
 // a '-'.
 func usableName(name string) string {
-	if isUpstreamName(name) {
+	if upstreamName.MatchString(name) {
 		return name
 	}
-	words := strings.FieldsFunc(name, func(r rune) bool { return !inUpstreamName(r) })
-	usable := strings.TrimLeft(strings.Join(words, "-"), ".-")
-	if usable = usable[:min(len(usable), maxName)]; usable == "" {
-		return "server"
-	}
-	return usable
+	usable := strings.TrimLeft(strings.Trim(notInName.ReplaceAllString(name, "-"), "-"), ".-")
+	return cmp.Or(usable[:min(len(usable), maxName)], "server")
 }

@@ -3,192 +3,162 @@ package config
 import (
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
+	"time"
 )
 
-const maxName = 64 // bytes of an upstream's name
+// Upstream is one MCP server.
+type Upstream struct {
+	Name           string     // 1 to 64 of letters, digits, '.', '_' and '-', not with '.' first
+	URL            *url.URL   // the first of URLs
+	URLs           []*url.URL // equal replicas, at least one, none twice
+	Protocol       Protocol
+	Transport      Transport
+	Headers        http.Header // canonical names; replace the agent's of the same name. Secrets
+	OAuth          OAuth
+	ForwardCookies bool
+	Streams        Streams
+	Pool           Pool
+	Timeouts       Timeouts
+	Limits         UpstreamLimits
+	Breaker        Breaker
+	Retry          Retry
+	Sessions       Sessions
+	Batch          Batch
+	Cache          UpstreamCache
+	Coalesce       Coalesce
 
-// isUpstreamName reports whether a name is fit to be an element of a path and a metric label.
-func isUpstreamName(name string) bool {
-	odd := strings.ContainsFunc(name, func(r rune) bool { return !inUpstreamName(r) })
-	return name != "" && len(name) <= maxName && name[0] != '.' && !odd
+	shown string // the URLs for people, without what `${...}` stands for and without its query
 }
 
-func inUpstreamName(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
-}
+// Protocol is what an upstream speaks.
+type Protocol string
 
-func (d *decoder) url(u *Upstream) reader {
-	return func(at key, n *node) {
-		if s, ok := d.expandYAML(at, n); ok {
-			d.endpoint(at, s, u)
-			u.shown = withoutQuery(n.text)
-		}
-	}
-}
-
-// urls reads the endpoints of equal replicas.
-func (d *decoder) urls(u *Upstream) reader {
-	var shown []string
-	one := func(at key, n *node) {
-		s, ok := d.expandYAML(at, n)
-		switch before := len(u.URLs); {
-		case !ok:
-		case before == mostEndpoints:
-			d.fault(at, "there must not be more than %d", mostEndpoints)
-		default:
-			d.endpoint(at, s, u)
-			shown = append(shown, withoutQuery(n.text))
-			d.checkTwice(at, u.URLs, before)
-		}
-	}
-	read := d.list(one)
-	return func(at key, n *node) {
-		read(at, n)
-		if n.kind == kindList && len(n.items) == 0 {
-			d.fault(at, "must not be empty")
-		}
-		u.shown = strings.Join(shown, " ")
-	}
-}
-
-// checkTwice says so if the endpoint behind the first before ones is one of them.
-func (d *decoder) checkTwice(at key, urls []*url.URL, before int) {
-	if len(urls) == before {
-		return
-	}
-	for _, other := range urls[:before] {
-		if other.String() == urls[before].String() {
-			d.fault(at, "is given twice")
-			return
-		}
-	}
-}
-
-// addressKeys returns the keys of the upstream's endpoints, in their order.
-func (d *decoder) addressKeys(at key, u *Upstream) []key {
-	if !d.given(at, "urls") {
-		return []key{d.at(at, "url")}
-	}
-	list := d.at(at, "urls")
-	keys := make([]key, len(u.URLs))
-	for i := range keys {
-		item := list.item(i, list.line)
-		if line, ok := d.lines[item.path]; ok {
-			item.line = line
-		}
-		keys[i] = item
-	}
-	return keys
-}
-
-// endpoint parses a URL of an upstream. It may hold secrets, so no fault shows it.
-func (d *decoder) endpoint(at key, s string, u *Upstream) {
-	parsed, err := url.Parse(s)
-	port := ""
-	if err == nil {
-		port = parsed.Port()
-	}
-	switch {
-	case err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "":
-		d.fault(at, "must be an http:// or https:// URL with a host")
-	case parsed.User != nil:
-		d.fault(at, "must not hold a user or password; put them into headers")
-	case strings.Contains(s, "#"):
-		d.fault(at, "must not have a fragment (#)")
-	case port != "" && !isPort(port):
-		d.fault(at, "must have a port from 1 to 65535")
-	default:
-		u.URLs = append(u.URLs, parsed)
-		u.URL = u.URLs[0]
-	}
-}
-
-func isPort(s string) bool {
-	v, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && v > 0
-}
-
-func withoutQuery(s string) string {
-	if path, _, ok := strings.Cut(s, "?"); ok {
-		return path + "?…"
-	}
-	return s
-}
-
-// headers reads the fields that replace the agent's. expand reads one value.
-func (d *decoder) headers(u *Upstream, expand func(key, *node) (string, bool)) reader {
-	return func(at key, n *node) {
-		d.each(at, n, func(name string, at key, n *node) {
-			canonical := http.CanonicalHeaderKey(name)
-			value, ok := expand(at, n)
-			switch _, twice := u.Headers[canonical]; {
-			case !isToken(name):
-				d.fault(at, "is not a name that a header can have")
-			case refusedHeaders[canonical] != "":
-				d.fault(at, "cannot be set: %s", refusedHeaders[canonical])
-			case twice:
-				d.fault(at, "is given twice: names of headers know no upper and lower case")
-			case ok && !isFieldValue(value):
-				d.fault(at, "has a value that a header cannot have: control characters, or space at an end")
-			case ok:
-				u.Headers[canonical] = []string{value}
-			}
-		})
-	}
-}
-
+// The protocols: MCP, and any JSON-RPC 2.0 over HTTP, of which the daemon knows no method.
 const (
-	hopByHop   = "it belongs to the connection"
-	ownToken   = "it is the daemon's own token"
-	ofBody     = "it describes the body, which the agent writes"
-	ofProtocol = "it belongs to the protocol, the agent sets it"
+	ProtocolMCP     Protocol = "mcp"
+	ProtocolJSONRPC Protocol = "jsonrpc"
 )
 
-// refusedHeaders are the fields that no configuration may replace (RFC 9110 section 7.6.1; MCP basic/transports).
-var refusedHeaders = map[string]string{
-	"Connection":           hopByHop,
-	"Keep-Alive":           hopByHop,
-	"Proxy-Connection":     hopByHop,
-	"Proxy-Authenticate":   hopByHop,
-	"Te":                   hopByHop,
-	"Trailer":              hopByHop,
-	"Transfer-Encoding":    hopByHop,
-	"Upgrade":              hopByHop,
-	"Expect":               hopByHop,
-	"Proxy-Authorization":  ownToken,
-	"Fluentd-Perf-Token":   ownToken,
-	"Content-Length":       ofBody,
-	"Content-Type":         ofBody,
-	"Content-Encoding":     ofBody,
-	"Host":                 "it follows from url",
-	"Accept-Encoding":      "the daemon asks for identity",
-	"Mcp-Session-Id":       ofProtocol,
-	"Mcp-Protocol-Version": ofProtocol,
-	"Mcp-Method":           ofProtocol,
-	"Mcp-Name":             ofProtocol,
-	"Last-Event-Id":        ofProtocol,
+// Transport is how an upstream speaks MCP over HTTP.
+type Transport string
+
+// The transports: Streamable HTTP (2025-03-26 and later), and the HTTP+SSE of 2024-11-05.
+const (
+	TransportHTTP Transport = "http"
+	TransportSSE  Transport = "sse"
+)
+
+// OAuth says what becomes of an upstream's OAuth metadata.
+type OAuth string
+
+// Rewrite puts the daemon's own URL for `resource_metadata` and `resource`, as clients insist (RFC 9728 section 3.3);
+// passthrough changes nothing.
+const (
+	OAuthRewrite     OAuth = "rewrite"
+	OAuthPassthrough OAuth = "passthrough"
+)
+
+// Streams is about the GET streams of one upstream.
+type Streams struct {
+	Reopen time.Duration // how long a broken stream is re-opened before its agent's side ends, 0 for not at all
 }
 
-// isToken reports whether s is a token (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
+// Pool is the pool of connections to one upstream. Long streams are not in it.
+type Pool struct {
+	MaxConnections int
+	MaxIdle        int // MaxConnections at most
+	IdleTimeout    time.Duration
+	MaxAge         time.Duration // of a connection that is used for another call
+	WaitTimeout    time.Duration // how long a call waits for a connection
 }
 
-// isFieldValue reports whether s is a field value (RFC 9110 section 5.5).
-func isFieldValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7F {
-			return false
-		}
-	}
-	return strings.Trim(s, " \t") == s
+// Timeouts of one upstream, all above 0, and none of the others above Call.
+type Timeouts struct {
+	Connect   time.Duration // resolve, dial and TLS
+	Handshake time.Duration // to the first byte of the answer to initialize, server/discover and ping
+	FirstByte time.Duration // to that of other answers
+	Call      time.Duration // the same for methods that work, and for one whole body or event
+	Idle      time.Duration // between reads of an answer
+}
+
+// UpstreamLimits bound how many calls of one upstream are under way and wait.
+type UpstreamLimits struct {
+	MaxInFlight int           // calls under way
+	Queue       int           // calls that wait
+	QueueWait   time.Duration // how long one waits
+}
+
+// Breaker says when an endpoint is not called for a while.
+type Breaker struct {
+	Off          bool          // it is always called
+	Window       time.Duration // of the ratio
+	MinRequests  int           // in the window, for the ratio to count
+	FailureRatio float64       // above 0 to 1
+	InARow       int           // failures without a success between
+	SlowCall     time.Duration // a call that takes longer counts as failed; 0 for none
+}
+
+// Retry says what is sent again.
+type Retry struct {
+	Max     int      // how often one call is
+	Budget  float64  // the share of recent requests that may be sent again, hedges included
+	Hedge   bool     // ask a second endpoint where the first takes long
+	Tools   []string // patterns of path.Match: tools that may be called again though they may have run
+	Methods []string // with ProtocolJSONRPC: patterns of path.Match, methods for which that holds
+}
+
+// Sessions is about legacy sessions of one upstream.
+type Sessions struct {
+	Heal Heal
+}
+
+// Heal says what becomes of a session that the server has lost.
+type Heal string
+
+// HealReads opens it again, and says once that its state is gone before anything but a read goes on; HealAll is the
+// operator's word that there is no state; HealOff passes the loss on.
+const (
+	HealReads Heal = "reads"
+	HealAll   Heal = "all"
+	HealOff   Heal = "off"
+)
+
+// Batch says how calls travel together as one array. The zero Batch: they do not.
+type Batch struct {
+	Max    int           // calls in one array
+	Window time.Duration // how long the first one waits for others
+}
+
+// UpstreamCache says how the answers of one upstream are cached. An upstream with TransportSSE is only relayed: this has
+// its defaults there, and no effect.
+type UpstreamCache struct {
+	// TTL is the operator's word in place of the server's, by method: server/discover, tools/list, prompts/list,
+	// resources/list, resources/templates/list and resources/read, nothing else. 0 is never cached. None is above MaxTTL.
+	TTL map[string]time.Duration
+	// Tools are the tools whose answers are cached, with their TTL, by patterns of path.Match. All above 0, none above MaxTTL.
+	Tools map[string]time.Duration
+
+	MinTTL               time.Duration // raises what a server says where that is above 0; at most MaxTTL
+	MaxTTL               time.Duration // lowers what a server says, above 0
+	StaleIfError         time.Duration // how long an expired answer may be served instead of a failing server's, 0 for never
+	StaleAfter           time.Duration // how long a call waits where such an answer is at hand, above 0
+	StaleWhileRevalidate time.Duration // how long an expired answer is given while another is fetched, 0 for never
+	Scope                CacheScope    // who shares the lists that a legacy server gives its sessions
+	FlushOnCall          bool          // a call of a tool outside Tools ends the operator-TTL answers of its caller
+	Listen               bool          // receive changes from the server by a stream of the daemon's own
+}
+
+// CacheScope says who shares the lists that a legacy server gives its sessions.
+type CacheScope string
+
+// The scopes of lists.
+const (
+	CacheScopeAuto       CacheScope = "auto"       // all sessions of a credential, once they were seen to be given the same
+	CacheScopeSession    CacheScope = "session"    // nobody
+	CacheScopeCredential CacheScope = "credential" // all sessions of a credential
+)
+
+// Coalesce says what shares one call to the upstream beyond what the protocol lets share.
+type Coalesce struct {
+	Tools []string // patterns of path.Match: equal calls of such tools at the same time go upstream once
 }

@@ -183,7 +183,7 @@ func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 // daemonToken returns the token that agents must show, made now and printed where the configuration asks for that.
 func daemonToken(cfg *config.Config, out io.Writer) (string, error) {
 	if !cfg.Auth.Generate {
-		return cfg.Auth.Token, nil
+		return cfg.Auth.Token.Value, nil
 	}
 	token := rand.Text()
 	_, err := fmt.Fprintf(out, "token for agents (`%s: <token>`), new at every start: %s\n", proxy.TokenHeader, token)

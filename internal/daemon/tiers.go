@@ -34,7 +34,7 @@ const sealed = 1 << 10
 
 // openCache makes the tiers, one behind the other. A tier that cannot be reached is a warning.
 func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) error {
-	d.state = openState(stateDir, cfg.Cache.PartitionKey, d.log)
+	d.state = openState(stateDir, cfg.Cache.PartitionKey.Value, d.log)
 	d.sayState()
 	if d.joined.Store(!d.state.Waits()); d.state.Waits() {
 		d.takeOver.add(d.joinState)
@@ -122,32 +122,32 @@ func addressOf(raw string) string {
 }
 
 func (t *tiers) addRedis(c config.Redis) error {
-	if c.URL == "" {
+	if c.URL.Value == "" {
 		return nil
 	}
 	tier, err := redis.New(redis.Options{
-		URL: c.URL, Timeout: max(c.Timeout, tierTimeout), Pool: c.Pool, MaxValue: t.maxValue, Prefix: t.prefix,
+		URL: c.URL.Value, Timeout: max(c.Timeout, tierTimeout), Pool: c.Pool, MaxValue: t.maxValue, Prefix: t.prefix,
 		Listener: t.store.Listener(), Log: t.log,
 	})
 	if err != nil {
 		return UsageError{Err: fmt.Errorf("cache.redis: %w", err)}
 	}
 	t.reg.MustRegister(tier.Collector())
-	t.add(tier, addressOf(c.URL), c.Timeout, true, true)
+	t.add(tier, addressOf(c.URL.Value), c.Timeout, true, true)
 	awaitLink(t.start, tier)
 	return nil
 }
 
 func (t *tiers) addPostgres(c config.Database) error {
 	tier, err := postgres.Open(postgres.Options{
-		URL: c.URL, Timeout: max(c.Timeout, tierTimeout), MaxValue: t.maxValue, Prefix: t.prefix,
+		URL: c.URL.Value, Timeout: max(c.Timeout, tierTimeout), MaxValue: t.maxValue, Prefix: t.prefix,
 		Pool: c.PoolMax, Lifetime: c.PoolLifetime, Listener: t.store.Listener(), Log: t.log,
 	})
 	if err != nil {
 		return UsageError{Err: fmt.Errorf("cache.database: %w", err)}
 	}
 	t.reg.MustRegister(tier.Collector())
-	t.add(tier, addressOf(c.URL), c.Timeout, c.PrivateReads, true)
+	t.add(tier, addressOf(c.URL.Value), c.Timeout, c.PrivateReads, true)
 	awaitLink(t.start, tier)
 	return nil
 }
@@ -170,7 +170,7 @@ func awaitLink(ctx context.Context, tier interface{ Linked() bool }) {
 
 // addSQLite opens the embedded tier, where there is a directory for it.
 func (t *tiers) addSQLite(c config.Database) {
-	path := c.Path
+	path := c.Path.Value
 	if !filepath.IsAbs(path) {
 		if t.state.Dir() == "" {
 			t.log.Warn("there is no database tier: it needs a state directory of the daemon's own", "file", path)

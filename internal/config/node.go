@@ -1,8 +1,8 @@
 package config
 
 import (
+	"regexp"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -13,14 +13,14 @@ const (
 	maxDepth  = 64      // of lists and mappings in one another
 )
 
-// kind is what a value is. YAML and JSON have the same.
-type kind uint8
+// nodeKind is what a value is. YAML and JSON have the same.
+type nodeKind uint8
 
 const (
-	kindBroken  kind = iota // not to be used; node.text says why
-	kindNull                // nothing
-	kindBoolean             // true or false
-	kindNumber              // as written
+	kindBroken  nodeKind = iota // not to be used; node.text says why
+	kindNull                    // nothing
+	kindBoolean                 // true or false
+	kindNumber                  // as written
 	kindText
 	kindList
 	kindMapping
@@ -37,7 +37,7 @@ var kindNames = [...]string{
 
 // node is one value of a file. Nodes may be shared (YAML aliases) and never form a cycle.
 type node struct {
-	kind   kind
+	kind   nodeKind
 	line   int
 	text   string  // of a scalar: a string's value, anything else as written
 	items  []*node // of a list
@@ -85,12 +85,11 @@ func quoteName(name string) string {
 	if utf8.RuneCountInString(name) > longest {
 		name = string([]rune(name)[:longest]) + "…"
 	}
-	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return !isNameRune(r) }) {
+	if !plainName.MatchString(name) {
 		return strconv.Quote(name)
 	}
 	return name
 }
 
-func isNameRune(r rune) bool {
-	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '$' || r == '/'
-}
+// plainName is a name that can be told from its surroundings.
+var plainName = regexp.MustCompile(`^[a-zA-Z0-9_$/-]+$`)

@@ -21,22 +21,16 @@ const (
 	wantedSigns      = "has an @ in a wrong place; write @ / ? # of a user or a password as %40 %2F %3F %23"
 )
 
-func (d *decoder) redisURL(r *Redis) reader {
-	return func(at key, n *node) {
-		if n.kind == kindText && n.text == "" {
-			return
-		}
-		s, ok := d.expandYAML(at, n)
-		if !ok {
-			return
-		}
-		u, why := parseRedis(s)
-		if why != "" {
-			d.fault(at, "%s", why)
-			return
-		}
-		r.URL, r.shown = s, shownURL(n.text, u)
+// redisURL takes a URL that the Redis adapter takes, or nothing.
+func redisURL(value, written string, into *Secret) (why string) {
+	if value == "" {
+		return ""
 	}
+	u, why := parseRedis(value)
+	if why == "" {
+		*into = Secret{value, shownURL(written, u)}
+	}
+	return why
 }
 
 // parseRedis returns a URL that the Redis adapter takes, or what is wrong.
@@ -79,36 +73,59 @@ func isNumberOfDatabase(s string) bool {
 	return err == nil
 }
 
-func (d *decoder) databaseURL(db *Database) reader {
-	return func(at key, n *node) {
-		s, ok := d.expandYAML(at, n)
-		if !ok {
-			return
-		}
-		why := wantedDatabase
-		switch file, sqlite := strings.CutPrefix(s, "sqlite:"); {
-		case s == "off":
-			db.Kind, why = DatabaseOff, ""
-		case sqlite:
-			why = db.sqlite(file, n.text)
-		case strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://"):
-			why = db.postgres(s, n.text)
-		}
-		if why != "" {
-			d.fault(at, "%s", why)
-			return
-		}
-		d.warnPooler(at, db)
+// databaseURL says what a Database is: a file, a server, or none.
+func databaseURL(value, written string, into *Database) (why string) {
+	switch file, sqlite := strings.CutPrefix(value, sqliteScheme); {
+	case value == string(DatabaseOff):
+		into.Kind = DatabaseOff
+		return ""
+	case sqlite:
+		return into.sqlite(file, written)
+	case strings.HasPrefix(value, "postgres://") || strings.HasPrefix(value, "postgresql://"):
+		return into.postgres(value, written)
 	}
+	return wantedDatabase
 }
 
 // warnPooler says what a pooler does not carry where there probably is one: nothing else needs execMode.
-func (d *decoder) warnPooler(at key, db *Database) {
-	if db.Kind == DatabasePostgres && strings.Contains(db.URL, execMode+"=") {
-		d.warn(at, "a pooler in transaction mode carries no notifications, by which daemons tell each other of changes: "+
+func (c check) warnPooler(db *Database) {
+	if strings.Contains(db.URL.Value, execMode+"=") {
+		c.d.warn(c.at(), "a pooler in transaction mode carries no notifications, by which daemons tell each other of changes: "+
 			"let it pool by session, or name the server itself")
 	}
 }
+
+// String says where the database is, without user, password and query, or "off".
+func (db Database) String() string {
+	switch db.Kind {
+	case DatabaseSQLite:
+		return db.Path.String()
+	case DatabasePostgres:
+		return db.URL.String()
+	}
+	return string(db.Kind)
+}
+
+// settle takes from a kind what it does not have. Beside Redis there is no embedded file: of what other daemons change, a
+// file of this one's own would know nothing.
+func (db *Database) settle(besideRedis bool) {
+	if besideRedis && db.Kind == DatabaseSQLite {
+		db.Kind = DatabaseOff
+	}
+	switch db.Kind {
+	case DatabaseSQLite:
+		db.PoolMax, db.PoolLifetime = 0, 0
+	case DatabasePostgres:
+		db.Size = 0
+	case DatabaseOff:
+		*db = Database{Kind: DatabaseOff}
+	}
+}
+
+const sqliteScheme = "sqlite:"
+
+// sqlitePath is the path of a file, shown as its URL.
+func sqlitePath(path string) Secret { return Secret{path, sqliteScheme + path} }
 
 // sqlite takes a path or returns what is wrong. text is how it is written.
 func (db *Database) sqlite(path, text string) (why string) {
@@ -123,9 +140,9 @@ func (db *Database) sqlite(path, text string) (why string) {
 	case !filepath.IsAbs(clean) && !filepath.IsLocal(clean):
 		return "must stay in the state directory; write an absolute path for a file elsewhere"
 	}
-	db.Kind, db.Path = DatabaseSQLite, clean
+	db.Kind, db.Path, db.URL = DatabaseSQLite, sqlitePath(clean), Secret{}
 	if strings.Contains(text, "${") {
-		db.shown = text
+		db.Path.shown = text
 	}
 	return ""
 }
@@ -156,7 +173,7 @@ func (db *Database) postgres(s, text string) (why string) {
 	case name == "" || len(name) > 63 || strings.Contains(name, "/") || strings.ContainsFunc(name, isControl):
 		return "must name a database behind the host, at most 63 bytes: postgres://host/database"
 	}
-	db.Kind, db.Path, db.URL, db.shown = DatabasePostgres, "", s, shownURL(text, u)
+	db.Kind, db.Path, db.URL = DatabasePostgres, Secret{}, Secret{s, shownURL(text, u)}
 	return ""
 }
 
@@ -175,9 +192,9 @@ func postgresParameters(query string) (parameters map[string]string, why string)
 		}
 		switch {
 		case strings.HasPrefix(name, "pool_"):
-			return nil, "takes no pool_ parameters: cache.database.pool says it"
+			return nil, "takes no pool_ parameters: " + databasePoolKey + " says it"
 		case name == "connect_timeout":
-			return nil, "takes no connect_timeout: cache.database.timeout says it"
+			return nil, "takes no connect_timeout: " + databaseTimeoutKey + " says it"
 		case slices.Contains(statementParameters, name):
 			return nil, "takes no " + name + ": behind a pooler such as PgBouncer write default_query_exec_mode=exec"
 		case name == execMode && !slices.Contains(execModes, value):
@@ -231,7 +248,7 @@ func parseTierURL(s, wanted string) (*url.URL, string) {
 // shownURL returns a tier's URL as it is written, without user, password and query. u is what it stands for. Where
 // variables hide what is what, nothing is shown of it.
 func shownURL(text string, u *url.URL) string {
-	plain := maskForms(text)
+	plain := forms.ReplaceAllStringFunc(text, func(form string) string { return strings.Repeat(formMask, len(form)) }) // offsets stay
 	if plain != "" && strings.Trim(plain, formMask) == "" {
 		return text // variables and nothing else
 	}
@@ -243,18 +260,4 @@ func shownURL(text string, u *url.URL) string {
 	return withoutQuery(text[:start] + text[max(start, at+1):])
 }
 
-const formMask = "\x00" // stands for the bytes of a form, and is in no URL
-
-// maskForms returns text with every `${...}` blotted out, so that offsets stay.
-func maskForms(text string) string {
-	var b strings.Builder
-	for {
-		before, form, ok := strings.Cut(text, "${")
-		inner, after, closed := strings.Cut(form, "}")
-		if !ok || !closed {
-			return b.String() + text
-		}
-		b.WriteString(before + strings.Repeat(formMask, len("${")+len(inner)+len("}")))
-		text = after
-	}
-}
+const formMask = "\x00" // stands for the bytes of a `${...}`, and is in no URL
