@@ -12,6 +12,7 @@ import (
 
 	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/dispatch"
 	"fluentd-perf/internal/proxy"
 )
 
@@ -90,7 +91,7 @@ func upstreamRows(w io.Writer, u api.Upstream, now time.Time) {
 	}
 }
 
-func breakerText(e breaker.EndpointStatus) string {
+func breakerText(e dispatch.EndpointStatus) string {
 	switch {
 	case e.Breaker == breaker.Open && e.RetryAfterMs > 0:
 		return fmt.Sprintf("%s, next try in %s", e.Breaker, rounded(time.Duration(e.RetryAfterMs)*time.Millisecond))

@@ -7,6 +7,7 @@ import (
 
 	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/dispatch"
 	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/session"
 )
@@ -23,16 +24,16 @@ func TestStatusTables(t *testing.T) {
 					{Request: "a-1", Upstream: "docs", AgeMs: 41_500, Method: "tools/call", Tool: "search\x1b[2J", Agent: "coder"},
 					{Request: "a-2", Upstream: "docs", AgeMs: 20, Method: "tools/list", Agent: "127.0.0.1:5"},
 				}, CallsNow: 3,
-				Status: breaker.Status{
-					Endpoints: []breaker.EndpointStatus{
-						{Breaker: breaker.Closed, InFlight: 2}, {Breaker: breaker.Open, RetryAfterMs: 1234, Trouble: &breaker.Trouble{
+				Status: dispatch.Status{
+					Endpoints: []dispatch.EndpointStatus{
+						{Breaker: breaker.Closed, InFlight: 2}, {Breaker: breaker.Open, RetryAfterMs: 1234, Trouble: &dispatch.Trouble{
 							Since: now.Add(-90 * time.Second), Failures: 5, Reason: "connect", Message: "could not reach the server: connection refused",
 						}},
 					},
-					InFlight: 2, Queued: 7, Retries: 4, LastError: &breaker.LastError{Reason: "broke_off", Endpoint: 0, At: now.Add(-90 * time.Second)},
+					InFlight: 2, Queued: 7, Retries: 4, LastError: &dispatch.LastError{Reason: "broke_off", Endpoint: 0, At: now.Add(-90 * time.Second)},
 				},
 			},
-			{Upstream: "node", Hosts: []string{"127.0.0.1:8545"}, Status: breaker.Status{Endpoints: []breaker.EndpointStatus{{Breaker: breaker.BreakerOff, InFlight: 1}}}},
+			{Upstream: "node", Hosts: []string{"127.0.0.1:8545"}, Status: dispatch.Status{Endpoints: []dispatch.EndpointStatus{{Breaker: dispatch.BreakerOff, InFlight: 1}}}},
 		},
 		Tiers: []api.Tier{{Tier: "memory", Entries: 3, Bytes: 1 << 20}, {Tier: "redis", Entries: -1, Bytes: -1, Breaker: breaker.Open, Error: "dial \x1b[2J"}},
 	}

@@ -3,7 +3,7 @@ package api
 import (
 	"time"
 
-	"fluentd-perf/internal/breaker"
+	"fluentd-perf/internal/dispatch"
 	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/session"
 )
@@ -39,7 +39,7 @@ type Upstream struct {
 	Sessions *session.Status    `json:"sessions,omitempty"` // null where there are none
 	CallsNow int                `json:"callsNow"`           // calls of agents under way, those that wait for a slot or an answer of another's included
 	Calls    []proxy.CallStatus `json:"calls,omitempty"`    // the oldest of them; with Calls up to 1,000 in the order of their age
-	breaker.Status
+	dispatch.Status
 }
 
 // Tier is one tier of the cache.

@@ -5,84 +5,101 @@ import (
 	"time"
 )
 
-// Permit is a call that was allowed. Whoever has it reports what came of it by Done. It is a value, so that it costs
-// nothing; it must not be copied once Done may have been called. The zero Permit reports to nobody.
+// Permit is a call that was allowed. Whoever has it reports what came of it, once: only the first report counts. It is safe
+// for concurrent use. The zero Permit reports to nobody.
 type Permit struct {
-	machine *machine
-	epoch   uint64
-	probe   *probe // nil: an ordinary call
-	ended   bool   // guarded by the machine's lock
+	breaker  *Breaker
+	epoch    uint64
+	deadline *time.Timer // of a probe; nil: an ordinary call
+	ended    bool        // guarded by the breaker's lock
 }
 
-// Done reports what came of the call, and of a failure the cause, which may be nil. Only the first call counts; it is safe
-// for concurrent use. A report of a call that was allowed before the state last changed counts no more; but if it
-// succeeded, the next probe is due at once, see Circuit.Alive, and a Circuit's late probe may close it.
-func (p *Permit) Done(v Verdict, cause error) {
-	m := p.machine
-	if m == nil {
+// Probe reports whether the call tries something that has failed.
+func (p *Permit) Probe() bool { return p.deadline != nil }
+
+// Done reports that the call did well, with nil, or else why it failed; an error that is syscall.ECONNREFUSED says that nobody
+// listens there. A report of a call that was allowed before the state last changed counts no more; but if it did well, the
+// next probe is due at once, see Alive, and a late probe may close the breaker.
+func (p *Permit) Done(err error) {
+	b := p.breaker
+	if b == nil {
 		return
 	}
-	if m.settle(p, v, cause) {
-		m.tell()
+	b.mu.Lock()
+	defer b.unlock()
+	if p.ended {
+		return
 	}
+	p.ended = true
+	current := p.epoch == b.epoch
+	if err != nil {
+		b.failedLocked(err, current)
+		if p.Probe() { // one that began before it is no proof any more
+			b.proofFrom = max(b.proofFrom, p.epoch+1)
+		}
+	}
+	if !current { // a probe that was not answered in time, too
+		b.lateLocked(p, err)
+		return
+	}
+	if err == nil {
+		b.consecutiveFailures, b.consecutiveRefusals = 0, 0
+	}
+	if p.Probe() {
+		b.endProbeLocked()
+	}
+	b.countLocked(err != nil)
 }
 
-// settle counts the first report of p, and reports whether there is something to tell.
-func (m *machine) settle(p *Permit, v Verdict, cause error) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !p.ended {
-		p.ended = true
-		m.countLocked(p, v, cause)
+// Ignore reports that nothing was learnt: the caller left, say. A probe that ends so makes room for the next.
+func (p *Permit) Ignore() {
+	b := p.breaker
+	if b == nil {
+		return
 	}
-	return len(m.changes) > 0
-}
-
-// Probe reports whether the call tries an endpoint that was left alone.
-func (p *Permit) Probe() bool { return p.probe != nil }
-
-// probe is the one call of a half-open machine. Its fields are guarded by the machine's lock.
-type probe struct {
-	machine *machine
-	report  func(error) // gobreaker's, which must be called once at most
-	begun   time.Time
-	timer   *time.Timer
-	ended   bool
+	b.mu.Lock()
+	defer b.unlock()
+	if !p.ended && b.probe == p {
+		b.waited += time.Since(b.begun)
+		b.endProbeLocked()
+	}
+	p.ended = true
 }
 
 // errNoReport is the failure of a probe of which nothing was heard.
 var errNoReport = errors.New("the call that tried whether it works again was not answered in time")
 
-func newProbe(m *machine, report func(error), most time.Duration) *probe {
-	p := &probe{machine: m, report: report, begun: time.Now()}
-	p.timer = time.AfterFunc(most, p.expire)
-	return p
-}
-
-// expire makes room for the next probe after one that has not reported: gobreaker would wait for it for ever. The call goes
-// on, and what its Permit says in the end is the verdict, see lateLocked.
-func (p *probe) expire() {
-	m := p.machine
-	defer m.tell()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if p.ended {
+// expire makes room for the next probe after one that has not reported. The call goes on, and what its Permit says in the end
+// counts still, see lateLocked.
+func (p *Permit) expire() {
+	b := p.breaker
+	b.mu.Lock()
+	defer b.unlock()
+	if b.probe != p {
 		return
 	}
-	m.last, m.lastAt = errNoReport, time.Now()
-	m.rowLocked(Failed)
-	p.endLocked(Failed)
+	b.failedLocked(errNoReport, true)
+	b.endProbeLocked()
+	b.countLocked(true)
 }
 
-// endLocked tells gobreaker how the probe ended.
-func (p *probe) endLocked(v Verdict) {
-	p.dropLocked()
-	p.report(errorOf(v))
+// endProbeLocked lets the probe under way, if there is one, hold its place no longer.
+func (b *Breaker) endProbeLocked() {
+	if b.probe != nil {
+		b.probe.deadline.Stop()
+		b.probe = nil
+	}
 }
 
-// dropLocked makes the probe hold its place no longer.
-func (p *probe) dropLocked() {
-	p.ended = true
-	p.timer.Stop()
-	p.machine.probe = nil
+// lateLocked counts the report of a call that was allowed before the state last changed. A probe that succeeds is what
+// everybody waits for, though it took longer than a probe may hold its place: a server all of whose calls take that long
+// would never be used again.
+func (b *Breaker) lateLocked(p *Permit, err error) {
+	switch {
+	case err != nil:
+	case p.Probe() && p.epoch >= b.proofFrom:
+		b.closeLocked()
+	default:
+		b.aliveLocked()
+	}
 }

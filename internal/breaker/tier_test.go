@@ -135,7 +135,7 @@ func TestOpens(t *testing.T) {
 			pass(8 * time.Second)
 			mix(10, nil, errDown)(r)
 		}, breaker.Open},
-		{"a crowd that has not reported", func(r *rig) {
+		{"many that have not reported", func(r *rig) {
 			for range 100 {
 				r.Allow(0)
 			}

@@ -45,7 +45,7 @@ func (d *daemon) status(ctx context.Context, p api.StatusParams) (api.Status, er
 }
 
 func (r *pipeline) status() api.Upstream {
-	s := api.Upstream{Upstream: r.upstream.Name, Status: r.breaker.Status()}
+	s := api.Upstream{Upstream: r.upstream.Name, Status: r.dispatch.Status()}
 	for _, u := range r.upstream.URLs {
 		s.Hosts = append(s.Hosts, u.Host) // all else of a URL may be a secret
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/cache"
@@ -107,7 +108,7 @@ type daemon struct {
 	state     *cache.State
 	store     *cache.Store
 	pipelines []*pipeline // one for each upstream
-	total     *breaker.Total
+	total     *admission.Total
 	started   time.Time
 	buffered  *mcp.Budget
 	draining  atomic.Bool
@@ -132,7 +133,7 @@ type daemon struct {
 func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 	o.complete()
 	cfg, log := o.Config, o.Log
-	d := &daemon{log: log, version: o.Version, failed: make(chan error, 4), started: time.Now(), total: breaker.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(cfg.Limits.Buffered)}
+	d := &daemon{log: log, version: o.Version, failed: make(chan error, 4), started: time.Now(), total: admission.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(cfg.Limits.Buffered)}
 	d.base, d.abandon = context.WithCancelCause(context.Background())
 	reg := newRegistry()
 	d.registry = reg

@@ -15,8 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/batch/rpc"
-	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -58,7 +58,7 @@ func roadOf(t *testing.T, d *daemon, name string, next mcp.Caller) *pipeline {
 		array: rpc.New(rpc.Options{
 			Upstream: name, Next: next, Base: d.base, Partition: func(*mcp.Call) [32]byte { return [32]byte{} },
 		}),
-		admission: breaker.NewAdmission(breaker.AdmissionOptions{Upstream: name, MaxInFlight: 1}),
+		admission: admission.New(admission.Options{Upstream: name, MaxInFlight: 1}),
 	}
 	res, err := r.array.Call(t.Context(), &mcp.Call{
 		Lane: mcp.LaneArray, Header: http.Header{}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`),

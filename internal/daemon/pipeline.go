@@ -1,16 +1,19 @@
 package daemon
 
 import (
+	"context"
 	"path"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/batch/rpc"
 	"fluentd-perf/internal/batch/window"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/dispatch"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/session"
@@ -24,6 +27,8 @@ type builder struct {
 	buffers  *mcp.BufferPool
 	pools    *upstream.Metrics
 	breakers *breaker.Metrics
+	queues   *admission.Metrics
+	retries  *dispatch.Metrics
 	windows  *window.Metrics
 	arrays   *rpc.Metrics
 	sessions *session.Metrics
@@ -37,15 +42,15 @@ type pipeline struct {
 	session   *session.Stage  // nil where there are no sessions
 	cache     *cache.Upstream // nil where nothing is cached
 	window    *window.Stage   // nil where no arrays go to the server
-	breaker   *breaker.Stage
-	admission *breaker.Admission
+	dispatch  *dispatch.Stage
+	admission *admission.Admission
 	servers   []*upstream.Upstream
 }
 
 // openUpstreams makes the stages of every upstream.
 func (d *daemon) openUpstreams(cfg *config.Config, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) ([]proxy.Upstream, error) {
 	b := builder{
-		daemon: d, cfg: cfg, buffers: buffers, breakers: breakers,
+		daemon: d, cfg: cfg, buffers: buffers, breakers: breakers, queues: admission.NewMetrics(reg), retries: dispatch.NewMetrics(reg),
 		pools: upstream.NewMetrics(reg), windows: window.NewMetrics(reg), arrays: rpc.NewMetrics(reg), sessions: session.NewMetrics(reg), bound: new(session.Bound),
 	}
 	var all []proxy.Upstream
@@ -59,8 +64,8 @@ func (d *daemon) openUpstreams(cfg *config.Config, breakers *breaker.Metrics, re
 	return all, nil
 }
 
-// build makes the stages of one upstream from the inside out: connections, breaker, arrays, the cache,
-// sessions.
+// build makes the stages of one upstream from the inside out: connections, breakers, dispatch, arrays, the
+// cache, sessions.
 func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 	r := &pipeline{upstream: c}
 	endpoints, err := b.endpoints(c, r)
@@ -68,20 +73,20 @@ func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 		return proxy.Upstream{}, err
 	}
 	again := mayRepeat(c)
-	r.admission = breaker.NewAdmission(breaker.AdmissionOptions{
+	r.admission = admission.New(admission.Options{
 		Upstream: c.Name, MaxInFlight: c.Limits.MaxInFlight, Queue: c.Limits.Queue, QueueWait: c.Limits.QueueWait,
-		Total: b.total, Partition: b.store.Partition, Metrics: b.breakers, Log: b.log,
+		Total: b.total, Partition: b.store.Partition, Metrics: b.queues, Log: b.log,
 	})
-	r.breaker = breaker.New(breaker.Options{
-		Upstream: c.Name, Endpoints: endpoints, Admission: r.admission, SlowCall: c.Breaker.SlowCall, Repeatable: again,
-		Retry:   breaker.RetryOptions{Max: c.Retry.Max, Budget: c.Retry.Budget, Hedge: c.Retry.Hedge},
-		Metrics: b.breakers,
+	r.dispatch = dispatch.New(dispatch.Options{
+		Upstream: c.Name, Endpoints: endpoints, Admission: admitting{r.admission}, SlowCall: c.Breaker.SlowCall, Repeatable: again,
+		Retry:   dispatch.RetryOptions{Max: c.Retry.Max, Budget: c.Retry.Budget, Hedge: c.Retry.Hedge},
+		Metrics: b.retries,
 	})
-	var server mcp.Caller = r.breaker
+	var server mcp.Caller = r.dispatch
 	if c.Batch.Max > 0 {
 		r.window = window.New(window.Options{
 			Upstream: c.Name, Next: server, Max: c.Batch.Max, Window: c.Batch.Window, Partition: b.store.Partition,
-			Repeatable: again, Refusal: r.breaker.Refusal, Base: b.base, Buffers: b.buffers, Metrics: b.windows, Log: b.log,
+			Repeatable: again, Refusal: r.dispatch.Refusal, Base: b.base, Buffers: b.buffers, Metrics: b.windows, Log: b.log,
 		})
 		server = r.window
 	}
@@ -104,15 +109,18 @@ func (b *builder) build(c config.Upstream) (proxy.Upstream, error) {
 }
 
 // endpoints makes a pool of connections and a breaker for each URL.
-func (b *builder) endpoints(c config.Upstream, r *pipeline) ([]breaker.Endpoint, error) {
-	endpoints := make([]breaker.Endpoint, len(c.URLs))
+func (b *builder) endpoints(c config.Upstream, r *pipeline) ([]dispatch.Endpoint, error) {
+	endpoints := make([]dispatch.Endpoint, len(c.URLs))
 	for i, url := range c.URLs {
 		u, err := upstream.New(upstream.Options{
 			Name: c.Name, URL: url,
 			Pool: upstream.PoolOptions{
 				MaxConnections: c.Pool.MaxConnections, MaxIdle: c.Pool.MaxIdle,
-				IdleTimeout: c.Pool.IdleTimeout, MaxAge: c.Pool.MaxAge, WaitTimeout: c.Pool.WaitTimeout,
+				IdleTimeout: c.Pool.IdleTimeout, MaxAge: c.Pool.MaxAge,
 			},
+			Connections: admission.NewConnections(admission.ConnectionOptions{
+				Upstream: c.Name, Max: c.Pool.MaxConnections, Wait: c.Pool.WaitTimeout, Metrics: b.queues,
+			}),
 			Timeouts: upstream.Timeouts{
 				Connect: c.Timeouts.Connect, Handshake: c.Timeouts.Handshake, FirstByte: c.Timeouts.FirstByte,
 				Call: c.Timeouts.Call, Idle: c.Timeouts.Idle,
@@ -124,20 +132,36 @@ func (b *builder) endpoints(c config.Upstream, r *pipeline) ([]breaker.Endpoint,
 			return nil, err
 		}
 		r.servers = append(r.servers, u)
-		endpoints[i] = breaker.Endpoint{Caller: u, Circuit: b.circuit(c, i), GivenUp: u.GivenUp}
+		endpoints[i] = dispatch.Endpoint{Caller: u, Breaker: b.breaker(c, i), GivenUp: u.GivenUp}
 	}
 	return endpoints, nil
 }
 
-// circuit makes the breaker of an endpoint, nil where there is to be none.
-func (b *builder) circuit(c config.Upstream, endpoint int) *breaker.Circuit {
+// breaker makes the breaker of an endpoint, nil where there is to be none.
+func (b *builder) breaker(c config.Upstream, endpoint int) dispatch.Breaker {
 	if c.Breaker.Off {
 		return nil
 	}
-	return breaker.NewCircuit(breaker.CircuitOptions{
+	return breaking{breaker.NewEndpoint(breaker.EndpointOptions{
 		Upstream: c.Name, Endpoint: strconv.Itoa(endpoint), Window: c.Breaker.Window, MinRequests: c.Breaker.MinRequests,
 		FailureRatio: c.Breaker.FailureRatio, InARow: c.Breaker.InARow, Metrics: b.breakers, Log: b.log,
-	})
+	})}
+}
+
+// breaking and admitting are a breaker and an admission as dispatch knows them: no stage imports another.
+type (
+	breaking  struct{ *breaker.Breaker }
+	admitting struct{ *admission.Admission }
+)
+
+func (b breaking) Allow(early bool) (dispatch.Permit, bool) {
+	p, ok := b.Breaker.Allow(early)
+	return p, ok
+}
+
+func (a admitting) Enter(ctx context.Context, c *mcp.Call) (dispatch.Slot, *mcp.Failure) {
+	slot, f := a.Admission.Enter(ctx, c)
+	return slot, f
 }
 
 // withSessions puts the session stage before the others, where the protocol has sessions.
@@ -146,7 +170,7 @@ func (b *builder) withSessions(c config.Upstream, r *pipeline, next mcp.Caller, 
 		return next
 	}
 	o := session.Options{
-		Upstream: c.Name, Next: next, Probe: mcp.CallerFunc(r.breaker.Direct), Reopen: c.Streams.Reopen, Heal: heals[c.Sessions.Heal], Credential: b.store.Partition,
+		Upstream: c.Name, Next: next, Probe: mcp.CallerFunc(r.dispatch.Direct), Reopen: c.Streams.Reopen, Heal: heals[c.Sessions.Heal], Credential: b.store.Partition,
 		Repeatable: again, Base: b.base, Bound: b.bound, Metrics: b.sessions, Log: b.log,
 	}
 	if c.Transport == config.TransportSSE {

@@ -30,7 +30,8 @@ type exchange struct {
 	facts  facts
 	trace  httptrace.ClientTrace
 
-	slot    *slots // where the slot goes back, nil if none is held
+	slot    holding
+	pooled  int // the kind of the connection, where it holds one
 	rt      http.RoundTripper
 	header  http.Header
 	request retryablehttp.Request
@@ -70,61 +71,48 @@ func newExchange(ctx context.Context, u *Upstream, c *mcp.Call) *exchange {
 	return x
 }
 
-// enter takes a slot, if the lane needs one.
+// holding is what an exchange holds of the pool.
+type holding uint8
+
+const (
+	nothing       holding = iota
+	warmPlace             // of pool.warm
+	oneConnection         // of Connections
+)
+
+// enter takes a connection, if the lane needs one of those that are bounded.
 func (x *exchange) enter() *mcp.Failure {
-	p := x.u.pool
-	if x.call.Lane == mcp.LaneStream && p.takeWarm() {
+	if x.call.Lane == mcp.LaneStream && x.u.pool.takeWarm() {
 		// The transport for calls has a connection that is open already, as a rule. The stream takes none from the calls:
 		// there may be so many more.
-		x.slot = &p.warm
+		x.slot = warmPlace
 		return nil
 	}
 	if x.call.Lane.Long() {
 		x.rt = x.u.long
 		return nil
 	}
-	if x.call.Lane == mcp.LaneFetch {
+	kind, waited, f := x.u.opts.Connections.Enter(x, x.call.Lane)
+	x.facts.queue = waited
+	if f != nil {
+		x.end(f)
+		return f
+	}
+	x.slot, x.pooled = oneConnection, kind
+	if kind != 0 {
 		x.rt = x.u.long
-		if p.fetches.tryTake() {
-			x.slot = &p.fetches
-			return nil
-		}
-		return x.queue(&p.fetches)
 	}
-	if p.calls.tryTake() {
-		x.slot = &p.calls
-		return nil
-	}
-	slots := &p.calls
-	if urgent(x.call.Lane) {
-		// These go beside the calls: those hold all the connections they may have.
-		slots, x.rt = &p.urgent, x.u.long
-		if slots.tryTake() {
-			x.slot = slots
-			return nil
-		}
-	}
-	return x.queue(slots)
-}
-
-// urgent reports whether calls that hold connections may be waiting for this one: for the answer to a request of the
-// server's, or to be told that they are cancelled.
-func urgent(l mcp.Lane) bool {
-	return l == mcp.LaneResponse || l == mcp.LaneNotification || l == mcp.LaneEnd
-}
-
-func (x *exchange) queue(s *slots) *mcp.Failure {
-	from := x.watch.now()
-	x.watch.wait(waitingForSlot, x.u.opts.Pool.WaitTimeout)
-	got := s.take(x.Done())
-	x.watch.off()
-	x.facts.queue = x.watch.now() - from
-	x.u.meters.wait.Observe(x.facts.queue.Seconds())
-	if !got {
-		return x.fail(nil)
-	}
-	x.slot = s
 	return nil
+}
+
+// leave gives back what the exchange holds of the pool.
+func (x *exchange) leave() {
+	switch x.slot {
+	case warmPlace:
+		x.u.pool.putWarm()
+	case oneConnection:
+		x.u.opts.Connections.Leave(x.pooled)
+	}
 }
 
 // send sends the request to the target and returns the answer's head.
@@ -195,9 +183,7 @@ func (x *exchange) finish() {
 	if x.facts.counted {
 		x.u.pool.active.Add(-1)
 	}
-	if x.slot != nil {
-		x.u.pool.put(x.slot)
-	}
+	x.leave()
 }
 
 // timing returns what is known so far.

@@ -154,7 +154,13 @@ func eventsOf(events mcp.Events) (all []string, answers int, err error) {
 // metered gives the options metrics of their own and returns what reads them: a sum over all series of a metric that
 // have these label values; a histogram counts as its number of observations.
 func metered(o *upstream.Options) func(name string, labels ...string) float64 {
-	reg := prometheus.NewRegistry()
+	value, _ := registered(o)
+	return value
+}
+
+// registered is metered, and returns the registry as well.
+func registered(o *upstream.Options) (value func(name string, labels ...string) float64, reg *prometheus.Registry) {
+	reg = prometheus.NewRegistry()
 	o.Metrics = upstream.NewMetrics(reg)
 	return func(name string, labels ...string) float64 {
 		families, err := reg.Gather()
@@ -181,7 +187,7 @@ func metered(o *upstream.Options) func(name string, labels ...string) float64 {
 			}
 		}
 		return sum
-	}
+	}, reg
 }
 
 func saying(status int, contentType, body string, fields ...string) mcptest.Script {

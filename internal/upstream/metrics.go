@@ -12,7 +12,6 @@ import (
 
 // Metrics counts what all upstreams do. Series are made when an Upstream is, those of kinds at their first call.
 type Metrics struct {
-	wait        *prometheus.HistogramVec
 	connections *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 
@@ -23,7 +22,7 @@ type Metrics struct {
 }
 
 // NewMetrics makes the metrics and registers them: fluentd_perf_active_connections, _open_connections,
-// _idle_connections, _pool_wait_seconds and _pool_connections_total by pool, which is the upstream's name, and
+// _idle_connections and _pool_connections_total by pool, which is the upstream's name, and
 // fluentd_perf_upstream_duration_seconds by upstream and kind. It panics if they are registered already. A nil reg
 // registers nothing.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
@@ -32,10 +31,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return prometheus.NewDesc(ns+"_"+name, help, []string{"pool"}, nil)
 	}
 	m := &Metrics{
-		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: ns, Name: "pool_wait_seconds", Buckets: mcp.DurationBuckets,
-			Help: "How long those waited that had to wait for a connection.",
-		}, []string{"pool"}),
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: ns, Name: "pool_connections_total",
 			Help: "Connections that requests were given, new ones and reused ones.",
@@ -52,7 +47,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		pools:      map[*pool]string{},
 	}
 	if reg != nil {
-		reg.MustRegister(m.wait, m.connections, m.duration, (*gauges)(m))
+		reg.MustRegister(m.connections, m.duration, (*gauges)(m))
 	}
 	return m
 }
@@ -87,7 +82,6 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 
 // meters are one upstream's own series.
 type meters struct {
-	wait          prometheus.Observer
 	fresh, reused prometheus.Counter
 	duration      *durations
 }
@@ -104,7 +98,6 @@ func (m *Metrics) attach(name string, p *pool) meters {
 	m.pools[p] = name
 	m.mu.Unlock()
 	return meters{
-		wait:     m.wait.WithLabelValues(name),
 		fresh:    m.connections.WithLabelValues(name, "false"),
 		reused:   m.connections.WithLabelValues(name, "true"),
 		duration: &durations{vec: m.duration.MustCurryWith(prometheus.Labels{"upstream": name})},

@@ -18,6 +18,9 @@ func (o *Options) complete() error {
 	if err := errors.Join(o.Pool.complete(), o.Timeouts.complete(), o.completeLimits()); err != nil {
 		return err
 	}
+	if o.Connections == nil {
+		o.Connections = unbounded{}
+	}
 	if o.Buffers == nil {
 		o.Buffers = new(mcp.BufferPool)
 	}
@@ -62,7 +65,6 @@ func (p *PoolOptions) complete() error {
 	err := errors.Join(
 		positive("Pool.IdleTimeout", &p.IdleTimeout, 90*time.Second),
 		positive("Pool.MaxAge", &p.MaxAge, 5*time.Minute),
-		positive("Pool.WaitTimeout", &p.WaitTimeout, 5*time.Second),
 	)
 	if p.MaxConnections < 0 || p.MaxIdle < 0 {
 		err = errors.Join(err, errors.New("Pool.MaxConnections or Pool.MaxIdle is negative"))

@@ -31,7 +31,6 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		"is negative":                      {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{MaxConnections: -1}},
 		"Pool.IdleTimeout is negative":     {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{IdleTimeout: -1}},
 		"Pool.MaxAge is negative":          {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{MaxAge: -1}},
-		"Pool.WaitTimeout is negative":     {URL: endpoint("http://x/"), Pool: upstream.PoolOptions{WaitTimeout: -1}},
 		"Timeouts.Connect is negative":     {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{Connect: -1}},
 		"Timeouts.Handshake is negative":   {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{Handshake: -1}},
 		"Timeouts.FirstByte is negative":   {URL: endpoint("http://x/"), Timeouts: upstream.Timeouts{FirstByte: -1}},
@@ -120,7 +119,7 @@ func TestMetricSeries(t *testing.T) {
 	}
 	for name, want := range map[string]int{
 		"active_connections": 2, "open_connections": 2, "idle_connections": 2, "pool_connections_total": 4,
-		"pool_wait_seconds": 2, "upstream_duration_seconds": 6,
+		"upstream_duration_seconds": 6,
 	} {
 		if got := count()[name]; got != want {
 			t.Errorf("%s: %d series, want %d", name, got, want)

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -11,57 +12,62 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"fluentd-perf/internal/mcp"
 )
-
-// urgentSlots is how many notifications, answers to the server and session ends may be under way beside the calls when
-// the calls have taken every slot.
-const urgentSlots = 4
-
-// fetchSlots is how many documents beside the endpoint are fetched at a time.
-const fetchSlots = 4
 
 // warmStreams is how many GET streams may be on connections of the transport for calls. More have some of their own.
 const warmStreams = 256
 
-// pool is what one upstream's connections are counted and bounded by.
+// Connections bounds the connections in use, and is where a call waits for one. See internal/admission.
+type Connections interface {
+	// Enter takes a connection for a call or a document and returns its kind, 0 for one of those for calls, and how long it
+	// waited. Any other kind is beside those.
+	Enter(context.Context, mcp.Lane) (kind int, waited time.Duration, f *mcp.Failure)
+	// Leave gives one of the kind back.
+	Leave(kind int)
+}
+
+// unbounded are the Connections of an Upstream without any.
+type unbounded struct{}
+
+func (unbounded) Enter(_ context.Context, l mcp.Lane) (kind int, waited time.Duration, f *mcp.Failure) {
+	if l == mcp.LaneFetch {
+		kind = 1
+	}
+	return kind, 0, nil
+}
+
+func (unbounded) Leave(int) {}
+
+// pool is what one upstream's connections are counted by, and bounded while they are opened and closed.
 type pool struct {
 	open   atomic.Int64 // connections that are open
 	active atomic.Int64 // calls and streams that hold one
 
 	maxAge time.Duration // from which on a connection is not used for another call
 
-	calls   slots
-	room    room  // what the connections for calls have to fit into
-	warm    slots // GET streams on connections of the transport for calls, beside the calls
-	fetches slots // documents beside the endpoint, which strangers may ask for: they take no connection from calls
-	// A call may wait for an answer of the agent's, to an elicitation say, and that has to get past the calls that wait.
-	urgent slots
+	room room         // what the connections for calls have to fit into
+	warm atomic.Int64 // GET streams on connections of the transport for calls, beside the calls
 }
 
 func newPool(o *PoolOptions) *pool {
-	p := &pool{maxAge: o.MaxAge}
-	p.calls.free = o.MaxConnections
-	p.room.bound = o.MaxConnections
-	p.urgent.free = urgentSlots
-	p.fetches.free = fetchSlots
-	p.warm.free = warmStreams
-	return p
+	return &pool{maxAge: o.MaxAge, room: room{bound: o.MaxConnections}}
 }
 
-// takeWarm takes a slot for a GET stream on a connection of the calls', if there is one: they may have one more meanwhile.
+// takeWarm takes a place for a GET stream on a connection of the calls', if there is one: they may have one more meanwhile.
 func (p *pool) takeWarm() bool {
-	if !p.warm.tryTake() {
+	if p.warm.Add(1) > warmStreams {
+		p.warm.Add(-1)
 		return false
 	}
 	p.room.widen(1)
 	return true
 }
 
-func (p *pool) put(s *slots) {
-	if s == &p.warm {
-		p.room.widen(-1)
-	}
-	s.put()
+func (p *pool) putWarm() {
+	p.room.widen(-1)
+	p.warm.Add(-1)
 }
 
 // opened counts a connection until it is closed. closed is called then; nil: nobody wants to know.
@@ -149,106 +155,4 @@ func (c *counted) Close() error {
 		c.closed()
 	}
 	return err
-}
-
-// slots is a semaphore that is handed on in the order asked.
-type slots struct {
-	mu   sync.Mutex // guards the following
-	free int        // 0 while anybody waits: a slot that comes free goes to the first
-	head *waiter
-	tail *waiter
-}
-
-type waiter struct {
-	ready      chan struct{} // closed when the slot is there
-	has        bool          // the same, under mu
-	prev, next *waiter
-}
-
-// tryTake takes a slot if there is one.
-func (s *slots) tryTake() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.free == 0 {
-		return false
-	}
-	s.free--
-	return true
-}
-
-// take waits for a slot, and reports whether it got one before done was closed.
-func (s *slots) take(done <-chan struct{}) bool {
-	w := s.queue()
-	select {
-	case <-w.ready:
-		return true
-	case <-done:
-		s.leave(w)
-		return false
-	}
-}
-
-// queue joins the queue, or takes a slot if one has come free meanwhile.
-func (s *slots) queue() *waiter {
-	w := &waiter{ready: make(chan struct{})}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.free > 0 {
-		s.free--
-		w.give()
-		return w
-	}
-	if w.prev = s.tail; w.prev == nil {
-		s.head = w
-	} else {
-		w.prev.next = w
-	}
-	s.tail = w
-	return w
-}
-
-func (w *waiter) give() {
-	w.has = true
-	close(w.ready)
-}
-
-// leave takes a waiter out of the queue. It may just have been given a slot: that goes on to the next.
-func (s *slots) leave(w *waiter) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if w.has {
-		s.putLocked()
-		return
-	}
-	s.removeLocked(w)
-}
-
-func (s *slots) removeLocked(w *waiter) {
-	if w.prev == nil {
-		s.head = w.next
-	} else {
-		w.prev.next = w.next
-	}
-	if w.next == nil {
-		s.tail = w.prev
-	} else {
-		w.next.prev = w.prev
-	}
-}
-
-// put gives a slot back.
-func (s *slots) put() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.putLocked()
-}
-
-func (s *slots) putLocked() {
-	w := s.head
-	if w == nil {
-		s.free++
-		return
-	}
-	s.removeLocked(w)
-	w.give()
 }

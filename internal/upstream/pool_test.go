@@ -12,13 +12,31 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/mcptest"
 	"fluentd-perf/internal/upstream"
 )
 
-func connections(n int) func(*upstream.Options) {
-	return func(o *upstream.Options) { o.Pool.MaxConnections = n }
+// waitTime is pool.wait_timeout by default.
+const waitTime = 5 * time.Second
+
+// connections bounds the connections for calls, for which they wait so long.
+func connections(n int, wait time.Duration) func(*upstream.Options) {
+	return func(o *upstream.Options) {
+		o.Pool.MaxConnections = n
+		o.Connections = admission.NewConnections(admission.ConnectionOptions{Upstream: "test", Max: n, Wait: wait})
+	}
+}
+
+// meteredConnections is connections and metered.
+func meteredConnections(o *upstream.Options, n int, wait time.Duration) func(name string, labels ...string) float64 {
+	value, reg := registered(o)
+	connections(n, wait)(o)
+	o.Connections = admission.NewConnections(admission.ConnectionOptions{
+		Upstream: "test", Max: n, Wait: wait, Metrics: admission.NewMetrics(reg),
+	})
+	return value
 }
 
 // opening has the upstream call begun before it opens a connection for calls, and opened when it has, before anybody is
@@ -62,9 +80,8 @@ func TestPoolBound(t *testing.T) {
 			mcptest.Minimal(x)
 		}
 	})
-	u := newUpstream(t, s.URL(), connections(bound), func(o *upstream.Options) {
-		value = metered(o)
-		o.Pool.WaitTimeout = mcptest.Patience
+	u := newUpstream(t, s.URL(), func(o *upstream.Options) {
+		value = meteredConnections(o, bound, mcptest.Patience)
 	}, opening(func() {}, func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -124,7 +141,7 @@ func TestPoolBoundWhileDialing(t *testing.T) {
 	})
 	var slow atomic.Bool
 	var value func(string, ...string) float64
-	u := newUpstream(t, s.URL(), connections(bound), func(o *upstream.Options) { value = metered(o) }, opening(func() {
+	u := newUpstream(t, s.URL(), func(o *upstream.Options) { value = meteredConnections(o, bound, waitTime) }, opening(func() {
 		if slow.Load() {
 			begun <- struct{}{}
 		}
@@ -173,7 +190,7 @@ func TestPoolQueue(t *testing.T) {
 				pass(time.Second)
 				p.answerJSON(good)
 			}
-		}, connections(1), func(o *upstream.Options) { o.Pool.WaitTimeout = time.Minute })
+		}, connections(1, time.Minute))
 		left := map[string]context.CancelFunc{}
 		var wg sync.WaitGroup
 		for i := range 6 {
@@ -222,7 +239,7 @@ func TestPoolWait(t *testing.T) {
 		u, shut := piped(t, func(p *peer) {
 			p.request()
 			p.gone()
-		}, connections(2), func(o *upstream.Options) { o.Pool.WaitTimeout, value = 5*time.Second, metered(o) })
+		}, func(o *upstream.Options) { value = meteredConnections(o, 2, 5*time.Second) })
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for range 2 {
@@ -259,7 +276,7 @@ func TestLongStreamsTakeNoSlot(t *testing.T) {
 		mcptest.Minimal(x)
 	})
 	var value func(string, ...string) float64
-	u := newUpstream(t, s.URL(), connections(1), func(o *upstream.Options) { value = metered(o) })
+	u := newUpstream(t, s.URL(), func(o *upstream.Options) { value = meteredConnections(o, 1, waitTime) })
 	var streams []*mcp.Result
 	for i := range 20 {
 		lane := []mcp.Lane{mcp.LaneStream, mcp.LaneListen}[i%2]
@@ -296,7 +313,7 @@ func TestUrgentLanesPassHeldCalls(t *testing.T) {
 		}
 	})
 	var value func(string, ...string) float64
-	u := newUpstream(t, s.URL(), connections(2), func(o *upstream.Options) { value = metered(o) })
+	u := newUpstream(t, s.URL(), func(o *upstream.Options) { value = meteredConnections(o, 2, waitTime) })
 	var held []*mcp.Result
 	for range 2 {
 		held = append(held, mustCall(t, u, requestOf("tools/call")))
@@ -337,7 +354,8 @@ func TestIdleConnections(t *testing.T) {
 	})
 	var value func(string, ...string) float64
 	u := newUpstream(t, s.URL(), func(o *upstream.Options) {
-		o.Pool.MaxIdle, o.Pool.IdleTimeout, value = 2, time.Hour, metered(o)
+		value = metered(o)
+		o.Pool.MaxIdle, o.Pool.IdleTimeout = 2, time.Hour
 	})
 	var wg sync.WaitGroup
 	for range 6 {

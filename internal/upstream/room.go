@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// room bounds the connections for calls that are open or being opened, to each address. The slots alone do not: a
-// connection may still be closing when its call has let go of its slot, and net/http goes on dialing for a call that has
+// room bounds the connections for calls that are open or being opened, to each address. Connections alone do not: a
+// connection may still be closing when its call has given it back, and net/http goes on dialing for a call that has
 // been given another connection meanwhile, as often as that happens while a dial lasts.
 type room struct {
 	mu    sync.Mutex // guards the following

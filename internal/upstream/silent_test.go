@@ -203,9 +203,7 @@ func TestGivenUp(t *testing.T) {
 // That the daemon stops, or that there was no connection to be had, is not the server's silence.
 func TestNotGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u, shut := piped(t, func(p *peer) { p.request(); p.gone() }, timed, func(o *upstream.Options) {
-			o.Pool.MaxConnections, o.Pool.WaitTimeout = 1, time.Minute
-		})
+		u, shut := piped(t, func(p *peer) { p.request(); p.gone() }, timed, connections(1, time.Minute))
 		ctx, stop := context.WithCancelCause(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {

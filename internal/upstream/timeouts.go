@@ -14,7 +14,7 @@ import (
 type phase uint8
 
 const (
-	waitingForSlot phase = iota
+	waitingForNothing phase = iota
 	connecting
 	waitingForHead
 	waitingForBytes
@@ -35,10 +35,6 @@ type expired struct {
 func (e *expired) failure() *mcp.Failure {
 	f := &mcp.Failure{Code: mcp.CodeDeadlinePassed, Silent: e.silent, Cause: e}
 	switch {
-	case e.phase == waitingForSlot:
-		f.Code, f.Reason, f.RetryAfter = mcp.CodeOverloaded, mcp.ReasonPoolWait, time.Second
-		f.Silent = false // it is the daemon that waited for itself
-		f.Message = "no connection to the server came free in time"
 	case e.phase == connecting:
 		f.Reason, f.Message = mcp.ReasonConnectTimeout, notReached+": no connection within "+e.after.String()
 	case e.phase == waitingForWhole || e.key == keyCall:
@@ -58,7 +54,7 @@ func (e *expired) Error() string {
 
 // keys are the settings that bound the phases of a call. keyHandshake and keyCall bound those of some methods in their place.
 var keys = [...]string{
-	waitingForSlot: "pool.wait_timeout", connecting: "timeouts.connect", waitingForHead: "timeouts.first_byte",
+	connecting: "timeouts.connect", waitingForHead: "timeouts.first_byte",
 	waitingForBytes: "timeouts.idle", waitingForWhole: keyCall,
 }
 
@@ -117,12 +113,7 @@ type watch struct {
 
 func (w *watch) now() time.Duration { return time.Since(w.start) }
 
-// wait begins a phase that may last d. A d of 0 or less has passed already.
-func (w *watch) wait(p phase, d time.Duration) {
-	w.waitAt(w.now(), d, expired{phase: p, after: d})
-}
-
-// waitAt is wait at a time that is known already.
+// waitAt begins a phase that may last d, at a time that is known already. A d of 0 or less has passed already.
 func (w *watch) waitAt(now, d time.Duration, e expired) {
 	e.since = w.heard.Load()
 	w.waitOn(now, d, e)

@@ -5,7 +5,7 @@
 // a request, has been scanned once; what it finds is noted, and nothing is refused for it.
 //
 // It promises:
-//   - at most Pool.MaxConnections connections for calls; who has to wait for one waits in order, Pool.WaitTimeout at most;
+//   - at most Pool.MaxConnections connections for calls, and no call without one of Connections;
 //   - streams without end (GET, subscriptions/listen) have connections of their own and take none that calls need;
 //   - a request is sent once, but that net/http takes another connection where one turns out dead before a byte was
 //     written, and that redirects are followed; every Failure says truthfully whether the server may have seen the request;
@@ -30,16 +30,13 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// PoolOptions bounds the connections of one upstream. A zero field stands for its default. While calls hold all of
-// theirs, up to four connections more carry notifications, answers to the server's requests and session ends, on which
-// those calls may be waiting; up to four others carry documents beside the endpoint. Streams without end are not bounded
-// here.
+// PoolOptions bounds the connections of one upstream. A zero field stands for its default. What Connections lets go beside
+// those for calls has connections of its own, and so have streams without end, which are not bounded.
 type PoolOptions struct {
 	MaxConnections int           // connections for calls, 256
 	MaxIdle        int           // of those kept while nobody uses them, MaxConnections
 	IdleTimeout    time.Duration // how long an unused connection is kept, 90 s
 	MaxAge         time.Duration // from which on a connection is used for no other call, 5 min; what is under way on it stays
-	WaitTimeout    time.Duration // how long a call waits for a connection, 5 s
 }
 
 // Timeouts bounds the waits of one call. A zero field stands for its default. See limitsOf for which holds when.
@@ -53,10 +50,13 @@ type Timeouts struct {
 
 // Options says which server, and how it is called. Name and URL are required.
 type Options struct {
-	Name       string   // the upstream's configured name: a label of metrics
-	URL        *url.URL // the endpoint, http or https, without user and fragment
-	Pool       PoolOptions
-	Timeouts   Timeouts
+	Name     string   // the upstream's configured name: a label of metrics
+	URL      *url.URL // the endpoint, http or https, without user and fragment
+	Pool     PoolOptions
+	Timeouts Timeouts
+
+	Connections Connections // nil: calls beyond Pool.MaxConnections wait in connecting
+
 	CheckBody  int64            // largest answer that is held and checked, in bytes; 0: 4 MiB
 	EventLimit int64            // largest event, in bytes; 0: 16 MiB
 	Buffered   *mcp.Budget      // of bodies and held answers together; nil: no limit

@@ -79,7 +79,7 @@ func TestWritten(t *testing.T) {
 // A call that never gets a connection, or whose caller leaves, is over: who waits for it to be written is told.
 func TestWrittenOfWhatLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u, shut := piped(t, func(p *peer) { p.request(); p.gone() }, connections(1))
+		u, shut := piped(t, func(p *peer) { p.request(); p.gone() }, connections(1, waitTime))
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		var told atomic.Int32
@@ -184,7 +184,7 @@ func TestGETIsFirst(t *testing.T) {
 // However many streams there are, calls have the connections that are theirs, and a stream beyond the warm ones has one too.
 func TestStreamsLeaveCallsTheirConnections(t *testing.T) {
 	s := mcptest.NewServer(t, mcptest.Minimal)
-	u := newUpstream(t, s.URL(), connections(2))
+	u := newUpstream(t, s.URL(), connections(2, waitTime))
 	var streams []*mcp.Result
 	for range 300 {
 		streams = append(streams, mustCall(t, u, onLane(mcp.LaneStream, "")))

@@ -1,0 +1,52 @@
+package admission
+
+import "fluentd-perf/internal/mcp"
+
+// bytesPerCost is how much of a body costs as much as another call.
+const bytesPerCost = 16 << 10
+
+func costOf(c *mcp.Call) uint64 { return 1 + uint64(len(c.Body))/bytesPerCost }
+
+// takesSlot reports whether a call is one that a server has to answer, and not a stream.
+func takesSlot(c *mcp.Call) bool {
+	switch c.Lane {
+	case mcp.LaneRequest:
+		return true
+	case mcp.LaneBatch:
+		return true
+	case mcp.LaneOpaque: // taken for the most that it could be
+		return c.Message.Kind != mcp.KindBatch || mcp.HasRequest(c.Body)
+	case mcp.LaneMessage:
+		return c.Message.Kind == mcp.KindRequest || c.Message.Kind == mcp.KindBatch && mcp.HasRequest(c.Body)
+	}
+	return false
+}
+
+// agentOf names the agent of a call that has to wait: by its session, else by its credential and the name that it gives
+// itself, else by its connection. No name is empty.
+func agentOf(c *mcp.Call, partition func(*mcp.Call) [32]byte) string {
+	if c.Endpoint != "" { // HTTP+SSE: the stream is the session
+		return "e" + c.Endpoint
+	}
+	if ids := c.Header["Mcp-Session-Id"]; len(ids) > 0 && ids[0] != "" {
+		return "s" + ids[0]
+	}
+	if name, ok := clientName(c); ok && partition != nil {
+		p := partition(c)
+		return "p" + string(p[:]) + name
+	}
+	return "c" + c.Conn
+}
+
+// clientName returns io.modelcontextprotocol/clientInfo.name as sent (2026-07-28, basic/index, "_meta").
+func clientName(c *mcp.Call) (string, bool) {
+	info := c.Message.ClientInfo.Of(c.Body)
+	if info == nil {
+		return "", false
+	}
+	name, err := mcp.Member(info, "name")
+	if err != nil || !name.Present() {
+		return "", false
+	}
+	return string(name.Of(info)), true
+}

@@ -1,0 +1,154 @@
+package dispatch
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"fluentd-perf/internal/mcp"
+)
+
+// health is what a call says of the endpoint that it went to (design/resilience.md, "Breaker").
+type health uint8
+
+const (
+	unknown health = iota // nothing: the caller left, say
+	healthy               // it works
+	failing
+)
+
+// statusError is a status of 500 or above, as the cause of a failure.
+type statusError int
+
+// Error implements error.
+func (e statusError) Error() string { return "the server answered with status " + strconv.Itoa(int(e)) }
+
+// The other causes of failures that are none of the upstream's.
+var (
+	errSlow     = errors.New("the call took longer than breaker.slow_call")
+	errNoAnswer = errors.New("the server's stream ended without a response")
+)
+
+// healthOfAnswer is what an answer says of the endpoint, and of a failing one why. One that answers in JSON-RPC is alive,
+// whatever the status, and so is one that refuses (4xx). What cannot be read counts by its status.
+func healthOfAnswer(c *mcp.Call, res *mcp.Result) (health, error) {
+	switch {
+	case uncounted(c) || losesSession(c, res):
+		return unknown, nil
+	case res.Status < http.StatusInternalServerError:
+		return healthy, nil
+	case noAnswerDue(c):
+		return unknown, nil // it came over HTTP
+	case !answered(c, res):
+		return failing, statusError(res.Status)
+	}
+	return healthy, nil
+}
+
+// noAnswerDue reports whether no JSON-RPC answer is due to a call: some servers say 501 to a DELETE or 500 to a notification, and
+// answer every request.
+func noAnswerDue(c *mcp.Call) bool {
+	return c.Lane == mcp.LaneNotification || c.Lane == mcp.LaneResponse || c.Lane == mcp.LaneEnd
+}
+
+// losesSession reports whether an answer surely says that the server does not know the call's session.
+func losesSession(c *mcp.Call, res *mcp.Result) bool {
+	ids := c.Header[sessionHeader]
+	return c.Era == mcp.EraLegacy && len(ids) > 0 && ids[0] != "" && mcp.LossOf(c, res) == mcp.LossSure
+}
+
+// answered reports whether an answer is the call's in JSON-RPC. Of an array and of a body that was not read the ids are not
+// known: any answer is one to them.
+func answered(c *mcp.Call, res *mcp.Result) bool {
+	if c.AnsweredBy(res) {
+		return true
+	}
+	switch {
+	case c.Lane != mcp.LaneOpaque && c.Lane != mcp.LaneBatch:
+		return false
+	case res.Message.Kind == mcp.KindBatch:
+		return hasAnswer(res.Said())
+	}
+	return isAnswer(res.Message.Kind)
+}
+
+func isAnswer(k mcp.Kind) bool { return k == mcp.KindResult || k == mcp.KindError }
+
+// hasAnswer reports whether there is an answer in an array.
+func hasAnswer(array []byte) bool {
+	elements, err := mcp.Elements(nil, array, mcp.MostElements)
+	if err != nil {
+		return false
+	}
+	for _, e := range elements {
+		var m mcp.Message
+		if mcp.Scan(e.Of(array), &m) == nil && isAnswer(m.Kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// healthOfFailure is what a failure says of the endpoint. One that answers rubbish, or with a redirect elsewhere, is reachable:
+// not to call it would help nobody. A timeout counts only if no byte of any call came meanwhile; so does a call that its agent
+// gives up after a while, or a server that hangs would be found out only by timeouts that are longer than agents wait. All
+// that is the daemon's own or the agent's says nothing.
+func healthOfFailure(f *mcp.Failure) health {
+	switch {
+	case f.Counted:
+		return unknown
+	case f.Reason == mcp.ReasonBadAnswer, f.Reason == mcp.ReasonRedirect:
+		return healthy
+	case f.Reason == mcp.ReasonConnect && !ownFault(f), f.Reason == mcp.ReasonBrokeOff, isTimeout(f.Reason) && f.Silent, gaveUp(f):
+		return failing
+	}
+	return unknown
+}
+
+// ownFault reports whether a connection failed because this machine has no descriptor or port left.
+func ownFault(f *mcp.Failure) bool {
+	return errors.Is(f, syscall.EMFILE) || errors.Is(f, syscall.ENFILE) || errors.Is(f, syscall.EADDRNOTAVAIL)
+}
+
+// isTimeout reports whether the server took too long.
+func isTimeout(r mcp.Reason) bool {
+	switch r {
+	case mcp.ReasonConnectTimeout, mcp.ReasonFirstByte, mcp.ReasonIdle, mcp.ReasonCallTimeout:
+		return true
+	}
+	return false
+}
+
+// givesUpAfter is how long an agent waits at least that gives a call up: who leaves sooner has changed its mind.
+const givesUpAfter = 10 * time.Second
+
+// gaveUp reports whether an agent gave up a call of which the server, silent to everybody, had sent no byte.
+func gaveUp(f *mcp.Failure) bool {
+	return f.Reason == mcp.ReasonCanceled && f.Silent && f.Waited >= givesUpAfter
+}
+
+// giveUp counts the call that a cancellation gives up, if it was silent for long enough: the TypeScript SDK says so, and leaves
+// the POST open. It reports whether there was one. Such a call says nothing to a breaker that is not closed: it is of an
+// earlier time, or is the probe, whose permit has a deadline.
+func (s *Stage) giveUp(c *mcp.Call, among set) (counted bool) {
+	for _, e := range s.endpoints {
+		if !among.has(e) || e.GivenUp == nil {
+			continue
+		}
+		f := e.GivenUp(c, givesUpAfter)
+		if f == nil {
+			continue
+		}
+		counted = true
+		s.note(e, failing, f)
+		if !e.Breaker.Closed() {
+			continue
+		}
+		if p, ok := e.Breaker.Allow(false); ok {
+			p.Done(f)
+		}
+	}
+	return counted
+}
