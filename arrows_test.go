@@ -23,7 +23,7 @@ var arrows = map[string][]string{
 	"internal/mcp":            {},
 	"internal/proxy":          {"internal/mcp"},
 	"internal/session":        {"internal/mcp"},
-	"internal/cache":          {"internal/mcp", "internal/cache/tier", "internal/cache/memory", "internal/cache/worker", "internal/cache/listener", "internal/batch/flight"},
+	"internal/cache":          {"internal/mcp", "internal/cache/tier", "internal/cache/memory", "internal/cache/worker", "internal/cache/listener", "internal/batch/flight", "internal/safefile"},
 	"internal/cache/listener": {"internal/mcp"},
 	"internal/cache/memory":   {"internal/cache/tier"},
 	"internal/cache/worker":   {"internal/cache/tier"},
@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 
 	"internal/cache/tier/tiertest": {"internal/cache/tier"}, // the contract of tiers, for the tests of each
 	"internal/batch/flight":        {},
+	"internal/safefile":            {},
 	"internal/batch/window":        {"internal/mcp"},
 	"internal/batch/rpc":           {"internal/mcp", "internal/era"},
 	"internal/era":                 {"internal/mcp"},

@@ -43,7 +43,7 @@ func allocStage(tb testing.TB, members string, land <-chan struct{}) (*cache.Sto
 	}))
 }
 
-// allocMiss is a question that the server is asked each time.
+// allocMiss is a request that the server is asked each time.
 type allocMiss struct {
 	name, members string
 	ask           rulesAsk

@@ -12,12 +12,12 @@ func TestAcceptedMeetsARefusal(t *testing.T) {
 	sent := time.Now()
 	refused := sent.Add(time.Millisecond)
 	for range 40_000 {
-		c := credentials{last: make(map[Partition]acceptance), no: make(map[Partition]time.Time)}
+		var c credentials
 		var both sync.WaitGroup
-		both.Go(func() { c.accepted(Partition{1}, Partition{1}, sent, refused) })
-		both.Go(func() { c.refused(Partition{1}, Partition{1}, refused) })
+		both.Go(func() { c.accepted(partition{1}, partition{1}, sent, refused) })
+		both.Go(func() { c.refused(partition{1}, partition{1}, refused) })
 		both.Wait()
-		if c.known(Partition{1}, Partition{1}, refused) {
+		if c.known(partition{1}, partition{1}, refused) {
 			t.Fatal("a refused credential is known")
 		}
 	}

@@ -25,7 +25,7 @@ type entry struct {
 	id         mcp.Span // the id's value in body
 	ttl        mcp.Span // the value of result.ttlMs in body, absent where there is none
 	body       []byte
-	room       []byte // what was decoded: body, and before it what is of no use any more
+	room       []byte // what was decoded: body, and bytes before it that may be overwritten
 }
 
 // entryFormat is the first byte of an encoded entry. Another one is a miss.
@@ -112,10 +112,10 @@ const skew = 2000
 // old it is.
 func (e *entry) fresh(now int64) bool { return now < e.freshUntil && e.storedAt <= now+skew }
 
-// usable reports whether the entry may stand in for an answer that cannot be had.
+// usable reports whether the entry may be served instead of an answer that cannot be had.
 func (e *entry) usable(now int64) bool { return now < e.staleUntil && e.storedAt <= now+skew }
 
-// before reports whether everybody's entry comes before the asker's own, which is looked at first: where it is fresh and that
+// before reports whether everybody's entry comes before the principal's own, which is looked at first: where it is fresh and that
 // one is not, or where none is and it is the later one.
 func (e *entry) before(own *entry, now time.Time) bool {
 	ms := now.UnixMilli()
@@ -131,22 +131,29 @@ func (e *entry) remaining(now int64) int64 {
 // server sent it.
 func (e *entry) appendAnswer(b, id []byte, ttlMs int64) []byte {
 	var digits [20]byte
-	ttl := strconv.AppendInt(digits[:0], ttlMs, 10)
-	switch {
-	case !e.ttl.Present():
-		return splice(b, e.body, e.id, id)
-	case e.id.Start < e.ttl.Start:
-		b = append(append(b, e.body[:e.id.Start]...), id...)
-		b = append(append(b, e.body[e.id.End:e.ttl.Start]...), ttl...)
-		return append(b, e.body[e.ttl.End:]...)
-	}
-	b = append(append(b, e.body[:e.ttl.Start]...), ttl...)
-	b = append(append(b, e.body[e.ttl.End:e.id.Start]...), id...)
-	return append(b, e.body[e.id.End:]...)
+	first, second := e.parts(id, strconv.AppendInt(digits[:0], ttlMs, 10))
+	b = append(append(b, e.body[:first.at.Start]...), first.with...)
+	b = append(append(b, e.body[first.at.End:second.at.Start]...), second.with...)
+	return append(b, e.body[second.at.End:]...)
 }
 
-// splice appends body with other bytes in the span's place.
-func splice(b, body []byte, at mcp.Span, with []byte) []byte {
-	b = append(append(b, body[:at.Start]...), with...)
-	return append(b, body[at.End:]...)
+// part is what replaces a span.
+type part struct {
+	at   mcp.Span
+	with []byte
+}
+
+func (p part) grows() bool { return uint32(len(p.with)) > p.at.End-p.at.Start }
+
+// parts returns what each reader gets of its own, in the order of the body. Where the entry has no ttlMs, the second part is an empty
+// one behind the id.
+func (e *entry) parts(id, ttl []byte) (first, second part) {
+	first, second = part{e.id, id}, part{e.ttl, ttl}
+	switch {
+	case !e.ttl.Present():
+		second = part{mcp.Span{Start: e.id.End, End: e.id.End}, nil}
+	case e.ttl.Start < e.id.Start:
+		return second, first
+	}
+	return first, second
 }

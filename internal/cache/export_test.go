@@ -17,21 +17,21 @@ type Flown struct {
 
 // Watch has each call told that goes on by a flight.
 func (u *Upstream) Watch(f func(*mcp.Call, Flown)) {
-	fly := u.fly
-	u.fly = func(ctx context.Context, l *lead, k flight.Key) (*mcp.Result, error) {
+	fly := u.inFlight
+	u.inFlight = func(ctx context.Context, l *leader, k flight.Key) (*mcp.Result, error) {
 		res, err := fly(ctx, l, k)
-		f(&l.call, Flown{Key: k, Scoped: l.plan.scoped, Loose: l.res != nil && l.res.Message.Loose, Shared: l.share})
+		f(&l.call, Flown{Key: k, Scoped: l.variant.forView, Loose: l.res != nil && l.res.Message.Loose, Shared: l.share})
 		return res, err
 	}
 }
 
 // FlightKey is under what a call would go by a flight now; the zero Key where it would not.
 func (u *Upstream) FlightKey(c *mcp.Call) flight.Key {
-	q := u.ask(c, u.store.partition(c))
-	if q == nil || !q.shares || !hasID(c) {
+	q := u.requestOf(c, u.store.Partition(c))
+	if q == nil || !q.coalescable || !isID(c.ID()) {
 		return flight.Key{}
 	}
-	p := u.planOf(q)
+	p := u.variantOf(q)
 	return u.flightKey(&p)
 }
 

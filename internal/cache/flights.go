@@ -7,125 +7,128 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"fluentd-perf/internal/batch/flight"
+	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
-// flights are the calls of an upstream that equal ones may follow.
-type flights struct {
-	*flight.Group[*mcp.Call, *copied]
-	buffers   *mcp.BufferPool
-	partition func(*mcp.Call) [32]byte
+// flightKey returns the key of a call's flight. Its epoch is made of the present tokens, so that a call after an invalidation joins
+// no flight that began before it. The key is the principal's own, unless the last answer to the request was public.
+func (u *Upstream) flightKey(v *variant) flight.Key {
+	l, writer := v.keys.of(v.forAll), v.credential
+	if v.forAll {
+		writer = partition{}
+	}
+	k := flight.Key{Request: l.Key}
+	if v.method != mcp.MethodToolsCall { // equal tools/calls may be one, though each counts as a write
+		k.Epoch = u.writeCounts.of(writer).Load()
+	}
+	var room [tier.MaxGuards]tier.Token
+	for _, t := range u.store.memory.Tokens.Read(l.Generations, room[:0]) {
+		k.Epoch = k.Epoch*1099511628211 + uint64(t) // tokens are random
+	}
+	return k
 }
 
-// lead is a call that may lead a flight.
-type lead struct {
-	u    *Upstream
-	call mcp.Call // as it goes to the server: its answer is looked into
-	plan plan
+// writeCounts count the calls of a credential that may have changed something: a call after one joins no flight that began before
+// it. Credentials share counters, which now and then keeps two calls from sharing a flight and does nothing else.
+type writeCounts [1024]atomic.Uint64
 
-	served
-	err error
-	end context.CancelCauseFunc
+func (w *writeCounts) of(p partition) *atomic.Uint64 {
+	return &w[binary.BigEndian.Uint16(p[:])%uint16(len(w))]
 }
 
-func newLead(u *Upstream, c *mcp.Call, p plan) *lead {
-	l := &lead{u: u, call: *c, plan: p}
-	l.call.Whole = true
-	return l
-}
-
-// call makes a call, or gives it what an equal one brings.
-func (f *flights) call(ctx context.Context, l *lead, k flight.Key) (*mcp.Result, error) {
-	role, a, err := f.Do(ctx, k, &l.call, l)
+// joinFlight makes the call as the leader of a flight, or waits for the answer of an equal one.
+func (u *Upstream) joinFlight(ctx context.Context, l *leader, k flight.Key) (*mcp.Result, error) {
+	role, a, err := u.flights.Do(ctx, k, &l.call, l)
 	switch role {
 	case flight.Led:
-		return l.take(ctx)
-	case flight.Followed:
+		return l.ownAnswer(ctx)
+	case flight.Waited:
 		if err != nil {
-			return nil, likeliest(err)
+			return nil, mostLikelySent(err)
 		}
-		res := a.result(l.call.ID(), f.buffers)
-		l.u.collapsed(&l.call, l.plan.question, res)
+		res := a.result(l.call.ID(), u.store.buffers)
+		u.collapsed(&l.call, l.variant.request, res)
 		return res, nil
 	case flight.Left:
 		return nil, mcp.Left(ctx, mcp.SentUnknown)
 	case flight.Released:
 		return mcp.Accepted(), nil
 	}
-	p := l.plan
-	if p.scoped { // the one that was waited for may have shown that sessions differ
-		if q := l.u.ask(&l.call, p.asker); q != nil {
-			p = l.u.planOf(q)
+	v := l.variant
+	if v.forView { // the answer that was waited for may have shown that sessions differ
+		if q := u.requestOf(&l.call, v.principal); q != nil {
+			v = u.variantOf(q)
 		}
 	}
-	return l.u.alone(ctx, &l.call, &p)
+	return u.unshared(ctx, &l.call, &v)
 }
 
-// likeliest returns a copy of a failure; of the failures of two flights, that which is the likelier to have been sent.
-func likeliest(err error) *mcp.Failure {
-	own := *mcp.AsFailure(err)
-	if two, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range two.Unwrap() {
-			if f := mcp.AsFailure(one); f.Sent != own.Sent && f.Sent.Likelier(own.Sent) == f.Sent {
-				own = *f
-			}
-		}
+// canceled applies a legacy cancellation to the flights, and reports whether it released one waiter and is done with: the server
+// does not know of the waiter's call.
+func (u *Upstream) canceled(c *mcp.Call) (released bool) {
+	name := mcp.CancelKey(c, c.Message.RequestID.Of(c.Body), u.store.Partition)
+	if name == "" {
+		return false
 	}
-	return &own
+	_, released = u.flights.Cancel(func(other *mcp.Call) bool {
+		return mcp.CancelKey(other, other.ID(), u.store.Partition) == name
+	}, c.Message.IsPlain())
+	return released
 }
 
-// take returns the leader's own answer, if its agent is still there.
-func (l *lead) take(ctx context.Context) (*mcp.Result, error) {
-	switch {
-	case ctx.Err() != nil:
-		if l.err == nil {
-			_ = l.res.Close() // how an answer ends that nobody wants is no news
-		}
-		l.end(context.Cause(ctx))
-		return nil, mcp.Left(ctx, mcp.SentUnknown)
-	case l.err != nil:
-		return nil, likeliest(l.err)
-	case l.goesOn():
-		l.bind(ctx)
-	}
-	return l.res, nil
-}
-
-// goesOn reports whether an answer has only begun: it needs the flight's context until it is closed.
-func (l *lead) goesOn() bool { return l.res.Events != nil || l.res.Raw != nil }
-
-// bind makes the flight's context end with the leader's, or when its answer is closed.
-func (l *lead) bind(ctx context.Context) {
-	stop, release := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) }), l.res.Release
-	l.res.Release = func() {
-		stop()
-		l.end(nil)
-		if release != nil {
-			release()
-		}
+// collapsed notes that a call got the answer of another one.
+func (u *Upstream) collapsed(c *mcp.Call, q *request, res *mcp.Result) {
+	u.metrics.coalesced.Inc()
+	u.metrics.count(tierNone, outcomeCollapsed)
+	u.saved(c)
+	u.savedBySession(q)
+	if !strings.HasPrefix(first(res.Header["Cache-Status"]), statusHit) { // where the leader found it in a tier it is a hit for all
+		res.Header["Cache-Status"] = collapsedStatus
 	}
 }
 
-// Lead makes the call.
-func (l *lead) Lead(ctx context.Context, end context.CancelCauseFunc) flight.Landing {
+// collapsedStatus is the Cache-Status of a waiter, one for all.
+var collapsedStatus = []string{"fluentd-perf; fwd=miss; collapsed"}
+
+// leader is a call that may lead a flight.
+type leader struct {
+	u       *Upstream
+	call    mcp.Call // as it goes to the server: its answer is held whole
+	variant variant
+
+	served
+	err error
+	end context.CancelCauseFunc
+}
+
+func newLeader(u *Upstream, c *mcp.Call, v variant) *leader {
+	l := &leader{u: u, call: *c, variant: v}
+	l.call.Whole = true
+	return l
+}
+
+// Lead implements flight.Leader: it makes the call.
+func (l *leader) Lead(ctx context.Context, end context.CancelCauseFunc) flight.Outcome {
 	l.end = end
 	crashed := l.run(ctx)
 	if l.err != nil {
 		l.err = l.failure(ctx)
-		return flight.Landing{Err: l.err, Own: crashed || l.plan.scoped} // what becomes of a session is its agent's alone
+		return flight.Outcome{Err: l.err, Own: crashed || l.variant.forView} // a failure of one session is no other's
 	}
 	share := l.share && canShare(&l.call, l.res)
-	return flight.Landing{Share: share, Hold: !share && !l.plan.scoped, Open: l.goesOn()}
+	return flight.Outcome{Share: share, Hold: !share && !l.variant.forView, Open: l.streaming()}
 }
 
 // errNoReturn is of a call whose goroutine was ended.
 var errNoReturn = errors.New("the goroutine of the call was ended")
 
-// run finds the answer, and reports whether that ended in the middle.
-func (l *lead) run(ctx context.Context) (crashed bool) {
+// run answers the call, and reports whether that ended by a panic, or with its goroutine.
+func (l *leader) run(ctx context.Context) (crashed bool) {
 	l.err = errNoReturn
 	defer func() {
 		r := recover()
@@ -135,14 +138,14 @@ func (l *lead) run(ctx context.Context) (crashed bool) {
 		case r == nil:
 			r = errNoReturn
 		}
-		l.served, l.err, crashed = served{}, l.u.crashed(l.plan.name, r), true
+		l.served, l.err, crashed = served{}, l.u.crashed(l.variant.name, r), true
 	}()
-	l.served, l.err = l.u.find(ctx, &l.call, &l.plan)
+	l.served, l.err = l.u.answerer(ctx, &l.call, &l.variant)
 	return false
 }
 
-// failure is what the call failed with. The reason is never that the agent left: those who wait have not.
-func (l *lead) failure(ctx context.Context) *mcp.Failure {
+// failure returns what the call failed with. The reason is never that the agent left: those who wait are still there.
+func (l *leader) failure(ctx context.Context) *mcp.Failure {
 	f := mcp.AsFailure(l.err)
 	switch {
 	case f.Reason != mcp.ReasonCanceled:
@@ -153,39 +156,70 @@ func (l *lead) failure(ctx context.Context) *mcp.Failure {
 	return mcp.Stopped(ctx, f)
 }
 
-// Answer is what those get who follow.
-func (l *lead) Answer() *copied { return newCopied(l.res) }
+// Answer implements flight.Leader: it makes what the waiters get.
+func (l *leader) Answer() *sharedAnswer { return newSharedAnswer(l.res) }
 
-// cancel takes a legacy cancellation to those who wait here, and reports whether it was one follower's alone: then the server
-// knows nothing of that.
-func (f *flights) cancel(c *mcp.Call) (released bool) {
-	name := mcp.CancelKey(c, c.Message.RequestID.Of(c.Body), f.partition)
-	if name == "" {
-		return false
+// ownAnswer returns the leader's own answer, if its agent is still there.
+func (l *leader) ownAnswer(ctx context.Context) (*mcp.Result, error) {
+	switch {
+	case ctx.Err() != nil:
+		if l.err == nil {
+			_ = l.res.Close() // nobody wants the answer: how its closing ends does not matter
+		}
+		l.end(context.Cause(ctx))
+		return nil, mcp.Left(ctx, mcp.SentUnknown)
+	case l.err != nil:
+		return nil, mostLikelySent(l.err)
+	case l.streaming(): // the flight's context ends when the answer is closed, or the leader's ctx ends
+		stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
+		onRelease(l.res, func() {
+			stop()
+			l.end(nil)
+		})
 	}
-	_, released = f.Cancel(func(other *mcp.Call) bool {
-		return mcp.CancelKey(other, other.ID(), f.partition) == name
-	}, c.Message.IsPlain())
-	return released
+	return l.res, nil
 }
 
-// ended sends those by themselves who follow a call of a session that its agent ends.
-func (f *flights) ended(session string) {
-	f.Cancel(func(c *mcp.Call) bool { return first(c.Header["Mcp-Session-Id"]) == session }, false)
+// streaming reports whether an answer has only begun: it needs the flight's context until it is closed.
+func (l *leader) streaming() bool { return l.res.Events != nil || l.res.Raw != nil }
+
+// onRelease calls f when an answer is closed, before what is called then anyway.
+func onRelease(res *mcp.Result, f func()) {
+	release := res.Release
+	res.Release = func() {
+		f()
+		if release != nil {
+			release()
+		}
+	}
 }
 
-// copied is an answer for the followers. Nobody changes it or what it points to; its body is the garbage collector's.
-type copied struct {
-	pattern mcp.Result                  // of their results, under the leader's id
-	header  [len(sharedFields)][]string // the values of their header, nil where there are none
+// mostLikelySent returns a copy of a failure; of the failures of two flights, that of the call which is the likelier to have been
+// sent.
+func mostLikelySent(err error) *mcp.Failure {
+	likeliest := *mcp.AsFailure(err)
+	if two, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range two.Unwrap() {
+			if f := mcp.AsFailure(one); f.Sent != likeliest.Sent && f.Sent.Likelier(likeliest.Sent) == f.Sent {
+				likeliest = *f
+			}
+		}
+	}
+	return &likeliest
 }
 
-// sharedFields are all that followers get of the header: what says how the body is to be read and kept, where it came from,
+// sharedAnswer is an answer for the waiters. It is not changed, nor is what it points to; its body is not from a pool.
+type sharedAnswer struct {
+	template mcp.Result                  // of the waiters' results, under the leader's id
+	header   [len(sharedFields)][]string // the values of sharedFields, nil where there are none
+}
+
+// sharedFields are all that waiters get of the header: what says how the body is to be read and kept, where it came from,
 // and what to do after a refusal. The rest may be about the leader alone (a cookie, a session, a trace).
 var sharedFields = [...]string{"Content-Type", "Cache-Control", "Cache-Status", "Retry-After", "Www-Authenticate"}
 
 // canShare reports whether an answer can be given to everybody under their own ids: one answer that was strictly understood,
-// be it in a stream, or an error of HTTP's that says nothing in JSON-RPC. It fills in Message where nobody has.
+// be it in a stream, or an error of HTTP's that says nothing in JSON-RPC. It fills in Message where that is empty.
 func canShare(c *mcp.Call, res *mcp.Result) bool {
 	switch {
 	case res.Raw != nil || mcp.IsEncoded(res.Header):
@@ -203,10 +237,10 @@ func canShare(c *mcp.Call, res *mcp.Result) bool {
 	return !m.Loose && c.Answers(res.Body, m)
 }
 
-// newCopied makes of an answer what the followers get. The answer stays its owner's.
-func newCopied(res *mcp.Result) *copied {
-	s := &copied{pattern: *res}
-	p := &s.pattern
+// newSharedAnswer copies what the waiters get of an answer, which stays the leader's.
+func newSharedAnswer(res *mcp.Result) *sharedAnswer {
+	s := &sharedAnswer{template: *res}
+	p := &s.template
 	p.Body = bytes.Clone(res.Body)
 	p.Header, p.Events, p.Release, p.Timing, p.Collapsed = nil, nil, nil, mcp.Timing{}, true
 	for i, name := range sharedFields {
@@ -218,17 +252,17 @@ func newCopied(res *mcp.Result) *copied {
 	return s
 }
 
-// result returns the answer under another id. It is without a copy of the body where that is the leader's: agents count
-// from the same number.
-func (s *copied) result(id []byte, buffers *mcp.BufferPool) *mcp.Result {
-	r := s.pattern
+// result returns the answer under another id. Where that is the leader's id, the body is not copied: agents often count from the same
+// number.
+func (s *sharedAnswer) result(id []byte, buffers *mcp.BufferPool) *mcp.Result {
+	r := s.template
 	r.Header = make(http.Header, len(s.header)+2)
 	for i, values := range s.header {
 		if values != nil {
 			r.Header[sharedFields[i]] = values
 		}
 	}
-	if at := r.Message.ID; namesCall(&r.Message, r.Body) && !bytes.Equal(at.Of(r.Body), id) {
+	if at := r.Message.ID; isID(at.Of(r.Body)) && !bytes.Equal(at.Of(r.Body), id) {
 		r.Body = r.Message.Splice(buffers.Get(len(r.Body)+len(id)), r.Body, at, id)
 		if buffers != nil {
 			body := r.Body
@@ -238,17 +272,7 @@ func (s *copied) result(id []byte, buffers *mcp.BufferPool) *mcp.Result {
 	return &r
 }
 
-// namesCall reports whether a response has an id to put another in place of. An error may have none, or null: that is how
-// a server answers what it could not read (JSON-RPC 2.0, section 5), and such an answer goes on as it is.
-func namesCall(m *mcp.Message, b []byte) bool {
-	id := m.ID.Of(b)
-	return len(id) > 0 && id[0] != 'n'
-}
-
-// writesSeen counts the calls of a partition that may have changed something: a call after one follows none of before.
-// Partitions share counters, which costs a flight now and then and nothing else.
-type writesSeen [1024]atomic.Uint64
-
-func (w *writesSeen) of(p Partition) *atomic.Uint64 {
-	return &w[binary.BigEndian.Uint16(p[:])%uint16(len(w))]
-}
+// isID reports whether a call can be answered under an id of its own, or a response has one to put another in place of. An error
+// may have none, or null: that is how a server answers what it could not read (JSON-RPC 2.0, section 5), and such an answer goes
+// on as it is.
+func isID(token []byte) bool { return len(token) > 0 && token[0] != 'n' }

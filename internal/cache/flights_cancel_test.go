@@ -248,9 +248,9 @@ func TestCancelNames(t *testing.T) {
 
 // TestCancelPasses: what names nobody who waits here goes to the server as it is.
 func TestCancelPasses(t *testing.T) {
-	in := func(session ...string) *mcp.Call {
+	in := func(sessionID ...string) *mcp.Call {
 		c := cancelCall(cancelBody("1"))
-		setHeader(c, http.Header{"Mcp-Session-Id": session})
+		setHeader(c, http.Header{"Mcp-Session-Id": sessionID})
 		return c
 	}
 	modern := in("s1")
@@ -343,18 +343,18 @@ func TestCancelOneIDTwice(t *testing.T) {
 // TestCancelLoose: a cancellation that is not all as it should be is never answered by the daemon; that the followers of
 // whom it names go by themselves harms nobody.
 func TestCancelLoose(t *testing.T) {
-	loose := func(id string) *mcp.Call {
+	untie := func(id string) *mcp.Call {
 		return cancelCall(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + id + `,"reason":"\ud83d"}}`)
 	}
-	if !loose("0").Message.Loose {
+	if !untie("0").Message.Loose {
 		t.Fatal("it is not loose")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		r := newCancelRig(cancelSlowly(5 * time.Second))
 		leader, follower := r.waits(list("0")), r.waits(list("1"))
-		r.cancels(t, loose("1"), string(loose("1").Body))
+		r.cancels(t, untie("1"), string(untie("1").Body))
 		<-time.After(time.Second)
-		r.cancels(t, loose("0"), string(loose("0").Body))
+		r.cancels(t, untie("0"), string(untie("0").Body))
 		if g := <-follower; g.took != 6*time.Second || g.collapsed {
 			t.Errorf("the follower got %+v", g)
 		}
@@ -418,12 +418,12 @@ func TestCancelAtLanding(t *testing.T) {
 }
 
 func testCancelAtLanding(t *testing.T, id string, give func(context.Context, *mcp.Call, *atomic.Int64) *mcp.Result, outcomes map[string]int) {
-	var closed, made atomic.Int64
+	var closed, sessionID atomic.Int64
 	r := newCancelRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 		if err := flightAfter(ctx, time.Second); err != nil {
 			return nil, err
 		}
-		made.Add(1)
+		sessionID.Add(1)
 		return give(ctx, c, &closed), nil
 	})
 	answers := []<-chan got{r.waits(list("0")), r.waits(list("1")), r.waits(list("2"))}
@@ -440,8 +440,8 @@ func testCancelAtLanding(t *testing.T, id string, give func(context.Context, *mc
 		}
 	}
 	r.Wait()
-	if closed.Load() != made.Load() {
-		t.Errorf("%d answers were closed %d times", made.Load(), closed.Load())
+	if closed.Load() != sessionID.Load() {
+		t.Errorf("%d answers were closed %d times", sessionID.Load(), closed.Load())
 	}
 }
 

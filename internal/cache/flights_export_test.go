@@ -20,7 +20,6 @@ type FlightsOptions struct {
 	Next         mcp.Caller
 	Base         context.Context
 	MaxAge, Hold time.Duration
-	Partition    func(*mcp.Call) [32]byte
 	Buffers      *mcp.BufferPool
 	Metrics      *Metrics
 	Log          *slog.Logger
@@ -35,14 +34,14 @@ type Flights struct {
 // NewFlights makes them.
 func NewFlights(o FlightsOptions) *Flights {
 	u := &Upstream{
-		store: &Store{log: o.Log, buffers: o.Buffers}, opts: UpstreamOptions{Name: "test"}, metrics: o.Metrics.upstream("test"),
+		store: &Store{
+			log: o.Log, buffers: o.Buffers, partitions: newPartitioner(newSecret([]byte("0123456789abcdef")), []string{FlightHeader}),
+		},
+		opts: UpstreamOptions{Name: "test"}, metrics: o.Metrics.upstream("test"),
 		times: new(mcp.RecentTimes), next: o.Next, serverState: new(serverState),
 	}
-	u.flights = flights{
-		Group:   flight.New[*mcp.Call, *copied](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold}),
-		buffers: o.Buffers, partition: o.Partition,
-	}
-	u.find = func(ctx context.Context, c *mcp.Call, _ *plan) (served, error) {
+	u.flights = flight.New[*mcp.Call, *sharedAnswer](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold})
+	u.answerer = func(ctx context.Context, c *mcp.Call, _ *variant) (served, error) {
 		res, err := o.Next.Call(ctx, c)
 		if err != nil {
 			return served{}, err
@@ -56,17 +55,17 @@ func NewFlights(o FlightsOptions) *Flights {
 
 // Call is Upstream.Call for a call that the cache has nothing for.
 func (f *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	if c.IsCancel() && f.u.flights.cancel(c) {
+	if c.IsCancel() && f.u.canceled(c) {
 		return mcp.Accepted(), nil
 	}
 	key := first(c.Header[FlightHeader])
-	p := plan{question: &question{name: c.Method().String()}}
-	if key == "" || c.Lane != mcp.LaneRequest || c.Message.Kind != mcp.KindRequest || !hasID(c) {
-		return f.u.alone(ctx, c, &p)
+	p := variant{request: &request{name: c.Method().String()}}
+	if key == "" || c.Lane != mcp.LaneRequest || c.Message.Kind != mcp.KindRequest || !isID(c.ID()) {
+		return f.u.unshared(ctx, c, &p)
 	}
-	k := flight.Key{Epoch: f.u.writesSeen.of(Partition{}).Load()}
-	copy(k.Question[:], key)
-	res, err := f.u.flights.call(ctx, newLead(f.u, c, p), k)
+	k := flight.Key{Epoch: f.u.writeCounts.of(partition{}).Load()}
+	copy(k.Request[:], key)
+	res, err := f.u.joinFlight(ctx, newLeader(f.u, c, p), k)
 	if err == nil && first(res.Header["Cache-Status"]) == "fluentd-perf; fwd=miss; collapsed" { // is the stage's
 		delete(res.Header, "Cache-Status")
 	}
@@ -74,7 +73,7 @@ func (f *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 }
 
 // Fence lets no call join the flights that are under way.
-func (f *Flights) Fence() { f.u.writesSeen.of(Partition{}).Add(1) }
+func (f *Flights) Fence() { f.u.writeCounts.of(partition{}).Add(1) }
 
 // Wait waits for the flights.
 func (f *Flights) Wait() { f.u.Wait() }

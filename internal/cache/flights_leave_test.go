@@ -417,8 +417,8 @@ func TestContextEnds(t *testing.T) {
 	})
 }
 
-// TestFence: after it nobody joins what was begun before; those who have joined wait on.
-func TestFence(t *testing.T) {
+// TestJoiningEndsAtAFence: after it nobody joins what was begun before; those who have joined wait on.
+func TestJoiningEndsAtAFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
 			return shareable(c, fmt.Sprint(n)), flightAfter(ctx, 2*time.Second)

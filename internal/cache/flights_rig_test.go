@@ -136,8 +136,7 @@ func flightNewRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Res
 	r.stop = stop
 	r.Flights = cache.NewFlights(cache.FlightsOptions{
 		Next: r.stage, Base: base, MaxAge: maxAge, Hold: hold,
-		Partition: func(c *mcp.Call) [32]byte { return sha256.Sum256([]byte(c.Header.Get("Authorization"))) },
-		Buffers:   new(mcp.BufferPool), Metrics: cache.NewMetrics(r.reg), Log: newLog(r.log),
+		Buffers: new(mcp.BufferPool), Metrics: cache.NewMetrics(r.reg), Log: newLog(r.log),
 	})
 	return r
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // TestStress lets callers of a few keys come, leave, fence and fail at once under the race detector, in real time: each
-// gets an answer to its own question, or a failure that it may get, and at the end nothing is under way.
+// gets an answer to its own request, or a failure that it may get, and at the end nothing is under way.
 func TestStress(t *testing.T) {
 	var closed atomic.Int64
 	r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {

@@ -78,7 +78,7 @@ func (w *pastWorld) read(ctx context.Context, d *pastDaemon, who, what string) {
 	if a.thing != what || !a.public && a.who != who {
 		complain("it is not the asker's")
 	}
-	if told.loose && a.serial <= b.serial {
+	if told.untie && a.serial <= b.serial {
 		complain("a loose answer was given again")
 	}
 	w.checkOldLocked(d, b, a, who, complain)
@@ -145,7 +145,7 @@ func (w *pastWorld) checkOldLocked(d *pastDaemon, b before, a pastAnswer, who st
 }
 
 // checkUntouched checks that an answer of a server without MCP is as it was, whatever it says of times and scopes, and leaves
-// what holds for answers that say nothing of them: they are the asker's alone.
+// what holds for answers that say nothing of them: they are the principal's alone.
 func (w *pastWorld) checkUntouched(a *pastAnswer, told *rigTold) {
 	if told.ttl != a.ttl.Milliseconds() {
 		w.tb.Errorf("ttlMs %d, and the server said %v", told.ttl, a.ttl)
@@ -427,8 +427,8 @@ func pastSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// TestNothingOldIsGiven has one daemon over memory, a tier and a file, in all weathers, stopped and killed in between.
-func TestNothingOldIsGiven(t *testing.T) {
+// TestNothingStaleIsServed has one daemon over memory, a tier and a file, in all weathers, stopped and killed in between.
+func TestNothingStaleIsServed(t *testing.T) {
 	t.Run("MCP", func(t *testing.T) { nothingOldOfOne(t, false) })
 	t.Run("plain", func(t *testing.T) { nothingOldOfOne(t, true) })
 }
@@ -464,10 +464,10 @@ func nothingOldOfOne(t *testing.T, plain bool) {
 	})
 }
 
-// TestNothingOldIsGivenByTwo has two daemons over one tier. What one has been told holds for it
+// TestNothingStaleIsServedByTwo has two daemons over one tier. What one has been told holds for it
 // at once, and for the other when the message is there, or was lost and that has been said. Links are cut and daemons are
 // stopped and started.
-func TestNothingOldIsGivenByTwo(t *testing.T) {
+func TestNothingStaleIsServedByTwo(t *testing.T) {
 	t.Run("MCP", func(t *testing.T) { nothingOldOfTwo(t, false) })
 	t.Run("plain", func(t *testing.T) { nothingOldOfTwo(t, true) })
 }

@@ -50,7 +50,7 @@ func parsePast(says string) (a pastAnswer, err error) {
 	return a, err
 }
 
-// pastWorld is a server, daemons before it, and what has happened so far. Everything has a name by which it is made old: a
+// pastWorld is a server, daemons before it, and what has happened so far. Everything has a name by which it is invalidated: a
 // family, a uri, a credential, what a credential may have changed.
 type pastWorld struct {
 	tb      testing.TB
@@ -90,7 +90,7 @@ type pastDaemon struct {
 	refused  map[string]int64        // credentials, and a serial from before the server's 401, until it takes them again
 	accepted map[string]pastAccepted // credentials
 	failures int
-	asking   map[string]int // questions that the server has not answered
+	asking   map[string]int // requests that the server has not answered
 	answered map[string]time.Time
 }
 
@@ -160,7 +160,7 @@ func familyOf(what string) string {
 	return "family " + method
 }
 
-// guards are the names that make the answer to a question old.
+// guards are the names that make the answer to a request old.
 func guards(what, who string, public bool) []string {
 	names := []string{familyOf(what)}
 	method, uri, isRead := strings.Cut(what, " ")

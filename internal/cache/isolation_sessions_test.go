@@ -18,20 +18,20 @@ import (
 
 // sessOne is a session as its server and its agent know it, and what has happened in it.
 type sessOne struct {
-	id, bearer, name, caps, version string
+	id, credential, name, caps, version string
 
-	n       int64 // no other has it
-	server  int   // which result its initialize had
-	born    time.Time
-	acted   bool
-	early   map[string]int // by family: how often it was told within 2 s of its birth that the list has changed
-	dynamic int            // tools that its calls have made
+	n            int64 // no other has it
+	server       int   // which result its initialize had
+	born         time.Time
+	acted        bool
+	earlyChanges map[string]int // by family: how often it was told within 2 s of its birth that the list has changed
+	dynamic      int            // tools that its calls have made
 }
 
 // sessAnswer is a list that the server gave a session.
 type sessAnswer struct {
 	view, says  string
-	session     *sessOne
+	sessionID   *sessOne
 	asked, told int64
 	at          time.Time
 	acted       bool     // the session had, when the answer was there
@@ -116,7 +116,7 @@ func (w *sessWorld) now() int64 { w.tick++; return w.tick }
 
 // viewOf is all that a view is told by.
 func viewOf(s *sessOne, method, cursor string) string {
-	return fmt.Sprint(method, "|", cursor, "|", s.bearer, "|", s.version, "|", s.caps, "|", s.name, "|", s.server, "|", s.early[sessFamilies[method]])
+	return fmt.Sprint(method, "|", cursor, "|", s.credential, "|", s.version, "|", s.caps, "|", s.name, "|", s.server, "|", s.earlyChanges[sessFamilies[method]])
 }
 
 func (w *sessWorld) viewLocked(name string) *sessView {
@@ -129,7 +129,7 @@ func (w *sessWorld) viewLocked(name string) *sessView {
 }
 
 func (w *sessWorld) stampsLocked(s *sessOne, method string) [2]int64 {
-	return [2]int64{w.old[sessFamilies[method]], w.old["who "+s.bearer]}
+	return [2]int64{w.old[sessFamilies[method]], w.old["who "+s.credential]}
 }
 
 // learnLocked is what an answer teaches.
@@ -141,12 +141,12 @@ func (w *sessWorld) learnLocked(a *sessAnswer) {
 	last := v.last
 	v.last = a
 	switch {
-	case last == nil || last.says != a.says && (last.stamps != a.stamps || last.session == a.session):
+	case last == nil || last.says != a.says && (last.stamps != a.stamps || last.sessionID == a.sessionID):
 		v.equal = 1
 	case last.says != a.says:
 		v.equal, v.needed = 1, 3
 		w.differLocked()
-	case last.session != a.session:
+	case last.sessionID != a.sessionID:
 		v.equal++
 	}
 	if v.last == a { // nothing has ended
@@ -175,7 +175,7 @@ func (w *sessWorld) differLocked() {
 // heardLocked is a list_changed that a session's agent is about to get.
 func (w *sessWorld) heardLocked(s *sessOne, family string) {
 	if w.opts.Scope != cache.ScopeSession && time.Since(s.born) < 2*time.Second {
-		s.early[family]++
+		s.earlyChanges[family]++
 		return
 	}
 	w.old[family] = w.now()
@@ -185,14 +185,14 @@ func (w *sessWorld) heardLocked(s *sessOne, family string) {
 func (w *sessWorld) Call(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	bearer := strings.TrimPrefix(c.Header.Get("Authorization"), "Bearer ")
+	credential := strings.TrimPrefix(c.Header.Get("Authorization"), "Bearer ")
 	s := w.sessions[c.Header.Get("Mcp-Session-Id")]
 	switch {
-	case w.revoked[bearer]:
-		w.old["who "+bearer] = w.now()
+	case w.revoked[credential]:
+		w.old["who "+credential] = w.now()
 		return rulesWhole(401, `{}`), nil
 	case c.Lane == mcp.LaneRequest && c.Method() == mcp.MethodInitialize:
-		return w.initializeLocked(c, bearer), nil
+		return w.initializeLocked(c, credential), nil
 	case s == nil:
 		return rulesWhole(404, `{}`), nil
 	case c.Lane == mcp.LaneEnd:
@@ -222,7 +222,7 @@ func (w *sessWorld) Call(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 	return rulesStream(c, answer), nil
 }
 
-func (w *sessWorld) initializeLocked(c *mcp.Call, bearer string) *mcp.Result {
+func (w *sessWorld) initializeLocked(c *mcp.Call, credential string) *mcp.Result {
 	var in struct {
 		Params struct {
 			ProtocolVersion, Want string
@@ -235,8 +235,8 @@ func (w *sessWorld) initializeLocked(c *mcp.Call, bearer string) *mcp.Result {
 	}
 	p := in.Params
 	own := &sessOne{
-		id: p.Want, bearer: bearer, name: p.ClientInfo.Name, caps: string(p.Capabilities), version: p.ProtocolVersion,
-		n: w.now(), server: w.server, born: time.Now(), early: make(map[string]int),
+		id: p.Want, credential: credential, name: p.ClientInfo.Name, caps: string(p.Capabilities), version: p.ProtocolVersion,
+		n: w.now(), server: w.server, born: time.Now(), earlyChanges: make(map[string]int),
 	}
 	if before := w.sessions[c.Header.Get("Mcp-Session-Id")]; before != nil { // within a session
 		before.server = w.server
@@ -256,8 +256,8 @@ func (w *sessWorld) initializeLocked(c *mcp.Call, bearer string) *mcp.Result {
 // listLocked gives a session its list, after a while where the server is slow.
 func (w *sessWorld) listLocked(c *mcp.Call, s *sessOne) *mcp.Result {
 	method, cursor := c.Method().String(), string(c.Message.Cursor.Of(c.Body))
-	a := &sessAnswer{view: viewOf(s, method, cursor), session: s, asked: w.now(), stamps: w.stampsLocked(s, method)}
-	says := []string{s.bearer, fmt.Sprint("v", w.lists[method]), cursor}
+	a := &sessAnswer{view: viewOf(s, method, cursor), sessionID: s, asked: w.now(), stamps: w.stampsLocked(s, method)}
+	says := []string{s.credential, fmt.Sprint("v", w.lists[method]), cursor}
 	switch w.kind[method] {
 	case "name":
 		says = append(says, s.name)
@@ -291,7 +291,7 @@ func (w *sessWorld) listLocked(c *mcp.Call, s *sessOne) *mcp.Result {
 // do makes a request in a session and reads its answer.
 func (w *sessWorld) do(s *sessOne, a rulesAsk) *rulesReply {
 	a.era, a.version = mcp.EraLegacy, s.version
-	res, err := w.rig.door.Call(w.Context(), a.in(s.id).by(s.bearer).call(w))
+	res, err := w.rig.door.Call(w.Context(), a.in(s.id).by(s.credential).call(w))
 	if err != nil {
 		w.Errorf("seed %d: %s: %v", w.seed, a.bytes(), err)
 		return &rulesReply{code: 500}
@@ -299,9 +299,9 @@ func (w *sessWorld) do(s *sessOne, a rulesAsk) *rulesReply {
 	return (&rulesRig{T: w.T}).read(res)
 }
 
-// sessAsk is a question, and what was true when it was asked.
+// sessAsk is a request, and what was true when it was asked.
 type sessAsk struct {
-	session     *sessOne
+	sessionID   *sessOne
 	method      string
 	view, first string // first is that of the list's first page
 	from        int64
@@ -352,11 +352,11 @@ func (w *sessWorld) list(s *sessOne, method, cursor string) {
 	w.Errorf("seed %d, tick %d: session %+v was given %s by %q for %s: %q", w.seed, q.from, *s, says, status, q.view, why)
 }
 
-// reasonLocked says why an answer of the server's may not be what was given for a question; "" where it may.
+// reasonLocked says why an answer of the server's may not be what was given for a request; "" where it may.
 func (w *sessWorld) reasonLocked(q *sessAsk, a *sessAnswer, status string) string {
 	joined, stale := strings.Contains(status, "collapsed"), strings.Contains(status, "stale")
 	if !joined && !strings.Contains(status, "hit") {
-		if a.session != q.session || a.told <= q.from {
+		if a.sessionID != q.sessionID || a.told <= q.from {
 			return "it is not the server's answer to this"
 		}
 		w.misses++
@@ -377,7 +377,7 @@ func (w *sessWorld) reasonLocked(q *sessAsk, a *sessAnswer, status string) strin
 		return "it was old"
 	case a.told < q.from && q.at.Sub(a.at) >= ttl:
 		return "it was too old"
-	case a.session == q.session && override:
+	case a.sessionID == q.sessionID && override:
 		w.own++
 		return ""
 	case w.opts.Scope == cache.ScopeSession || q.acted || a.acted:
@@ -400,14 +400,14 @@ func (w *sessWorld) reasonLocked(q *sessAsk, a *sessAnswer, status string) strin
 // begin opens a session, or begins again in one.
 func (w *sessWorld) begin(within *sessOne) {
 	s := &sessOne{
-		id: w.one("1", "2", "3", "4", "5", "6", "7", "8", "9"), bearer: w.one("a", "a", "b"), name: w.one("x", "x", "y"),
+		id: w.one("1", "2", "3", "4", "5", "6", "7", "8", "9"), credential: w.one("a", "a", "b"), name: w.one("x", "x", "y"),
 		caps: w.one(`{}`, `{}`, `{}`, `{"roots":{}}`), version: w.one(mcp.Version20250618, mcp.Version20250618, mcp.Version20251125),
 	}
 	if within != nil {
 		s = within
 	}
 	a := rulesLegacy("initialize").with(fmt.Sprintf(`"protocolVersion":%q,"want":%q,"capabilities":%s,"clientInfo":{"name":%q}`,
-		s.version, s.id, s.caps, s.name)).by(s.bearer).field("Mcp-Protocol-Version")
+		s.version, s.id, s.caps, s.name)).by(s.credential).field("Mcp-Protocol-Version")
 	if within != nil {
 		a = a.in(s.id)
 	}
@@ -519,7 +519,7 @@ func (w *sessWorld) purge() {
 
 // refuse has the server refuse a credential for a moment.
 func (w *sessWorld) refuse(s *sessOne) {
-	w.set(func() { w.revoked[s.bearer] = true })
+	w.set(func() { w.revoked[s.credential] = true })
 	w.do(s, rulesLegacy("ping"))
 	w.set(func() { clear(w.revoked) })
 }

@@ -42,7 +42,7 @@ type isoServer struct {
 	epochs   int
 	revoked  map[string]bool      // identities
 	last2xx  map[string]time.Time // by identity
-	loose    int                  // loose answers, which are numbered from 1
+	untie    int                  // loose answers, which are numbered from 1
 }
 
 type isoSession struct {
@@ -175,8 +175,8 @@ func (s *isoServer) answer(c *mcp.Call) *mcp.Result {
 	case 4:
 		return rulesWhole(200, strings.Replace(body, `"result":{`, `"result":{"resultType":"input_required",`, 1))
 	case 5:
-		s.loose++
-		body = strings.Replace(body, `"result":{`, fmt.Sprintf(`"result":{"loose":%d,"x":"\ud83d",`, s.loose), 1)
+		s.untie++
+		body = strings.Replace(body, `"result":{`, fmt.Sprintf(`"result":{"loose":%d,"x":"\ud83d",`, s.untie), 1)
 		if public {
 			return rulesStream(c, rulesData(body))
 		}
@@ -291,7 +291,7 @@ func (w *isoWorld) initialize() rulesAsk {
 
 // who adds the headers of some agent.
 func (w *isoWorld) who(a rulesAsk) rulesAsk {
-	a.bearer = w.one("a", "a", "b")
+	a.credential = w.one("a", "a", "b")
 	if w.random.IntN(6) > 0 {
 		return a
 	}
@@ -300,7 +300,7 @@ func (w *isoWorld) who(a rulesAsk) rulesAsk {
 	return a.field(w.one("User-Agent", "X-Window", "Sec-Fetch-Mode", "Traceparent", "Last-Event-Id"), w.one("1", "2"))
 }
 
-// request is one of the questions that agents ask, in words of its own.
+// request is one of the requests that agents ask, in words of its own.
 func (w *isoWorld) request() rulesAsk {
 	method := w.one("tools/list", "tools/list", "tools/list", "resources/read", "resources/read", "server/discover", "tools/call", "prompts/get", "resources/list")
 	var params string
@@ -330,7 +330,7 @@ func (w *isoWorld) request() rulesAsk {
 		return a
 	}
 	a.version = w.one(mcp.Version20250618, mcp.Version20250618, mcp.Version20250618, mcp.Version20250618, mcp.Version20251125)
-	switch a.session = w.one("", "s1", "s1", "s2"); w.random.IntN(30) {
+	switch a.sessionID = w.one("", "s1", "s1", "s2"); w.random.IntN(30) {
 	case 0:
 		a = a.field("Mcp-Session-Id", w.one("s1", "s2"), w.one("s1", "s2"))
 	case 1:

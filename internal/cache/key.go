@@ -1,14 +1,12 @@
 package cache
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
+	"strconv"
 
 	"fluentd-perf/internal/cache/tier"
-
-	"github.com/go-json-experiment/json/jsontext"
+	"fluentd-perf/internal/mcp"
 )
 
 // keyFormat changes whenever what goes into a key does: entries of other formats are never found.
@@ -17,29 +15,25 @@ const keyFormat = "fluentd-perf/1"
 // plainFormat is keyFormat for calls that are not MCP's.
 const plainFormat = keyFormat + " jsonrpc"
 
-// maxParams bounds the params of a call that may be cached, in bytes.
-const maxParams = 64 << 10
-
-// scope is what a key holds beside method and params: who asks whom, in which version, with which capabilities.
-type scope struct {
+// keyInput is what a key holds beside method and params: who calls whom, in which version, with which capabilities.
+type keyInput struct {
 	plain        bool   // of JSON-RPC without MCP
 	upstream     string // the identity of the server
 	version      string
-	partition    Partition
+	partition    partition
 	capabilities []byte // of the client, canonical; nil where there is no part
-	session      string // legacy session id and peer.nonce; "" where there is none or where it may be shared
-	params       []byte // the headers that repeat parameters (isParam); nil where there are none
+	sessionID    string // legacy session id and session.nonce; "" where there is none or where it may be shared
+	headerParams []byte // the headers that repeat parameters (isParam); nil where there are none
 
-	// Of a key that sessions share.
-	view   bool
-	agent  string   // clientInfo.name of the session's initialize
-	server [32]byte // a hash over what the server said to it
-	early  uint32   // how often the session was told at its beginning that the list has changed
+	// Of a key that the sessions of a view share.
+	view         bool
+	agent        string   // clientInfo.name of the session's initialize
+	server       [32]byte // a hash over what the server said to it
+	earlyChanges uint32   // how often the session was told at its beginning that the list has changed
 }
 
-// keyOf returns the key of a call with the given params. The params are hashed as they are: effectiveParams and canonical
-// make them comparable.
-func keyOf(buf []byte, s *scope, method string, params []byte) (tier.Key, []byte) {
+// keyOf returns the key of a call with the given params. The params are hashed as they are: canonical makes them comparable.
+func keyOf(buf []byte, s *keyInput, method string, params []byte) (tier.Key, []byte) {
 	format := keyFormat
 	if s.plain {
 		format = plainFormat
@@ -55,142 +49,101 @@ func keyOf(buf []byte, s *scope, method string, params []byte) (tier.Key, []byte
 	} else {
 		buf = appendPart(append(buf, 1), s.capabilities)
 	}
-	buf = appendPart(buf, s.session)
+	buf = appendPart(buf, s.sessionID)
 	if s.view {
 		buf = appendPart(appendPart(appendPart(buf, "view"), s.agent), s.server[:])
-		buf = binary.AppendUvarint(buf, uint64(s.early))
+		buf = binary.AppendUvarint(buf, uint64(s.earlyChanges))
 	}
-	if s.params != nil {
-		buf = appendPart(appendPart(buf, "params"), s.params)
+	if s.headerParams != nil {
+		buf = appendPart(appendPart(buf, "params"), s.headerParams)
 	}
 	return sha256.Sum256(buf), buf
 }
 
-// inertMeta are the `_meta` members that change no result: trace context (SEP-414), who the client says it is, and what
-// the key has as a part of its own.
-func inertMeta(name string) bool {
-	switch name {
-	case "traceparent", "tracestate", "baggage", "io.modelcontextprotocol/clientInfo",
-		"io.modelcontextprotocol/clientCapabilities", "io.modelcontextprotocol/protocolVersion":
-		return true
-	}
-	return false
+// keys name the two entries that may answer a request: the principal's own, and everybody's.
+type keys struct {
+	private, public tier.Lookup
 }
 
-var errNotKeyed = errors.New("cache: params without a canonical form")
-
-// canonical returns params in the one spelling that all equal params have (RFC 8785, but numbers stay as written: 2^53+1
-// is not 2^53), without what changes no result. Names that are there twice have none.
-func canonical(params []byte) ([]byte, error) {
-	if len(params) == 0 {
-		return nil, nil
+func (p *keys) of(public bool) *tier.Lookup {
+	if public {
+		return &p.public
 	}
-	if len(params) > maxParams {
-		return nil, errNotKeyed
-	}
-	kept, err := withoutInert(params)
-	if err != nil {
-		return nil, errNotKeyed
-	}
-	v, err := canonicalObject(kept)
-	if err != nil || string(v) == "{}" {
-		return nil, err // no params and none that count are the same
-	}
-	return v, nil
+	return &p.private
 }
 
-// canonicalPlain is canonical where MCP says nothing of params: all that is in them counts, and none, {} and [] are three
-// different ones.
-func canonicalPlain(params []byte) ([]byte, error) {
-	if len(params) == 0 {
-		return nil, nil
+// setKeys gives the request its keys; a later page of a list those of the first one as well.
+func (q *request) setKeys(s keyInput, params []byte, private, public []tier.Generation, later bool) {
+	q.keys, q.first = keysOf(s, q.name, params, private, public), nil
+	if q.list && later {
+		if params, err := withoutCursor(params); err == nil {
+			one := keysOf(s, q.name, params, private, public)
+			q.first = &one
+		}
 	}
-	if len(params) > maxParams {
-		return nil, errNotKeyed
-	}
-	return canonicalValue(params)
 }
 
-// canonicalObject is canonical with nothing left out. It does not change object.
-func canonicalObject(object []byte) ([]byte, error) {
-	if len(object) == 0 || object[0] != '{' {
-		return nil, errNotKeyed
-	}
-	return canonicalValue(object)
+func keysOf(s keyInput, method string, params []byte, private, public []tier.Generation) keys {
+	var p keys
+	buf := make([]byte, 0, 512)
+	p.private.Key, buf = keyOf(buf, &s, method, params)
+	s.partition = partition{}
+	p.public.Key, _ = keyOf(buf, &s, method, params)
+	p.private.Generations = private
+	p.public.Generations = append(public[:len(public):len(public)], withdrawalOf(s.upstream, p.public.Key))
+	return p
 }
 
-// canonicalValue is canonicalObject for any value.
-func canonicalValue(value []byte) ([]byte, error) {
-	v := jsontext.Value(bytes.Clone(value))
-	if err := v.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)); err != nil {
-		return nil, errNotKeyed
+// listKey names the list that a page is of, as this principal sees it.
+func (q *request) listKey() tier.Key {
+	if q.first != nil {
+		return q.first.private.Key
 	}
-	return v, nil
+	return q.private.Key
 }
 
-// withoutInert returns an object without the inert members of its `_meta`, and without `_meta` if that leaves nothing.
-func withoutInert(params []byte) ([]byte, error) {
-	return filterObject(params, func(name string, value jsontext.Value) (jsontext.Value, error) {
-		if name != "_meta" || value.Kind() != '{' {
-			return value, nil
-		}
-		meta, err := filterObject(value, func(name string, value jsontext.Value) (jsontext.Value, error) {
-			if inertMeta(name) {
-				return nil, nil
-			}
-			return value, nil
-		})
-		if err != nil || string(meta) == "{}" {
-			return nil, err
-		}
-		return meta, nil
-	})
+// keyInputOf collects what goes into the key of a call; false where its version or capabilities are not known.
+func (u *Upstream) keyInputOf(q *request, c *mcp.Call, sessionID string) (s keyInput, ok bool) {
+	s = keyInput{
+		plain: q.plain, upstream: u.opts.Identity, version: c.Version, partition: q.principal, sessionID: sessionID,
+		headerParams: appendFields(nil, c.Header, isParam),
+	}
+	switch {
+	case q.plain:
+		return s, true
+	case !q.legacy:
+		var err error
+		s.capabilities, err = canonicalObject(c.Message.ClientCapabilities.Of(c.Body))
+		return s, err == nil && c.Version == mcp.Version20260728 // a newer one is nobody's to share
+	}
+	if s.version == "" {
+		s.version = mcp.Version20250326 // the header came later (2025-06-18)
+	}
+	if sessionID != "" {
+		s.capabilities, s.sessionID = q.session.capabilities, sessionID+q.session.nonce+strconv.FormatUint(uint64(q.earlyChanges), 36)
+	}
+	return s, s.version == q.session.version
 }
 
-// withoutCursor returns canonical params without their cursor: those of the list's first page.
-func withoutCursor(params []byte) ([]byte, error) {
-	kept, err := filterObject(params, func(name string, value jsontext.Value) (jsontext.Value, error) {
-		if name == "cursor" {
-			return nil, nil
-		}
-		return value, nil
-	})
-	if err != nil || string(kept) == "{}" {
-		return nil, err
+// assignKeys gives the request its keys, and what guards them.
+func (u *Upstream) assignKeys(q *request, s keyInput, params []byte, c *mcp.Call) {
+	credential := string(q.credential[:])
+	public := append(make([]tier.Generation, 0, 2), u.families[q.family])
+	if q.plain {
+		public = append(public, u.guard(guardMethod, q.name))
+	} else if uri, ok := mcp.Text(c.Message.URI.Of(c.Body)); ok && q.method == mcp.MethodResourcesRead {
+		public = append(public, u.guard(guardURI, uri))
 	}
-	return canonical(kept)
-}
-
-// filterObject copies an object, each value as keep returns it; nil leaves the member out.
-func filterObject(object []byte, keep func(name string, value jsontext.Value) (jsontext.Value, error)) ([]byte, error) {
-	d := jsontext.NewDecoder(bytes.NewReader(object))
-	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
-		return nil, errNotKeyed
+	private := append(append(make([]tier.Generation, 0, tier.MaxGuards), public...), u.guard(guardCredential, credential))
+	if q.staleOnCall {
+		private = append(private, u.guard(guardWrites, credential))
 	}
-	out := append(make([]byte, 0, len(object)), '{')
-	for d.PeekKind() != '}' {
-		token, err := d.ReadToken()
-		if err != nil {
-			return nil, err
-		}
-		name := token.String()
-		value, err := d.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		if value, err = keep(name, value); err != nil {
-			return nil, err
-		}
-		if value == nil {
-			continue
-		}
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		if out, err = jsontext.AppendQuote(out, name); err != nil {
-			return nil, err
-		}
-		out = append(append(out, ':'), value...)
+	if q.legacy && q.list && !q.override {
+		private = append(private, u.guard(guardShown, credential), u.guard(guardStream, q.stream))
 	}
-	return append(out, '}'), nil
+	q.setKeys(s, params, private, public, c.Message.Cursor.Present())
+	if q.legacy && q.list && u.opts.Scope != ScopeSession {
+		q.viewRequest = u.viewRequestOf(q, s, params)
+		q.view = q.viewRequest.view
+	}
 }

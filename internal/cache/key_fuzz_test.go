@@ -29,7 +29,7 @@ func keyStage(tb testing.TB) *Upstream {
 		}
 	})
 	u := s.Upstream(UpstreamOptions{Name: "docs", Identity: "docs"}, nil)
-	u.peers.settled(peerName("", mcp.Version20250618), &peer{deeds: new(deeds), version: mcp.Version20250618})
+	u.sessions.put(sessionName("", mcp.Version20250618), &session{history: new(history), version: mcp.Version20250618}, maxRemembered)
 	return u
 }
 
@@ -43,7 +43,7 @@ func (u *Upstream) keyed(params []byte) (tier.Key, bool) {
 	if mcp.Scan(c.Body, &c.Message) != nil {
 		return tier.Key{}, false
 	}
-	q := u.ask(c, Partition{})
+	q := u.requestOf(c, partition{})
 	if q == nil {
 		return tier.Key{}, false
 	}
@@ -144,19 +144,19 @@ func TestKeysOfRandomParams(t *testing.T) {
 
 // keyParts are the parts of one key.
 type keyParts struct {
-	plain                              bool
-	upstream, version, session, method string
-	partition                          Partition
-	caps, params                       []byte // caps may be nil, which is no empty one
+	plain                                bool
+	upstream, version, sessionID, method string
+	partition                            partition
+	caps, params                         []byte // caps may be nil, which is no empty one
 }
 
 func (p *keyParts) key() tier.Key {
-	k, _ := keyOf(nil, &scope{plain: p.plain, upstream: p.upstream, version: p.version, partition: p.partition, capabilities: p.caps, session: p.session}, p.method, p.params)
+	k, _ := keyOf(nil, &keyInput{plain: p.plain, upstream: p.upstream, version: p.version, partition: p.partition, capabilities: p.caps, sessionID: p.sessionID}, p.method, p.params)
 	return k
 }
 
 func (p *keyParts) equal(o *keyParts) bool {
-	return p.plain == o.plain && p.upstream == o.upstream && p.version == o.version && p.session == o.session && p.partition == o.partition &&
+	return p.plain == o.plain && p.upstream == o.upstream && p.version == o.version && p.sessionID == o.sessionID && p.partition == o.partition &&
 		p.method == o.method && bytes.Equal(p.params, o.params) && bytes.Equal(p.caps, o.caps) && (p.caps == nil) == (o.caps == nil)
 }
 
@@ -183,7 +183,7 @@ func cutParts(row []byte, cuts uint64) keyParts {
 		row, cuts = row[n:], cuts>>8
 		return part
 	}
-	p := keyParts{upstream: string(next()), version: string(next()), session: string(next()), params: next(), caps: next()}
+	p := keyParts{upstream: string(next()), version: string(next()), sessionID: string(next()), params: next(), caps: next()}
 	p.method = string(next())
 	if cuts&1 == 1 && len(p.caps) == 0 {
 		p.caps = nil
@@ -202,7 +202,7 @@ func TestKeyParts(t *testing.T) {
 	}
 	seen := make(map[tier.Key]keyParts)
 	for range 50_000 {
-		p := keyParts{upstream: string(part()), version: string(part()), session: string(part()), params: part(), caps: part()}
+		p := keyParts{upstream: string(part()), version: string(part()), sessionID: string(part()), params: part(), caps: part()}
 		if random.IntN(2) == 0 {
 			p.caps = nil
 		}
@@ -222,13 +222,13 @@ func FuzzPartition(f *testing.F) {
 	f.Add("X-A: X-B", "X-A:X-B")
 	f.Add("A:b", "Ab:")
 	f.Add("A A:", "A::")
-	p := &partitioner{secret: NewSecret([]byte("0123456789abcdef"))}
+	p := &partitioner{secret: newSecret([]byte("0123456789abcdef"))}
 	f.Fuzz(func(t *testing.T, a, b string) {
 		headerA, identityA := cutHeader(a)
 		headerB, identityB := cutHeader(b)
 		partA, _ := p.of(headerA, "", nil)
 		partB, _ := p.of(headerB, "", nil)
-		if (partA == partB) != reflect.DeepEqual(identityA, identityB) || partA == (Partition{}) {
+		if (partA == partB) != reflect.DeepEqual(identityA, identityB) || partA == (partition{}) {
 			t.Fatalf("%q and %q are one credential: %v", headerA, headerB, partA == partB)
 		}
 	})
@@ -268,20 +268,20 @@ func BenchmarkAsk(b *testing.B) {
 		b.ReportAllocs()
 		c := call(0)
 		for b.Loop() {
-			if u.ask(c, u.store.partition(c)) == nil {
+			if u.requestOf(c, u.store.Partition(c)) == nil {
 				b.Fatal("no question")
 			}
 		}
 	})
 	b.Run("first", func(b *testing.B) {
 		b.ReportAllocs()
-		calls := make([]*mcp.Call, 2*maxQuestions) // more than are remembered
+		calls := make([]*mcp.Call, 2*maxRequests) // more than are remembered
 		for i := range calls {
 			calls[i] = call(i)
 		}
 		for i := 0; b.Loop(); i++ {
 			c := calls[i%len(calls)]
-			if u.ask(c, u.store.partition(c)) == nil {
+			if u.requestOf(c, u.store.Partition(c)) == nil {
 				b.Fatal("no question")
 			}
 		}

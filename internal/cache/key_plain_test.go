@@ -67,7 +67,7 @@ func (u *Upstream) keyedPlain(method, params []byte) (tier.Key, bool) {
 		return tier.Key{}, false // or other members in disguise
 	}
 	c.Message.Method = mcp.MethodOther
-	q := u.ask(c, Partition{})
+	q := u.requestOf(c, partition{})
 	if q == nil {
 		return tier.Key{}, false
 	}

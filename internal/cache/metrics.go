@@ -1,12 +1,14 @@
 package cache
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"fluentd-perf/internal/cache/tier"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // outcome is what came of asking a tier, or of a request: a closed set, since it is a label.
@@ -17,11 +19,11 @@ const (
 	outcomeStale                      // an expired one, for want of another
 	outcomeMiss                       // none
 	outcomeError                      // the tier failed or was too slow
-	outcomeSkipped                    // the tier was not asked: its breaker is open, or it has not been told of a change
+	outcomeSkipped                    // the tier was not read: its breaker is open, or it has not been told of a change
 	outcomeCollapsed                  // another caller's flight brought the answer
 	outcomeStored                     // the server's answer was kept
 	outcomeUncacheable                // the server's answer may not be kept
-	outcomeBypass                     // a request that is none of the cache's
+	outcomeBypass                     // a request that does not concern the cache
 	outcomeCount
 )
 
@@ -42,23 +44,16 @@ var tierNames = [tierCount]string{"memory", "redis", "database", "none"}
 
 // tierLabel returns the label of a tier by its name, tierNone for one that is not known.
 func tierLabel(name string) int {
-	for i, known := range tierNames[:tierNone] {
-		if known == name {
-			return i
-		}
+	if i := slices.Index(tierNames[:], name); i >= 0 {
+		return i
 	}
 	return tierNone
 }
 
-// allowed says which outcomes a tier may have: the series that exist.
-func allowed(tier int, o outcome) bool {
-	switch {
-	case tier == tierNone:
-		return o >= outcomeCollapsed
-	case tier == tierMemory:
-		return o <= outcomeMiss
-	}
-	return o <= outcomeSkipped
+// outcomesOf says which outcomes a tier may have, from the first to the last: the series that exist.
+var outcomesOf = [tierCount][2]outcome{
+	tierMemory: {outcomeHit, outcomeMiss}, tierRedis: {outcomeHit, outcomeSkipped}, tierDatabase: {outcomeHit, outcomeSkipped},
+	tierNone: {outcomeCollapsed, outcomeBypass},
 }
 
 // Metrics are the stage's, for all upstreams. Make them once with NewMetrics.
@@ -68,15 +63,14 @@ type Metrics struct {
 	saved     *prometheus.CounterVec
 	seconds   *prometheus.CounterVec
 	coalesced *prometheus.CounterVec
-
-	mu     sync.Mutex // guards the following
-	stores []*Store   // which are looked at by a scrape
+	scrape    scrape
 }
 
 // NewMetrics makes the metrics and registers them. A nil reg registers nothing.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
+	auto := promauto.With(reg)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fluentd_perf_" + name, Help: help}, append([]string{"upstream"}, labels...))
+		return auto.NewCounterVec(prometheus.CounterOpts{Name: "fluentd_perf_" + name, Help: help}, append([]string{"upstream"}, labels...))
 	}
 	m := &Metrics{
 		requests:  counter("cache_requests_total", "What came of asking a tier, and of each request to the cache.", "tier", "outcome"),
@@ -86,9 +80,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		coalesced: counter("coalesced_total", "Calls that were answered by an equal one under way."),
 	}
 	if reg != nil {
-		reg.MustRegister(m)
+		reg.MustRegister(&m.scrape)
 	}
 	return m
+}
+
+// scrape looks at what the stores hold when it is asked.
+type scrape struct {
+	mu     sync.Mutex // guards the following
+	stores []*Store
 }
 
 // What is only known by looking, at a scrape.
@@ -105,29 +105,25 @@ func tierDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("fluentd_perf_"+name, help, append([]string{"tier"}, labels...), nil)
 }
 
+func (s *scrape) add(one *Store) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stores = append(s.stores, one)
+}
+
 // Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.counters() {
-		c.Describe(ch)
-	}
+func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{entriesDesc, bytesDesc, evictedDesc, queueDesc, writesDesc, streamsDesc} {
 		ch <- d
 	}
 }
 
-func (m *Metrics) counters() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.bumps, m.saved, m.seconds, m.coalesced}
-}
-
 // Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.counters() {
-		c.Collect(ch)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.stores {
-		collect(ch, s)
+func (s *scrape) Collect(ch chan<- prometheus.Metric) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.stores {
+		collect(ch, one)
 	}
 }
 
@@ -153,7 +149,7 @@ func collect(ch chan<- prometheus.Metric, s *Store) {
 		send(writesDesc, prometheus.CounterValue, float64(r.Failed), name, "failed")
 	}
 	for _, u := range upstreams {
-		send(streamsDesc, prometheus.GaugeValue, float64(u.changes.Streams()), u.opts.Name)
+		send(streamsDesc, prometheus.GaugeValue, float64(u.listener.Streams()), u.opts.Name)
 	}
 }
 
@@ -208,10 +204,8 @@ func (m *Metrics) upstream(name string) *upstreamMetrics {
 
 // add makes the series of a tier: there are none of one that is not there.
 func (u *upstreamMetrics) add(tier int) {
-	for o := range outcomeCount {
-		if allowed(tier, o) {
-			u.requests[tier][o].shown = u.byTier(tierNames[tier], outcomeNames[o])
-		}
+	for o := outcomesOf[tier][0]; o <= outcomesOf[tier][1]; o++ {
+		u.requests[tier][o].shown = u.byTier(tierNames[tier], outcomeNames[o])
 	}
 }
 

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"log/slog"
 	"path"
 	"slices"
 	"time"
@@ -28,22 +27,19 @@ type UpstreamOptions struct {
 	MinTTL time.Duration // raises a server's ttlMs that is above 0
 	MaxTTL time.Duration // lowers any; 0: 24 h, which is the most
 
-	StaleIfError         time.Duration // how long an expired answer may stand in for a failing server; 0: never
+	StaleIfError         time.Duration // how long an expired answer may be served where the server fails; 0: never
 	StaleAfter           time.Duration // how long a call waits where such an answer is at hand; 0: 2 s
-	StaleWhileRevalidate time.Duration // how long an expired answer is given while one call fetches another; 0: never
+	StaleWhileRevalidate time.Duration // how long an expired answer is served while one call fetches another; 0: never
 
 	Listen        bool     // the daemon opens streams of its own on which the server says what has changed
 	CoalesceTools []string // `coalesce.tools`: patterns of tools whose equal calls share a flight
-	// Base's end ends all calls that others follow, with its cause; nil: no end. MaxAge is how long a call takes followers, and
-	// how long they wait for it; 0: 30 s. Hold is how long nobody shares a question after an answer that may not be shared; 0: 30 s.
+	// Base's end ends all flights, with its cause; nil: no end. MaxAge is how long a flight takes callers, and how long they wait
+	// for it; 0: 30 s. Hold is how long calls of a request are not shared after an answer that may not be shared; 0: 30 s.
 	Base         context.Context
 	MaxAge, Hold time.Duration
 
-	FlushOnCall bool // a tools/call outside Tools makes the credential's operator-TTL answers old
+	FlushOnCall bool // a tools/call outside Tools invalidates the credential's operator-TTL answers
 }
-
-// dayTTL is the longest that anything is fresh.
-const dayTTL = 24 * time.Hour
 
 func (o *UpstreamOptions) complete() {
 	if o.MaxTTL <= 0 || o.MaxTTL > dayTTL {
@@ -53,33 +49,6 @@ func (o *UpstreamOptions) complete() {
 		o.StaleAfter = 2 * time.Second
 	}
 }
-
-// staleFor returns how long after its time an answer that lives for ttl may be given at all.
-func (o *UpstreamOptions) staleFor(ttl time.Duration) time.Duration {
-	if ttl <= 0 {
-		return 0
-	}
-	return max(min(10*ttl, o.StaleIfError), o.StaleWhileRevalidate)
-}
-
-// toolTTL returns the operator's TTL for a tool's calls. The longest pattern that matches is the most particular one.
-func (o *UpstreamOptions) toolTTL(tool string) (time.Duration, bool) {
-	if ttl, ok := o.Tools[tool]; ok {
-		return ttl, true // its very name
-	}
-	best, found := "", false
-	for p := range o.Tools {
-		ok, err := path.Match(p, tool)
-		if err != nil || !ok || found && (len(p) < len(best) || len(p) == len(best) && p > best) {
-			continue
-		}
-		best, found = p, true
-	}
-	return o.Tools[best], found
-}
-
-// callsTools reports whether any tools/call concerns the cache or the flights.
-func (o *UpstreamOptions) callsTools() bool { return len(o.Tools) > 0 || len(o.CoalesceTools) > 0 }
 
 // keepsOnTools reports whether some answer may be kept that a tools/call invalidates.
 func (o *UpstreamOptions) keepsOnTools() bool {
@@ -92,11 +61,4 @@ func (o *UpstreamOptions) coalesces(tool string) bool {
 		ok, err := path.Match(p, tool)
 		return err == nil && ok
 	})
-}
-
-func logger(l *slog.Logger) *slog.Logger {
-	if l == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return l
 }

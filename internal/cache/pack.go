@@ -63,33 +63,19 @@ func (p *packer) unpack(packed []byte) ([]byte, error) {
 	return nil, errEntry
 }
 
-// unsealed is an entry on its way to the slow tiers. The first worker that writes it packs and seals it, for all of them.
-type unsealed struct {
-	store      *Store
-	key        tier.Key
-	credential func() (*credential, error) // nil where the entry is everybody's
-	size       int                         // of the encoded entry
-
-	once   sync.Once
-	plain  []byte // the encoded entry, until it is sealed; memory has copied it
-	sealed []byte
-	err    error
-}
-
-// Seal implements worker.Sealer.
-func (s *unsealed) Seal() ([]byte, error) {
-	s.once.Do(func() {
-		packed := s.store.packer.pack(s.plain)
-		s.plain = nil
+// sealed makes the value of an entry for the slow tiers: the first worker that writes it packs and seals it, for all of them. plain
+// is the encoded entry; a nil key is for everybody's.
+func (s *Store) sealed(k tier.Key, credential func() (*sealKey, error), plain []byte) func() ([]byte, error) {
+	return sync.OnceValues(func() ([]byte, error) {
+		packed := s.packer.pack(plain)
 		dst := make([]byte, 0, len(packed)+sealOverhead)
-		if s.credential == nil {
-			s.sealed = s.store.sealer.sealPublic(dst, s.key, packed)
-			return
+		if credential == nil {
+			return s.sealer.sealPublic(dst, k, packed), nil
 		}
-		var c *credential
-		if c, s.err = s.credential(); s.err == nil {
-			s.sealed = s.store.sealer.sealPrivate(dst, s.key, c, packed)
+		c, err := credential()
+		if err != nil {
+			return nil, err
 		}
+		return s.sealer.sealPrivate(dst, k, c, packed), nil
 	})
-	return s.sealed, s.err
 }

@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// Partition is a credential: an HMAC over the headers by which a server could tell callers apart. The zero Partition is
-// the public one.
-type Partition [32]byte
+// partition says whose a call is, as an HMAC: over all headers by which a server could tell principals apart (partitioner.of), or
+// over those that can bear a credential (partitioner.credential). The zero partition is everybody's.
+type partition [32]byte
 
-// inert are the headers of a request that say nothing of who asks. The list is closed; operators add to it.
+// inert are the headers of a request that say nothing of who calls. The list is closed; operators add to it.
 var inert = map[string]bool{
 	"Accept": true, "Accept-Language": true, "Content-Type": true, "Content-Length": true, "User-Agent": true,
 	"Origin": true, "Referer": true, "Dnt": true, "Priority": true, "Cache-Control": true, "Pragma": true,
@@ -24,17 +24,17 @@ var inert = map[string]bool{
 	"Accept-Encoding": true, // always the daemon's own
 }
 
-// Secret is the key of a daemon, or of several that share their tiers: partitions, seals and names of stored things
+// secret is the key of a daemon, or of several that share their tiers: partitions, seals and names of stored things
 // depend on it.
-type Secret struct {
+type secret struct {
 	inner, outer [64]byte // the HMAC pads (RFC 2104), so that a hash needs no state of its own
 	id           string
 	raw          []byte
 }
 
-// NewSecret makes a Secret of at least 16 bytes of key.
-func NewSecret(key []byte) *Secret {
-	s := &Secret{raw: slices.Clone(key)}
+// newSecret makes a secret of at least 16 bytes of key.
+func newSecret(key []byte) *secret {
+	s := &secret{raw: slices.Clone(key)}
 	block := key
 	if len(block) > len(s.inner) {
 		sum := sha256.Sum256(block)
@@ -51,11 +51,8 @@ func NewSecret(key []byte) *Secret {
 	return s
 }
 
-// ID is a short name of the key that tells nothing of it: it stands in the names of stored keys and channels.
-func (s *Secret) ID() string { return s.id }
-
 // mac returns HMAC-SHA256 of buf[64:], whose first 64 bytes are room for the inner pad. It does not allocate.
-func (s *Secret) mac(buf []byte) [32]byte {
+func (s *secret) mac(buf []byte) [32]byte {
 	copy(buf, s.inner[:])
 	var outer [96]byte
 	copy(outer[:], s.outer[:])
@@ -66,31 +63,31 @@ func (s *Secret) mac(buf []byte) [32]byte {
 
 // partitioner turns headers into partitions.
 type partitioner struct {
-	secret *Secret
+	secret *secret
 	inert  map[string]bool // the operator's, canonical
 	list   []byte          // the same as a part of what a partition is made of
 }
 
-// bearing are the headers that can bear a credential.
-var bearing = map[string]bool{"Authorization": true, "Cookie": true, "X-Api-Key": true, "Api-Key": true}
+// credentialHeaders are the headers that can bear a credential.
+var credentialHeaders = map[string]bool{"Authorization": true, "Cookie": true, "X-Api-Key": true, "Api-Key": true}
 
 // of returns the partition of a request with these headers and this query, as they go upstream. An unknown header counts
 // as identity, and so does the query.
-func (p *partitioner) of(h http.Header, query string, buf []byte) (Partition, []byte) {
+func (p *partitioner) of(h http.Header, query string, buf []byte) (partition, []byte) {
 	buf = p.appendIdentity(append(buf[:0], p.secret.inner[:]...), h, query)
 	return p.secret.mac(buf), buf
 }
 
-// bearer is of for what is dropped: made of what can bear a credential and of nothing else, it is one for all partitions that
-// a credential has. Too coarse is safe there.
-func (p *partitioner) bearer(h http.Header, query string, buf []byte) (Partition, []byte) {
+// credential is of for invalidations: made of what can bear a credential and of nothing else, it is the same for all partitions of a
+// credential. To invalidate too much is safe.
+func (p *partitioner) credential(h http.Header, query string, buf []byte) (partition, []byte) {
 	buf = append(append(buf[:0], p.secret.inner[:]...), "bearer"...)
-	buf = appendFields(appendQuery(buf, query), h, func(name string) bool { return bearing[name] && !p.inert[name] })
+	buf = appendFields(appendQuery(buf, query), h, func(name string) bool { return credentialHeaders[name] && !p.inert[name] })
 	return p.secret.mac(buf), buf
 }
 
-// appendIdentity appends the headers that say who asks, and which ones the operator says do not: what was kept under
-// another list was kept for others.
+// appendIdentity appends the headers that say who calls, and the operator's list of those that do not: what was kept under another
+// list was kept for other principals.
 func (p *partitioner) appendIdentity(buf []byte, h http.Header, query string) []byte {
 	return appendFields(appendQuery(append(buf, p.list...), query), h, p.isIdentity)
 }
@@ -123,7 +120,7 @@ func appendFields(buf []byte, h http.Header, counts func(name string) bool) []by
 }
 
 // newPartitioner makes a partitioner with the operator's inert headers.
-func newPartitioner(secret *Secret, headers []string) partitioner {
+func newPartitioner(secret *secret, headers []string) partitioner {
 	p := partitioner{secret: secret, inert: make(map[string]bool, len(headers))}
 	for _, name := range headers {
 		p.inert[textproto.CanonicalMIMEHeaderKey(name)] = true
@@ -138,7 +135,7 @@ func (p *partitioner) isIdentity(name string) bool {
 	return !inert[name] && !strings.HasPrefix(name, "Sec-") && !isParam(name) && !p.inert[name]
 }
 
-// isParam reports whether a header repeats a parameter of a tool's: it is a part of what is asked (see scope).
+// isParam reports whether a header repeats a parameter of a tool: it is a part of the key (see keyInput).
 func isParam(name string) bool { return strings.HasPrefix(name, "Mcp-Param-") }
 
 // appendPart appends a string or bytes behind their length, so that no two lists of parts look alike.

@@ -11,14 +11,14 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// Purged is what a purge made old of one upstream.
+// Purged is what a purge invalidated of one upstream.
 type Purged struct {
 	Upstream string
-	Methods  []string // whose answers are old: those that share a family with the one that was named as well
+	Methods  []string // whose answers are stale: those that share a family with the one that was named as well
 }
 
-// Purge makes answers old: of one upstream, or of all where the name is empty; of one method, or of all. It returns what
-// is old, and the tiers that could not be told within ctx: they are not read for what was purged until they have been.
+// Purge invalidates answers: of one upstream, or of all where the name is empty; of one method, or of all. It returns what
+// is stale, and the tiers that could not be told within ctx: they are not read for what was purged until they have been.
 // The error says that there is no such upstream, or that answers of the method are never cached: by MCP, or by the
 // `cache.ttl` of an upstream that speaks plain JSON-RPC.
 func (s *Store) Purge(ctx context.Context, upstream, method string) (purged []Purged, pending []string, err error) {
@@ -37,7 +37,7 @@ func (s *Store) Purge(ctx context.Context, upstream, method string) (purged []Pu
 		purged = append(purged, Purged{Upstream: u.opts.Name, Methods: methods})
 	}
 	switch {
-	case len(purged) == 0 && method != "" && (there && upstream != "" || !isCached(method)):
+	case len(purged) == 0 && method != "" && (there && upstream != "" || !isCached(mcp.MethodOf([]byte(method)))):
 		return nil, nil, fmt.Errorf("answers of %q are never cached", method)
 	case upstream != "" && !there:
 		return nil, nil, fmt.Errorf("there is no upstream %q", upstream)
@@ -45,58 +45,52 @@ func (s *Store) Purge(ctx context.Context, upstream, method string) (purged []Pu
 	return purged, s.pending(ctx), nil
 }
 
-// isCached reports whether answers to a method of MCP's are ever cached.
-func isCached(method string) bool {
-	m := mcp.MethodOf([]byte(method))
-	return mayCache(m) || m == mcp.MethodToolsCall
-}
-
 // purgeable returns what guards the answers to a method, or to all where the name is empty, and to which methods. Both are
 // empty where this upstream's answers to the method are never cached.
 func (u *Upstream) purgeable(method string) (guards []tier.Generation, methods []string) {
 	if u.opts.Plain {
-		return u.purgeableNamed(method)
+		return u.purgeablePlain(method)
 	}
-	families := []Family{FamilyTools, FamilyPrompts, FamilyResources, FamilyRead, FamilyDiscover, FamilyCalls}
-	if method != "" {
-		if !isCached(method) {
-			return nil, nil
+	only := mcp.MethodOf([]byte(method))
+	if method != "" && !isCached(only) {
+		return nil, nil
+	}
+	for f := familyTools; f < familyCount; f++ {
+		if method == "" || methodRules[only].family == f {
+			guards = append(guards, u.families[f])
+			methods = append(methods, methodsOf(f)...)
 		}
-		families = []Family{familyOf(mcp.MethodOf([]byte(method)))}
-	}
-	for _, f := range families {
-		guards = append(guards, u.family(f))
-		methods = append(methods, methodsOf(f)...)
 	}
 	return guards, methods
 }
 
-// purgeableNamed is purgeable where the methods are the server's own.
-func (u *Upstream) purgeableNamed(method string) ([]tier.Generation, []string) {
+// purgeablePlain is purgeable where the methods are the server's own.
+func (u *Upstream) purgeablePlain(method string) ([]tier.Generation, []string) {
 	if method == "" {
-		return []tier.Generation{u.family(FamilyOther)}, slices.Sorted(maps.Keys(u.opts.TTL))
+		return []tier.Generation{u.families[familyOther]}, slices.Sorted(maps.Keys(u.opts.TTL))
 	}
 	if _, named := u.opts.TTL[method]; !named {
 		return nil, nil
 	}
-	return []tier.Generation{u.methodOf(method)}, []string{method}
+	return []tier.Generation{u.guard(guardMethod, method)}, []string{method}
 }
 
-// methodsOf are the methods whose answers one family makes old.
-func methodsOf(f Family) (names []string) {
-	for m := range mcp.MethodCount {
-		if m := mcp.Method(m); (mayCache(m) || m == mcp.MethodToolsCall) && familyOf(m) == f {
+// methodsOf are the methods whose answers one family invalidates.
+func methodsOf(f family) (names []string) {
+	for i, rule := range methodRules {
+		if m := mcp.Method(i); rule.family == f && isCached(m) {
 			names = append(names, m.String())
 		}
 	}
 	return names
 }
 
-// pending waits for the tiers to be told what is owed, as long as ctx lasts, and returns the names of those that were not.
+// pending waits until the tiers have been told all pending invalidations, as long as ctx lasts, and returns the names of those
+// that were not.
 func (s *Store) pending(ctx context.Context) (names []string) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for _, t := range s.slow {
+	for _, t := range s.slowTiers {
 		for t.Report().Pending > 0 && ctx.Err() == nil {
 			select {
 			case <-tick.C:

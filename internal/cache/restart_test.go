@@ -65,7 +65,7 @@ func restarts(t *testing.T, ttl time.Duration, scope string, f func(w *runs)) {
 	})
 }
 
-// TestWarmRestart stops and starts the daemon: its first question is answered by the tier, with the time that is left.
+// TestWarmRestart stops and starts the daemon: its first request is answered by the tier, with the time that is left.
 func TestWarmRestart(t *testing.T) {
 	for _, scope := range []string{"private", "public"} {
 		for _, shared := range []bool{false, true} {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache/tier"
-	"fluentd-perf/internal/mcp"
 )
 
 // Scope says who may share the lists that a legacy server gives its sessions. Nothing but lists is ever shared between
@@ -18,46 +17,44 @@ type Scope uint8
 
 // The scopes.
 const (
-	ScopeAuto       Scope = iota // all sessions of a credential, once it was seen that they are given the same list
+	ScopeAuto       Scope = iota // all sessions of a credential, once it was seen that they get the same list
 	ScopeSession                 // nobody
 	ScopeCredential              // all sessions of a credential, by the operator's word
 )
 
 // Bounds of learning.
 const (
-	maxViews       = 4096            // of an upstream; one that is forgotten is learned anew
-	equalAnswers   = 2               // in a row, of different sessions, until a view is shared
-	equalAfterward = 3               // the same after a difference
-	maxDifferences = 3               // within a day: so many end sharing for a day
-	learningPeriod = 24 * time.Hour  //
-	settling       = 2 * time.Second // in which a new session's list_changed is about that session alone
-	maxAsked       = 64              // requests of a server's in one session that are told apart
+	maxViews       = 4096           // of an upstream; one that is forgotten is learned anew
+	equalAnswers   = 2              // in a row, of different sessions, until a view is shared
+	equalAfterward = 3              // the same after a difference
+	maxDifferences = 3              // within a day: so many end sharing for a day
+	learningPeriod = 24 * time.Hour //
 )
 
-// views are the lists of an upstream's legacy sessions as far as they may be the same for all of a credential: what is
-// compared, and shared once it was seen not to differ. Nothing of it outlives the process.
+// views are the lists of an upstream's legacy sessions that may be the same for all sessions of a credential: they are compared, and
+// shared once they were seen not to differ. Views do not outlive the process.
 type views struct {
-	hits        atomic.Uint64 // answers that another session's list was
+	hits        atomic.Uint64 // lists that sessions got from a shared answer
 	differences atomic.Uint64
 
-	mu    sync.Mutex // guards the following
-	by    map[tier.Key]*view
-	days  []time.Time // of the last differences
-	ended time.Time   // until when nothing is shared
+	mu              sync.Mutex // guards the following
+	by              boundedMap[tier.Key, *view]
+	lastDifferences []time.Time // of the last differences
+	endedUntil      time.Time   // until when nothing is shared
 }
 
-// view is one list as sessions of one kind see it.
+// view is one list as the sessions of one kind of client see it.
 type view struct {
 	learned atomic.Bool // sessions were seen not to differ
 
 	// Guarded by views.mu.
-	known  bool // there was an answer
-	result [32]byte
-	whose  *deeds // of the session that had it; nil where there are none
-	tokens []tier.Token
-	equal  int // answers in a row that were the same, of different sessions
-	needed int
-	told   bool // that sessions differ was logged
+	known       bool // there was an answer
+	result      [32]byte
+	lastSession *history // of the session that got it; nil where there are no sessions
+	tokens      []tier.Token
+	equal       int // answers in a row that were the same, of different sessions
+	needed      int
+	logged      bool // that sessions differ was logged
 }
 
 // of returns the view of a key.
@@ -68,50 +65,47 @@ func (v *views) of(k tier.Key) *view {
 	if one != nil {
 		return one
 	}
-	if v.by == nil {
-		v.by = make(map[tier.Key]*view)
-	}
 	for some, old := range v.by {
 		if len(v.by) < maxViews {
 			break
 		}
 		delete(v.by, some)
-		old.learned.Store(false) // whoever still holds it is alone with that
+		old.learned.Store(false) // it is never shared again by whoever still holds it
 		old.needed = math.MaxInt
 	}
 	one = &view{needed: equalAnswers}
-	v.by[k] = one
+	v.by.put(k, one, maxViews)
 	return one
 }
 
-// observation is an answer that a session was given for a view.
+// observation is the answer that a session got for a view.
 type observation struct {
 	result  []byte       // raw
-	session *deeds       // nil where there are none
-	tokens  []tier.Token // of what makes the view old, from before the server was asked
+	history *history     // of the session; nil where there are no sessions
+	tokens  []tier.Token // of what invalidates the view, from before the server was called
 }
 
-// differ is what came of an observation.
-type differ uint8
+// comparison is the result of an observation.
+type comparison uint8
 
 const (
-	same        differ = iota
-	different          // sessions are given different lists
-	sharingEnds        // and that too often
+	same        comparison = iota // or nothing new
+	different                     // sessions get different lists, for the first time in this view
+	sharingEnds                   // sessions get different lists too often
 )
 
 // observe compares an answer with the last one of another session.
-func (v *views) observe(one *view, o observation, now time.Time) differ {
+func (v *views) observe(one *view, o observation, now time.Time) comparison {
 	sum := sha256.Sum256(o.result)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if now.Before(v.ended) {
+	if now.Before(v.endedUntil) {
 		return same
 	}
-	changed := !slices.Equal(one.tokens, o.tokens) // an invalidation lies between the two
-	equal, again := one.known && one.result == sum, one.whose != nil && one.whose == o.session
+	changed := !slices.Equal(one.tokens, o.tokens) // there was an invalidation between the two
+	equal, again := one.known && one.result == sum, one.lastSession != nil && one.lastSession == o.history
 	differs := one.known && !equal && !changed && !again
-	one.known, one.result, one.whose = true, sum, o.session
+	one.known, one.result, one.lastSession = true, sum, o.history
 	one.tokens = append(one.tokens[:0], o.tokens...)
 	switch {
 	case differs:
@@ -125,17 +119,24 @@ func (v *views) observe(one *view, o observation, now time.Time) differ {
 	if !differs {
 		return same
 	}
-	return v.differLocked(now)
+	what := v.noteDifferenceLocked(now)
+	if what == different {
+		if one.logged {
+			return same
+		}
+		one.logged = true
+	}
+	return what
 }
 
-// differLocked notes a difference, and ends sharing where there were too many.
-func (v *views) differLocked(now time.Time) differ {
+// noteDifferenceLocked notes a difference, and ends sharing where there were too many.
+func (v *views) noteDifferenceLocked(now time.Time) comparison {
 	v.differences.Add(1)
-	v.days = slices.DeleteFunc(v.days, func(at time.Time) bool { return now.Sub(at) >= learningPeriod })
-	if v.days = append(v.days, now); len(v.days) < maxDifferences {
+	v.lastDifferences = slices.DeleteFunc(v.lastDifferences, func(at time.Time) bool { return now.Sub(at) >= learningPeriod })
+	if v.lastDifferences = append(v.lastDifferences, now); len(v.lastDifferences) < maxDifferences {
 		return different
 	}
-	v.days, v.ended = nil, now.Add(learningPeriod)
+	v.lastDifferences, v.endedUntil = nil, now.Add(learningPeriod)
 	for _, one := range v.by {
 		one.learned.Store(false)
 		one.known, one.equal, one.needed = false, 0, equalAfterward
@@ -143,21 +144,12 @@ func (v *views) differLocked(now time.Time) differ {
 	return sharingEnds
 }
 
-// firstTime reports whether nobody was told yet that the view's sessions differ, and notes that somebody is.
-func (v *views) firstTime(one *view) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	was := one.told
-	one.told = true
-	return !was
-}
-
-// ScopeReport is what was learned of how far legacy sessions are given the same lists.
+// ScopeReport says how far legacy sessions get the same lists.
 type ScopeReport struct {
 	Views       int    `json:"views"`                 // lists that were compared
 	Learned     int    `json:"learned"`               // of these, shared by now
 	Differences uint64 `json:"differences"`           // between sessions, since the start
-	Hits        uint64 `json:"hits"`                  // lists that sessions were given from a shared answer
+	Hits        uint64 `json:"hits"`                  // lists that sessions got from a shared answer
 	EndedUntil  string `json:"ended_until,omitempty"` // nothing is shared until then (RFC 3339): sessions differed too often
 }
 
@@ -170,162 +162,66 @@ func (v *views) report(now time.Time) ScopeReport {
 			r.Learned++
 		}
 	}
-	if now.Before(v.ended) {
-		r.EndedUntil = v.ended.UTC().Format(time.RFC3339)
+	if now.Before(v.endedUntil) {
+		r.EndedUntil = v.endedUntil.UTC().Format(time.RFC3339)
 	}
 	return r
 }
 
-// ofView is the same question asked on behalf of all sessions of its view.
-func (u *Upstream) ofView(q *question, s scope, params []byte) *question {
-	own := &question{
-		method: q.method, name: q.name, family: q.family, legacy: true, own: true, asker: q.asker, bearer: q.bearer, peer: q.peer, list: true,
-		keeps: true, shares: true, override: q.override, ttl: q.ttl, early: q.early,
-		local:  true, // kept in memory alone: elsewhere nobody has seen that it may be shared
-		scoped: true,
+// viewRequestOf returns the same request made for all sessions of its view. Its answers are kept in memory alone: other daemons have
+// not seen that they may be shared.
+func (u *Upstream) viewRequestOf(q *request, s keyInput, params []byte) *request {
+	v := *q
+	v.usage, v.forView, v.cacheable, v.coalescable, v.memoryOnly = new(usage), true, true, true, true
+	// A session that is told in its first seconds that a list has changed goes on to another view of it. What it asked for before that
+	// still fills the view of those that were not told yet.
+	s.view, s.sessionID, s.server = true, "", q.session.result
+	if q.session.hasID {
+		s.agent, s.earlyChanges = q.session.agent, q.earlyChanges
 	}
-	// A session that is told at its beginning that a list has changed has another view of it from then on. What it asked before
-	// that, and was given since, is what others are given who were not told yet.
-	s.view, s.session, s.server = true, "", q.peer.result
-	if q.peer.session {
-		s.agent, s.early = q.peer.agent, q.early
-	}
-	g := []tier.Generation{u.family(q.family), u.asker(q.bearer)}
+	credential := string(q.credential[:])
+	g := []tier.Generation{u.families[q.family], u.guard(guardCredential, credential)}
 	if !q.override {
-		g = append(g, u.acts(q.bearer))
+		g = append(g, u.guard(guardShown, credential))
 	}
-	own.pair = pairOf(s, q.name, params, g, g)
-	if q.first != nil {
-		if params, err := withoutCursor(params); err == nil {
-			one := pairOf(s, q.name, params, g, g)
-			own.first = &one
-			own.ofFirst = u.views.of(one.private.Key)
-		}
+	v.setKeys(s, params, g, g, q.first != nil)
+	if v.first != nil {
+		v.firstView = u.views.of(v.first.private.Key)
 	}
-	own.view, own.all = u.views.of(own.private.Key), own
-	return own
+	v.view, v.viewRequest = u.views.of(v.private.Key), &v
+	return &v
 }
 
-// shared returns the question as it is asked for all sessions of a credential, nil where it is not.
-func (u *Upstream) shared(q *question) *question {
-	if q.view == nil || q.peer.acted.Load() {
+// sharedRequest returns the request made for all sessions of its view, nil where the view is not shared with this one.
+func (u *Upstream) sharedRequest(q *request) *request {
+	if q.view == nil || q.session.acted.Load() {
 		return nil
 	}
-	of := q.all.ofFirst
+	of := q.viewRequest.firstView
 	if u.opts.Scope == ScopeCredential || q.view.learned.Load() && (of == nil || of.learned.Load()) {
-		return q.all
+		return q.viewRequest
 	}
 	return nil
 }
 
-// compare learns from an answer to a question of a session's, and reports whether it is everybody's of the view.
-func (u *Upstream) compare(q *question, tokens []tier.Token, result []byte) bool {
-	if q.view == nil || q.peer.acted.Load() {
+// compare learns from the answer to a session's request, and reports whether all sessions of the view may have it.
+func (u *Upstream) compare(q *request, tokens []tier.Token, result []byte) bool {
+	if q.view == nil || q.session.acted.Load() {
 		return false
 	}
 	if u.opts.Scope == ScopeCredential {
 		return true
 	}
-	o := observation{result: result, tokens: tokens[:len(q.all.private.Generations)]}
-	if q.peer.session {
-		o.session = q.peer.deeds
+	o := observation{result: result, tokens: tokens[:len(q.viewRequest.private.Generations)]}
+	if q.session.hasID {
+		o.history = q.session.history
 	}
 	switch u.views.observe(q.view, o, time.Now()) {
 	case different:
-		if u.views.firstTime(q.view) {
-			u.store.log.Info("sessions are given different lists: not shared", "upstream", u.opts.Name, "method", q.name)
-		}
+		u.store.log.Info("sessions are given different lists: not shared", "upstream", u.opts.Name, "method", q.name)
 	case sharingEnds:
 		u.store.log.Warn("sessions are given different lists time and again: none is shared for a day",
 			"upstream", u.opts.Name, "method", q.name)
 	}
 	return q.view.learned.Load()
-}
-
-// acts guards the lists that are shared where there are no sessions: what any agent of the credential does may change them.
-func (u *Upstream) acts(bearer Partition) tier.Generation {
-	return generationOf("acts", u.opts.Identity, string(bearer[:]))
-}
-
-// acted notes what an agent does in its session: after anything that may change what the server shows it, its lists are its own.
-// Where there are no sessions the credential's lists are stale, now and when the call has been answered; it reports whether that
-// is so.
-func (u *Upstream) acted(c *mcp.Call) bool {
-	p := u.peerOf(c)
-	if u.opts.Plain || u.opts.Scope == ScopeSession || p == nil && c.Era != mcp.EraLegacy || p.harmless(c) {
-		return false
-	}
-	if p != nil {
-		p.acted.Store(true)
-	}
-	return first(c.Header["Mcp-Session-Id"]) == "" // of which the era is legacy
-}
-
-// shownAnew makes stale what a call without a session may have changed of what the server shows.
-func (u *Upstream) shownAnew(bearer Partition) {
-	u.store.bumpMemory([]tier.Generation{u.acts(bearer)})
-}
-
-// harmless reports whether a call changes nothing of what the server shows the session; a nil one is none that is known.
-func (p *peer) harmless(c *mcp.Call) bool {
-	m := &c.Message
-	switch c.Lane {
-	case mcp.LaneStream, mcp.LaneEnd:
-		return true
-	case mcp.LaneNotification:
-		name, ok := mcp.Text(m.MethodName.Of(c.Body))
-		return ok && !m.Ambiguous && name == "notifications/initialized"
-	case mcp.LaneResponse:
-		return p != nil && !m.Ambiguous && p.answers(string(c.ID()))
-	case mcp.LaneRequest:
-		return !m.Ambiguous && onlyReads(c.Method())
-	}
-	return false
-}
-
-// onlyReads reports whether a request with this method leaves the session's lists as they are.
-func onlyReads(m mcp.Method) bool {
-	switch m {
-	case mcp.MethodInitialize, mcp.MethodPing, mcp.MethodLoggingSetLevel:
-		return true
-	}
-	return mayShare(m)
-}
-
-// asks notes a request of the server's to the agent, if its answer changes nothing.
-func (p *peer) asks(m *mcp.Message, data []byte) {
-	if p == nil || p.acted.Load() {
-		return
-	}
-	name, ok := mcp.Text(m.MethodName.Of(data))
-	id, changes := string(m.ID.Of(data)), !ok || m.Ambiguous || name != "ping" && name != "roots/list"
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case changes:
-		delete(p.asked, id) // that of an earlier one, given again
-	case p.asked == nil:
-		p.asked = map[string]struct{}{id: {}}
-	case len(p.asked) < maxAsked:
-		p.asked[id] = struct{}{}
-	}
-}
-
-// answers reports whether the id is that of such a request, which is answered now.
-func (p *peer) answers(id string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, ok := p.asked[id]
-	delete(p.asked, id)
-	return ok
-}
-
-// listChanged applies a server's word that the family's list has changed. That a session is told so at its beginning is about
-// that session alone: servers that register their tools late say it to each.
-func (u *Upstream) listChanged(p *peer, f Family) {
-	if p != nil && u.opts.Scope != ScopeSession && time.Since(p.born) < settling {
-		p.early[f].Add(1)
-		return
-	}
-	u.bump(causeNotification, u.family(f))
 }

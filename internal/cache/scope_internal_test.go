@@ -13,7 +13,7 @@ func TestForgottenViews(t *testing.T) {
 	held := make(map[tier.Key]*view)
 	observe := func(one *view) {
 		for range equalAfterward + 1 {
-			v.observe(one, observation{session: new(deeds), tokens: make([]tier.Token, 2)}, time.Now())
+			v.observe(one, observation{history: new(history), tokens: make([]tier.Token, 2)}, time.Now())
 		}
 	}
 	for i := range maxViews + 10 {
@@ -33,7 +33,7 @@ func TestForgottenViews(t *testing.T) {
 		if observe(one); one.learned.Load() {
 			t.Fatal("it is learned")
 		}
-		v.observe(one, observation{result: []byte("x"), session: new(deeds), tokens: make([]tier.Token, 2)}, time.Time{})
+		v.observe(one, observation{result: []byte("x"), history: new(history), tokens: make([]tier.Token, 2)}, time.Time{})
 		if observe(one); one.learned.Load() {
 			t.Fatal("it is learned after a difference")
 		}

@@ -225,8 +225,8 @@ func TestScopeOfOtherViews(t *testing.T) {
 	})
 }
 
-// TestScopeOfSessionsHearsAll: where sessions share nothing a change concerns all of them from the beginning on.
-func TestScopeOfSessionsHearsAll(t *testing.T) {
+// TestScopeOfSessionsReceivesAll: where sessions share nothing a change concerns all of them from the beginning on.
+func TestScopeOfSessionsReceivesAll(t *testing.T) {
 	scopeTest(t, cache.UpstreamOptions{Scope: cache.ScopeSession}, func(r *scopeRig) {
 		for _, s := range []string{"1", "2"} {
 			r.initialize(s, "{}", rulesTells)

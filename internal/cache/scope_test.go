@@ -30,11 +30,11 @@ func scopeTest(t *testing.T, o cache.UpstreamOptions, f func(r *scopeRig)) {
 // serves makes the server answer every request with the session's list.
 func (r *scopeRig) serves() {
 	r.gives(func(c *mcp.Call) *mcp.Result {
-		var session string
+		var sessionID string
 		if v := c.Header["Mcp-Session-Id"]; v != nil {
-			session = v[0]
+			sessionID = v[0]
 		}
-		return rulesWhole(200, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[%q]}}`, c.ID(), r.lists[session]))
+		return rulesWhole(200, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[%q]}}`, c.ID(), r.lists[sessionID]))
 	})
 }
 
@@ -46,9 +46,9 @@ func (r *scopeRig) begins(sessions ...string) {
 	}
 }
 
-func (r *scopeRig) beginsAs(a rulesAsk, session, client, server string) {
+func (r *scopeRig) beginsAs(a rulesAsk, sessionID, client, server string) {
 	r.Helper()
-	r.initializeAs(a.with(`"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{`+client+`}`), session,
+	r.initializeAs(a.with(`"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{`+client+`}`), sessionID,
 		`"protocolVersion":"2025-06-18","capabilities":`+server+`,"serverInfo":{"name":"s"}`)
 }
 
@@ -70,10 +70,10 @@ func (r *scopeRig) wantOf(what string, here bool, a rulesAsk) {
 	before := r.server.asked()
 	p := r.ask(a)
 	if hit := r.server.asked() == before; hit != here {
-		r.Errorf("%s, %s: answered here is %v, want %v (%s)", what, a.session, hit, here, p.status())
+		r.Errorf("%s, %s: answered here is %v, want %v (%s)", what, a.sessionID, hit, here, p.status())
 	}
-	if want := fmt.Sprintf(`{"tools":[%q]}`, r.lists[a.session]); !strings.Contains(p.body, want) {
-		r.Errorf("%s, %s: got %s, want %s", what, a.session, p.body, want)
+	if want := fmt.Sprintf(`{"tools":[%q]}`, r.lists[a.sessionID]); !strings.Contains(p.body, want) {
+		r.Errorf("%s, %s: got %s, want %s", what, a.sessionID, p.body, want)
 	}
 }
 

@@ -39,29 +39,29 @@ var errSeal = errors.New("cache: a stored entry does not open")
 
 // The labels keep the keys apart that come from one partition key. The label of credentials also keeps their keys from
 // what the state directory holds: the first step of HKDF is an HMAC (RFC 5869, section 2.2), and without the label it
-// would be the very one that makes a Partition. No header can have a label's name.
+// would be the very one that makes a partition. No header can have a label's name.
 const (
 	labelCredential = "fluentd-perf/seal/credential"
 	labelPrivate    = "fluentd-perf/seal/private"
 	labelPublic     = "fluentd-perf/seal/public"
 )
 
-// credential is what opens the private entries of one asker. It is made of the partition key and of the headers by which
-// the asker is known, and cannot be made from the Partition. It is safe for concurrent use.
-type credential struct{ aead cipher.AEAD }
+// sealKey is what opens the private entries of one principal. It is made of the partition key and of the headers by which
+// the principal is known, and cannot be made from the partition. It is safe for concurrent use.
+type sealKey struct{ aead cipher.AEAD }
 
-// credential derives the credential of a request with these headers and this query, as they go upstream. Requests of one Partition have
-// one credential.
-func (p *partitioner) credential(h http.Header, query string) (*credential, error) {
-	return p.credentialOf(p.credentialIdentity(h, query))
+// sealKey derives the key of a request with these headers and this query, as they go upstream. Requests of one partition have one
+// key.
+func (p *partitioner) sealKey(h http.Header, query string) (*sealKey, error) {
+	return p.sealKeyOf(p.sealIdentity(h, query))
 }
 
-// credentialIdentity is what a credential is made of: the headers and the query by which it is known.
-func (p *partitioner) credentialIdentity(h http.Header, query string) []byte {
+// sealIdentity is what a sealKey is made of: the headers and the query by which the principal is known.
+func (p *partitioner) sealIdentity(h http.Header, query string) []byte {
 	return p.appendIdentity(appendPart(make([]byte, 0, 512), labelCredential), h, query)
 }
 
-func (p *partitioner) credentialOf(identity []byte) (*credential, error) {
+func (p *partitioner) sealKeyOf(identity []byte) (*sealKey, error) {
 	key, err := hkdf.Key(sha256.New, identity, p.secret.raw, labelPrivate, 32)
 	if err != nil {
 		return nil, err
@@ -70,18 +70,18 @@ func (p *partitioner) credentialOf(identity []byte) (*credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Random nonces are good for 2^32 entries of one credential (NIST SP 800-38D, section 8.3).
+	// Random nonces are good for 2^32 entries of one key (NIST SP 800-38D, section 8.3).
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		return nil, err
 	}
-	return &credential{aead}, nil
+	return &sealKey{aead}, nil
 }
 
 // sealer seals and opens what goes to slow tiers. It is safe for concurrent use.
 type sealer struct{ public []byte }
 
-func newSealer(secret *Secret) *sealer {
+func newSealer(secret *secret) *sealer {
 	key, err := hkdf.Key(sha256.New, secret.raw, nil, labelPublic, sha256.Size)
 	if err != nil {
 		panic("cache: bug: a Secret from which no key can be derived: " + err.Error())
@@ -89,8 +89,8 @@ func newSealer(secret *Secret) *sealer {
 	return &sealer{public: key}
 }
 
-// sealPrivate appends an entry that only this credential opens. plain and dst must not overlap.
-func (s *sealer) sealPrivate(dst []byte, k tier.Key, c *credential, plain []byte) []byte {
+// sealPrivate appends an entry that only this key opens. plain and dst must not overlap.
+func (s *sealer) sealPrivate(dst []byte, k tier.Key, c *sealKey, plain []byte) []byte {
 	dst = slices.Grow(dst, len(plain)+sealOverhead)
 	dst = append(dst, sealFormat, kindPrivate)
 	bound := boundTo(kindPrivate, k)
@@ -108,7 +108,7 @@ func (s *sealer) sealPublic(dst []byte, k tier.Key, plain []byte) []byte {
 
 // open returns the entry that was sealed under this key, and whether it is a public one. c may be nil: then only public
 // entries open. The entry may share stored's memory; stored is not changed. Every error is errSeal.
-func (s *sealer) open(k tier.Key, c *credential, stored []byte) (plain []byte, public bool, err error) {
+func (s *sealer) open(k tier.Key, c *sealKey, stored []byte) (plain []byte, public bool, err error) {
 	if len(stored) < sealHead || stored[0] != sealFormat {
 		return nil, false, errSeal
 	}

@@ -17,21 +17,21 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-var sealKey = tier.Key(sha256.Sum256([]byte("a key")))
+var entryKey = tier.Key(sha256.Sum256([]byte("a key")))
 
 // sealing is one daemon's.
 func sealing(partitionKey string) (*sealer, *partitioner) {
-	secret := NewSecret([]byte(partitionKey))
+	secret := newSecret([]byte(partitionKey))
 	return newSealer(secret), &partitioner{secret: secret, inert: map[string]bool{"X-Trace": true}}
 }
 
 const somePartitionKey = "0123456789abcdef0123456789abcdef"
 
-func bearerAsker(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
+func bearerHeader(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 
-func mustCredential(tb testing.TB, p *partitioner, h http.Header) *credential {
+func mustCredential(tb testing.TB, p *partitioner, h http.Header) *sealKey {
 	tb.Helper()
-	c, err := p.credential(h, "")
+	c, err := p.sealKey(h, "")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -40,14 +40,14 @@ func mustCredential(tb testing.TB, p *partitioner, h http.Header) *credential {
 
 func TestSealRoundTrip(t *testing.T) {
 	s, p := sealing(somePartitionKey)
-	c := mustCredential(t, p, bearerAsker("a"))
+	c := mustCredential(t, p, bearerHeader("a"))
 	most := 0
 	for _, size := range []int{0, 1, 15, 16, 17, 1000, 100_000} {
 		plain := bytes.Repeat([]byte("plain"), size/5+1)[:size]
 		for _, public := range []bool{false, true} {
-			stored := s.sealPrivate([]byte("before"), sealKey, c, plain)
+			stored := s.sealPrivate([]byte("before"), entryKey, c, plain)
 			if public {
-				stored = s.sealPublic([]byte("before"), sealKey, plain)
+				stored = s.sealPublic([]byte("before"), entryKey, plain)
 			}
 			rest, ok := bytes.CutPrefix(stored, []byte("before"))
 			if !ok {
@@ -55,7 +55,7 @@ func TestSealRoundTrip(t *testing.T) {
 			}
 			most = max(most, len(rest)-size)
 			copied := bytes.Clone(rest)
-			got, isPublic, err := s.open(sealKey, c, rest)
+			got, isPublic, err := s.open(entryKey, c, rest)
 			if err != nil || isPublic != public || !bytes.Equal(got, plain) {
 				t.Errorf("%d bytes, public %v: opened as %d bytes, public %v, %v", size, public, len(got), isPublic, err)
 			}
@@ -72,19 +72,19 @@ func TestSealRoundTrip(t *testing.T) {
 
 func TestSealHidesPrivateEntries(t *testing.T) {
 	s, p := sealing(somePartitionKey)
-	c := mustCredential(t, p, bearerAsker("a"))
+	c := mustCredential(t, p, bearerHeader("a"))
 	plain := []byte(strings.Repeat("nobody else's business", 10))
-	one, two := s.sealPrivate(nil, sealKey, c, plain), s.sealPrivate(nil, sealKey, c, plain)
+	one, two := s.sealPrivate(nil, entryKey, c, plain), s.sealPrivate(nil, entryKey, c, plain)
 	if bytes.Contains(one, plain[:8]) {
 		t.Error("the entry is readable")
 	}
 	if bytes.Equal(one[:14], two[:14]) || bytes.Equal(one[14:], two[14:]) {
 		t.Error("an entry that is sealed twice looks the same twice")
 	}
-	if _, _, err := s.open(sealKey, nil, one); !errors.Is(err, errSeal) {
+	if _, _, err := s.open(entryKey, nil, one); !errors.Is(err, errSeal) {
 		t.Errorf("opened without a credential: %v", err)
 	}
-	if got, public, err := s.open(sealKey, nil, s.sealPublic(nil, sealKey, plain)); err != nil || !public || !bytes.Equal(got, plain) {
+	if got, public, err := s.open(entryKey, nil, s.sealPublic(nil, entryKey, plain)); err != nil || !public || !bytes.Equal(got, plain) {
 		t.Errorf("a public entry wants a credential: %v", err)
 	}
 }
@@ -92,36 +92,36 @@ func TestSealHidesPrivateEntries(t *testing.T) {
 // Whatever is altered, cut, lengthened, planted under another key, made by another daemon or of the other kind stays shut.
 func TestSealRefuses(t *testing.T) {
 	s, p := sealing(somePartitionKey)
-	c := mustCredential(t, p, bearerAsker("a"))
+	c := mustCredential(t, p, bearerHeader("a"))
 	plain := []byte("an entry")
 	foreign, foreignP := sealing("another partition key of 32 bytes")
-	foreignC := mustCredential(t, foreignP, bearerAsker("a"))
-	refused := func(what string, k tier.Key, c *credential, stored []byte) {
+	foreignC := mustCredential(t, foreignP, bearerHeader("a"))
+	refused := func(what string, k tier.Key, c *sealKey, stored []byte) {
 		t.Helper()
 		if got, _, err := s.open(k, c, stored); err != errSeal || got != nil {
 			t.Errorf("%s: opened as %q, %v", what, got, err)
 		}
 	}
-	refused("nothing", sealKey, c, nil)
-	refused("another daemon's private entry", sealKey, c, foreign.sealPrivate(nil, sealKey, foreignC, plain))
-	refused("another daemon's public entry", sealKey, c, foreign.sealPublic(nil, sealKey, plain))
-	refused("another asker's entry", sealKey, mustCredential(t, p, bearerAsker("b")), s.sealPrivate(nil, sealKey, c, plain))
+	refused("nothing", entryKey, c, nil)
+	refused("another daemon's private entry", entryKey, c, foreign.sealPrivate(nil, entryKey, foreignC, plain))
+	refused("another daemon's public entry", entryKey, c, foreign.sealPublic(nil, entryKey, plain))
+	refused("another asker's entry", entryKey, mustCredential(t, p, bearerHeader("b")), s.sealPrivate(nil, entryKey, c, plain))
 	for kind, stored := range map[string][]byte{
-		"private": s.sealPrivate(nil, sealKey, c, plain), "public": s.sealPublic(nil, sealKey, plain),
+		"private": s.sealPrivate(nil, entryKey, c, plain), "public": s.sealPublic(nil, entryKey, plain),
 	} {
 		for i := range stored {
 			for bit := range 8 {
 				changed := bytes.Clone(stored)
 				changed[i] ^= 1 << bit
-				refused(fmt.Sprintf("%s, bit %d of byte %d", kind, bit, i), sealKey, c, changed)
+				refused(fmt.Sprintf("%s, bit %d of byte %d", kind, bit, i), entryKey, c, changed)
 			}
-			refused(fmt.Sprintf("%s, cut at %d", kind, i), sealKey, c, stored[:i])
-			refused(fmt.Sprintf("%s, from %d", kind, i+1), sealKey, c, stored[i+1:])
+			refused(fmt.Sprintf("%s, cut at %d", kind, i), entryKey, c, stored[:i])
+			refused(fmt.Sprintf("%s, from %d", kind, i+1), entryKey, c, stored[i+1:])
 		}
-		refused(kind+", a byte more", sealKey, c, append(bytes.Clone(stored), 0))
-		refused(kind+", twice", sealKey, c, append(bytes.Clone(stored), stored...))
-		for i := range sealKey {
-			other := sealKey
+		refused(kind+", a byte more", entryKey, c, append(bytes.Clone(stored), 0))
+		refused(kind+", twice", entryKey, c, append(bytes.Clone(stored), stored...))
+		for i := range entryKey {
+			other := entryKey
 			other[i] ^= 1
 			refused(fmt.Sprintf("%s, under a key that differs at %d", kind, i), other, c, stored)
 		}
@@ -131,7 +131,7 @@ func TestSealRefuses(t *testing.T) {
 // One partition, one credential, and the other way round.
 func TestCredentialIsThePartitions(t *testing.T) {
 	s, p := sealing(somePartitionKey)
-	asker := func(pairs ...string) http.Header {
+	principal := func(pairs ...string) http.Header {
 		h := http.Header{}
 		for i := 0; i < len(pairs); i += 2 {
 			h[pairs[i]] = append(h[pairs[i]], pairs[i+1])
@@ -139,18 +139,18 @@ func TestCredentialIsThePartitions(t *testing.T) {
 		return h
 	}
 	same := [][]http.Header{
-		{asker(), nil, asker("Accept", "x"), asker("X-Trace", "1"), asker("Sec-Fetch-Mode", "cors"), {"Cookie": nil}},
-		{bearerAsker("a"), asker("Authorization", "Bearer a", "User-Agent", "u"), asker("Mcp-Session-Id", "s", "Authorization", "Bearer a")},
-		{asker("A", "1", "B", "2"), asker("B", "2", "A", "1")},
-		{bearerAsker("A")}, {bearerAsker("a ")},
-		{asker("A", "1", "A", "2")}, {asker("A", "2", "A", "1")}, {asker("A", "12")}, {asker("A", "1,2")}, {asker("A", "1")},
-		{asker("A", "1", "B", "")}, {asker("A", "1B2")}, {asker("A", "")}, {asker("X-Api-Key", "k")},
+		{principal(), nil, principal("Accept", "x"), principal("X-Trace", "1"), principal("Sec-Fetch-Mode", "cors"), {"Cookie": nil}},
+		{bearerHeader("a"), principal("Authorization", "Bearer a", "User-Agent", "u"), principal("Mcp-Session-Id", "s", "Authorization", "Bearer a")},
+		{principal("A", "1", "B", "2"), principal("B", "2", "A", "1")},
+		{bearerHeader("A")}, {bearerHeader("a ")},
+		{principal("A", "1", "A", "2")}, {principal("A", "2", "A", "1")}, {principal("A", "12")}, {principal("A", "1,2")}, {principal("A", "1")},
+		{principal("A", "1", "B", "")}, {principal("A", "1B2")}, {principal("A", "")}, {principal("X-Api-Key", "k")},
 	}
 	for i, group := range same {
-		stored := s.sealPrivate(nil, sealKey, mustCredential(t, p, group[0]), []byte("entry"))
+		stored := s.sealPrivate(nil, entryKey, mustCredential(t, p, group[0]), []byte("entry"))
 		for j, other := range same {
 			for _, h := range other {
-				_, _, err := s.open(sealKey, mustCredential(t, p, h), stored)
+				_, _, err := s.open(entryKey, mustCredential(t, p, h), stored)
 				if opened := err == nil; opened != (i == j) {
 					t.Errorf("what %v sealed opens for %v: %v", group[0], h, opened)
 				}
@@ -167,8 +167,8 @@ func TestCredentialIsThePartitions(t *testing.T) {
 // partition key, which is there as well.
 func TestPartitionOpensNothing(t *testing.T) {
 	s, p := sealing(somePartitionKey)
-	h := bearerAsker("a")
-	stored := s.sealPrivate(nil, sealKey, mustCredential(t, p, h), []byte("entry"))
+	h := bearerHeader("a")
+	stored := s.sealPrivate(nil, entryKey, mustCredential(t, p, h), []byte("entry"))
 	partition, _ := p.of(h, "", nil)
 	mac := hmac.New(sha256.New, p.secret.raw)
 	mac.Write(p.appendIdentity(nil, h, ""))
@@ -191,7 +191,7 @@ func TestPartitionOpensNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			aead, _ := cipher.NewGCMWithRandomNonce(block)
-			if _, _, err := s.open(sealKey, &credential{aead}, stored); err == nil {
+			if _, _, err := s.open(entryKey, &sealKey{aead}, stored); err == nil {
 				t.Errorf("label %q, key %d: opened without the credential", label, i)
 			}
 		}
@@ -215,12 +215,12 @@ func goldenSeal(tb testing.TB, digits string) []byte {
 
 func TestSealFormat(t *testing.T) {
 	s, p := sealing(somePartitionKey)
-	c := mustCredential(t, p, bearerAsker("a"))
+	c := mustCredential(t, p, bearerHeader("a"))
 	for _, digits := range []string{goldenPrivate, goldenPublic} {
-		got, public, err := s.open(sealKey, c, goldenSeal(t, digits))
+		got, public, err := s.open(entryKey, c, goldenSeal(t, digits))
 		if err != nil || string(got) != "golden" || public != (digits == goldenPublic) {
 			t.Errorf("opened as %q, public %v, %v\nnow: %x\n%x", got, public, err,
-				s.sealPrivate(nil, sealKey, c, []byte("golden")), s.sealPublic(nil, sealKey, []byte("golden")))
+				s.sealPrivate(nil, entryKey, c, []byte("golden")), s.sealPublic(nil, entryKey, []byte("golden")))
 		}
 	}
 }
@@ -228,7 +228,7 @@ func TestSealFormat(t *testing.T) {
 // Nothing opens but what was sealed.
 func FuzzOpen(f *testing.F) {
 	s, p := sealing(somePartitionKey)
-	c := mustCredential(f, p, bearerAsker("a"))
+	c := mustCredential(f, p, bearerHeader("a"))
 	private, public := goldenSeal(f, goldenPrivate), goldenSeal(f, goldenPublic)
 	for _, seed := range [][]byte{private, public, nil, {1}, {1, 1}, {1, 2}, {2, 1}, private[:30], public[:34], private[2:], public[:33]} {
 		f.Add(seed, true)
@@ -242,7 +242,7 @@ func FuzzOpen(f *testing.F) {
 			with = nil
 		}
 		before := bytes.Clone(stored)
-		plain, isPublic, err := s.open(sealKey, with, stored)
+		plain, isPublic, err := s.open(entryKey, with, stored)
 		if !bytes.Equal(stored, before) {
 			t.Fatal("stored was changed")
 		}
@@ -261,7 +261,7 @@ func BenchmarkCredential(b *testing.B) {
 	h := http.Header{"Authorization": {"Bearer " + strings.Repeat("t", 200)}, "Accept": {"application/json"}, "User-Agent": {"agent"}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := p.credential(h, ""); err != nil {
+		if _, err := p.sealKey(h, ""); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -269,11 +269,11 @@ func BenchmarkCredential(b *testing.B) {
 
 func BenchmarkSeal(b *testing.B) {
 	s, p := sealing(somePartitionKey)
-	c := mustCredential(b, p, bearerAsker("a"))
+	c := mustCredential(b, p, bearerHeader("a"))
 	for _, size := range []int{1 << 10, 100 << 10} {
 		plain := make([]byte, size)
 		dst := make([]byte, 0, size+sealOverhead)
-		private, public := s.sealPrivate(nil, sealKey, c, plain), s.sealPublic(nil, sealKey, plain)
+		private, public := s.sealPrivate(nil, entryKey, c, plain), s.sealPublic(nil, entryKey, plain)
 		run := func(name string, do func()) {
 			b.Run(fmt.Sprintf("%s/%dKB", name, size>>10), func(b *testing.B) {
 				b.ReportAllocs()
@@ -283,11 +283,11 @@ func BenchmarkSeal(b *testing.B) {
 				}
 			})
 		}
-		run("seal/private", func() { s.sealPrivate(dst, sealKey, c, plain) })
-		run("seal/public", func() { s.sealPublic(dst, sealKey, plain) })
+		run("seal/private", func() { s.sealPrivate(dst, entryKey, c, plain) })
+		run("seal/public", func() { s.sealPublic(dst, entryKey, plain) })
 		opens := func(stored []byte) func() {
 			return func() {
-				if _, _, err := s.open(sealKey, c, stored); err != nil {
+				if _, _, err := s.open(entryKey, c, stored); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -2,140 +2,144 @@ package cache
 
 import (
 	"context"
-	"strings"
 	"time"
 
-	"fluentd-perf/internal/batch/flight"
-	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/mcp"
 )
 
-// Call answers one call: from memory, or from a flight of equal calls that is under way, or from a tier behind memory, or else
-// the server does. It watches everything that passes for what makes entries stale.
+// Call answers one call, from the first of these that has an answer: memory, a flight of equal calls that is under way, a tier
+// behind memory, the server. What passes on the way and changes what may be served is applied to the cache first.
 //
-// Of equal calls the first one goes on as it came, id included, on its own goroutine, and returns no sooner than what is behind
-// does, though its ctx has ended and others wait on; a follower fails at once with its ctx. Either fails with the *mcp.Failure
-// that is ctx's cause, Sent unknown, or else as ReasonCanceled with code 0. A legacy `notifications/cancelled` goes on as it is.
-// Where it names a call that leads a flight, those who follow go by themselves first; where it names one that follows, that
-// gets a 202 without a body, as the notification does.
+// Of equal calls the first one leads: it goes on as its agent sent it, id included, on its caller's goroutine, and returns no
+// sooner than the next stage does, though its ctx has ended and others wait. Those who wait get the leader's status and body, and
+// of its header what is in sharedFields; their Result is Collapsed. A waiter fails at once when its ctx ends. Leader and waiter
+// fail with the *mcp.Failure that is ctx's cause, Sent unknown, or else with ReasonCanceled and code 0. The leader's own answer
+// lives until ctx ends or it is closed.
 //
-// Followers, whose Result is Collapsed, get the status, the body and of the header what is in sharedFields. The leader has its
-// own answer as it came, which lives until ctx ends or it is closed.
+// A legacy `notifications/cancelled` is relayed as it is. Where it names a call that leads a flight, those who wait call by
+// themselves first. Where it names one that waits, that call gets a 202 without a body, and so does the notification.
 func (u *Upstream) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	principal := u.store.partition(c)
-	u.changes.Touched(principal)
+	principal := partition(u.store.Partition(c))
+	u.listener.Touched(principal)
 	if u.acted(c) {
-		bearer := u.store.bearer(c)
-		u.shownAnew(bearer)
+		credential := u.store.credential(c)
+		u.invalidateShown(credential)
 		res, err := u.call(ctx, c, principal)
-		u.answered(c, res, func() { u.shownAnew(bearer) })
+		whenAnswered(c, res, func() { u.invalidateShown(credential) })
 		return res, err
 	}
 	return u.call(ctx, c, principal)
 }
 
-// call is Call for a call that leaves what the server shows as it is.
-func (u *Upstream) call(ctx context.Context, c *mcp.Call, principal Partition) (*mcp.Result, error) {
-	q := u.ask(c, principal)
+// call looks into memory, and joins or leads a flight where there is nothing.
+func (u *Upstream) call(ctx context.Context, c *mcp.Call, principal partition) (*mcp.Result, error) {
+	q := u.requestOf(c, principal)
 	if q == nil {
 		return u.pass(ctx, c, principal)
 	}
-	if q.keeps {
+	if q.cacheable {
 		now := time.Now()
 		var e entry
-		if u.inMemory(&q.pair, q, &e, now) && u.fresh(q, &e, now) && u.firstPage(q, &e, now) {
+		if u.readMemory(&q.keys, q, wholeEntry, &e, now) && u.fresh(q, &e, now) && u.pageHolds(q, &e, now) {
 			return u.hit(c, q, &e, now), nil
 		}
 	}
-	l := newLead(u, c, u.planOf(q))
-	if !q.shares || !hasID(c) {
-		return u.alone(ctx, &l.call, &l.plan)
+	l := newLeader(u, c, u.variantOf(q))
+	if !q.coalescable || !isID(c.ID()) {
+		return u.unshared(ctx, &l.call, &l.variant)
 	}
-	return u.fly(ctx, l, u.flightKey(&l.plan))
+	return u.inFlight(ctx, l, u.flightKey(&l.variant))
 }
 
-// plan is a question, and for whom its answer is asked.
-type plan struct {
-	*question
-	open bool // for everybody: what comes is only to be shared if it is everybody's
+// variant is a request as it is made for its principal, or for everybody.
+type variant struct {
+	*request
+	forAll bool // for everybody: the answer is only shared if it is public
 }
 
-func (u *Upstream) planOf(q *question) plan {
-	return plan{q, q.keeps && !q.own && u.publics.has(q.public.Key) && u.seen.known(q.asker, q.bearer, time.Now())}
+// variantOf returns the variant for everybody where the last answer was public and the principal may have such answers.
+func (u *Upstream) variantOf(q *request) variant {
+	return variant{q, q.cacheable && !q.privateOnly && u.publicKeys.has(q.public.Key) && u.credentials.known(q.principal, q.credential, time.Now())}
 }
 
-// served is an answer, and whether all may have it who asked the same.
+// served is an answer, and whether all who made the same request may have it.
 type served struct {
 	res   *mcp.Result
 	share bool
 }
 
-// alone is a call that shares with nobody.
-func (u *Upstream) alone(ctx context.Context, c *mcp.Call, p *plan) (*mcp.Result, error) {
-	a, err := u.find(ctx, c, p)
+// unshared answers a call that shares with nobody.
+func (u *Upstream) unshared(ctx context.Context, c *mcp.Call, v *variant) (*mcp.Result, error) {
+	a, err := u.answerer(ctx, c, v)
 	return a.res, err
 }
 
-// lookUp answers a call by itself: from memory, which an equal call may just have filled, from the tiers behind it, or the server
-// does.
-func (u *Upstream) lookUp(ctx context.Context, c *mcp.Call, p *plan) (served, error) {
-	if !p.keeps {
-		return u.relay(ctx, c, p.question)
+// answer answers the leader of a flight, or an unshared call: from memory, which an equal call may just have filled, from a tier
+// behind it, or from the server.
+func (u *Upstream) answer(ctx context.Context, c *mcp.Call, v *variant) (served, error) {
+	if !v.cacheable {
+		return u.relay(ctx, c, v.request)
 	}
-	q := &query{plan: p, call: c, header: c.Header}
-	u.gather(q) // before anything is read: what is found is no older
-	if e := u.look(q); e != nil {
+	q := &load{variant: v, call: c}
+	u.readTokens(q) // before any entry is read: an entry that is found is no older than they are
+	if e := u.readMemoryAgain(q); e != nil {
 		u.metrics.count(tierMemory, outcomeHit)
 		u.saved(c)
-		return u.found(q, e, tierMemory), nil
+		return u.tierAnswer(q, e, e.remaining(time.Now().UnixMilli()), tierNames[tierMemory]), nil
 	}
 	u.metrics.count(tierMemory, outcomeMiss)
-	if u.storable(p.question) {
-		if e, tier := u.fromSlow(ctx, q); e != nil {
+	if u.storable(v.request) {
+		if e, tier := u.readTiers(ctx, q); e != nil {
 			u.saved(c)
-			return u.found(q, e, tier), nil
+			return u.tierAnswer(q, e, e.remaining(time.Now().UnixMilli()), tierNames[tier]), nil
 		}
 	}
 	if q.stale != nil {
-		return u.orStale(ctx, q)
+		return u.fetchOrStale(ctx, q)
 	}
 	return u.fetch(ctx, q)
 }
 
-// flightKey is under what equal calls are one, while the same tokens hold: a call after an invalidation joins none of before.
-// It is the principal's own, until the question's last answer was everybody's.
-func (u *Upstream) flightKey(p *plan) flight.Key {
-	l, whose := &p.private, p.bearer
-	if p.open {
-		l, whose = &p.public, Partition{}
+// fetch calls the server, and keeps the answer where it may.
+func (u *Upstream) fetch(ctx context.Context, q *load) (served, error) {
+	res, err := u.callServer(ctx, q.call, q.request)
+	if err != nil {
+		return served{}, err
 	}
-	k := flight.Key{Question: l.Key}
-	if p.method != mcp.MethodToolsCall { // no call ends the joining of those of its own kind
-		k.Epoch = u.writesSeen.of(whose).Load()
+	if !failed(res, nil) && u.failing.Load() && u.failing.Swap(false) {
+		u.store.log.Info("the server answers again", "upstream", u.opts.Name)
 	}
-	var room [tier.MaxGuards]tier.Token
-	for _, t := range u.store.memory.Tokens.Read(l.Generations, room[:0]) {
-		k.Epoch = k.Epoch*1099511628211 + uint64(t) // tokens are random
+	if pageGone(q, res) && q.firstPage != nil {
+		u.metrics.bumped(causeCursor)
+		u.refusedCursors.put(q.listKey(), q.firstPage.list, maxRemembered)
 	}
-	return k
+	share, kept := refusal(res) && !q.forAll && !q.forView, false
+	if whole(res) {
+		share, kept = u.examine(q, res) // keeps it, see keep.go
+	}
+	u.noteKept(q, res, kept)
+	if kept {
+		u.relayed(res, outcomeStored, "fwd=miss; stored")
+	} else {
+		u.relayed(res, outcomeUncacheable, "fwd=miss")
+	}
+	return served{res, share}, nil
 }
 
-// collapsed notes that another call's answer was given to one.
-func (u *Upstream) collapsed(c *mcp.Call, q *question, res *mcp.Result) {
-	u.metrics.coalesced.Inc()
-	u.metrics.count(tierNone, outcomeCollapsed)
-	u.saved(c)
-	u.savedBySession(q)
-	if !strings.HasPrefix(first(res.Header["Cache-Status"]), statusHit) { // what the flight found in a tier is a hit for all
-		res.Header["Cache-Status"] = collapsedStatus
+// relay makes a call whose answer is never kept, but may be shared by those who made the same at the same time. A tools/call may
+// change things, once for all of them.
+func (u *Upstream) relay(ctx context.Context, c *mcp.Call, q *request) (served, error) {
+	changes := q.method == mcp.MethodToolsCall
+	if changes {
+		u.invalidateWrites(q.credential)
 	}
-}
-
-// collapsedStatus is the Cache-Status of a follower. All share it.
-var collapsedStatus = []string{"fluentd-perf; fwd=miss; collapsed"}
-
-// hasID reports whether an answer to the call can be given under an id of its own.
-func hasID(c *mcp.Call) bool {
-	id := c.ID()
-	return len(id) > 0 && id[0] != 'n'
+	res, err := u.callServer(ctx, c, q)
+	if changes {
+		whenAnswered(c, res, func() { u.invalidateWrites(q.credential) })
+	}
+	if err != nil {
+		return served{}, err
+	}
+	u.relayed(res, outcomeBypass, "fwd=bypass")
+	return served{res, whole(res) && q.complete(&res.Message, res.Body) || refusal(res)}, nil
 }

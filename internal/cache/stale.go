@@ -3,8 +3,10 @@ package cache
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
 	"time"
 
@@ -12,109 +14,86 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// came is what a call of the daemon's own came to.
-type came struct {
+// fetchResult is the result of a call that the daemon makes on its own behalf.
+type fetchResult struct {
 	served
 	err  error
 	stop context.CancelFunc // ends the call
 }
 
-// tie makes the answer end with ctx, as if it were that of a call with it.
-func (c *came) tie(ctx context.Context) {
-	if c.err != nil {
-		return
-	}
-	loose, release := context.AfterFunc(ctx, c.stop), c.res.Release
-	c.res.Release = func() {
-		loose()
-		if release != nil {
-			release()
-		}
-	}
-}
-
-// orStale asks the server while an expired answer is at hand: that one is given where the server fails, takes longer
-// than an agent should wait, or where the operator lets it be given at once. The call goes on all the same, for whoever
-// comes next; while it does, the expired answer is given without another.
-func (u *Upstream) orStale(ctx context.Context, q *query) (served, error) {
-	key := q.private.Key
-	if q.open {
-		key = q.public.Key
-	}
-	if !u.fetching.begin(key) {
-		if u.mayStandIn(q) {
-			return u.standIn(q, "stale-revalidating"), nil
+// fetchOrStale calls the server while an expired answer is at hand. The expired one is served where the server fails, where it
+// takes longer than StaleAfter, or at once where the operator allows that. The call goes on for the next one who makes the request;
+// while it does, the expired answer is served without another call.
+func (u *Upstream) fetchOrStale(ctx context.Context, q *load) (served, error) {
+	key := q.keys.of(q.forAll).Key
+	if _, busy := u.fetching.LoadOrStore(key, nil); busy {
+		if u.mayServeStale(q) {
+			return u.serveStale(q, "stale-revalidating"), nil
 		}
 		return u.fetch(ctx, q)
 	}
-	// Before the server is asked: what it says of the credential meanwhile is for the next one.
-	atOnce := time.Now().UnixMilli() < q.stale.freshUntil+u.opts.StaleWhileRevalidate.Milliseconds() && u.mayStandIn(q)
-	own, call := *q, *q.call // this half goes on reading q, and its caller's body is no longer than its call
-	call.Body, own.call = bytes.Clone(call.Body), &call
-	done, left := make(chan came), make(chan struct{})
+	// Before the server is called: what it says of the credential meanwhile concerns the next call.
+	atOnce := time.Now().UnixMilli() < q.stale.freshUntil+u.opts.StaleWhileRevalidate.Milliseconds() && u.mayServeStale(q)
+	detached, call := *q, *q.call // this function goes on reading q, and the body is the caller's only as long as its call lasts
+	call.Body, detached.call = bytes.Clone(call.Body), &call
+	done, left := make(chan fetchResult), make(chan struct{})
 	defer close(left)
-	if !u.store.background(func(life context.Context) { u.fetchFor(life, &own, key, done, left) }) {
-		u.fetching.end(key)
+	if !u.store.background(func(life context.Context) { u.fetchDetached(life, &detached, key, done, left) }) {
+		u.fetching.Delete(key)
 		a, err := u.fetch(ctx, q)
-		return u.staleOr(q, a, err)
+		return u.staleIfFailed(q, a, err)
 	}
 	if atOnce {
-		return u.standIn(q, "stale-while-revalidate"), nil
+		return u.serveStale(q, "stale-while-revalidate"), nil
 	}
-	return u.await(ctx, q, done)
+	return u.awaitFetch(ctx, q, done)
 }
 
-// await waits for the server's answer, and no longer than an agent should where the expired one may be given instead.
-func (u *Upstream) await(ctx context.Context, q *query, done <-chan came) (served, error) {
-	patience := time.NewTimer(u.opts.StaleAfter)
-	defer patience.Stop()
+// awaitFetch waits for the server's answer, at most StaleAfter where the expired one may be served then.
+func (u *Upstream) awaitFetch(ctx context.Context, q *load, done <-chan fetchResult) (served, error) {
+	deadline := time.NewTimer(u.opts.StaleAfter)
+	defer deadline.Stop()
 	for {
 		select {
 		case r := <-done:
-			r.tie(ctx)
-			return u.staleOr(q, r.served, r.err)
-		case <-patience.C:
-			if u.mayStandIn(q) {
-				return u.standIn(q, "stale-slow"), nil
+			if r.err == nil { // from here on the answer ends with the agent's ctx
+				untie := context.AfterFunc(ctx, r.stop)
+				onRelease(r.res, func() { untie() })
+			}
+			return u.staleIfFailed(q, r.served, r.err)
+		case <-deadline.C:
+			if u.mayServeStale(q) {
+				return u.serveStale(q, "stale-slow"), nil
 			}
 		case <-ctx.Done():
-			return served{}, &mcp.Failure{
-				Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Message: "the agent left", Cause: context.Cause(ctx),
-			}
+			return served{}, mcp.Left(ctx, mcp.SentUnknown)
 		}
 	}
 }
 
-// fetchFor asks the server on the daemon's own behalf, and hands the answer to the call that wanted it, if that is still
-// there.
-func (u *Upstream) fetchFor(life context.Context, q *query, key tier.Key, done chan<- came, left <-chan struct{}) {
+// fetchDetached calls the server on the daemon's own behalf, and hands the result to the call that waits for it, if it still does.
+func (u *Upstream) fetchDetached(life context.Context, q *load, key tier.Key, done chan<- fetchResult, left <-chan struct{}) {
 	ctx, cancel := context.WithCancel(life)
-	a, err := u.fetchSafely(ctx, q)
-	u.fetching.end(key)
+	a, err := u.fetchRecovered(ctx, q)
+	u.fetching.Delete(key)
 	if err != nil {
 		cancel()
 	} else {
-		release := a.res.Release
-		a.res.Release = func() {
-			cancel()
-			if release != nil {
-				release()
-			}
-		}
+		onRelease(a.res, cancel)
 	}
 	select {
-	case done <- came{a, err, cancel}:
+	case done <- fetchResult{a, err, cancel}:
 	case <-left:
 		if err == nil {
-			u.unread(a.res, cancel)
+			u.drainUnread(a.res, cancel)
 		} else {
 			u.store.log.Debug("fetching an answer that nobody waits for", "upstream", u.opts.Name, "error", err)
 		}
 	}
 }
 
-// fetchSafely is fetch where nobody else would catch a panic: it would end the daemon.
-func (u *Upstream) fetchSafely(ctx context.Context, q *query) (a served, err error) {
+// fetchRecovered is fetch in a goroutine of its own, where a panic would end the daemon.
+func (u *Upstream) fetchRecovered(ctx context.Context, q *load) (a served, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			a, err = served{}, u.crashed(q.name, r)
@@ -133,8 +112,8 @@ func (u *Upstream) crashed(method string, panicked any) *mcp.Failure {
 // drainFor is how long a stream that nobody waits for may take to end by itself, so that its connection can be used again.
 const drainFor = time.Second
 
-// unread takes an answer that nobody waits for any more. What a stream says of what has changed counts all the same.
-func (u *Upstream) unread(res *mcp.Result, stop context.CancelFunc) {
+// drainUnread reads and closes an answer that nobody waits for: what a stream says of changes is still applied.
+func (u *Upstream) drainUnread(res *mcp.Result, stop context.CancelFunc) {
 	defer u.store.discard(res)
 	if res.Events == nil {
 		return
@@ -146,9 +125,9 @@ func (u *Upstream) unread(res *mcp.Result, stop context.CancelFunc) {
 	}
 }
 
-// staleOr returns the server's answer, or the expired one where the server failed.
-func (u *Upstream) staleOr(q *query, a served, err error) (served, error) {
-	if !failed(a.res, err) || !u.mayStandIn(q) {
+// staleIfFailed returns the server's answer, or the expired one where the server failed.
+func (u *Upstream) staleIfFailed(q *load, a served, err error) (served, error) {
+	if !failed(a.res, err) || !u.mayServeStale(q) {
 		return a, err
 	}
 	if !u.failing.Swap(true) {
@@ -157,7 +136,7 @@ func (u *Upstream) staleOr(q *query, a served, err error) (served, error) {
 	if err == nil {
 		u.store.discard(a.res)
 	}
-	return u.standIn(q, "stale-error"), nil
+	return u.serveStale(q, "stale-error"), nil
 }
 
 // errorOf says in words how the server failed.
@@ -168,17 +147,32 @@ func errorOf(res *mcp.Result, err error) string {
 	return fmt.Sprintf("HTTP status %d", res.Status)
 }
 
-// mayStandIn reports whether the expired answer still may be given: nothing has made it old meanwhile, and the server has
-// not refused the credential.
-func (u *Upstream) mayStandIn(q *query) bool {
+// mayServeStale reports whether the expired answer may still be served: nothing has invalidated it meanwhile, and the server has not
+// refused the credential.
+func (u *Upstream) mayServeStale(q *load) bool {
 	now := time.Now()
-	return q.stale.usable(now.UnixMilli()) && u.holds(q, q.stale.public) && (!q.stale.public || u.seen.known(q.asker, q.bearer, now))
+	return q.stale.usable(now.UnixMilli()) && u.tokensHold(q, q.stale.public) && (!q.stale.public || u.credentials.known(q.principal, q.credential, now))
 }
 
-// standIn is the expired answer, with nothing left of its time.
-func (u *Upstream) standIn(q *query, detail string) served {
+// serveStale returns the expired answer, with ttlMs 0.
+func (u *Upstream) serveStale(q *load, detail string) served {
 	u.metrics.count(q.staleTier, outcomeStale)
-	a := u.tierAnswer(q, q.stale, 0)
-	addStatus(a.res, hitStatus(q.stale, time.Now(), detail)[len("fluentd-perf; "):])
-	return a
+	return u.tierAnswer(q, q.stale, 0, detail)
+}
+
+// failed reports whether a stale answer may be served instead of a call's result: the server or the connection to it has failed. A
+// refusal that concerns the agent alone is no such failure.
+func failed(res *mcp.Result, err error) bool {
+	if err == nil {
+		return res.Status == http.StatusTooManyRequests || res.Status >= http.StatusInternalServerError
+	}
+	var f *mcp.Failure
+	if !errors.As(err, &f) {
+		return false
+	}
+	switch f.Code {
+	case mcp.CodeOverloaded, mcp.CodeBadGateway, mcp.CodeUnavailable, mcp.CodeDeadlinePassed:
+		return f.Reason != mcp.ReasonDraining
+	}
+	return false
 }

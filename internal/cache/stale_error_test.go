@@ -255,7 +255,7 @@ func TestTheLatestStaleCopy(t *testing.T) {
 	})
 }
 
-// TestTurnedPublic has the server say of what was the asker's own that it is everybody's: the old copy hides nothing.
+// TestTurnedPublic has the server say of what was the principal's own that it is everybody's: the old copy hides nothing.
 func TestTurnedPublic(t *testing.T) {
 	stacked(t, "private", func(r *rig, _, _ *rigTier) {
 		r.want("a", "tools/list", "v1", "fwd=miss stored")

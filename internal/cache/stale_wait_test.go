@@ -141,7 +141,7 @@ func TestEndWhileItIsStale(t *testing.T) {
 	})
 }
 
-// TestBackgroundIsFull has more questions go on without anybody than there is room for: the one more is an ordinary call,
+// TestBackgroundIsFull has more requests go on without anybody than there is room for: the one more is an ordinary call,
 // with a copy at hand for trouble.
 func TestBackgroundIsFull(t *testing.T) {
 	const room = 256

@@ -13,8 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
+
+	"fluentd-perf/internal/safefile"
 )
 
 // The files of a state directory, all 0600.
@@ -23,20 +24,18 @@ const (
 	keyName    = "partition.key"    // 32 random bytes
 	savedName  = "cache-state.json" // what the last run left: see savedState
 	markerName = "cache.running"    // there while a daemon runs, and after one that did not end cleanly
-	tempSuffix = ".tmp"             // of a file that is being written: its name, a random part and this
 )
 
 const (
 	keySize             = 32
-	maxKeyFile          = 1 << 10          // what is read of partition.key, in bytes, to say what is wrong with it
-	minShared           = 16               // bytes of a shared key
-	maxSaved            = 8 << 20          // bytes of cache-state.json
-	maxSavedCredentials = 10_000           // written to it, the latest ones
-	savedCredentialLife = 10 * time.Minute // how long after a 2xx answer a credential gets public entries
+	maxKeyFile          = 1 << 10 // what is read of partition.key, in bytes, to say what is wrong with it
+	minShared           = 16      // bytes of a shared key
+	maxSaved            = 8 << 20 // bytes of cache-state.json
+	maxSavedCredentials = 10_000  // written to it, the latest ones
 	savedFormat         = 2
 )
 
-// The labels of the HMACs in cache-state.json. No header can have such a name, so none of them is ever a Partition.
+// The labels of the HMACs in cache-state.json. No header can have such a name, so none of them is ever a partition.
 const (
 	labelState    = "fluentd-perf/state"
 	labelIdentity = "fluentd-perf/state/identity"
@@ -47,13 +46,13 @@ var ErrStateInUse = errors.New("in use by another daemon")
 
 var errSaved = errors.New("not what a daemon with this partition key wrote")
 
-// State is what a daemon keeps over a restart: its Secret, the times of credentials, which tiers were told of all that was
+// State is what a daemon keeps over a restart: its secret, the times of credentials, which tiers were told of all that was
 // invalidated, and whether the last run ended cleanly. Its methods but save, Close and join are safe for concurrent use.
 type State struct {
 	dir      string   // "" where there is none
 	lock     *os.File // nil once closed, and while it waits
 	waits    bool     // another daemon has the directory: see AwaitState
-	secret   *Secret
+	secret   *secret
 	unclean  bool
 	warnings []string
 	saved    savedState // of the last run
@@ -85,13 +84,13 @@ func MemoryState(shared []byte) *State {
 	if len(shared) == 0 {
 		shared = newPartitionKey()
 	}
-	return &State{secret: NewSecret(shared)}
+	return &State{secret: newSecret(shared)}
 }
 
 // OpenState opens a state directory, and makes it (0700) and what belongs in it where it is missing. A shared key
 // (`cache.partition_key`, at least 16 bytes) takes the place of the directory's own. Where another daemon has the
-// directory the error is ErrStateInUse; the other errors say what about the directory the operator has to mend. What the
-// last run left behind and cannot be read is no error, but a warning and an unclean end.
+// directory the error is ErrStateInUse; the other errors say what the operator has to change about the directory. Where what the
+// last run saved cannot be read, that is no error, but a warning and an unclean end.
 func OpenState(dir string, shared []byte) (*State, error) {
 	return openState(dir, shared, (*State).open)
 }
@@ -131,20 +130,24 @@ func (s *State) open(key []byte) error {
 }
 
 func (s *State) take() (err error) {
-	if s.lock, err = lockPath(s.path(lockName)); err == nil {
-		s.removeTemps()
+	s.lock, err = safefile.Lock(s.path(lockName))
+	if errors.Is(err, safefile.ErrLocked) {
+		return fmt.Errorf("%s: %w", s.dir, ErrStateInUse)
+	}
+	if err == nil {
+		safefile.RemoveTemps(s.dir, keyName, savedName, markerName)
 	}
 	return err
 }
 
-// useKey makes the Secret of a shared key, or of the directory's own where that is empty.
+// useKey makes the secret of a shared key, or of the directory's own where that is empty.
 func (s *State) useKey(key []byte) (err error) {
 	if len(key) == 0 {
 		if key, err = s.ownKey(); err != nil {
 			return err
 		}
 	}
-	s.secret = NewSecret(key)
+	s.secret = newSecret(key)
 	return nil
 }
 
@@ -182,8 +185,8 @@ func (s *State) openDir() error {
 	return err
 }
 
-// Secret returns the key of this daemon.
-func (s *State) Secret() *Secret { return s.secret }
+// KeyID is a short name of the partition key that tells nothing of it: it stands in the names of stored keys and channels.
+func (s *State) KeyID() string { return s.secret.id }
 
 // Unclean reports that the last run on this directory did not end with a save, or that what it saved cannot be read: the
 // embedded tier may hold what was invalidated.
@@ -195,7 +198,7 @@ func (s *State) Waits() bool { return s.waits }
 // Dir returns the directory, "" where there is none.
 func (s *State) Dir() string { return s.dir }
 
-// Warnings returns what OpenState or Store.Join found and got over, for the log.
+// Warnings returns what OpenState or Store.Join found wrong and went on with, for the log.
 func (s *State) Warnings() []string { return s.warnings }
 
 func (s *State) warn(format string, args ...any) {
@@ -207,25 +210,23 @@ func (s *State) Close() error {
 	if s.lock == nil {
 		return nil
 	}
-	// Unlocked by hand: a child that is just being started still has the descriptor and would keep the lock.
-	err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
-	err = errors.Join(err, s.lock.Close())
+	err := safefile.Unlock(s.lock)
 	s.lock = nil
 	return err
 }
 
 // credentials returns when credentials had their last 2xx answer from an upstream in the last run, where that is less
-// than 10 minutes ago. After an unclean end there are none: a 401 that took one back may have been lost.
-func (s *State) credentials(identity string) map[Partition]time.Time {
-	found := make(map[Partition]time.Time)
+// than 10 minutes ago. After an unclean end there are none: a 401 of one may not have been saved.
+func (s *State) credentials(identity string) map[partition]time.Time {
+	found := make(map[partition]time.Time)
 	if s.unclean {
 		return found
 	}
 	name, now := s.nameOf(identity), time.Now()
 	for _, c := range s.saved.Credentials {
 		// A time to come is one from before the clock was set back.
-		if at := time.UnixMilli(c.At); bytes.Equal(c.Identity, name) && now.Sub(at) < savedCredentialLife && !at.After(now) {
-			found[Partition(c.Partition)] = at
+		if at := time.UnixMilli(c.At); bytes.Equal(c.Identity, name) && now.Sub(at) < credentialLife && !at.After(now) {
+			found[partition(c.Partition)] = at
 		}
 	}
 	return found
@@ -245,7 +246,7 @@ func (s *State) untold(tier string) bool {
 // save writes what the next run is to know: by upstream identity the times of credentials (of more than 10,000 the latest),
 // and of every tier that was in use whether it has been told everything. Only if it returns nil the run has ended cleanly:
 // call it when the tiers are closed.
-func (s *State) save(credentials map[string]map[Partition]time.Time, tiers map[string]bool) error {
+func (s *State) save(credentials map[string]map[partition]time.Time, tiers map[string]bool) error {
 	if s.dir == "" || s.waits {
 		return nil
 	}
@@ -269,13 +270,13 @@ func (s *State) save(credentials map[string]map[Partition]time.Time, tiers map[s
 }
 
 // latest returns the credentials that are worth writing.
-func (s *State) latest(credentials map[string]map[Partition]time.Time) []savedCredential {
+func (s *State) latest(credentials map[string]map[partition]time.Time) []savedCredential {
 	var all []savedCredential
 	now := time.Now()
 	for identity, times := range credentials {
 		name := s.nameOf(identity)
 		for partition, at := range times {
-			if now.Sub(at) < savedCredentialLife {
+			if now.Sub(at) < credentialLife {
 				all = append(all, savedCredential{Identity: name, Partition: slices.Clone(partition[:]), At: at.UnixMilli()})
 			}
 		}
@@ -293,12 +294,12 @@ func (s *State) write(state *savedState) error {
 	if err != nil {
 		return err
 	}
-	return s.create(savedName, signed, os.Rename)
+	return safefile.Create(s.path(savedName), signed, os.Rename)
 }
 
 // load reads what the last run saved. That there is nothing is no error.
 func (s *State) load() error {
-	content, _, err := readRegular(s.path(savedName), maxSaved)
+	content, _, err := safefile.Read(s.path(savedName), maxSaved)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -317,7 +318,7 @@ func (s *State) load() error {
 
 func (s *savedState) valid() bool {
 	for _, c := range s.Credentials {
-		if len(c.Partition) != len(Partition{}) {
+		if len(c.Partition) != len(partition{}) {
 			return false
 		}
 	}
@@ -343,19 +344,19 @@ func (s *State) mark() error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return s.create(markerName, nil, os.Rename)
+	return safefile.Create(s.path(markerName), nil, os.Rename)
 }
 
 // ownKey returns the directory's key, and makes it at the first start. It is linked into its place, not renamed: where
 // the lock does not hold (some file systems shared over a network), the first daemon's key stays and both have it.
 func (s *State) ownKey() ([]byte, error) {
 	path := s.path(keyName)
-	key, info, err := readRegular(path, maxKeyFile)
+	key, info, err := safefile.Read(path, maxKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.create(keyName, newPartitionKey(), os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := safefile.Create(path, newPartitionKey(), os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		key, info, err = readRegular(path, maxKeyFile)
+		key, info, err = safefile.Read(path, maxKeyFile)
 	}
 	switch {
 	case err != nil:

@@ -20,11 +20,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fluentd-perf/internal/safefile"
 )
 
 const someIdentity = "https://example.com/mcp\nAuthorization: Bearer configured-secret"
 
-func somePartition(n int) Partition { return sha256.Sum256(fmt.Append(nil, "partition ", n)) }
+func somePartition(n int) partition { return sha256.Sum256(fmt.Append(nil, "partition ", n)) }
 
 func mustOpenState(tb testing.TB, dir string, shared []byte) *State {
 	tb.Helper()
@@ -39,7 +41,7 @@ func mustOpenState(tb testing.TB, dir string, shared []byte) *State {
 // endRun saves and closes, as a daemon does at its clean end.
 func endRun(tb testing.TB, s *State) {
 	tb.Helper()
-	err := s.save(map[string]map[Partition]time.Time{someIdentity: {somePartition(1): time.Now()}},
+	err := s.save(map[string]map[partition]time.Time{someIdentity: {somePartition(1): time.Now()}},
 		map[string]bool{"redis": false, "database": true})
 	if err := errors.Join(err, s.Close()); err != nil {
 		tb.Fatal(err)
@@ -89,8 +91,8 @@ func TestStateOverARestart(t *testing.T) {
 		t.Errorf("files after the end: %q, want %q", got, want)
 	}
 	second := mustOpenState(t, dir, nil)
-	if second.Unclean() || len(second.Warnings()) > 0 || second.Secret().ID() != first.Secret().ID() {
-		t.Errorf("unclean %v, %q, key %s, then %s", second.Unclean(), second.Warnings(), first.Secret().ID(), second.Secret().ID())
+	if second.Unclean() || len(second.Warnings()) > 0 || second.KeyID() != first.KeyID() {
+		t.Errorf("unclean %v, %q, key %s, then %s", second.Unclean(), second.Warnings(), first.KeyID(), second.KeyID())
 	}
 	if !remembers(second) {
 		t.Errorf("remembers %v and %v", second.credentials(someIdentity), second.saved.Tiers)
@@ -133,11 +135,11 @@ func TestStateCredentialsLiveTenMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := mustOpenState(t, dir, nil)
 		now := time.Now()
-		times := map[Partition]time.Time{
+		times := map[partition]time.Time{
 			somePartition(0): now, somePartition(9): now.Add(-9 * time.Minute), somePartition(10): now.Add(-10 * time.Minute),
 			somePartition(5): now.Add(-5 * time.Minute), somePartition(-1): now.Add(time.Minute),
 		}
-		if err := errors.Join(first.save(map[string]map[Partition]time.Time{someIdentity: times}, nil), first.Close()); err != nil {
+		if err := errors.Join(first.save(map[string]map[partition]time.Time{someIdentity: times}, nil), first.Close()); err != nil {
 			t.Fatal(err)
 		}
 		second := mustOpenState(t, dir, nil)
@@ -171,7 +173,7 @@ func TestStateCredentialsLiveTenMinutes(t *testing.T) {
 func TestStateSharedKey(t *testing.T) {
 	dir, shared := t.TempDir(), []byte("a key that several daemons share")
 	first := mustOpenState(t, dir, shared)
-	if first.Secret().ID() != NewSecret(shared).ID() {
+	if first.KeyID() != newSecret(shared).id {
 		t.Error("the shared key is not used")
 	}
 	endRun(t, first)
@@ -227,8 +229,8 @@ func TestStateTakenOver(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer next.Close()
-				if next.Secret().ID() != first.Secret().ID() || next.Dir() != dir || !next.Waits() {
-					t.Errorf("key %s, directory %q, waits %v", next.Secret().ID(), next.Dir(), next.Waits())
+				if next.KeyID() != first.KeyID() || next.Dir() != dir || !next.Waits() {
+					t.Errorf("key %s, directory %q, waits %v", next.KeyID(), next.Dir(), next.Waits())
 				}
 				for range 2 {
 					if err := next.join(); !errors.Is(err, ErrStateInUse) || next.save(nil, nil) != nil || next.Unclean() || remembers(next) {
@@ -278,7 +280,7 @@ func TestStateOneKey(t *testing.T) {
 	}
 	together(func() (string, error) {
 		key, err := (&State{dir: dir}).ownKey()
-		return NewSecret(key).ID(), err
+		return newSecret(key).id, err
 	})
 	if got := stateFiles(t, dir); !slices.Equal(got, []string{keyName}) {
 		t.Errorf("files: %q", got)
@@ -293,7 +295,7 @@ func TestStateOneKey(t *testing.T) {
 			if err != nil {
 				return "", err
 			}
-			return s.Secret().ID(), s.Close()
+			return s.KeyID(), s.Close()
 		}
 	})
 }
@@ -325,9 +327,9 @@ func TestStateAfterEachStep(t *testing.T) {
 	}{
 		{"nothing but the directory", func() {}, false, false, true},
 		{"the lock", func() { put(lockName, "") }, false, false, true},
-		{"half a key", func() { put(keyName+".1"+tempSuffix, "half") }, false, false, true},
-		{"a whole key not yet in its place", func() { put(keyName+".1"+tempSuffix, string(key)) }, false, false, true},
-		{"the key, linked twice", func() { put(keyName, string(key)); put(keyName+".1"+tempSuffix, string(key)) }, false, false, false},
+		{"half a key", func() { put(keyName+".1"+safefile.TempSuffix, "half") }, false, false, true},
+		{"a whole key not yet in its place", func() { put(keyName+".1"+safefile.TempSuffix, string(key)) }, false, false, true},
+		{"the key, linked twice", func() { put(keyName, string(key)); put(keyName+".1"+safefile.TempSuffix, string(key)) }, false, false, false},
 		{"the key", func() { put(keyName, string(key)) }, false, false, false},
 		{"what the run before saved, no marker yet", func() { put(keyName, string(key)); put(savedName, string(saved)) }, false, true, false},
 		{"the marker", func() { put(keyName, string(key)); put(savedName, string(saved)); put(markerName, "") }, true, false, false},
@@ -335,7 +337,7 @@ func TestStateAfterEachStep(t *testing.T) {
 		{"half a state", func() {
 			put(keyName, string(key))
 			put(markerName, "")
-			put(savedName+".1"+tempSuffix, string(saved[:len(saved)/2]))
+			put(savedName+".1"+safefile.TempSuffix, string(saved[:len(saved)/2]))
 		}, true, false, false},
 	}
 	for _, step := range steps {
@@ -345,7 +347,7 @@ func TestStateAfterEachStep(t *testing.T) {
 		if s.Unclean() != step.unclean || remembers(s) != step.known || len(s.Warnings()) > 0 {
 			t.Errorf("%s: unclean %v, remembers %v, %q", step.what, s.Unclean(), remembers(s), s.Warnings())
 		}
-		if sameKey := s.Secret().ID() == NewSecret(key).ID(); sameKey == step.newKey {
+		if sameKey := s.KeyID() == newSecret(key).id; sameKey == step.newKey {
 			t.Errorf("%s: the same key: %v", step.what, sameKey)
 		}
 		endRun(t, s)
@@ -492,7 +494,7 @@ func TestStateAltered(t *testing.T) {
 	for i := range saved {
 		changed := bytes.Clone(saved)
 		changed[i] ^= 1
-		s := &State{dir: dir, secret: NewSecret(must(os.ReadFile(filepath.Join(dir, keyName))))}
+		s := &State{dir: dir, secret: newSecret(must(os.ReadFile(filepath.Join(dir, keyName))))}
 		if err := os.WriteFile(path, changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -574,7 +576,7 @@ func TestStateHostileDirectory(t *testing.T) {
 	endRun(t, mustOpenState(t, link, nil))
 	// A name that would be a pattern is none.
 	odd := filepath.Join(t.TempDir(), "[a-", "*")
-	if err := errors.Join(os.MkdirAll(odd, 0o700), os.WriteFile(filepath.Join(odd, savedName+".7"+tempSuffix), nil, 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(odd, 0o700), os.WriteFile(filepath.Join(odd, savedName+".7"+safefile.TempSuffix), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	endRun(t, mustOpenState(t, odd, nil))
@@ -618,11 +620,11 @@ func TestStateBounds(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpenState(t, dir, nil)
 	now := time.Now()
-	credentials := make(map[string]map[Partition]time.Time)
+	credentials := make(map[string]map[partition]time.Time)
 	for n := range maxSavedCredentials + 500 {
 		identity := "upstream " + strconv.Itoa(n%7)
 		if credentials[identity] == nil {
-			credentials[identity] = make(map[Partition]time.Time)
+			credentials[identity] = make(map[partition]time.Time)
 		}
 		credentials[identity][somePartition(n)] = now.Add(-time.Duration(n) * time.Millisecond)
 	}
@@ -649,14 +651,14 @@ func TestStateBounds(t *testing.T) {
 
 func TestMemoryState(t *testing.T) {
 	a, b := MemoryState(nil), MemoryState(nil)
-	if a.Secret().ID() == b.Secret().ID() {
+	if a.KeyID() == b.KeyID() {
 		t.Error("two random keys are the same")
 	}
 	shared := []byte("a key that several daemons share")
-	if id := MemoryState(shared).Secret().ID(); id != NewSecret(shared).ID() {
+	if id := MemoryState(shared).KeyID(); id != newSecret(shared).id {
 		t.Error("the shared key is not used")
 	}
-	err := a.save(map[string]map[Partition]time.Time{someIdentity: {somePartition(1): time.Now()}}, map[string]bool{"redis": false})
+	err := a.save(map[string]map[partition]time.Time{someIdentity: {somePartition(1): time.Now()}}, map[string]bool{"redis": false})
 	if err = errors.Join(err, a.Close(), a.Close()); err != nil {
 		t.Error(err)
 	}
@@ -685,8 +687,8 @@ func TestStateKilled(t *testing.T) {
 	for round := range 20 {
 		saved := killRuns(t, dir, 1+round*1_000_000, 1+round%4, round*1000)
 		s := mustOpenState(t, dir, nil)
-		if len(s.Warnings()) > 0 || s.Secret().ID() != first.Secret().ID() {
-			t.Fatalf("round %d: %q, key %s, at first %s", round, s.Warnings(), s.Secret().ID(), first.Secret().ID())
+		if len(s.Warnings()) > 0 || s.KeyID() != first.KeyID() {
+			t.Fatalf("round %d: %q, key %s, at first %s", round, s.Warnings(), s.KeyID(), first.KeyID())
 		}
 		if n := binary.BigEndian.Uint64(s.saved.Credentials[0].Partition); int(n) < saved || !s.untold("redis") {
 			t.Fatalf("round %d: the state is of run %d, run %d was saved; tiers %v", round, n, saved, s.saved.Tiers)
@@ -708,9 +710,9 @@ func TestStateKilled(t *testing.T) {
 func runs(dir string, from int) {
 	for n := from; ; n++ {
 		s := must(OpenState(dir, nil))
-		var one Partition
+		var one partition
 		binary.BigEndian.PutUint64(one[:], uint64(n))
-		err := s.save(map[string]map[Partition]time.Time{someIdentity: {one: time.Now()}}, map[string]bool{"redis": false})
+		err := s.save(map[string]map[partition]time.Time{someIdentity: {one: time.Now()}}, map[string]bool{"redis": false})
 		if err := errors.Join(err, s.Close()); err != nil {
 			panic(err)
 		}
@@ -760,7 +762,7 @@ func number(line string) int {
 
 func BenchmarkStateSave(b *testing.B) {
 	s := mustOpenState(b, b.TempDir(), nil)
-	credentials := map[string]map[Partition]time.Time{someIdentity: {}}
+	credentials := map[string]map[partition]time.Time{someIdentity: {}}
 	for n := range maxSavedCredentials {
 		credentials[someIdentity][somePartition(n)] = time.Now()
 	}

@@ -1,9 +1,21 @@
 package cache
 
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"fluentd-perf/internal/cache/tier"
+)
+
 // Stats is what the stage holds and has done since the start, for people: all upstreams and tiers at one moment, each
 // number by itself exact.
 type Stats struct {
-	Tiers     []TierReport     `json:"tiers"`     // in the order in which they are asked
+	Tiers     []TierReport     `json:"tiers"`     // in the order in which they are read
 	Upstreams []UpstreamReport `json:"upstreams"` // by name
 }
 
@@ -14,15 +26,15 @@ type TierReport struct {
 	Bytes     int64  `json:"bytes"`     // likewise
 	Evictions int64  `json:"evictions"` // entries that went for want of room; -1 where it is not known
 	Hits      uint64 `json:"hits"`      // answers that it gave
-	Misses    uint64 `json:"misses"`    // questions that it had no answer to
+	Misses    uint64 `json:"misses"`    // requests that it had no answer to
 	Errors    uint64 `json:"errors"`    // reads that failed or took too long
-	Skipped   uint64 `json:"skipped"`   // reads that were not made: the breaker was open, or a bump was owed
+	Skipped   uint64 `json:"skipped"`   // reads that were not made: the breaker was open, or an invalidation was pending
 	Written   uint64 `json:"written"`   // entries
 	Queue     int    `json:"queue"`     // entries that wait to be written behind
 	Dropped   uint64 `json:"dropped"`   // entries that were not written: the queue was full, or the tier failed
-	Owed      int    `json:"owed"`      // generations that the tier could not be told of yet
+	Owed      int    `json:"owed"`      // pending invalidations: generations of which the tier has not been told yet
 	Breaker   string `json:"breaker"`   // closed, half-open or open; "" for memory
-	Error     string `json:"error"`     // the last one, without secrets, or that other daemons are not heard; "" where there is none
+	Error     string `json:"error"`     // the last one, without secrets, or that other daemons' changes are not received; "" where there is none
 }
 
 // UpstreamReport is one upstream.
@@ -30,7 +42,7 @@ type UpstreamReport struct {
 	Upstream  string            `json:"upstream"`
 	Hits      map[string]uint64 `json:"hits"` // by tier
 	Misses    uint64            `json:"misses"`
-	Stale     uint64            `json:"stale"`           // expired answers given for want of a fresh one
+	Stale     uint64            `json:"stale"`           // expired answers served for want of a fresh one
 	Collapsed uint64            `json:"collapsed"`       // answers of another caller's flight
 	Bypass    uint64            `json:"bypass"`          // requests that are not for the cache
 	Stored    uint64            `json:"stored"`          // answers kept
@@ -39,10 +51,112 @@ type UpstreamReport struct {
 	Keys      []KeyReport       `json:"keys,omitempty"`
 }
 
-// KeyReport is one question: how often memory answered it, and by which method. What it is of is nobody's business.
+// KeyReport is one request: how often memory answered it, and by which method. What it is of is nobody's business.
 type KeyReport struct {
 	Method string `json:"method"`
 	Key    string `json:"key"` // the first eight bytes, in hex
 	Hits   uint64 `json:"hits"`
 	Bytes  int    `json:"bytes"`
+}
+
+// parts are the tiers behind memory and the upstreams that there are by now.
+func (s *Store) parts() ([]*slowTier, []*Upstream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slowTiers, s.upstreams
+}
+
+// Stats says what the tiers hold and what has become of requests. With detailed, it names the most used ones.
+func (s *Store) Stats(_ context.Context, detailed bool) Stats {
+	slow, upstreams := s.parts()
+	inMemory := s.tierReport(s.memory, tierMemory)
+	inMemory.Written = s.counted(tierNone, outcomeStored)
+	out := Stats{Tiers: []TierReport{inMemory}, Upstreams: make([]UpstreamReport, 0, len(upstreams))}
+	for _, t := range slow {
+		out.Tiers = append(out.Tiers, s.behindReport(t))
+	}
+	for _, u := range upstreams {
+		out.Upstreams = append(out.Upstreams, u.report(detailed))
+	}
+	slices.SortFunc(out.Upstreams, func(a, b UpstreamReport) int { return strings.Compare(a.Upstream, b.Upstream) })
+	return out
+}
+
+// counted is how often something came of asking a tier, over all upstreams.
+func (s *Store) counted(label int, o outcome) (n uint64) {
+	for _, u := range s.upstreams {
+		n += u.metrics.counted(label, o)
+	}
+	return n
+}
+
+func (s *Store) tierReport(t tier.Holder, label int) TierReport {
+	held := t.Holds()
+	return TierReport{
+		Tier: tierNames[label], Entries: held.Entries, Bytes: held.Bytes, Evictions: held.Evictions,
+		Hits: s.counted(label, outcomeHit), Misses: s.counted(label, outcomeMiss),
+		Errors: s.counted(label, outcomeError), Skipped: s.counted(label, outcomeSkipped),
+	}
+}
+
+func (s *Store) behindReport(t *slowTier) TierReport {
+	r, w := s.tierReport(t, t.label), t.Report()
+	r.Tier, r.Breaker = t.Tier.Name(), t.Breaker.State()
+	r.Written, r.Dropped, r.Queue, r.Owed = w.Written, w.Dropped+w.Failed, w.Queue, w.Pending
+	switch {
+	case w.Err != nil:
+		r.Error = w.Err.Error()
+	case !t.Linked():
+		r.Error = unlinked
+	}
+	return r
+}
+
+// unlinked is what is wrong with a shared tier whose calls work while its link does not stand.
+const unlinked = "changes that other daemons make are not heard: copies of what they share are not used"
+
+func (u *Upstream) report(detailed bool) UpstreamReport {
+	m := u.metrics
+	r := UpstreamReport{
+		Upstream: u.opts.Name, Misses: m.counted(tierMemory, outcomeMiss), Stale: m.counted(tierMemory, outcomeStale),
+		Hits:      map[string]uint64{tierNames[tierMemory]: m.counted(tierMemory, outcomeHit)},
+		Collapsed: m.counted(tierNone, outcomeCollapsed), Bypass: m.counted(tierNone, outcomeBypass),
+		Stored: m.counted(tierNone, outcomeStored), Listening: u.listener.Streams(),
+	}
+	for _, t := range u.store.slowTiers {
+		hits := m.counted(t.label, outcomeHit)
+		r.Hits[t.Tier.Name()] = hits
+		r.Stale += m.counted(t.label, outcomeStale)
+		r.Misses -= min(r.Misses, hits) // memory's misses that another tier made good
+	}
+	r.Misses -= min(r.Misses, r.Stale) // and those for which an expired answer was served instead
+	if scope := u.views.report(time.Now()); scope.Views > 0 {
+		r.Scope = &scope
+	}
+	if detailed {
+		r.Keys = u.keys()
+	}
+	return r
+}
+
+// maxKeys is how many requests a detailed report names per upstream.
+const maxKeys = 20
+
+// keys are the most used requests.
+func (u *Upstream) keys() []KeyReport {
+	byKey := make(map[tier.Key]KeyReport)
+	for i := range u.requests {
+		for q := range u.requests[i].each {
+			if hits := q.usage.hits.Load(); q.cacheable && hits > 0 {
+				r := byKey[q.private.Key]
+				byKey[q.private.Key] = KeyReport{
+					Method: q.name, Key: fmt.Sprintf("%x", q.private.Key[:8]), Hits: r.Hits + hits, Bytes: max(r.Bytes, int(q.usage.size.Load())),
+				}
+			}
+		}
+	}
+	all := slices.SortedFunc(maps.Values(byKey), func(a, b KeyReport) int {
+		return cmp.Or(cmp.Compare(b.Hits, a.Hits), strings.Compare(a.Key, b.Key))
+	})
+	return all[:min(len(all), maxKeys)]
 }

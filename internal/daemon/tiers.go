@@ -50,7 +50,7 @@ func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breake
 	start, cancel := context.WithTimeout(d.base, linkTimeout)
 	defer cancel()
 	t := tiers{
-		daemon: d, breakers: breakers, reg: reg, prefix: d.state.Secret().ID(),
+		daemon: d, breakers: breakers, reg: reg, prefix: d.state.KeyID(),
 		maxValue: int(cfg.Cache.Memory.MaxEntry) + sealed, start: start,
 	}
 	if err := t.addRedis(cfg.Cache.Redis); err != nil {

@@ -12,7 +12,7 @@ import (
 // nothing is a leader that does nothing.
 type nothing struct{}
 
-func (nothing) Lead(context.Context, context.CancelCauseFunc) flight.Landing { return flight.Landing{} }
+func (nothing) Lead(context.Context, context.CancelCauseFunc) flight.Outcome { return flight.Outcome{} }
 func (nothing) Answer() int                                                  { return 0 }
 
 // maxLeadAllocs is what a flight may cost that nobody joins.

@@ -1,15 +1,15 @@
-// Package flight lets equal calls that are under way at the same time be one: the first of them leads, the others get
-// what it brings. It knows keys, callers and ages, and nothing of what is called.
+// Package flight makes equal calls that are under way at the same time into one: the first caller leads, the others wait and
+// get its answer. It knows keys, callers and ages, and nothing of what is called.
 //
 // It promises:
-//   - a flight belongs to those who wait for it: its context is the group's, each waiter leaves alone, the last one out
-//     cancels it;
-//   - nothing is remembered but which keys are not to be shared: an error reaches those who waited for it, and the next
-//     caller leads anew;
-//   - one that is over its age takes nobody any more, and those who wait for it go on to the next one, so that a leader that
-//     is stalled harms nobody for longer; if that fails they come back. A leader that panics brings nothing, and the others go
-//     by themselves;
-//   - what only those need who join is made for the first of them: a flight that nobody joins has no timer and no channel.
+//   - a flight belongs to those who wait for it: its context is the group's, each waiter may leave at any time, and the last
+//     one to leave cancels it;
+//   - nothing is remembered but which requests are not to be shared: an error reaches those who waited for it, and the next
+//     caller leads a new flight;
+//   - a flight that has reached its maximum age takes no more callers, and those who wait for it go on to the next one, so
+//     that a stalled leader harms nobody for longer; if the next one fails they come back. Where a leader panics, the others
+//     call by themselves;
+//   - what only waiters need is made for the first of them: a flight that nobody joins has no timer and no channel.
 package flight
 
 import (
@@ -19,21 +19,21 @@ import (
 	"time"
 )
 
-// Key says which calls are one. Question is what they ask; Epoch is another one after whatever makes answers stale, so that
-// nobody joins a flight of before.
+// Key says which calls are equal. Request is what they ask for. Epoch changes with whatever invalidates answers, so that nobody
+// joins a flight that began before an invalidation.
 type Key struct {
-	Question [32]byte
-	Epoch    uint64
+	Request [32]byte
+	Epoch   uint64
 }
 
 // Options are those of a Group. A zero field stands for its default.
 type Options struct {
 	Base   context.Context // its end ends all flights, with its cause; nil: no end
 	MaxAge time.Duration   // how long a flight takes callers, and how long they wait for it; 30 s
-	Hold   time.Duration   // how long nobody shares under a question after a Landing with Hold; 30 s
+	Hold   time.Duration   // how long calls of a request are not shared after an Outcome with Hold; 30 s
 }
 
-// Group is flights that share what they bring: an A. A caller is known by its C. Make one with New; it is safe for
+// Group is flights whose answers, of type A, are shared. A caller is known by its C. Make one with New; it is safe for
 // concurrent use.
 type Group[C, A any] struct {
 	opts   Options
@@ -43,11 +43,11 @@ type Group[C, A any] struct {
 
 const shardCount = 16
 
-// shard is the flights and the held questions of a part of all.
+// shard is the flights and the held requests of a part of all keys.
 type shard[C, A any] struct {
 	mu      sync.Mutex // guards the following, and what flight says
 	flights map[Key]*flight[C, A]
-	held    holds
+	held    heldRequests
 }
 
 // New returns a Group.
@@ -69,20 +69,20 @@ func New[C, A any](o Options) *Group[C, A] {
 	return g
 }
 
-// Landing is what a leader brings for those who follow it. The zero Landing is nothing: they go by themselves.
-type Landing struct {
+// Outcome is what a leader has for those who wait. With the zero Outcome they call by themselves.
+type Outcome struct {
 	Share bool  // they get the leader's Answer
 	Err   error // the call has failed: they get this
-	Own   bool  // but the failure is the leader's alone: they go by themselves
-	Hold  bool  // nobody shares under the question for a while
+	Own   bool  // but the failure is the leader's alone: they call by themselves
+	Hold  bool  // calls of the request are not shared for a while
 	Open  bool  // the leader goes on using the flight's context, and ends it
 }
 
 // Leader makes the call of a flight, on the goroutine of its caller.
 type Leader[A any] interface {
 	// Lead makes the call. ctx is the flight's; end ends that.
-	Lead(ctx context.Context, end context.CancelCauseFunc) Landing
-	// Answer makes what those get who follow. It is called once after a Landing with Share, if anybody follows.
+	Lead(ctx context.Context, end context.CancelCauseFunc) Outcome
+	// Answer makes what the waiters get. It is called once after an Outcome with Share, if anybody waits.
 	Answer() A
 }
 
@@ -92,13 +92,13 @@ type Role uint8
 // The roles.
 const (
 	Led      Role = iota // the caller's leader was called and has returned
-	Followed             // there is an answer or an error of the flight's
-	Alone                // nothing is to be had here: the caller goes by itself
+	Waited               // the caller waited, and the flight has an answer or an error for it
+	Alone                // there is nothing to share: the caller calls by itself
 	Left                 // the caller's ctx has ended before there was anything
-	Released             // the caller was taken out by Cancel
+	Released             // the caller was removed by Cancel
 )
 
-// flight is one call, and those who wait for it. All but the first row is guarded by the shard's lock.
+// flight is one call, and those who wait for it. All but the first group of fields is guarded by the shard's lock.
 type flight[C, A any] struct {
 	key    Key
 	shard  *shard[C, A]
@@ -107,50 +107,50 @@ type flight[C, A any] struct {
 	end    context.CancelCauseFunc
 
 	waiting int // the leader included
-	old     bool
+	aged    bool
 	state   state
-	joined  *joined[C, A] // nil while nobody has joined
+	sharing *sharing[C, A] // nil while nobody has joined
 }
 
-// state is what a flight has for those who follow it.
+// state is what a flight has for those who wait.
 type state uint8
 
 const (
-	flying  state = iota
-	landed        // joined.answer or joined.err
-	nothing       // they go by themselves
+	running   state = iota
+	delivered       // sharing.answer or sharing.err
+	withheld        // they call by themselves
 )
 
-// joined is what a flight has for those who follow it.
-type joined[C, A any] struct {
-	changed chan struct{} // closed, and made anew, when somebody is to look
+// sharing is what a flight needs once somebody waits for it.
+type sharing[C, A any] struct {
+	changed chan struct{} // closed, and replaced, when the waiters are to look at the state
 	timer   *time.Timer
-	callers []*follower[C]
+	waiters []*waiter[C]
 	answer  A
 	err     error
 }
 
-type follower[C any] struct {
+type waiter[C any] struct {
 	caller   C
 	released bool
 }
 
-// Do makes the call of the first of equal callers, by its leader, and has the others wait for what that brings.
+// Do makes the call of the first of equal callers, by its leader, and has the others wait for its outcome.
 //
 // The leader is called with the flight's context, and Do returns no sooner than it does, though ctx has ended and others wait
 // on. It is not called for a caller of any other role than Led, unless that is over after it: an error of two flights is both
 // errors joined.
 func (g *Group[C, A]) Do(ctx context.Context, key Key, caller C, l Leader[A]) (Role, A, error) {
 	role, answer, first, err := g.try(ctx, key, caller, l, nil)
-	if role != again {
+	if role != aged {
 		return role, answer, err
 	}
 	role, answer, _, err = g.try(ctx, key, caller, l, first)
 	if role == Left || role == Released || role != Alone && err == nil {
-		first.f.leave(first.mine)
+		first.f.leave(first.w)
 		return role, answer, err
 	}
-	late, answer, failed := first.f.follow(ctx, first.mine, false)
+	late, answer, failed := first.f.wait(ctx, first.w, false)
 	switch {
 	case late == Alone:
 		return role, answer, err // as the second went
@@ -160,43 +160,43 @@ func (g *Group[C, A]) Do(ctx context.Context, key Key, caller C, l Leader[A]) (R
 	return late, answer, failed
 }
 
-// again is no role: the flight is over its age.
-const again Role = 255
+// aged is no role that Do returns: the flight has reached its maximum age.
+const aged Role = 255
 
-// place is a follower's in a flight.
-type place[C, A any] struct {
-	f    *flight[C, A]
-	mine *follower[C]
+// position is a waiter's in a flight.
+type position[C, A any] struct {
+	f *flight[C, A]
+	w *waiter[C]
 }
 
-// try is Do for one flight: for the first, which the caller keeps its place in where that is over its age, or for the one
+// try is Do for one flight: for the first, in which the caller keeps its position where that has reached its maximum age, or for the one
 // after that. err is a leader's as well.
-func (g *Group[C, A]) try(ctx context.Context, key Key, caller C, l Leader[A], first *place[C, A]) (Role, A, *place[C, A], error) {
+func (g *Group[C, A]) try(ctx context.Context, key Key, caller C, l Leader[A], first *position[C, A]) (Role, A, *position[C, A], error) {
 	var none A
-	f, mine := g.join(&g.shards[key.Question[0]%shardCount], key, caller)
+	f, w := g.join(&g.shards[key.Request[0]%shardCount], key, caller)
 	switch {
 	case f == nil:
 		return Alone, none, nil, nil
-	case mine == nil:
+	case w == nil:
 		return Led, none, nil, g.lead(ctx, f, l).Err
 	}
-	role, answer, err := f.follow(ctx, mine, first == nil)
-	if role == again {
-		return again, none, &place[C, A]{f, mine}, nil
+	role, answer, err := f.wait(ctx, w, first == nil)
+	if role == aged {
+		return aged, none, &position[C, A]{f, w}, nil
 	}
 	return role, answer, nil, err
 }
 
-// join makes the caller a follower of the flight of its key, or the leader of a new one, or nothing if the question is held.
-func (g *Group[C, A]) join(sh *shard[C, A], key Key, caller C) (*flight[C, A], *follower[C]) {
+// join makes the caller a waiter of the flight of its key, or the leader of a new one, or neither if the request is held.
+func (g *Group[C, A]) join(sh *shard[C, A], key Key, caller C) (*flight[C, A], *waiter[C]) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.held.has(key.Question) {
+	if sh.held.has(key.Request) {
 		return nil, nil
 	}
 	if f := sh.flights[key]; f != nil {
-		if mine := f.joinLocked(caller, g.opts.MaxAge); mine != nil {
-			return f, mine
+		if w := f.joinLocked(caller, g.opts.MaxAge); w != nil {
+			return f, w
 		}
 	}
 	f := &flight[C, A]{key: key, shard: sh, caller: caller, born: time.Now(), waiting: 1}
@@ -205,78 +205,78 @@ func (g *Group[C, A]) join(sh *shard[C, A], key Key, caller C) (*flight[C, A], *
 	return f, nil
 }
 
-// joinLocked returns nil for a flight that is over its age.
-func (f *flight[C, A]) joinLocked(caller C, maxAge time.Duration) *follower[C] {
+// joinLocked makes the caller a waiter; nil for a flight that has reached its maximum age.
+func (f *flight[C, A]) joinLocked(caller C, maxAge time.Duration) *waiter[C] {
 	left := maxAge - time.Since(f.born)
-	if left <= 0 || f.old {
+	if left <= 0 || f.aged {
 		return nil
 	}
-	if f.joined == nil {
-		f.joined = &joined[C, A]{changed: make(chan struct{}), timer: time.AfterFunc(left, f.retire)}
+	if f.sharing == nil {
+		f.sharing = &sharing[C, A]{changed: make(chan struct{}), timer: time.AfterFunc(left, f.retire)}
 	}
-	mine := &follower[C]{caller: caller}
-	f.joined.callers = append(f.joined.callers, mine)
+	w := &waiter[C]{caller: caller}
+	f.sharing.waiters = append(f.sharing.waiters, w)
 	f.waiting++
-	return mine
+	return w
 }
 
-// forgetLocked takes the flight off the table, if another has not taken its place.
+// forgetLocked removes the flight from the table, if another has not replaced it.
 func (f *flight[C, A]) forgetLocked() {
 	if f.shard.flights[f.key] == f {
 		delete(f.shard.flights, f.key)
 	}
 }
 
-// becomeLocked tells those who follow what there is for them, once.
-func (f *flight[C, A]) becomeLocked(s state) {
+// finishLocked tells the waiters what there is for them, once.
+func (f *flight[C, A]) finishLocked(s state) {
 	f.forgetLocked()
-	if f.state != flying {
+	if f.state != running {
 		return
 	}
 	f.state = s
-	if f.joined != nil {
-		f.joined.timer.Stop()
-		close(f.joined.changed)
+	if f.sharing != nil {
+		f.sharing.timer.Stop()
+		close(f.sharing.changed)
 	}
 }
 
-// retire sends those who follow on to the next flight.
+// retire sends the waiters on to the next flight.
 func (f *flight[C, A]) retire() {
 	f.shard.mu.Lock()
 	defer f.shard.mu.Unlock()
 	f.forgetLocked()
-	if f.old = true; f.state == flying {
+	if f.aged = true; f.state == running {
 		f.wakeLocked()
 	}
 }
 
-// wakeLocked has those who follow look.
+// wakeLocked has the waiters look at the state.
 func (f *flight[C, A]) wakeLocked() {
-	close(f.joined.changed)
-	f.joined.changed = make(chan struct{})
+	close(f.sharing.changed)
+	f.sharing.changed = make(chan struct{})
 }
 
 // lead runs the flight of its leader.
-func (g *Group[C, A]) lead(ctx context.Context, f *flight[C, A], l Leader[A]) (landing Landing) {
+func (g *Group[C, A]) lead(ctx context.Context, f *flight[C, A], l Leader[A]) (outcome Outcome) {
 	defer g.wg.Done()
-	var own context.Context
-	own, f.end = context.WithCancelCause(g.opts.Base)
+	flightCtx, end := context.WithCancelCause(g.opts.Base)
+	f.end = end
 	stays := context.AfterFunc(ctx, func() { f.leaderLeft(context.Cause(ctx)) })
 	defer func() { // also where the leader panics
 		stays()
-		f.land(landing, l, g.opts.Hold)
-		if !landing.Open {
+		f.deliver(outcome, l, g.opts.Hold)
+		if !outcome.Open {
 			f.end(nil)
 		}
 	}()
-	return l.Lead(own, f.end)
+	return l.Lead(flightCtx, end)
 }
 
 // leaderLeft is for a leader whose ctx has ended: its call goes on if others wait for it.
 func (f *flight[C, A]) leaderLeft(why error) {
 	f.shard.mu.Lock()
 	f.waiting--
-	last := f.waiting == 0 && f.state == flying
+	last := f.waiting == 0 && f.state == running
 	if last {
 		f.forgetLocked()
 	}
@@ -286,103 +286,103 @@ func (f *flight[C, A]) leaderLeft(why error) {
 	}
 }
 
-// land gives those who follow what the leader brings.
-func (f *flight[C, A]) land(l Landing, leader Leader[A], hold time.Duration) {
+// deliver gives the waiters what the leader has for them.
+func (f *flight[C, A]) deliver(o Outcome, leader Leader[A], hold time.Duration) {
 	var answer A
 	f.shard.mu.Lock()
 	f.forgetLocked() // nobody joins any more
-	follow := f.joined != nil && f.state == flying
+	wanted := f.sharing != nil && f.state == running
 	f.shard.mu.Unlock()
-	if follow && l.Share {
+	if wanted && o.Share {
 		answer = leader.Answer()
 	}
 	f.shard.mu.Lock()
 	defer f.shard.mu.Unlock()
-	if l.Hold && f.state != nothing { // after a cancellation it says nothing of the others
-		f.shard.held.add(f.key.Question, time.Now(), hold)
+	if o.Hold && f.state != withheld { // after a cancellation it says nothing of the others
+		f.shard.held.add(f.key.Request, time.Now(), hold)
 	}
-	if !follow || l.Own || !l.Share && l.Err == nil {
-		f.becomeLocked(nothing)
+	if !wanted || o.Own || !o.Share && o.Err == nil {
+		f.finishLocked(withheld)
 		return
 	}
-	f.joined.answer, f.joined.err = answer, l.Err
-	f.becomeLocked(landed)
+	f.sharing.answer, f.sharing.err = answer, o.Err
+	f.finishLocked(delivered)
 }
 
-// errGone is why a flight ends for which nobody waits any more.
-var errGone = errors.New("nobody waits for the call any more")
+// errNoWaiter is why a flight ends for which nobody waits any more.
+var errNoWaiter = errors.New("nobody waits for the call any more")
 
-// follow waits for what a flight brings, or for the flight's age.
-func (f *flight[C, A]) follow(ctx context.Context, mine *follower[C], ages bool) (Role, A, error) {
+// wait waits for the outcome of a flight, with moveOn no longer than to its maximum age.
+func (f *flight[C, A]) wait(ctx context.Context, w *waiter[C], moveOn bool) (Role, A, error) {
 	var none A
 	for {
 		f.shard.mu.Lock()
-		s, old, j, released := f.state, f.old, f.joined, mine.released
+		s, isAged, j, released := f.state, f.aged, f.sharing, w.released
 		changed := j.changed
 		f.shard.mu.Unlock()
 		switch {
 		case released:
-			f.leave(mine)
+			f.leave(w)
 			return Released, none, nil
-		case s == landed:
-			return Followed, j.answer, j.err
-		case s == nothing:
-			f.leave(mine)
+		case s == delivered:
+			return Waited, j.answer, j.err
+		case s == withheld:
+			f.leave(w)
 			return Alone, none, nil
-		case old && ages:
-			return again, none, nil
+		case isAged && moveOn:
+			return aged, none, nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			f.leave(mine)
+			f.leave(w)
 			return Left, none, nil
 		}
 	}
 }
 
-// leave takes a follower out. The last one out ends the flight.
-func (f *flight[C, A]) leave(mine *follower[C]) {
+// leave removes a waiter. The last one to leave ends the flight.
+func (f *flight[C, A]) leave(w *waiter[C]) {
 	f.shard.mu.Lock()
 	f.waiting--
-	j := f.joined
-	for i, other := range j.callers {
-		if other == mine {
-			j.callers[i] = j.callers[len(j.callers)-1]
-			j.callers = j.callers[:len(j.callers)-1]
+	j := f.sharing
+	for i, other := range j.waiters {
+		if other == w {
+			j.waiters[i] = j.waiters[len(j.waiters)-1]
+			j.waiters = j.waiters[:len(j.waiters)-1]
 			break
 		}
 	}
-	last := f.waiting == 0 && f.state != landed
+	last := f.waiting == 0 && f.state != delivered
 	if last {
-		f.becomeLocked(nothing)
+		f.finishLocked(withheld)
 	}
 	f.shard.mu.Unlock()
 	if last {
-		f.end(errGone)
+		f.end(errNoWaiter)
 	}
 }
 
-// Cancel is for callers that do not want an answer any more. Those who follow one of them go by themselves at once: what
-// becomes of its call is not for them. Where none leads, and take allows it, and exactly one follows, that is released: of
+// Cancel is for callers that do not want an answer any more. Where one of them leads, those who wait for it call by themselves at
+// once: what becomes of its call is not for them. Where none leads, take allows it, and exactly one waits, that is released: of
 // two nobody knows which one is meant.
 func (g *Group[C, A]) Cancel(is func(C) bool, take bool) (led, released bool) {
 	var found *flight[C, A]
-	var one *follower[C]
+	var one *waiter[C]
 	n := 0
 	for i := range g.shards {
 		sh := &g.shards[i]
 		sh.mu.Lock()
 		for _, f := range sh.flights {
 			if is(f.caller) {
-				f.becomeLocked(nothing)
+				f.finishLocked(withheld)
 				led = true
 				continue
 			}
-			if f.joined == nil {
+			if f.sharing == nil {
 				continue
 			}
-			for _, w := range f.joined.callers {
+			for _, w := range f.sharing.waiters {
 				if is(w.caller) {
 					found, one, n = f, w, n+1
 				}
@@ -396,11 +396,11 @@ func (g *Group[C, A]) Cancel(is func(C) bool, take bool) (led, released bool) {
 	return false, found.release(one)
 }
 
-// release takes one follower out, if it still waits.
-func (f *flight[C, A]) release(w *follower[C]) bool {
+// release removes one waiter, if it still waits.
+func (f *flight[C, A]) release(w *waiter[C]) bool {
 	f.shard.mu.Lock()
 	defer f.shard.mu.Unlock()
-	if f.state != flying {
+	if f.state != running {
 		return false
 	}
 	w.released = true
@@ -419,5 +419,5 @@ func (g *Group[C, A]) Len() (n int) {
 	return n
 }
 
-// Wait returns when the last flight has landed. No caller comes after it has been called; the end of Base makes it soon.
+// Wait returns when the last flight has ended. No caller comes after it has been called; the end of Base makes it soon.
 func (g *Group[C, A]) Wait() { g.wg.Wait() }

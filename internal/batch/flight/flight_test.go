@@ -28,25 +28,25 @@ const (
 // leader is one whose call takes some time, and brings a Landing.
 type leader struct {
 	takes   time.Duration
-	landing flight.Landing
+	outcome flight.Outcome
 	crash   func()  // in place of all that
 	ended   *error  // why the flight's context ended, where it did before the time was over
 	answers *string // the answer, which is to be asked for once; nil: it is not to be
 }
 
-func (l *leader) Lead(ctx context.Context, _ context.CancelCauseFunc) flight.Landing {
+func (l *leader) Lead(ctx context.Context, _ context.CancelCauseFunc) flight.Outcome {
 	select {
 	case <-time.After(l.takes):
 	case <-ctx.Done():
 		if l.ended != nil {
 			*l.ended = context.Cause(ctx)
 		}
-		return flight.Landing{Err: context.Cause(ctx)}
+		return flight.Outcome{Err: context.Cause(ctx)}
 	}
 	if l.crash != nil {
 		l.crash()
 	}
-	return l.landing
+	return l.outcome
 }
 
 func (l *leader) Answer() string {
@@ -57,7 +57,7 @@ func (l *leader) Answer() string {
 
 // brings is a leader with an answer for all.
 func brings(answer string, takes time.Duration) *leader {
-	return &leader{takes: takes, landing: flight.Landing{Share: true}, answers: &answer}
+	return &leader{takes: takes, outcome: flight.Outcome{Share: true}, answers: &answer}
 }
 
 // brought is what a call came to.
@@ -105,7 +105,7 @@ func (r *rig) call(ctx context.Context, caller string, l *leader) *brought {
 	return b
 }
 
-func key(n byte) flight.Key { return flight.Key{Question: [32]byte{n}} }
+func key(n byte) flight.Key { return flight.Key{Request: [32]byte{n}} }
 
 // want checks what a call came to, when all are over.
 func (r *rig) want(b *brought, role flight.Role, answer string, err error, at time.Duration) {
@@ -123,29 +123,29 @@ func none(r *rig) (context.Context, *leader) {
 // TestLandings holds what a follower gets of what a leader brings, when it does.
 func TestLandings(t *testing.T) {
 	for name, tt := range map[string]struct {
-		landing flight.Landing
+		outcome flight.Outcome
 		role    flight.Role
 		err     error
 	}{
-		"an answer":               {flight.Landing{Share: true}, flight.Followed, nil},
-		"an answer, hold":         {flight.Landing{Share: true, Hold: true}, flight.Followed, nil},
-		"an answer of its own":    {flight.Landing{}, flight.Alone, nil},
-		"an error":                {flight.Landing{Err: errFirst}, flight.Followed, errFirst},
-		"an error of its own":     {flight.Landing{Err: errFirst, Own: true}, flight.Alone, nil},
-		"an answer that is owned": {flight.Landing{Share: true, Own: true}, flight.Alone, nil},
+		"an answer":               {flight.Outcome{Share: true}, flight.Waited, nil},
+		"an answer, hold":         {flight.Outcome{Share: true, Hold: true}, flight.Waited, nil},
+		"an answer of its own":    {flight.Outcome{}, flight.Alone, nil},
+		"an error":                {flight.Outcome{Err: errFirst}, flight.Waited, errFirst},
+		"an error of its own":     {flight.Outcome{Err: errFirst, Own: true}, flight.Alone, nil},
+		"an answer that is owned": {flight.Outcome{Share: true, Own: true}, flight.Alone, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, nil, func(r *rig) {
 				first := brings("a", time.Second)
-				first.landing = tt.landing
+				first.outcome = tt.outcome
 				lead := r.call(r.Context(), "1", first)
 				ctx, l := none(r)
 				follower := r.call(ctx, "2", l)
 				answer := ""
-				if tt.role == flight.Followed && tt.err == nil {
+				if tt.role == flight.Waited && tt.err == nil {
 					answer = "a"
 				}
-				r.want(lead, flight.Led, "", tt.landing.Err, time.Second)
+				r.want(lead, flight.Led, "", tt.outcome.Err, time.Second)
 				r.want(follower, tt.role, answer, tt.err, time.Second)
 			})
 		})
@@ -156,7 +156,7 @@ func TestLandings(t *testing.T) {
 func TestKeys(t *testing.T) {
 	test(t, nil, func(r *rig) {
 		r.call(r.Context(), "1", brings("a", time.Second))
-		for _, k := range []flight.Key{key(2), {Question: key(1).Question, Epoch: 1}} {
+		for _, k := range []flight.Key{key(2), {Request: key(1).Request, Epoch: 1}} {
 			if role, _, err := r.Do(r.Context(), k, "2", brings("b", 0)); role != flight.Led || err != nil {
 				r.Errorf("%v: role %d, %v", k, role, err)
 			}
@@ -180,13 +180,13 @@ func TestAge(t *testing.T) {
 			if b.role == flight.Led {
 				r.want(b, flight.Led, "", nil, maxAge+2*time.Second)
 			} else {
-				r.want(b, flight.Followed, "b", nil, maxAge+2*time.Second)
+				r.want(b, flight.Waited, "b", nil, maxAge+2*time.Second)
 			}
 		}
 		if (second.role == flight.Led) == (third.role == flight.Led) {
 			r.Errorf("not one of them leads: %v; %v", second, third)
 		}
-		r.want(fourth, flight.Followed, "b", nil, maxAge+2*time.Second)
+		r.want(fourth, flight.Waited, "b", nil, maxAge+2*time.Second)
 	})
 }
 
@@ -203,21 +203,21 @@ func TestAgeAlone(t *testing.T) {
 // fails as well.
 func TestComingBack(t *testing.T) {
 	for name, tt := range map[string]struct {
-		first  flight.Landing
+		first  flight.Outcome
 		role   flight.Role
 		answer string
 		errs   []error
 	}{
-		"an answer":             {flight.Landing{Share: true}, flight.Followed, "a", nil},
-		"an error":              {flight.Landing{Err: errFirst}, flight.Followed, "", []error{errFirst, errSecond}},
-		"nothing for those two": {flight.Landing{}, flight.Led, "", []error{errSecond}},
+		"an answer":             {flight.Outcome{Share: true}, flight.Waited, "a", nil},
+		"an error":              {flight.Outcome{Err: errFirst}, flight.Waited, "", []error{errFirst, errSecond}},
+		"nothing for those two": {flight.Outcome{}, flight.Led, "", []error{errSecond}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, nil, func(r *rig) {
 				stalled := brings("a", time.Minute)
-				stalled.landing = tt.first
+				stalled.outcome = tt.first
 				r.call(r.Context(), "1", stalled)
-				back := r.call(r.Context(), "2", &leader{takes: time.Second, landing: flight.Landing{Err: errSecond}})
+				back := r.call(r.Context(), "2", &leader{takes: time.Second, outcome: flight.Outcome{Err: errSecond}})
 				r.calls.Wait()
 				if back.role != tt.role || back.answer != tt.answer || back.at != time.Minute || (back.err == nil) != (tt.errs == nil) {
 					r.Errorf("%v, want role %d, %q, %v", back, tt.role, tt.answer, tt.errs)
@@ -236,7 +236,7 @@ func TestComingBack(t *testing.T) {
 // others are not concerned.
 func TestHold(t *testing.T) {
 	test(t, nil, func(r *rig) {
-		r.call(r.Context(), "1", &leader{landing: flight.Landing{Hold: true}})
+		r.call(r.Context(), "1", &leader{outcome: flight.Outcome{Hold: true}})
 		ask := func(k flight.Key, want flight.Role) {
 			r.Helper()
 			if role, _, _ := r.Do(r.Context(), k, "2", brings("b", 0)); role != want {
@@ -245,7 +245,7 @@ func TestHold(t *testing.T) {
 		}
 		time.Sleep(hold - time.Nanosecond)
 		ask(key(1), flight.Alone)
-		ask(flight.Key{Question: key(1).Question, Epoch: 7}, flight.Alone)
+		ask(flight.Key{Request: key(1).Request, Epoch: 7}, flight.Alone)
 		ask(key(17), flight.Led) // of the same shard
 		time.Sleep(time.Nanosecond)
 		ask(key(1), flight.Led)
@@ -287,7 +287,7 @@ func TestLeaving(t *testing.T) {
 					r.Errorf("the leader: %v, ended by %v", lead, ended)
 				}
 				if tt.follower == 0 {
-					r.want(follower, flight.Followed, "a", nil, 5*time.Second)
+					r.want(follower, flight.Waited, "a", nil, 5*time.Second)
 				} else {
 					r.want(follower, flight.Left, "", nil, tt.follower)
 				}
@@ -309,9 +309,9 @@ func TestCancel(t *testing.T) {
 		"the leader, alone":           {[]string{"x"}, true, true, false, flight.Led, time.Second},
 		"the leader and a follower":   {[]string{"x", "x"}, true, true, false, flight.Alone, 0},
 		"one follower":                {[]string{"a", "x"}, true, false, true, flight.Released, 0},
-		"one follower, not taken out": {[]string{"a", "x"}, false, false, false, flight.Followed, time.Second},
-		"two followers":               {[]string{"a", "x", "x"}, true, false, false, flight.Followed, time.Second},
-		"nobody":                      {[]string{"a", "b"}, true, false, false, flight.Followed, time.Second},
+		"one follower, not taken out": {[]string{"a", "x"}, false, false, false, flight.Waited, time.Second},
+		"two followers":               {[]string{"a", "x", "x"}, true, false, false, flight.Waited, time.Second},
+		"nobody":                      {[]string{"a", "b"}, true, false, false, flight.Waited, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, nil, func(r *rig) {
@@ -324,7 +324,7 @@ func TestCancel(t *testing.T) {
 					r.Errorf("led %v, released %v", led, released)
 				}
 				answer := ""
-				if tt.role == flight.Followed {
+				if tt.role == flight.Waited {
 					answer = "a"
 				}
 				r.want(last, tt.role, answer, nil, tt.at)
@@ -372,7 +372,7 @@ func TestBase(t *testing.T) {
 		follower := r.call(r.Context(), "2", nobody)
 		end(errEnd)
 		r.want(lead, flight.Led, "", errEnd, 0)
-		r.want(follower, flight.Followed, "", errEnd, 0)
+		r.want(follower, flight.Waited, "", errEnd, 0)
 	})
 }
 
@@ -382,9 +382,9 @@ type open struct {
 	end context.CancelCauseFunc
 }
 
-func (o *open) Lead(ctx context.Context, end context.CancelCauseFunc) flight.Landing {
+func (o *open) Lead(ctx context.Context, end context.CancelCauseFunc) flight.Outcome {
 	o.ctx, o.end = ctx, end
-	return flight.Landing{Open: true}
+	return flight.Outcome{Open: true}
 }
 
 func (o *open) Answer() string { panic("nobody follows") }
@@ -418,11 +418,11 @@ func TestStorm(t *testing.T) {
 				defer leave()
 				l := brings(fmt.Sprint(k), time.Duration(i%11)*time.Millisecond)
 				if i%10 == 0 {
-					l.landing = flight.Landing{Hold: i%20 == 0}
+					l.outcome = flight.Outcome{Hold: i%20 == 0}
 				}
 				role, answer, err := g.Do(ctx, key(k), fmt.Sprint(i), l)
 				roles[role].add()
-				if role == flight.Followed && err == nil && answer != fmt.Sprint(k) {
+				if role == flight.Waited && err == nil && answer != fmt.Sprint(k) {
 					t.Errorf("%d has the answer %q", k, answer)
 				}
 			})

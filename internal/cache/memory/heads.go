@@ -55,8 +55,8 @@ func (h *heads) mark(hash uint64) *head {
 	return mark
 }
 
-// put replaces the mark by what was read after it was made, nil for nothing, if it still stands. Without it an entry could
-// be read, replaced, its head forgotten, and the head of what is gone come after that, to stay.
+// put replaces the mark by what was read after it was made, nil for nothing, if it is still there. Without the mark, one
+// could read an entry, another replace it and forget its head, and then the first put the head of the entry that is gone.
 func (h *heads) put(hash uint64, mark, one *head) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

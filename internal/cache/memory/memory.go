@@ -70,7 +70,7 @@ func New(o Options) (*Tier, error) {
 }
 
 // shardsFor returns a power of two from 1 to 64 that leaves room for many of the largest entries in a shard: bigcache
-// throws out whatever is in the way of a new one.
+// evicts whatever is in the place of a new one.
 func shardsFor(o Options) int {
 	fit := min(64, max(1, o.Size/(8*o.MaxEntry)))
 	return 1 << (bits.Len64(uint64(fit)) - 1)

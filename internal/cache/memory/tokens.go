@@ -15,7 +15,7 @@ const maxTokens = 100_000
 
 // Tokens are the present tokens of generations. They are safe for concurrent use.
 //
-// A generation has a token of its own while something is stored under it, a pinned one always. Another one's is made of a
+// A generation has a token of its own while something is stored under it, a pinned one always. That of another one is made of a
 // number that it shares with others, its slot's, so that asking leaves nothing behind. A bump replaces the number and forgets
 // the token: neither who read before, nor what was stored, has it again.
 type Tokens struct {

@@ -13,13 +13,13 @@ const (
 	workPause   = 250 * time.Millisecond // between looks at a breaker that is open
 )
 
-// Run tells the tier of invalidations, then writes what waits, until life ends. A trip that was begun is finished, unless trips
+// Run sends the tier invalidations, then writes what waits, until life ends. A trip that was begun is finished, unless trips
 // ends.
 func (w *Worker) Run(life, trips context.Context) {
 	for first := true; ; first = false {
 		left := w.drain(life, trips)
 		if first {
-			close(w.begun)
+			close(w.started)
 		}
 		var again <-chan time.Time
 		if left || w.probe() {
@@ -38,7 +38,7 @@ func (w *Worker) Run(life, trips context.Context) {
 	}
 }
 
-// Finish writes and tells what is left, within ctx, after Run has ended. It reports whether the tier has been told everything.
+// Finish sends and writes what is left, within ctx, after Run has ended. It reports whether no invalidation is pending any more.
 func (w *Worker) Finish(ctx context.Context) (told bool) {
 	w.drain(ctx, ctx)
 	w.mu.Lock()
@@ -46,10 +46,10 @@ func (w *Worker) Finish(ctx context.Context) (told bool) {
 	return w.reset == 0 && len(w.pending) == 0
 }
 
-// probeLookup asks for an entry that nobody keeps.
+// probeLookup is of an entry that nobody keeps.
 var probeLookup = []tier.Lookup{{Key: tier.Key{0: 1}, Generations: []tier.Generation{{0: 1}}}}
 
-// probe asks a tier whose circuit is open for something cheap when its breaker wants to know whether it works again, and
+// probe reads something cheap of a tier whose circuit is open when its breaker wants to know whether it works again, and
 // reports whether there is more to find out: without calls nobody else would.
 func (w *Worker) probe() bool {
 	if w.Breaker.State() == stateClosed {
@@ -58,7 +58,7 @@ func (w *Worker) probe() bool {
 	if done, ok := w.Breaker.Allow(w.Timeout); ok {
 		_, err := w.ask(context.Background(), probeLookup)
 		done(err)
-		w.note(err)
+		w.noteError(err)
 	}
 	return w.Breaker.State() != stateClosed
 }
@@ -66,7 +66,7 @@ func (w *Worker) probe() bool {
 // drain does what there is to do, until life ends, and reports whether something is left that the tier would not take
 // now. Nothing is taken off the queue before the breaker allows the trip.
 func (w *Worker) drain(life, trips context.Context) (left bool) {
-	for w.busy() && life.Err() == nil {
+	for w.hasWork() && life.Err() == nil {
 		done, ok := w.Breaker.Allow(workTimeout)
 		if !ok {
 			return true
@@ -83,11 +83,11 @@ func (w *Worker) drain(life, trips context.Context) (left bool) {
 	return false
 }
 
-// busy reports whether there is anything to do now.
-func (w *Worker) busy() bool {
+// hasWork reports whether there is anything to do now.
+func (w *Worker) hasWork() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.reset != 0 || len(w.pending) > 0 || len(w.broken) > 0 || len(w.queue) > 0
+	return w.reset != 0 || len(w.pending) > 0 || len(w.toDelete) > 0 || len(w.queue) > 0
 }
 
 // job is one trip to the tier, which calls what is to be done after it worked.
@@ -110,7 +110,7 @@ func (w *Worker) trip(trips context.Context, j job, done func(error)) bool {
 		done(context.Canceled)
 	default:
 		done(err)
-		w.note(err)
+		w.noteError(err)
 	}
 	return false
 }
@@ -123,10 +123,10 @@ func (w *Worker) next() job {
 	case w.reset != 0:
 		return w.resetLocked()
 	case len(w.pending) > 0:
-		return w.tellLocked()
-	case len(w.broken) > 0:
-		some := w.broken
-		w.broken = nil // if they stay, they are misses again
+		return w.bumpLocked()
+	case len(w.toDelete) > 0:
+		some := w.toDelete
+		w.toDelete = nil // if they stay, they are misses again
 		return func(ctx context.Context) (func(), error) { return func() {}, w.Tier.Delete(ctx, some) }
 	case len(w.queue) > 0:
 		return w.writeLocked()
@@ -148,9 +148,9 @@ func (w *Worker) resetLocked() job {
 	}
 }
 
-// tellLocked tells the tier of as many pending invalidations as one trip carries. Those are done with that were not noted again
+// bumpLocked sends the tier as many pending invalidations as one trip carries. Those are done with that were not noted again
 // meanwhile.
-func (w *Worker) tellLocked() job {
+func (w *Worker) bumpLocked() job {
 	rounds, some := make(map[tier.Generation]uint64), make([]tier.Generation, 0, min(len(w.pending), maxBatch))
 	for g, p := range w.pending {
 		if len(some) == maxBatch {
@@ -202,10 +202,10 @@ func (w *Worker) sealed(batch []Entry) []tier.Write {
 	writes := make([]tier.Write, 0, len(batch))
 	for i := range batch {
 		e := &batch[i]
-		value, err := e.Sealer.Seal()
+		value, err := e.Seal()
 		if err != nil {
 			w.failed.Add(1)
-			w.note(err)
+			w.noteError(err)
 			continue
 		}
 		e.Write.Value = value

@@ -26,8 +26,8 @@ type Options struct {
 
 // Breaker keeps a tier that fails from costing every call its timeout.
 type Breaker interface {
-	// Allow returns what is told how it went, or false while the tier is not to be asked. The trip takes no longer than
-	// most; one of which nothing is heard by then has failed.
+	// Allow returns what is told how it went, or false while the tier is not to be used. The trip takes no longer than
+	// most; one whose result is not known by then has failed.
 	Allow(most time.Duration) (done func(error), ok bool)
 	// State is closed, open or half-open.
 	State() string
@@ -36,9 +36,9 @@ type Breaker interface {
 // stateClosed is the state of a breaker whose tier is used.
 const stateClosed = "closed"
 
-// ErrSkipped means that the tier was not asked, or what it said is not to be used: its circuit is open, it has not been told
+// ErrSkipped means that the tier was not read, or what it answered is not to be used: its circuit is open, it has not been told
 // of an invalidation yet, or the call has ended.
-var ErrSkipped = errors.New("the tier is not asked")
+var ErrSkipped = errors.New("the tier is not read")
 
 // Bounds of what waits for one tier.
 const (
@@ -52,19 +52,19 @@ const (
 // Worker is a tier with its worker. It is safe for concurrent use.
 type Worker struct {
 	Options
-	wake  chan struct{}
-	begun chan struct{} // closed when the worker has done what there was to do at the start
+	wake    chan struct{}
+	started chan struct{} // closed when the worker has done what there was to do at the start
 
 	written, writtenBytes, dropped, failed atomic.Int64
 
-	mu      sync.Mutex // guards the following
-	queue   []Entry
-	bytes   int
-	pending map[tier.Generation]invalidation // generations that the tier is to be told of
-	broken  []tier.Key                       // whose entries do not open, to be deleted
-	round   uint64
-	reset   uint64 // the round of the last InvalidateAll; not 0: nothing of the tier is used until all its tokens have been replaced
-	err     error
+	mu       sync.Mutex // guards the following
+	queue    []Entry
+	bytes    int
+	pending  map[tier.Generation]invalidation // generations that the tier is to be told of
+	toDelete []tier.Key                       // whose entries do not open, to be deleted
+	round    uint64
+	reset    uint64 // the round of the last InvalidateAll; not 0: nothing of the tier is used until all its tokens have been replaced
+	err      error
 }
 
 // allBumper is a tier that can make all its entries stale: an embedded one, where bumps may have been missed.
@@ -81,7 +81,7 @@ func New(o Options) *Worker {
 		o.ID = o.Tier.Name()
 	}
 	return &Worker{
-		Options: o, wake: make(chan struct{}, 1), begun: make(chan struct{}), pending: make(map[tier.Generation]invalidation),
+		Options: o, wake: make(chan struct{}, 1), started: make(chan struct{}), pending: make(map[tier.Generation]invalidation),
 	}
 }
 
@@ -93,12 +93,12 @@ func (w *Worker) AwaitStart() {
 	late := time.NewTimer(startWait)
 	defer late.Stop()
 	select {
-	case <-w.begun:
+	case <-w.started:
 	case <-late.C:
 	}
 }
 
-// Alone reports whether no other daemon uses the tier: nobody but this one tells it of invalidations.
+// Alone reports whether no other daemon uses the tier: nobody but this one invalidates what it holds.
 func (w *Worker) Alone() bool {
 	_, all := w.Tier.(allBumper)
 	return all && !w.Shared
@@ -110,7 +110,7 @@ func (w *Worker) Linked() bool {
 	return !w.Shared || !ok || l.Linked()
 }
 
-// Read asks the tier, unless its circuit is open or it is yet to be told of one of the lookups' generations: ErrSkipped. Other
+// Read reads the tier, unless its circuit is open or it is yet to be told of one of the lookups' generations: ErrSkipped. Other
 // errors are the tier's.
 func (w *Worker) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	if w.Pending(lookups...) {
@@ -126,10 +126,10 @@ func (w *Worker) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found,
 		return nil, ErrSkipped
 	}
 	done(err)
-	w.note(err)
+	w.noteError(err)
 	switch {
 	case err != nil:
-		w.rouse() // the worker finds out when it works again, should nobody else ask
+		w.signal() // the worker finds out when it works again, should nobody else ask
 		return nil, err
 	case w.Pending(lookups...): // what was read may be from before that
 		return nil, ErrSkipped
@@ -168,8 +168,8 @@ func (w *Worker) Pending(lookups ...tier.Lookup) bool {
 	return false
 }
 
-// note keeps the last error for people, until the tier works again.
-func (w *Worker) note(err error) {
+// noteError keeps the last error for people, until the tier works again.
+func (w *Worker) noteError(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.err = err
@@ -178,7 +178,7 @@ func (w *Worker) note(err error) {
 // invalidation is a generation of which the tier is to be told.
 type invalidation struct {
 	round    uint64            // of the last time
-	families []tier.Generation // of the upstream whose it is: telling the tier of them does as well
+	families []tier.Generation // of its upstream: bumping them does as well
 }
 
 // Invalidate notes generations of which the tier is to be told, of the upstream with these families. From now on it is not read
@@ -194,7 +194,7 @@ func (w *Worker) Invalidate(generations, families []tier.Generation) {
 		w.pending[g] = invalidation{round: w.round, families: families}
 	}
 	w.mu.Unlock()
-	w.rouse()
+	w.signal()
 }
 
 // InvalidateAll makes all that a tier of this daemon alone holds stale: bumps may have been missed. From now on it is not read
@@ -207,29 +207,24 @@ func (w *Worker) InvalidateAll() {
 	w.round++
 	w.reset = w.round
 	w.mu.Unlock()
-	w.rouse()
+	w.signal()
 }
 
 // Discard has the tier delete an entry that does not open, when there is time for it. Until then it is a miss.
 func (w *Worker) Discard(k tier.Key) {
 	w.mu.Lock()
-	if len(w.broken) < maxBatch {
-		w.broken = append(w.broken, k)
+	if len(w.toDelete) < maxBatch {
+		w.toDelete = append(w.toDelete, k)
 	}
 	w.mu.Unlock()
-	w.rouse()
+	w.signal()
 }
 
 // Entry is an entry to be written.
 type Entry struct {
-	tier.Write        // without its Value
-	Size       int    // about the length of the value, in bytes
-	Sealer     Sealer // makes the value
-}
-
-// Sealer makes the value of an entry. It is called by the worker, and for each worker that is given the entry.
-type Sealer interface {
-	Seal() ([]byte, error)
+	tier.Write                        // without its Value
+	Size       int                    // about the length of the value, in bytes
+	Seal       func() ([]byte, error) // makes the value: called by the worker, and by each worker that is given the entry
 }
 
 // Put queues an entry, or drops and counts it where there is no room.
@@ -245,10 +240,10 @@ func (w *Worker) Put(e Entry) {
 		w.dropped.Add(1)
 		return
 	}
-	w.rouse()
+	w.signal()
 }
 
-func (w *Worker) rouse() {
+func (w *Worker) signal() {
 	select {
 	case w.wake <- struct{}{}:
 	default:

@@ -1,0 +1,92 @@
+package cache
+
+import (
+	"sync"
+
+	"fluentd-perf/internal/cache/tier"
+)
+
+// maxRemembered bounds most of what is remembered by credential, session or key. What is forgotten costs a miss, or is learned
+// anew.
+const maxRemembered = 10_000
+
+// boundedMap is a map that forgets some entry when another one is put in and there is no room. The zero one is empty.
+type boundedMap[K comparable, V any] map[K]V
+
+func (m *boundedMap[K, V]) put(k K, v V, most int) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	if _, ok := (*m)[k]; !ok {
+		for some := range *m {
+			if len(*m) < most {
+				break
+			}
+			delete(*m, some)
+		}
+	}
+	(*m)[k] = v
+}
+
+// table is a boundedMap that is safe for concurrent use. The zero one is empty.
+type table[K comparable, V any] struct {
+	mu sync.RWMutex
+	by boundedMap[K, V]
+}
+
+// get returns what is under a key, the zero value where nothing is.
+func (t *table[K, V]) get(k K) V {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.by[k]
+}
+
+func (t *table[K, V]) has(k K) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, ok := t.by[k]
+	return ok
+}
+
+func (t *table[K, V]) empty() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.by) == 0
+}
+
+func (t *table[K, V]) put(k K, v V, most int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.by.put(k, v, most)
+}
+
+func (t *table[K, V]) delete(k K) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.by, k)
+}
+
+// each yields all values. The table is not to be changed meanwhile.
+func (t *table[K, V]) each(yield func(V) bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, v := range t.by {
+		if !yield(v) {
+			return
+		}
+	}
+}
+
+// keySet is a set of keys. The zero one is empty.
+type keySet struct{ table[tier.Key, struct{}] }
+
+// set puts a key in or takes it out. Most often it is so already, which takes only a reader's lock.
+func (s *keySet) set(k tier.Key, in bool) {
+	switch {
+	case s.has(k) == in:
+	case in:
+		s.put(k, struct{}{}, maxRemembered)
+	default:
+		s.delete(k)
+	}
+}
