@@ -96,7 +96,7 @@ func talkInSecret(t *testing.T, d *sidecar, s *mcptest.Server) int {
 		x.Reset()
 	}, mcptest.Saying(404, "text/plain", "SECRET-body"))
 	send("GET", "/mcp/s?key=SECRET-query", "", "Last-Event-ID: SECRET-event")
-	// Refused at the door, which has no access line: it is the server's name that is missing.
+	// Refused by the handler before it is a request, which has no access line: it is the server's name that is missing.
 	for _, fields := range [][]string{{"Host: SECRET-host.example"}, {"Origin: https://evil.example"}, {"Fluentd-Perf-Token: SECRET-wrong"}} {
 		if fields[0] != "Host: SECRET-host.example" { // a Host is no secret, and logged
 			a.must("POST", "/mcp/s?key=SECRET-query", secretRequest("ping"), fields...)

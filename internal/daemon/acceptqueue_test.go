@@ -91,7 +91,7 @@ func TestDrainServesTheAcceptQueue(t *testing.T) {
 	}
 }
 
-// TestRefusingOverSockets: what the door refuses shortly before the drain's deadline, and what gets through, while a call waits
+// TestRefusingOverSockets: what the handler refuses shortly before the drain's deadline, and what gets through, while a call waits
 // for its agent. No clock runs: TestDrainRefusesNearTheDeadline holds when that is.
 func TestRefusingOverSockets(t *testing.T) {
 	given := mcptest.NewGate()

@@ -47,11 +47,11 @@ func (*benchBody) Close() error { return nil }
 
 // benchAgent sends one request again and again, without a connection: all that it allocates is the daemon's.
 type benchAgent struct {
-	door *proxy.Door
-	req  *http.Request
-	body []byte
-	read benchBody
-	sink benchSink
+	handler *proxy.Handler
+	req     *http.Request
+	body    []byte
+	read    benchBody
+	sink    benchSink
 }
 
 // benchFetch are the headers that fetch adds, names and values.
@@ -60,7 +60,7 @@ var benchFetch = []string{"Accept-Language", "*", "Sec-Fetch-Mode", "cors"}
 // newBenchAgent makes an agent with the usual headers and more of them, names and values.
 func newBenchAgent(t testing.TB, stage mcp.Caller, body string, fields ...string) *benchAgent {
 	t.Helper()
-	door, err := proxy.New(proxy.Options{
+	handler, err := proxy.New(proxy.Options{
 		Upstreams: []proxy.Upstream{{
 			Name: "s", URL: pipeConfig(t, nil).URL, Caller: session.New(session.Options{Upstream: "s", Next: stage}),
 		}},
@@ -69,7 +69,7 @@ func newBenchAgent(t testing.TB, stage mcp.Caller, body string, fields ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &benchAgent{door: door, body: []byte(body), sink: benchSink{header: make(http.Header, 16)}}
+	a := &benchAgent{handler: handler, body: []byte(body), sink: benchSink{header: make(http.Header, 16)}}
 	if a.req, err = http.NewRequest(http.MethodPost, "http://127.0.0.1:7300/mcp/s", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func (a *benchAgent) post() {
 	a.read.Reset(a.body)
 	clear(a.sink.header)
 	a.sink.status, a.sink.size, a.sink.writes = 0, 0, 0
-	a.door.ServeHTTP(&a.sink, a.req)
+	a.handler.ServeHTTP(&a.sink, a.req)
 }
 
 const (
@@ -174,7 +174,7 @@ func (a *benchAgent) wantHit(t testing.TB) {
 	}
 }
 
-// BenchmarkCacheHit is a hit in memory, from the request's bytes to the one write of the answer: the door and all stages,
+// BenchmarkCacheHit is a hit in memory, from the request's bytes to the one write of the answer: the handler and all stages,
 // without net/http's server.
 func BenchmarkCacheHit(b *testing.B) {
 	for _, h := range benchHits {
@@ -189,7 +189,7 @@ func BenchmarkCacheHit(b *testing.B) {
 	}
 }
 
-// BenchmarkCacheMiss is what the stages cost a call that goes to the server: beside the door and the server alone, cache
+// BenchmarkCacheMiss is what the stages cost a call that goes to the server: beside the handler and the server alone, cache
 // and flights for an answer that is not kept, and for one that is each time.
 func BenchmarkCacheMiss(b *testing.B) {
 	server := benchServer(1<<10, pipeOnce)

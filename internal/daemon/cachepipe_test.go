@@ -149,7 +149,7 @@ func pipeID(i int) string {
 // pipeMeta is what a modern request says of itself.
 const pipeMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}`
 
-// pipeCall is a modern call as the door hands it on. params are members of its params beside `_meta`, each with a comma
+// pipeCall is a modern call as the handler hands it on. params are members of its params beside `_meta`, each with a comma
 // behind it.
 func pipeCall(whose, id, method, params string) *mcp.Call {
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":{%s%s}}`, id, method, params, pipeMeta)

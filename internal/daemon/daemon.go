@@ -112,7 +112,7 @@ type daemon struct {
 	started   time.Time
 	buffered  *mcp.Budget
 	draining  atomic.Bool
-	handler   *proxy.Door
+	handler   *proxy.Handler
 	base      context.Context // of every request
 	abandon   context.CancelCauseFunc
 	server    *http.Server

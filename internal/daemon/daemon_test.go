@@ -200,7 +200,7 @@ func TestMetricsListener(t *testing.T) {
 	}
 }
 
-// TestGeneratedToken holds that `auth.token: generate` prints a token that opens the door.
+// TestGeneratedToken holds that `auth.token: generate` prints a token that the handler takes.
 func TestGeneratedToken(t *testing.T) {
 	var out bytes.Buffer
 	token, err := daemonToken(&config.Config{Auth: config.Auth{Generate: true}}, &out)

@@ -91,7 +91,7 @@ func (d *daemon) served(most time.Duration) bool {
 		switch open := d.conns.open(); {
 		case open == 0:
 			return true
-		case calls > 0 || open > d.handler.Unowed():
+		case calls > 0 || open > d.handler.OneWay():
 			owed = now
 		case now.Sub(owed) >= unansweredGrace:
 			return true

@@ -85,11 +85,11 @@ func TestDrainOfManyUpstreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log strings.Builder
-				door, err := proxy.New(proxy.Options{BodyLimit: 1, Metrics: proxy.NewMetrics(prometheus.NewRegistry())})
+				handler, err := proxy.New(proxy.Options{BodyLimit: 1, Metrics: proxy.NewMetrics(prometheus.NewRegistry())})
 				if err != nil {
 					t.Fatal(err)
 				}
-				d := &daemon{log: slog.New(slog.NewTextHandler(&log, nil)), server: new(http.Server), handler: door}
+				d := &daemon{log: slog.New(slog.NewTextHandler(&log, nil)), server: new(http.Server), handler: handler}
 				d.base, d.abandon = context.WithCancelCause(context.Background())
 				for i := range 10 {
 					d.pipelines = append(d.pipelines, roadOf(t, d, fmt.Sprint(i), tt.server))
@@ -130,14 +130,14 @@ func serverOf(takes func(*mcp.Call) time.Duration) mcp.CallerFunc {
 // daemonOf is a daemon before one server, without listeners: send brings its requests.
 func daemonOf(t *testing.T, server mcp.Caller) *daemon {
 	t.Helper()
-	door, err := proxy.New(proxy.Options{
+	handler, err := proxy.New(proxy.Options{
 		Upstreams: []proxy.Upstream{{Name: "s", URL: &url.URL{Scheme: "http", Host: "server.test"}, Caller: server}},
 		BodyLimit: 1 << 10, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{log: slog.New(slog.DiscardHandler), server: new(http.Server), handler: door}
+	d := &daemon{log: slog.New(slog.DiscardHandler), server: new(http.Server), handler: handler}
 	d.base, d.abandon = context.WithCancelCause(context.Background())
 	return d
 }

@@ -42,7 +42,7 @@ func (l Lane) Verb() string {
 	return http.MethodPost
 }
 
-// Call is one thing that an agent wants of a server. The door decodes it once and writes it once; stages only read it.
+// Call is one thing that an agent wants of a server. The handler decodes it once and writes it once; stages only read it.
 // A stage that needs another call (the same one on a re-opened stream, say) makes a copy.
 type Call struct {
 	Upstream string // the configured name
@@ -56,7 +56,7 @@ type Call struct {
 	Query    string      // the agent's query, without what the configured URL sets itself: goes behind that URL's own. Part of the credential, never logged
 	Target   *url.URL    // where to, if not to the upstream's endpoint; always of the endpoint's origin
 	Endpoint string      // LaneMessage: the id that the daemon minted for the stream on which answers come
-	Start    time.Time   // when the door had the head of the request
+	Start    time.Time   // when the handler had the head of the request
 	Conn     string      // the address of the agent's connection; "" for a call of the daemon's own
 	Request  string      // LaneArray: the request's id in log and error data
 	Again    bool        // LaneBatch of the daemon's own: every call in it may be sent again

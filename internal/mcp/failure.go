@@ -75,7 +75,7 @@ func (s Sent) Likelier(other Sent) Sent {
 	return SentNo
 }
 
-// Failure is the error of every stage: a call that got no answer of the server's. The door turns it into the wire's
+// Failure is the error of every stage: a call that got no answer of the server's. The handler turns it into the wire's
 // shape by Code and Reason alone.
 type Failure struct {
 	Code       int

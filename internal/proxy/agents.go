@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -48,37 +49,45 @@ func (a *agents) of(session string) string {
 	return name
 }
 
-// session is what stands for the call's session in the log: a hash of its id, that tells sessions apart and opens none.
-// `initialize` has the session that its answer begins.
-func (x *exchange) session() string {
-	id := header(x.call.Header, sessionHeader)
-	if id == "" && x.call.Method() == mcp.MethodInitialize {
-		id = header(x.w.Header(), sessionHeader)
+// sessionHash is what stands for the call's session in the log: it tells sessions apart and opens none. `initialize` has the
+// session that its answer begins.
+func (q *request) sessionHash() string {
+	id := header(q.call.Header, sessionHeader)
+	if id == "" && q.call.Method() == mcp.MethodInitialize {
+		id = header(q.w.Header(), sessionHeader)
 	}
 	if id == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(x.up.Name + "\x00" + id))
+	sum := sha256.Sum256([]byte(q.upstream.Name + "\x00" + id))
 	return hex.EncodeToString(sum[:6])
 }
 
-const sessionHeader = "Mcp-Session-Id"
-
 // agent is what the agent calls itself: in the call, or at the beginning of its session.
-func (x *exchange) agent(session string) string {
-	if name := clientName(&x.call); name != "" || session == "" {
+func (q *request) agent(session string) string {
+	if name := clientName(&q.call); name != "" || session == "" {
 		return name
 	}
-	return x.door.agents.of(session)
+	return q.handler.agents.of(session)
 }
 
-// noteAgent remembers who began a session.
-func (x *exchange) noteAgent() {
-	if x.call.Method() != mcp.MethodInitialize {
+// who says what is called, and by whom: the name that the agent gives itself, else its connection. Another goroutine may
+// ask, so that only the call is looked at.
+func (q *request) who() (method, tool, agent string) {
+	session := ""
+	if header(q.call.Header, sessionHeader) != "" {
+		session = q.sessionHash()
+	}
+	return methodLabel(&q.call), toolName(&q.call), cmp.Or(q.agent(session), q.call.Conn)
+}
+
+// rememberAgent remembers who began a session.
+func (q *request) rememberAgent() {
+	if q.call.Method() != mcp.MethodInitialize {
 		return
 	}
-	if session := x.session(); session != "" {
-		x.door.agents.remember(session, clientName(&x.call)) // a name of nothing too: an id may have been another's
+	if session := q.sessionHash(); session != "" {
+		q.handler.agents.remember(session, clientName(&q.call)) // a name of nothing too: an id may have been another's
 	}
 }
 
@@ -89,10 +98,7 @@ func clientName(c *mcp.Call) string {
 		info = member(c.Message.Params.Of(c.Body), "clientInfo")
 	}
 	name, _ := mcp.Text(member(info, "name"))
-	if len(name) > maxAgentName {
-		name = name[:maxAgentName]
-	}
-	return strings.Clone(name)
+	return strings.Clone(name[:min(len(name), maxAgentName)])
 }
 
 // toolName returns the name of the tool that is called, "" where none is.
@@ -104,41 +110,14 @@ func toolName(c *mcp.Call) string {
 	return clip(name)
 }
 
-func member(doc []byte, name string) []byte {
-	if doc == nil {
+// member returns a member of a JSON object, nil where there is none.
+func member(object []byte, name string) []byte {
+	if object == nil {
 		return nil
 	}
-	at, err := mcp.Member(doc, name)
+	at, err := mcp.Member(object, name)
 	if err != nil {
 		return nil
 	}
-	return at.Of(doc)
-}
-
-// toolResult is what the result of a tools/call says of itself.
-type toolResult uint8
-
-const (
-	toolUnknown toolResult = iota // it was not looked into, or it is none
-	toolDone
-	toolFailed // isError
-)
-
-// resultOf looks into an answer of which m is the scan.
-func resultOf(c *mcp.Call, b []byte, m *mcp.Message) toolResult {
-	switch {
-	case c.Method() != mcp.MethodToolsCall || m.Kind != mcp.KindResult:
-		return toolUnknown
-	case string(m.IsError.Of(b)) == "true":
-		return toolFailed
-	}
-	return toolDone
-}
-
-// noteResult keeps what a result says of itself. A tool that failed is an outcome of its own: the relay worked.
-func (x *exchange) noteResult(b []byte, m *mcp.Message) {
-	x.tool = resultOf(&x.call, b, m)
-	if x.tool == toolFailed && x.outcome == outcomeOK {
-		x.outcome = outcomeToolError
-	}
+	return at.Of(object)
 }

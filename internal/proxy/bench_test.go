@@ -23,9 +23,9 @@ func (s *sink) Write(b []byte) (int, error) { return len(b), nil }
 func (s *sink) WriteHeader(int)             {}
 func (s *sink) Flush()                      {}
 
-// BenchmarkDoor is what the door itself costs a call: decoding, headers, writing, counting; the server answers for
+// BenchmarkHandler is what the handler itself costs a call: decoding, headers, writing, counting; the server answers for
 // nothing.
-func BenchmarkDoor(b *testing.B) {
+func BenchmarkHandler(b *testing.B) {
 	answer := []byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"` + strings.Repeat("x", 100) + `"}]}}`)
 	var m mcp.Message
 	if err := mcp.Scan(answer, &m); err != nil {
@@ -46,7 +46,7 @@ func BenchmarkDoor(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			door, err := proxy.New(proxy.Options{
+			handler, err := proxy.New(proxy.Options{
 				Upstreams: []proxy.Upstream{{Name: "s", URL: u, Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 					return result(), nil
 				})}},
@@ -68,7 +68,7 @@ func BenchmarkDoor(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				req.Body = io.NopCloser(bytes.NewReader(body))
-				door.ServeHTTP(&sink{header: make(http.Header, 8)}, req)
+				handler.ServeHTTP(&sink{header: make(http.Header, 8)}, req)
 			}
 		})
 	}

@@ -24,7 +24,7 @@ func TestBuffered(t *testing.T) {
 		<-gate
 		return scanned(200, `{"jsonrpc":"2.0","id":1,"result":{}}`), nil
 	})
-	d := budgetDoor(t, budget, 16<<20, next)
+	d := newBudgeted(t, budget, 16<<20, next)
 	post := func(path string, size int) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		body := fmt.Sprintf(`{"jsonrpc":"2.0","id":77,"method":"tools/call","params":{"x":"%0*d"}}`, size, 0)
@@ -61,7 +61,7 @@ func TestBufferedOneBody(t *testing.T) {
 	for _, size := range []int{1 << 10, 5000, 256 << 10, 1_000_000, 1 << 20, 16 << 20} {
 		for _, declared := range []bool{true, false} {
 			budget := mcp.NewBudget(int64(size))
-			d := budgetDoor(t, budget, int64(size), next)
+			d := newBudgeted(t, budget, int64(size), next)
 			r := httptest.NewRequest("POST", "http://localhost/mcp/s", strings.NewReader(call+strings.Repeat(" ", size-len(call))))
 			if !declared {
 				r.ContentLength = -1
@@ -92,7 +92,7 @@ func TestBufferedSmall(t *testing.T) {
 		}
 		return &mcp.Result{Status: 202}, nil
 	})
-	d := budgetDoor(t, budget, limit, next)
+	d := newBudgeted(t, budget, limit, next)
 	post := func(path, body string, size int) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		body += strings.Repeat(" ", max(size-len(body), 0))
@@ -146,7 +146,7 @@ func TestBufferedSmallTogether(t *testing.T) {
 		<-gate
 		return &mcp.Result{Status: 202}, nil
 	})
-	d := budgetDoor(t, mcp.NewBudget(0), 1<<20, next)
+	d := newBudgeted(t, mcp.NewBudget(0), 1<<20, next)
 	notify := func() int {
 		const text = `{"jsonrpc":"2.0","method":"notifications/progress"}`
 		w := httptest.NewRecorder()
@@ -168,8 +168,8 @@ func TestBufferedSmallTogether(t *testing.T) {
 	}
 }
 
-// budgetDoor is a handler in front of next, at /mcp/s and /rpc/s.
-func budgetDoor(t *testing.T, budget *mcp.Budget, limit int64, next mcp.Caller) *proxy.Door {
+// newBudgeted is a handler in front of next, at /mcp/s and /rpc/s.
+func newBudgeted(t *testing.T, budget *mcp.Budget, limit int64, next mcp.Caller) *proxy.Handler {
 	t.Helper()
 	d, err := proxy.New(proxy.Options{
 		Upstreams: []proxy.Upstream{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: next, Array: next}},

@@ -13,80 +13,70 @@ import (
 const longCall = 30 * time.Second
 
 // calls are those of one upstream that are under way: all that is relayed but streams without end. A call costs it two
-// locks and no memory: the exchanges are the list.
+// locks and, once the list has grown, no memory.
 type calls struct {
 	log *slog.Logger
 
-	mu    sync.Mutex // guards the following, and the links of the exchanges
-	first *exchange
-	last  *exchange
-	set   bool // the timer is: it fires before the next call is long under way
+	mu   sync.Mutex // guards the following, and underWay of the requests in the list
+	list []*request // in no order
+	set  bool       // the timer is: it fires before the next call is long under way
 }
 
-// links is an exchange's place among the calls under way.
-type links struct {
-	next, prev *exchange
-	said       bool // the log has it
+// underWay is a request's place among the calls under way.
+type underWay struct {
+	index  int
+	logged bool // as long under way
 }
 
-// begin puts a call in. The exchange's call does not change any more, so that others may read it, also after end.
-func (c *calls) begin(x *exchange) {
+// begin puts a request in. Its call does not change any more, so that others may read it, also after end.
+func (c *calls) begin(q *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if x.prev = c.last; x.prev != nil {
-		x.prev.next = x
-	} else {
-		c.first = x
-	}
-	c.last = x
+	q.index = len(c.list)
+	c.list = append(c.list, q)
 	if !c.set {
 		c.setLocked(longCall)
 	}
 }
 
-func (c *calls) end(x *exchange) {
+// end takes a request out: the last one of the list gets its place.
+func (c *calls) end(q *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if x.prev != nil {
-		x.prev.next = x.next
-	} else {
-		c.first = x.next
-	}
-	if x.next != nil {
-		x.next.prev = x.prev
-	} else {
-		c.last = x.prev
-	}
-	x.next, x.prev = nil, nil
+	n := len(c.list) - 1
+	last := c.list[n]
+	c.list[q.index], last.index = last, q.index
+	c.list[n] = nil
+	c.list = c.list[:n]
 }
 
 func (c *calls) setLocked(d time.Duration) {
 	c.set = true
-	time.AfterFunc(max(d, time.Second), c.look)
+	time.AfterFunc(max(d, time.Second), c.logLong)
 }
 
-// look logs the calls that have become long, each once.
-func (c *calls) look() {
-	for _, x := range c.long(time.Now()) {
-		method, tool, agent := x.who()
+// logLong logs the calls that have become long, each once.
+func (c *calls) logLong() {
+	for _, q := range c.long(time.Now()) {
+		method, tool, agent := q.who()
 		c.log.LogAttrs(context.Background(), slog.LevelWarn, "a call has been under way for long",
-			slog.String("id", x.requestID()), slog.String("upstream", x.up.Name), slog.String("method", method),
-			slog.String("tool", tool), slog.String("agent", agent), slog.String("for", time.Since(x.call.Start).Round(time.Second).String()))
+			slog.String("id", q.id()), slog.String("upstream", q.upstream.Name), slog.String("method", method),
+			slog.String("tool", tool), slog.String("agent", agent), slog.String("for", time.Since(q.call.Start).Round(time.Second).String()))
 	}
 }
 
-// long returns the calls that have become long, and sets the timer for the next.
-func (c *calls) long(now time.Time) []*exchange {
+// long returns the calls that have become long, the oldest first, and sets the timer for the next.
+func (c *calls) long(now time.Time) []*request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var long []*exchange
+	var long []*request
 	next := time.Duration(-1)
-	for x := c.first; x != nil; x = x.next {
-		switch left := longCall - now.Sub(x.call.Start); {
-		case x.said:
+	for _, q := range c.list {
+		switch left := longCall - now.Sub(q.call.Start); {
+		case q.logged:
 		case left <= 0:
-			x.said = true
-			long = append(long, x)
+			q.logged = true
+			long = append(long, q)
 		case next < 0 || left < next:
 			next = left
 		}
@@ -94,29 +84,13 @@ func (c *calls) long(now time.Time) []*exchange {
 	if c.set = false; next >= 0 {
 		c.setLocked(next)
 	}
+	slices.SortFunc(long, byAge)
 	return long
 }
 
-// all returns the calls under way, the oldest first.
-func (c *calls) all() []*exchange {
-	c.mu.Lock()
-	var all []*exchange
-	for x := c.first; x != nil; x = x.next {
-		all = append(all, x)
-	}
-	c.mu.Unlock()
-	slices.SortStableFunc(all, func(a, b *exchange) int { return a.call.Start.Compare(b.call.Start) })
-	return all
-}
-
-// who says what is called, and by whom: the name that the agent gives itself, else its connection. Another goroutine may
-// ask, so that only the call is looked at.
-func (x *exchange) who() (method, tool, agent string) {
-	session := ""
-	if header(x.call.Header, sessionHeader) != "" {
-		session = x.session()
-	}
-	return methodLabel(&x.call), toolName(&x.call), cmp.Or(x.agent(session), x.call.Conn)
+// byAge puts the oldest first.
+func byAge(a, b *request) int {
+	return cmp.Or(a.call.Start.Compare(b.call.Start), cmp.Compare(a.seq, b.seq))
 }
 
 // CallStatus is a call under way.
@@ -131,15 +105,18 @@ type CallStatus struct {
 
 // Calls returns the calls of an upstream that are under way, the oldest first and at most so many, and how many there are.
 // Streams without end are none, and an array is one.
-func (d *Door) Calls(upstream string, most int) (oldest []CallStatus, count int) {
-	u := d.upstreams[upstream]
+func (h *Handler) Calls(upstream string, most int) (oldest []CallStatus, count int) {
+	u := h.upstreams.Load().byName[upstream]
 	if u == nil {
 		return nil, 0
 	}
-	all, now := u.calls.all(), time.Now()
-	for _, x := range all[:min(most, len(all))] {
-		method, tool, agent := x.who()
-		oldest = append(oldest, CallStatus{x.requestID(), u.Name, now.Sub(x.call.Start).Milliseconds(), method, tool, agent})
+	u.calls.mu.Lock()
+	all, now := slices.Clone(u.calls.list), time.Now()
+	u.calls.mu.Unlock()
+	slices.SortFunc(all, byAge)
+	for _, q := range all[:min(most, len(all))] {
+		method, tool, agent := q.who()
+		oldest = append(oldest, CallStatus{q.id(), u.Name, now.Sub(q.call.Start).Milliseconds(), method, tool, agent})
 	}
 	return oldest, len(all)
 }

@@ -38,8 +38,8 @@ func (l *lockedBuffer) text() string {
 	return l.b.String()
 }
 
-// hangingDoor is a door whose server answers initialize, with a session, and nothing else.
-func hangingDoor(t *testing.T, log *lockedBuffer) *proxy.Door {
+// hangingHandler is a handler whose server answers initialize, with a session, and nothing else.
+func hangingHandler(t *testing.T, log *lockedBuffer) *proxy.Handler {
 	t.Helper()
 	u, err := url.Parse("http://server.test/mcp")
 	if err != nil {
@@ -61,7 +61,7 @@ func hangingDoor(t *testing.T, log *lockedBuffer) *proxy.Door {
 	return d
 }
 
-func post(ctx context.Context, d *proxy.Door, body string, header ...string) {
+func post(ctx context.Context, d *proxy.Handler, body string, header ...string) {
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/mcp/s", strings.NewReader(body))
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
@@ -72,7 +72,7 @@ func post(ctx context.Context, d *proxy.Door, body string, header ...string) {
 // TestCalls: who wants what, and for how long; what has ended is not there any more, wherever it was in the row.
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := hangingDoor(t, new(lockedBuffer))
+		d := hangingHandler(t, new(lockedBuffer))
 		post(t.Context(), d, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"clientInfo":{"name":"coder"}}}`)
 		requests := []struct {
 			body    string
@@ -127,7 +127,7 @@ func TestCalls(t *testing.T) {
 func TestLongCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(lockedBuffer)
-		d := hangingDoor(t, log)
+		d := hangingHandler(t, log)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		said := func() int { return strings.Count(log.text(), "under way for long") }

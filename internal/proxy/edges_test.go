@@ -56,7 +56,7 @@ func TestUnsentBody(t *testing.T) {
 // TestRawFlush holds that a stream that the daemon does not look into still passes at once.
 func TestRawFlush(t *testing.T) {
 	pr, pw := io.Pipe()
-	_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}, "Content-Encoding": {"gzip"}}, Raw: pr}, nil
 	}, nil)
 	req, err := http.NewRequest("POST", base+"/mcp/s", strings.NewReader(listTools))
@@ -88,7 +88,7 @@ func TestCleanEnds(t *testing.T) {
 		"response":     `{"jsonrpc":"2.0","id":1,"result":{}}`,
 		"array":        `[{"jsonrpc":"2.0","id":1,"method":"ping"}]`,
 	} {
-		_, base := newDoor(t, streaming(&scripted{events: []mcp.Event{event(":\n\n")}, end: io.EOF}), nil)
+		_, base := newHandler(t, streaming(&scripted{events: []mcp.Event{event(":\n\n")}, end: io.EOF}), nil)
 		if a := do(t, "POST", base+"/mcp/s", body); a.status != 200 || a.body != ":\n\n" {
 			t.Errorf("%s: %d %q", name, a.status, a.body)
 		}
@@ -97,7 +97,7 @@ func TestCleanEnds(t *testing.T) {
 
 // TestDrainLetsCallsFinish holds that what a call in flight waits for gets through while the daemon drains.
 func TestDrainLetsCallsFinish(t *testing.T) {
-	d, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+	d, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		return &mcp.Result{Status: 202, Header: http.Header{}}, nil
 	}, nil)
 	d.Drain()
@@ -118,7 +118,7 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 
 // TestNoContentType holds that an answer without a type gets none.
 func TestNoContentType(t *testing.T) {
-	_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		return &mcp.Result{Status: 400, Header: http.Header{}, Body: []byte("<html>no")}, nil
 	}, nil)
 	if a := do(t, "POST", base+"/mcp/s", listTools); len(a.header["Content-Type"]) > 0 {
@@ -129,7 +129,7 @@ func TestNoContentType(t *testing.T) {
 // TestEmptyEventID holds that an empty id makes no stream resumable.
 func TestEmptyEventID(t *testing.T) {
 	ev := mcp.Event{Raw: []byte("id:\ndata: \n\n"), HasID: true}
-	_, base := newDoor(t, streaming(&scripted{events: []mcp.Event{ev}, end: io.EOF}), nil)
+	_, base := newHandler(t, streaming(&scripted{events: []mcp.Event{ev}, end: io.EOF}), nil)
 	if a := do(t, "POST", base+"/mcp/s", listTools); !strings.Contains(a.body, `"reason":"broke_off"`) {
 		t.Errorf("the client cannot resume and got %q", a.body)
 	}
@@ -137,7 +137,7 @@ func TestEmptyEventID(t *testing.T) {
 
 // TestVerbs holds which verbs the paths take.
 func TestVerbs(t *testing.T) {
-	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) {
+	_, base := newHandler(t, answering("{}"), func(o *proxy.Options) {
 		o.MetricsHandler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	})
 	for _, c := range []struct {

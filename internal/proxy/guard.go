@@ -14,7 +14,7 @@ import (
 // TokenHeader carries the daemon's own token where Proxy-Authorization cannot be set.
 const TokenHeader = "Fluentd-Perf-Token"
 
-// guard decides who may come in. It is read-only after newGuard.
+// guard decides who may connect. It is read-only after newGuard.
 type guard struct {
 	hosts     map[string]bool // lower case, without port
 	origins   map[string]bool
@@ -37,28 +37,50 @@ func newGuard(o Options) *guard {
 	return g
 }
 
-// guarded wraps a handler with the door's checks of Host and Origin, against DNS rebinding and foreign web pages
-// (2025-11-25 and 2026-07-28, basic/transports, "Security Warning"): 403, whatever the path. Listed origins get their
-// CORS headers.
-func (d *Door) guarded(next http.HandlerFunc) http.HandlerFunc {
+// guarded lets a request through to next that may enter.
+func (h *Handler) guarded(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !d.guard.allowsHost(r.Host) {
-			d.refuse(w, r, refusedHost)
-			return
+		if h.mayEnter(w, r) {
+			next(w, r)
 		}
-		if origins, present := r.Header["Origin"]; present {
-			if len(origins) != 1 || !d.guard.allowsOrigin(origins[0], r) {
-				d.refuse(w, r, refusedOrigin)
-				return
-			}
-			allowOrigin(w.Header(), origins)
-			if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-				preflight(w, r)
-				return
-			}
-		}
-		next(w, r)
 	}
+}
+
+// Guarded lets only requests through to next that name this daemon as their Host and come from no foreign page.
+func (h *Handler) Guarded(next http.Handler) http.Handler { return h.guarded(next.ServeHTTP) }
+
+// mayEnter checks Host and Origin, against DNS rebinding and foreign web pages (2025-11-25 and 2026-07-28,
+// basic/transports, "Security Warning"): 403, whatever the path. Listed origins get their CORS headers. It reports false
+// where the request has its answer.
+func (h *Handler) mayEnter(w http.ResponseWriter, r *http.Request) bool {
+	if !h.guard.allowsHost(r.Host) {
+		h.refuse(w, r, refusedHost)
+		return false
+	}
+	origins, present := r.Header["Origin"]
+	if !present {
+		return true
+	}
+	if len(origins) != 1 || !h.guard.allowsOrigin(origins[0], r) {
+		h.refuse(w, r, refusedOrigin)
+		return false
+	}
+	allowOrigin(w.Header(), origins)
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		preflight(w, r)
+		return false
+	}
+	return true
+}
+
+// WithToken lets only requests with the daemon's token through to next: in its own headers, or as `Authorization:
+// Bearer`, which scrapers can send.
+func (h *Handler) WithToken(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.authorized(w, r, true) {
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 // allowsHost reports whether a Host header names this daemon: a loopback address, localhost, or a configured host, with
@@ -93,15 +115,6 @@ func ownOrigin(r *http.Request) string {
 	return "http://" + r.Host
 }
 
-// hasToken reports whether the request proves itself to the daemon. `Authorization` counts only where bearer says so: on
-// other paths it belongs to the server.
-func (g *guard) hasToken(r *http.Request, bearer bool) bool {
-	if g.token == "" || g.isToken(r.Header.Get(TokenHeader)) || g.isBearer(r.Header.Get("Proxy-Authorization")) {
-		return true
-	}
-	return bearer && g.isBearer(r.Header.Get("Authorization"))
-}
-
 func (g *guard) isBearer(value string) bool {
 	scheme, token, ok := strings.Cut(value, " ")
 	return ok && strings.EqualFold(scheme, "bearer") && g.isToken(strings.TrimSpace(token))
@@ -113,19 +126,20 @@ func (g *guard) isToken(token string) bool {
 	return subtle.ConstantTimeCompare(h[:], g.tokenHash[:]) == 1
 }
 
-// authorized checks the daemon's token for an upstream and answers 403 if it is missing or wrong: never 401, which would
-// start OAuth in the agent.
-func (d *Door) authorized(w http.ResponseWriter, r *http.Request, u *upstream) bool {
-	if d.guard.token == "" || d.guard.hasToken(r, u.replacesAuthorization()) {
+// authorized checks that the request proves itself to the daemon, and answers 403 if its token is missing or wrong: never 401,
+// which would start OAuth in the agent. `Authorization` counts only where bearer says so: on other paths it belongs to the
+// server.
+func (h *Handler) authorized(w http.ResponseWriter, r *http.Request, bearer bool) bool {
+	g := h.guard
+	if g.token == "" || g.isToken(r.Header.Get(TokenHeader)) || g.isBearer(r.Header.Get("Proxy-Authorization")) ||
+		bearer && g.isBearer(r.Header.Get("Authorization")) {
 		return true
 	}
-	d.refuse(w, r, refusedToken)
+	h.refuse(w, r, refusedToken)
 	return false
 }
 
-func (u *upstream) replacesAuthorization() bool { return len(u.Headers["Authorization"]) > 0 }
-
-// refusal says why the door did not let a request in.
+// refusal says why a request reached no upstream.
 type refusal int
 
 const (
@@ -146,13 +160,12 @@ var refusalTexts = [refusalCount]string{
 }
 
 // refuse answers 403, counts, and logs at most one line a second: whoever is refused may be hostile and many.
-func (d *Door) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
-	d.opts.Metrics.refused[why].Inc()
-	if d.refusals.allow(time.Now()) {
-		d.log.Warn("refused at the door", "why", refusalNames[why], "host", clip(r.Host), "origin", clip(r.Header.Get("Origin")),
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
+	if h.refusals.allow(time.Now()) {
+		h.log.Warn("request refused", "why", refusalNames[why], "host", clip(r.Host), "origin", clip(r.Header.Get("Origin")),
 			"remote", r.RemoteAddr)
 	}
-	plain(w, http.StatusForbidden, refusalTexts[why])
+	h.reject(w, why, http.StatusForbidden, refusalTexts[why])
 }
 
 // clip bounds what a stranger can write into the log.

@@ -11,9 +11,9 @@ import (
 	"fluentd-perf/internal/proxy"
 )
 
-// TestHostAndOrigin holds the door's checks against DNS rebinding and foreign web pages.
+// TestHostAndOrigin holds the checks against DNS rebinding and foreign web pages.
 func TestHostAndOrigin(t *testing.T) {
-	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) {
+	_, base := newHandler(t, answering("{}"), func(o *proxy.Options) {
 		o.Hosts = []string{"Box.Example"}
 		o.Origins = []string{"http://localhost:6274"}
 	})
@@ -44,7 +44,7 @@ func TestHostAndOrigin(t *testing.T) {
 // TestCORS holds that a listed origin's browser can connect.
 func TestCORS(t *testing.T) {
 	const origin = "http://localhost:6274"
-	_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		r := jsonResult("{}")
 		r.Header["Access-Control-Allow-Origin"] = []string{"*"}
 		return r, nil
@@ -70,7 +70,7 @@ func TestToken(t *testing.T) {
 		sent = c.Header
 		return jsonResult("{}"), nil
 	}
-	_, base := newDoor(t, call, func(o *proxy.Options) {
+	_, base := newHandler(t, call, func(o *proxy.Options) {
 		o.Token = "secret"
 		own := o.Upstreams[0]
 		own.Name, own.Headers = "own", http.Header{"Authorization": {"Bearer configured"}}
@@ -110,7 +110,7 @@ func TestTokenAsAuthorization(t *testing.T) {
 		sent = c.Header
 		return jsonResult("{}"), nil
 	}
-	_, base := newDoor(t, call, func(o *proxy.Options) { o.Token = "secret" })
+	_, base := newHandler(t, call, func(o *proxy.Options) { o.Token = "secret" })
 	do(t, "POST", base+"/mcp/s", listTools, proxy.TokenHeader, "secret", "Authorization", "Bearer secret")
 	if got := sent["Authorization"]; len(got) > 0 {
 		t.Errorf("a call took %q along", got)
@@ -127,7 +127,7 @@ func TestTokenAsAuthorization(t *testing.T) {
 
 // TestMetadataToken holds that a document that is fetched with the operator's credentials takes the daemon's token.
 func TestMetadataToken(t *testing.T) {
-	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) {
+	_, base := newHandler(t, answering("{}"), func(o *proxy.Options) {
 		o.Token = "secret"
 		o.Upstreams[0].Headers = http.Header{"Authorization": {"Bearer configured"}}
 	})
@@ -144,7 +144,7 @@ func TestMetadataToken(t *testing.T) {
 func TestModernInHeaderOnly(t *testing.T) {
 	var got mcp.Call
 	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) { got = *c; return jsonResult("{}"), nil }
-	_, base := newDoor(t, call, nil)
+	_, base := newHandler(t, call, nil)
 	for _, version := range []string{`"2025-11-25"`, `7`, ``} {
 		meta := `{}`
 		if version != "" {
@@ -170,7 +170,7 @@ func TestHeadersUp(t *testing.T) {
 		sent = c.Header
 		return jsonResult("{}"), nil
 	}
-	_, base := newDoor(t, call, func(o *proxy.Options) {
+	_, base := newHandler(t, call, func(o *proxy.Options) {
 		o.Upstreams[0].Headers = http.Header{"X-Key": {"configured"}}
 	})
 	do(t, "POST", base+"/mcp/s", listTools, "X-Key", "agent", "Cookie", "a=b", "Connection", "x-drop, close", "X-Drop", "1",
@@ -200,7 +200,7 @@ func TestHeadersUp(t *testing.T) {
 func TestMismatch(t *testing.T) {
 	var got mcp.Call
 	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) { got = *c; return jsonResult("{}"), nil }
-	_, base := newDoor(t, call, nil)
+	_, base := newHandler(t, call, nil)
 	const read = `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"x:/é","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
 	for _, c := range []struct {
 		version, method, name string
@@ -222,7 +222,7 @@ func TestMismatch(t *testing.T) {
 
 // TestScrapers holds how /metrics is guarded on a listener of its own.
 func TestScrapers(t *testing.T) {
-	d, _ := newDoor(t, answering("{}"), func(o *proxy.Options) { o.Token = "secret" })
+	d, _ := newHandler(t, answering("{}"), func(o *proxy.Options) { o.Token = "secret" })
 	scrape := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	for _, c := range []struct {
 		name    string

@@ -34,6 +34,10 @@ func TestChallenge(t *testing.T) {
 		{"own, default port, unquoted", `Bearer error="x",resource_metadata=http://server.test:80/y`, `Bearer error="x",resource_metadata="BASE/.well-known/oauth-protected-resource/mcp/s"`},
 		{"elsewhere", `Bearer resource_metadata="https://other.test/x"`, `Bearer resource_metadata="https://other.test/x"`},
 		{"in a string", `Bearer realm="resource_metadata=http://server.test/x"`, `Bearer realm="resource_metadata=http://server.test/x"`},
+		{"behind an escaped quote", `Bearer realm="a\", resource_metadata=b", RESOURCE_METADATA=http://server.test/y`,
+			`Bearer realm="a\", resource_metadata=b", RESOURCE_METADATA="BASE/.well-known/oauth-protected-resource/mcp/s"`},
+		{"in a string without end", `Bearer realm="a, resource_metadata=http://server.test/y\`, `Bearer realm="a, resource_metadata=http://server.test/y\`},
+		{"part of a name", `Bearer x_resource_metadata=http://server.test/y`, `Bearer x_resource_metadata=http://server.test/y`},
 		{"white space", `Bearer resource_metadata = "http://server.test/y"`, `Bearer resource_metadata = "BASE/.well-known/oauth-protected-resource/mcp/s"`},
 		{"two challenges", `A resource_metadata="http://server.test/y", B resource_metadata="http://server.test/z"`,
 			`A resource_metadata="BASE/.well-known/oauth-protected-resource/mcp/s", B resource_metadata="BASE/.well-known/oauth-protected-resource/mcp/s"`},
@@ -41,7 +45,7 @@ func TestChallenge(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var asked []string
-			_, base := newDoor(t, challenging([]string{`Basic realm="first"`, c.in}, nil, &asked), nil)
+			_, base := newHandler(t, challenging([]string{`Basic realm="first"`, c.in}, nil, &asked), nil)
 			a := do(t, "POST", base+"/mcp/s", listTools)
 			got := a.header["Www-Authenticate"]
 			if want := strings.ReplaceAll(c.want, "BASE", base); a.status != 401 || a.body != "no" || len(got) != 2 || got[1] != want || got[0] != `Basic realm="first"` {
@@ -57,7 +61,7 @@ func TestMetadata(t *testing.T) {
 	withPath, root := "http://server.test/.well-known/oauth-protected-resource/base/mcp", "http://server.test/.well-known/oauth-protected-resource"
 	var asked []string
 	docs := map[string]string{root: doc}
-	_, base := newDoor(t, challenging([]string{`Bearer resource_metadata="http://server.test/elsewhere"`}, docs, &asked), nil)
+	_, base := newHandler(t, challenging([]string{`Bearer resource_metadata="http://server.test/elsewhere"`}, docs, &asked), nil)
 
 	const path = "/.well-known/oauth-protected-resource/mcp"
 	a := do(t, "GET", base+path+"/s", "")
@@ -93,7 +97,7 @@ func TestMetadataPaths(t *testing.T) {
 		"http://server.test/a%2Fb/c%20d":     root + "/a%2Fb/c%20d " + root,
 	} {
 		var asked []string
-		_, base := newDoor(t, challenging(nil, nil, &asked), func(o *proxy.Options) { o.Upstreams[0].URL = mustURL(t, endpoint) })
+		_, base := newHandler(t, challenging(nil, nil, &asked), func(o *proxy.Options) { o.Upstreams[0].URL = mustURL(t, endpoint) })
 		do(t, "GET", base+root+"/mcp/s?query=agents", "")
 		if got := strings.ReplaceAll(strings.Join(asked, " "), "http://server.test", ""); got != want {
 			t.Errorf("%s: asked %s, want %s", endpoint, got, want)
@@ -140,7 +144,7 @@ func TestResource(t *testing.T) {
 		doc := `{"resource":"` + resource + `","authorization_servers":["https://as.test"]}`
 		var asked []string
 		docs := map[string]string{"http://server.test/.well-known/oauth-protected-resource": doc}
-		_, base := newDoor(t, challenging(nil, docs, &asked), func(o *proxy.Options) {
+		_, base := newHandler(t, challenging(nil, docs, &asked), func(o *proxy.Options) {
 			u := mustURL(t, "http://server.test/base/mcp?key=s")
 			o.Upstreams[0].URL, o.Upstreams[0].URLs = u, []*url.URL{u, mustURL(t, "http://server.test/other/mcp")}
 		})
@@ -163,7 +167,7 @@ func TestAgentsURL(t *testing.T) {
 	for _, docs := range []map[string]string{{}, {named: doc}} {
 		for _, path := range []string{"/s", "/s/", "", "/"} {
 			var asked []string
-			_, base := newDoor(t, challenging([]string{`Bearer resource_metadata="` + named + `"`}, docs, &asked), nil)
+			_, base := newHandler(t, challenging([]string{`Bearer resource_metadata="` + named + `"`}, docs, &asked), nil)
 			a := do(t, "POST", base+"/mcp"+path+"?query=secret", listTools)
 			if want := `Bearer resource_metadata="` + base + metadataOf + path + `"`; a.header.Get("WWW-Authenticate") != want {
 				t.Errorf("%q: got %s, want %s", path, a.header.Get("WWW-Authenticate"), want)
@@ -220,7 +224,7 @@ func TestOwnDocument(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			status := 200
-			_, base := newDoor(t, func(_ context.Context, call *mcp.Call) (*mcp.Result, error) {
+			_, base := newHandler(t, func(_ context.Context, call *mcp.Call) (*mcp.Result, error) {
 				if call.Lane == mcp.LaneFetch {
 					return c.says(), nil
 				}
@@ -268,7 +272,7 @@ func TestMarkedDocument(t *testing.T) {
 		{``, `{"resource":"BASE/mcp/s","authorization_servers":["http://server.test"]}`},
 	} {
 		for _, streamed := range []bool{false, true} {
-			_, base := newDoor(t, func(_ context.Context, call *mcp.Call) (*mcp.Result, error) {
+			_, base := newHandler(t, func(_ context.Context, call *mcp.Call) (*mcp.Result, error) {
 				if call.Lane != mcp.LaneFetch {
 					return &mcp.Result{Status: 401, Header: http.Header{"Www-Authenticate": {"Bearer"}}}, nil
 				}
@@ -292,7 +296,7 @@ func TestMarkedDocument(t *testing.T) {
 // TestMetadataElsewhere has a gateway that guards the well-known place with the endpoint's path, and a challenge that names a
 // place where nothing lies: the document at the root is found.
 func TestMetadataElsewhere(t *testing.T) {
-	_, base := newDoor(t, func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
+	_, base := newHandler(t, func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		switch {
 		case c.Lane != mcp.LaneFetch:
 			h := http.Header{"Www-Authenticate": {`Bearer resource_metadata="http://server.test/base/mcp/.well-known/oauth-protected-resource"`}}
@@ -331,7 +335,7 @@ func TestDocumentInPieces(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			closed := 0
-			_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+			_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 				return &mcp.Result{Status: 200, Header: c.header, Raw: closing{c.raw, &closed}}, nil
 			}, nil)
 			a := do(t, "GET", base+metadataOf+"/s", "")
@@ -358,7 +362,7 @@ func TestPassthrough(t *testing.T) {
 	const root, doc = "http://server.test/.well-known/oauth-protected-resource", `{"resource":"http://server.test/base/mcp"}`
 	for _, docs := range []map[string]string{{}, {root: doc}} {
 		var asked []string
-		_, base := newDoor(t, challenging([]string{challenge}, docs, &asked), func(o *proxy.Options) { o.Upstreams[0].RewriteOAuth = false })
+		_, base := newHandler(t, challenging([]string{challenge}, docs, &asked), func(o *proxy.Options) { o.Upstreams[0].RewriteOAuth = false })
 		if a := do(t, "POST", base+"/mcp/s", listTools); a.header.Get("WWW-Authenticate") != challenge {
 			t.Errorf("got %q", a.header.Get("WWW-Authenticate"))
 		}

@@ -83,7 +83,7 @@ var looseBodies = []struct {
 	{foreign{"a null result", `{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1,"message":"m"}}`, nil}, mcp.LaneResponse, mcp.MethodNone, `1`},
 }
 
-// observed is a door whose log and metrics are looked at, in front of a server that takes everything.
+// observed is a handler whose log and metrics are looked at, in front of a server that takes everything.
 type observed struct {
 	base string
 	reg  *prometheus.Registry
@@ -94,7 +94,7 @@ type observed struct {
 func observe(t *testing.T, answer func() (*mcp.Result, error), change func(*proxy.Options)) *observed {
 	t.Helper()
 	o := &observed{reg: prometheus.NewRegistry()}
-	_, o.base = newDoor(t, func(_ context.Context, c *mcp.Call) (*mcp.Result, error) { o.got = *c; return answer() }, func(p *proxy.Options) {
+	_, o.base = newHandler(t, func(_ context.Context, c *mcp.Call) (*mcp.Result, error) { o.got = *c; return answer() }, func(p *proxy.Options) {
 		p.Metrics = proxy.NewMetrics(o.reg)
 		p.Log = slog.New(slog.NewTextHandler(&o.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		if change != nil {
@@ -192,11 +192,11 @@ func TestOpaqueErrors(t *testing.T) {
 	for _, c := range opaqueBodies(t) {
 		for status, f := range map[int]mcp.Failure{410: restarted, 429: busy, 504: late} {
 			for _, byStatus := range []bool{false, true} {
-				_, base := newDoor(t, failing(f), func(o *proxy.Options) { o.ErrorsHTTP = byStatus })
+				_, base := newHandler(t, failing(f), func(o *proxy.Options) { o.ErrorsHTTP = byStatus })
 				checkNoID(t, c, do(t, "POST", base+"/mcp/s", c.body, c.header...), status, f.Code)
 			}
 		}
-		d, base := newDoor(t, answering("{}"), nil)
+		d, base := newHandler(t, answering("{}"), nil)
 		d.Drain()
 		d.Refuse()
 		checkNoID(t, c, do(t, "POST", base+"/mcp/s", c.body, c.header...), 503, 1503)
@@ -213,7 +213,7 @@ func checkNoID(t *testing.T, c foreign, a answer, status, code int) {
 
 // TestLooseErrors holds that a loose request is told of a failure in its own id, as any request.
 func TestLooseErrors(t *testing.T) {
-	_, base := newDoor(t, failing(mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo}), nil)
+	_, base := newHandler(t, failing(mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo}), nil)
 	for _, c := range looseBodies {
 		a := do(t, "POST", base+"/mcp/s", c.body)
 		status, want := 200, `{"jsonrpc":"2.0","id":`+c.id+`,"error":{"code":1502,`
@@ -238,7 +238,7 @@ func TestRPCEncoded(t *testing.T) {
 			t.Errorf("%s: %v requests are counted, want 1", coding, n)
 		}
 	}
-	_, base := newDoor(t, answering("{}"), arrays(answering(`[]`)))
+	_, base := newHandler(t, answering("{}"), arrays(answering(`[]`)))
 	if a := do(t, "POST", base+"/rpc/s", arrayBody, "Content-Encoding", "identity"); a.status != 200 {
 		t.Errorf("identity: got %d %s", a.status, a.body)
 	}

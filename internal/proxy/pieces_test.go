@@ -82,7 +82,7 @@ func TestBreakInsideEvent(t *testing.T) {
 				for _, ev := range events {
 					want += string(ev.Raw)
 				}
-				_, base := newDoor(t, streaming(&scripted{events: events, end: end}), nil)
+				_, base := newHandler(t, streaming(&scripted{events: events, end: end}), nil)
 				verb, _, _ = strings.Cut(verb, " ")
 				req, err := http.NewRequest(verb, base+"/mcp/s", strings.NewReader(body))
 				if err != nil {
@@ -156,7 +156,7 @@ func TestRawAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, w := io.Pipe()
-			_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+			_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 				return &mcp.Result{Status: 200, Header: header.Clone(), Raw: r}, nil
 			}, nil)
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -28,7 +28,7 @@ func TestRPC(t *testing.T) {
 	var got mcp.Call
 	var text strings.Builder
 	reg := prometheus.NewRegistry()
-	_, base := newDoor(t, failing(mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo}), func(o *proxy.Options) {
+	_, base := newHandler(t, failing(mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo}), func(o *proxy.Options) {
 		o.Metrics, o.Log, o.Token = proxy.NewMetrics(reg), slog.New(slog.NewTextHandler(&text, nil)), "secret"
 		arrays(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 			got = *c
@@ -79,9 +79,9 @@ func requestsOf(t *testing.T, reg *prometheus.Registry, method, outcome string) 
 
 // TestRPCPaths holds who gets to the arrays, and how.
 func TestRPCPaths(t *testing.T) {
-	_, base := newDoor(t, answering("{}"), arrays(answering("[]")))
-	_, without := newDoor(t, answering("{}"), nil)
-	_, guarded := newDoor(t, answering("{}"), func(o *proxy.Options) { o.Token = "secret"; arrays(answering("[]"))(o) })
+	_, base := newHandler(t, answering("{}"), arrays(answering("[]")))
+	_, without := newHandler(t, answering("{}"), nil)
+	_, guarded := newHandler(t, answering("{}"), func(o *proxy.Options) { o.Token = "secret"; arrays(answering("[]"))(o) })
 	for _, x := range []struct {
 		verb, target string
 		header       []string
@@ -113,7 +113,7 @@ func TestRPCPaths(t *testing.T) {
 // TestRPCFailures holds what fails an array as a whole: by status, without an id.
 func TestRPCFailures(t *testing.T) {
 	call := failing(mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo, Message: "no"})
-	d, base := newDoor(t, answering("{}"), func(o *proxy.Options) { o.BodyLimit = 100; arrays(call)(o) })
+	d, base := newHandler(t, answering("{}"), func(o *proxy.Options) { o.BodyLimit = 100; arrays(call)(o) })
 	want := func(body string, status, code int, reason string) {
 		t.Helper()
 		a := do(t, http.MethodPost, base+"/rpc/s", body)
@@ -132,7 +132,7 @@ func TestRPCFailures(t *testing.T) {
 // TestRPCLeaves ends the call when the caller leaves.
 func TestRPCLeaves(t *testing.T) {
 	began, ended := make(chan bool), make(chan bool)
-	_, base := newDoor(t, answering("{}"), arrays(func(ctx context.Context, _ *mcp.Call) (*mcp.Result, error) {
+	_, base := newHandler(t, answering("{}"), arrays(func(ctx context.Context, _ *mcp.Call) (*mcp.Result, error) {
 		close(began)
 		<-ctx.Done()
 		close(ended)
@@ -158,7 +158,7 @@ func TestRPCLeaves(t *testing.T) {
 // TestRPCLarge writes an answer of many pieces whole.
 func TestRPCLarge(t *testing.T) {
 	large := `["` + strings.Repeat("0123456789", 350_000) + `"]`
-	_, base := newDoor(t, answering("{}"), arrays(answering(large)))
+	_, base := newHandler(t, answering("{}"), arrays(answering(large)))
 	if a := do(t, http.MethodPost, base+"/rpc/s", arrayBody); a.status != 200 || a.body != large {
 		t.Errorf("got %d and %d bytes, want %d", a.status, len(a.body), len(large))
 	}
@@ -174,7 +174,7 @@ func TestRPCFailedCalls(t *testing.T) {
 	for range 3 {
 		failed.Add(&mcp.Failure{Code: mcp.CodeOverloaded, Reason: mcp.ReasonQueueFull, Sent: mcp.SentNo})
 	}
-	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) {
+	_, base := newHandler(t, answering("{}"), func(o *proxy.Options) {
 		o.Metrics, o.Log = proxy.NewMetrics(reg), slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		arrays(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 			res := jsonResult(`[]`)

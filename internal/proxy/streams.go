@@ -16,56 +16,53 @@ type streams struct {
 	// mu guards the following.
 	mu       sync.Mutex
 	open     map[*stream]struct{}
-	calls    map[dialogue]int // those in flight
+	calls    map[sessionKey]int // those in flight
 	draining bool
 
 	refusing atomic.Bool  // no call begins any more
-	unowed   atomic.Int64 // what is relayed now and no call
+	oneWay   atomic.Int64 // messages that are relayed now and get no answer
 }
 
-// dialogue is what the calls and the GET stream of a session have in common. Where the agent has no session, all that have
-// none at this upstream are taken for one.
-type dialogue struct {
-	up      *upstream
-	session string
+// sessionKey is what the calls and the GET stream of a session have in common, also where the upstream was swapped between
+// them. Where the agent has no session, all that have none at this upstream are taken for one.
+type sessionKey struct {
+	upstream string
+	session  string
 }
 
 // stream is one open stream. cancel ends it; drain, if not nil, asks it to end by itself.
 type stream struct {
-	cancel   context.CancelCauseFunc
-	drain    func()
-	dialogue dialogue // whose calls it may carry answers and requests for; zero: nobody's
+	cancel  context.CancelCauseFunc
+	drain   func()
+	session sessionKey // whose calls it may carry answers and requests for; zero: nobody's
 }
 
 func newStreams(most int) *streams {
-	return &streams{max: most, open: make(map[*stream]struct{}), calls: make(map[dialogue]int)}
+	return &streams{max: most, open: make(map[*stream]struct{}), calls: make(map[sessionKey]int)}
 }
 
-// beginCall counts a call. late says that the drain had begun; a refused call is not counted. The caller of one that is
+// beginCall counts a call. draining says that the drain has begun; a refused call is not counted. The caller of one that is
 // not refused calls endCall exactly once.
-func (s *streams) beginCall(of dialogue) (late, refused bool) {
+func (s *streams) beginCall(key sessionKey) (draining, refused bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if refused = s.refusing.Load(); !refused {
-		s.calls[of]++
+		s.calls[key]++
 	}
 	return s.draining, refused
 }
 
 // endCall ends a call, and at the drain the streams that were left open for it.
-func (s *streams) endCall(of dialogue) {
+func (s *streams) endCall(key sessionKey) {
 	s.mu.Lock()
-	if s.calls[of]--; s.calls[of] > 0 {
-		s.mu.Unlock()
+	defer s.mu.Unlock()
+	if s.calls[key]--; s.calls[key] > 0 {
 		return
 	}
-	delete(s.calls, of)
-	var idle []*stream
+	delete(s.calls, key)
 	if s.draining {
-		idle = s.idleLocked()
+		s.endIdleLocked()
 	}
-	s.mu.Unlock()
-	endAll(idle)
 }
 
 // inFlight returns how many calls have begun and not ended, streams that are open at the drain included.
@@ -79,30 +76,22 @@ func (s *streams) inFlight() int {
 	return n
 }
 
-// idleLocked returns the streams on which no call in flight waits for anything. The caller holds mu.
-func (s *streams) idleLocked() []*stream {
-	var idle []*stream
+// endIdleLocked ends the streams on which no call in flight waits for anything.
+func (s *streams) endIdleLocked() {
 	for st := range s.open {
-		if st.drain == nil && s.calls[st.dialogue] == 0 {
-			idle = append(idle, st)
+		if st.drain == nil && s.calls[st.session] == 0 {
+			st.cancel(mcp.Draining())
 		}
-	}
-	return idle
-}
-
-func endAll(open []*stream) {
-	for _, st := range open {
-		st.cancel(mcp.Draining())
 	}
 }
 
 // begin takes a place for a stream, and returns the context that it lives on. It fails when the daemon has as many streams
 // as its descriptors bear, or drains and no call in flight needs the stream. The caller calls end exactly once.
-func (s *streams) begin(ctx context.Context, of dialogue) (*stream, context.Context, *mcp.Failure) {
+func (s *streams) begin(ctx context.Context, key sessionKey) (*stream, context.Context, *mcp.Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.draining && (s.calls[of] == 0 || s.refusing.Load()):
+	case s.draining && (s.calls[key] == 0 || s.refusing.Load()):
 		return nil, nil, mcp.Draining()
 	case s.max > 0 && len(s.open) >= s.max:
 		return nil, nil, &mcp.Failure{
@@ -111,13 +100,13 @@ func (s *streams) begin(ctx context.Context, of dialogue) (*stream, context.Cont
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	st := &stream{cancel: cancel, dialogue: of}
+	st := &stream{cancel: cancel, session: key}
 	s.open[st] = struct{}{}
 	return st, ctx, nil
 }
 
-// owesAnswers says that the stream has a way of its own to drain.
-func (s *streams) owesAnswers(st *stream, d mcp.Drainer) {
+// setDrainer says that the stream has a way of its own to drain.
+func (s *streams) setDrainer(st *stream, d mcp.Drainer) {
 	s.mu.Lock()
 	st.drain = d.Drain
 	draining := s.draining
@@ -138,7 +127,7 @@ func (s *streams) end(st *stream) {
 func (s *streams) drain() {
 	s.mu.Lock()
 	s.draining = true
-	idle := s.idleLocked()
+	s.endIdleLocked()
 	var ask []func()
 	for st := range s.open {
 		if st.drain != nil {
@@ -146,7 +135,6 @@ func (s *streams) drain() {
 		}
 	}
 	s.mu.Unlock()
-	endAll(idle)
 	for _, f := range ask {
 		f()
 	}

@@ -192,7 +192,7 @@ func TestErrorEventsWithoutIDAnswer(t *testing.T) {
 	}
 }
 
-// What the end of a stream without the answer means is the door's business.
+// What the end of a stream without the answer means is the handler's business.
 func TestStreamThatEndsWithoutAnswer(t *testing.T) {
 	s := mcptest.NewServer(t, mcptest.EndBeforeAnswer)
 	var value func(string, ...string) float64

@@ -24,13 +24,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const listTools = `{"jsonrpc":"2.0","id":9007199254740993,"method":"tools/list"}`
 
-// newDoor serves a door with one upstream, s, that answers by call.
-func newDoor(t *testing.T, call mcp.CallerFunc, change func(*proxy.Options)) (*proxy.Door, string) {
+// newHandler serves a handler with one upstream, s, that answers by call.
+func newHandler(t *testing.T, call mcp.CallerFunc, change func(*proxy.Options)) (*proxy.Handler, string) {
 	t.Helper()
-	o := proxy.Options{
-		Upstreams: []proxy.Upstream{{Name: "s", URL: mustURL(t, "http://server.test/base/mcp"), Caller: call, RewriteOAuth: true}},
-		BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
-	}
+	o := options(proxy.Upstream{Name: "s", URL: mustURL(t, "http://server.test/base/mcp"), Caller: call, RewriteOAuth: true})
 	if change != nil {
 		change(&o)
 	}
@@ -42,6 +39,11 @@ func newDoor(t *testing.T, call mcp.CallerFunc, change func(*proxy.Options)) (*p
 	t.Cleanup(srv.Close)
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	return d, srv.URL
+}
+
+// options are those that a handler in front of the upstreams cannot do without.
+func options(upstreams ...proxy.Upstream) proxy.Options {
+	return proxy.Options{Upstreams: upstreams, BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry())}
 }
 
 func mustURL(t *testing.T, s string) *url.URL {
@@ -137,6 +139,32 @@ func streaming(s *scripted) mcp.CallerFunc {
 
 func event(raw string) mcp.Event { return mcp.Event{Raw: []byte(raw)} }
 
+// checkErrorBody holds what a failure's JSON-RPC error says; id "" means no id member.
+func checkErrorBody(t *testing.T, body string, f mcp.Failure, id string) {
+	t.Helper()
+	var m struct {
+		ID    json.RawMessage
+		Error struct {
+			Code int
+			Data map[string]any
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &m); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+	if string(m.ID) != id {
+		t.Errorf("id %s, want %s in %s", m.ID, id, body)
+	}
+	d := m.Error.Data
+	if m.Error.Code != f.Code || d["source"] != "fluentd-perf" || d["upstream"] != "s" ||
+		d["reason"] != string(f.Reason) || d["sent"] != string(f.Sent) || d["requestId"] == "" {
+		t.Errorf("error %s", body)
+	}
+	if f.RetryAfter > 0 && d["retryAfterMs"] != 1500.0 {
+		t.Errorf("retryAfterMs %v", d["retryAfterMs"])
+	}
+}
+
 // TestFailureShapes holds the table of design/wire.md, "Shape".
 func TestFailureShapes(t *testing.T) {
 	const (
@@ -171,32 +199,12 @@ func TestFailureShapes(t *testing.T) {
 		{"array", array, busy, false, 429, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, base := newDoor(t, failing(c.failure), func(o *proxy.Options) { o.ErrorsHTTP = c.http })
+			_, base := newHandler(t, failing(c.failure), func(o *proxy.Options) { o.ErrorsHTTP = c.http })
 			a := do(t, "POST", base+"/mcp/s", c.body)
 			if a.status != c.status {
 				t.Errorf("status %d, want %d", a.status, c.status)
 			}
-			var m struct {
-				ID    json.RawMessage
-				Error struct {
-					Code int
-					Data map[string]any
-				}
-			}
-			if err := json.Unmarshal([]byte(a.body), &m); err != nil {
-				t.Fatalf("%v in %s", err, a.body)
-			}
-			if string(m.ID) != c.id {
-				t.Errorf("id %s, want %s in %s", m.ID, c.id, a.body)
-			}
-			d := m.Error.Data
-			if m.Error.Code != c.failure.Code || d["source"] != "fluentd-perf" || d["upstream"] != "s" ||
-				d["reason"] != string(c.failure.Reason) || d["sent"] != string(c.failure.Sent) || d["requestId"] == "" {
-				t.Errorf("error %s", a.body)
-			}
-			if c.failure.RetryAfter > 0 && d["retryAfterMs"] != 1500.0 {
-				t.Errorf("retryAfterMs %v", d["retryAfterMs"])
-			}
+			checkErrorBody(t, a.body, c.failure, c.id)
 			if wants := c.status != 200 && c.failure.RetryAfter > 0; wants != (a.header.Get("Retry-After") == "2") {
 				t.Errorf("Retry-After %q", a.header.Get("Retry-After"))
 			}
@@ -206,12 +214,12 @@ func TestFailureShapes(t *testing.T) {
 
 // TestStreamGET holds that a GET without a stream is answered in text, and that the drain refuses instead of answering.
 func TestStreamGET(t *testing.T) {
-	_, base := newDoor(t, failing(mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Message: "cannot reach the server"}), nil)
+	_, base := newHandler(t, failing(mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Message: "cannot reach the server"}), nil)
 	a := do(t, "GET", base+"/mcp/s", "", "Accept", "text/event-stream")
 	if a.status != 503 || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") {
 		t.Errorf("%d %v", a.status, a.header)
 	}
-	d, base := newDoor(t, answering("{}"), nil)
+	d, base := newHandler(t, answering("{}"), nil)
 	d.Drain()
 	if resp, err := http.Get(base + "/mcp/s"); err == nil {
 		resp.Body.Close()
@@ -231,7 +239,7 @@ func TestStreamGET(t *testing.T) {
 
 // TestBodyTooLarge holds that a body over the limit is refused, whatever is in it.
 func TestBodyTooLarge(t *testing.T) {
-	_, base := newDoor(t, answering("{}"), func(o *proxy.Options) { o.BodyLimit = 20_000 })
+	_, base := newHandler(t, answering("{}"), func(o *proxy.Options) { o.BodyLimit = 20_000 })
 	if a := do(t, "POST", base+"/mcp/s", strings.Repeat(" ", 30_000)); a.status != 413 || !strings.Contains(a.body, `"code":1413`) {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
@@ -263,7 +271,7 @@ func TestStreamEnds(t *testing.T) {
 		{"modern, ended", modern, nil, io.EOF, `"reason":"broke_off"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, base := newDoor(t, streaming(&scripted{events: c.events, end: c.end}), nil)
+			_, base := newHandler(t, streaming(&scripted{events: c.events, end: c.end}), nil)
 			a := do(t, "POST", base+"/mcp/s", listTools, "MCP-Protocol-Version", c.version)
 			var sent string
 			for _, ev := range c.events {
@@ -288,7 +296,7 @@ func TestStreamEnds(t *testing.T) {
 func TestQuietStream(t *testing.T) {
 	closed := make(chan struct{})
 	s := &scripted{events: []mcp.Event{event("data: 1\n\n")}, block: make(chan struct{}), closed: closed}
-	_, base := newDoor(t, streaming(s), func(o *proxy.Options) { o.KeepAlive = 5 * time.Millisecond })
+	_, base := newHandler(t, streaming(s), func(o *proxy.Options) { o.KeepAlive = 5 * time.Millisecond })
 	ctx, leave := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, "GET", base+"/mcp/s", nil)
 	if err != nil {
@@ -312,7 +320,7 @@ func TestQuietStream(t *testing.T) {
 // TestDrainEndsStreams holds that the drain ends a GET stream cleanly.
 func TestDrainEndsStreams(t *testing.T) {
 	s := &scripted{events: []mcp.Event{event("data: 1\n\n")}, block: make(chan struct{})}
-	d, base := newDoor(t, streaming(s), nil)
+	d, base := newHandler(t, streaming(s), nil)
 	resp, err := http.Get(base + "/mcp/s")
 	if err != nil {
 		t.Fatal(err)
@@ -327,7 +335,7 @@ func TestDrainEndsStreams(t *testing.T) {
 // TestStreamCap holds that streams above the limit are refused and calls are not.
 func TestStreamCap(t *testing.T) {
 	s := &scripted{events: []mcp.Event{event("data: 1\n\n")}, block: make(chan struct{})}
-	_, base := newDoor(t, func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+	_, base := newHandler(t, func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		if c.Lane.Long() {
 			return streaming(s)(ctx, c)
 		}
@@ -352,7 +360,7 @@ func TestStreamCap(t *testing.T) {
 // TestRawBreak holds that a large answer that breaks off is not made whole by its end.
 func TestRawBreak(t *testing.T) {
 	raw := io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), errReader{&mcp.Failure{Code: 1502, Reason: mcp.ReasonBrokeOff}})
-	_, base := newDoor(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Raw: io.NopCloser(raw)}, nil
 	}, nil)
 	resp, err := http.Post(base+"/mcp/s", "application/json", strings.NewReader(listTools))

@@ -13,9 +13,9 @@ import (
 	"fluentd-perf/internal/mcptest"
 )
 
-// TestOnceThroughTheDoor has a hundred agents ask the whole daemon over HTTP for the same thing at once, three times: the
+// TestOnceOverHTTP has a hundred agents ask the whole daemon over HTTP for the same thing at once, three times: the
 // server is asked once for each, and each agent gets its own answer.
-func TestOnceThroughTheDoor(t *testing.T) {
+func TestOnceOverHTTP(t *testing.T) {
 	const agents = 100
 	for name, answer := range map[string]mcptest.Script{
 		"JSON": func(x *mcptest.Exchange) { x.Result(`{"contents":[],` + pipePrivate + `}`) },

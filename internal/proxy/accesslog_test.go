@@ -19,13 +19,13 @@ import (
 	"fluentd-perf/internal/proxy"
 )
 
-// accessed is a door of which each request gives its access line.
+// accessed is a handler of which each request gives its access line.
 type accessed struct {
-	t    *testing.T
-	door *proxy.Door
-	reg  *prometheus.Registry
-	log  bytes.Buffer
-	next mcp.CallerFunc
+	t       *testing.T
+	handler *proxy.Handler
+	reg     *prometheus.Registry
+	log     bytes.Buffer
+	next    mcp.CallerFunc
 }
 
 func newAccessed(t *testing.T) *accessed {
@@ -41,7 +41,7 @@ func newAccessed(t *testing.T) *accessed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.door = d
+	a.handler = d
 	return a
 }
 
@@ -54,7 +54,7 @@ func (a *accessed) post(body, session string, res *mcp.Result) map[string]any {
 	if session != "" {
 		r.Header.Set("Mcp-Session-Id", session)
 	}
-	a.door.ServeHTTP(httptest.NewRecorder(), r)
+	a.handler.ServeHTTP(httptest.NewRecorder(), r)
 	line := map[string]any{}
 	if err := json.Unmarshal(a.log.Bytes(), &line); err != nil {
 		a.t.Fatalf("the log is %q", a.log.String())
