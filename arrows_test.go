@@ -16,7 +16,7 @@ import (
 
 const module = "fluentd-perf"
 
-// arrows is who may import whom of ours: DESIGN.md section 2 as a table. A package's own tests may import what the
+// arrows is who may import whom of ours: docs/design.md, "Packages", as a table. A package's own tests may import what the
 // package may, the package itself, internal/mcptest, internal/cache/tier/tiertest and what testArrows says. A package under internal/ that is not here is a fault: whoever
 // adds one says here what it stands on.
 var arrows = map[string][]string{
@@ -47,7 +47,6 @@ var arrows = map[string][]string{
 		"internal/mcp", "internal/daemon", "internal/api", "internal/config", "internal/demo", "internal/cache", "internal/breaker", "internal/dispatch", "internal/session", "internal/proxy",
 	},
 	"internal/demo":    {"internal/mcp"},
-	"internal/loadgen": {"internal/mcp"},
 	"internal/mcptest": {"internal/mcp"},
 	"internal/config": { // the stages' Options, and never the other way round
 		"internal/mcp", "internal/proxy", "internal/session", "internal/cache", "internal/cache/memory", "internal/cache/redis",

@@ -2,7 +2,6 @@ package fluentdperf_test
 
 import (
 	"encoding/json"
-	"flag"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -18,8 +17,6 @@ import (
 
 	"fluentd-perf/internal/config"
 )
-
-var update = flag.Bool("update", false, "write what README.md shows of other files")
 
 // exampleToken stands for the environment of whoever tries the example.
 func exampleToken(name string) (string, bool) { return "secret", name == "DOCS_TOKEN" }

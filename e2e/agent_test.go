@@ -140,7 +140,7 @@ type rpcError struct {
 	Data    *failureData
 }
 
-// failureData is the data of the daemon's own errors (design/wire.md, "Errors made by the daemon").
+// failureData is the data of the daemon's own errors (docs/resilience.md).
 type failureData struct {
 	Source, Upstream, Reason, Sent, RequestID string
 	RetryAfterMs                              int64

@@ -107,8 +107,7 @@ func sloppyTranscript(t *testing.T, s *mcptest.Server, endpoint string, turns []
 	return lines
 }
 
-// ofConnection are fields that belong to one connection, and those of which the daemon has its own (design/wire.md, "Headers
-// to the upstream").
+// ofConnection are fields that belong to one connection, and those of which the daemon has its own.
 var ofConnection = []string{"Connection", "Keep-Alive", "Content-Length", "Transfer-Encoding", "Trailer", "Host", "Accept-Encoding"}
 
 // describeRequest is all of a request but what belongs to the connection it came on.

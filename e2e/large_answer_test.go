@@ -12,7 +12,7 @@ import (
 	"fluentd-perf/internal/mcptest"
 )
 
-// An answer that nobody shares is held up to this size and this long before it streams (design/wire.md, "JSON answers").
+// An answer that nobody shares is held up to this size and this long before it streams (docs/design.md, "How answers are held").
 const (
 	heldSize = 64 << 10
 	heldTime = time.Second

@@ -154,7 +154,7 @@ func TestQuietLogLevel(t *testing.T) {
 	}
 }
 
-// documented are the metrics of design/surface.md that have something to count so far.
+// documented are the metrics of METRICS.md that have something to count so far.
 var documented = []string{
 	"fluentd_perf_requests_total", "fluentd_perf_request_duration_seconds", "fluentd_perf_upstream_duration_seconds",
 	"fluentd_perf_active_connections", "fluentd_perf_open_connections", "fluentd_perf_idle_connections",

@@ -27,7 +27,7 @@ const (
 	rpcRubbish = "1502 bad_answer unknown"
 )
 
-// oddServers are those of design/resilience.md, "Batches". What breaks off, and what is busy, comes in both forms.
+// oddServers are those of docs/rpc.md. What breaks off, and what is busy, comes in both forms.
 var oddServers = []oddServer{
 	{name: "out of order", spoil: spoil{answer: answering(reversed)}, again: rpcRight, once: rpcRight, runsAgain: 1, onceRuns: 1},
 	{name: "on a stream", spoil: spoil{answer: oneByOne}, again: rpcRight, once: rpcRight, runsAgain: 1, onceRuns: 1},

@@ -10,7 +10,7 @@ import (
 	"fluentd-perf/internal/mcptest"
 )
 
-// TestErrorShapes holds the shapes of design/wire.md, "Errors made by the daemon": what tells a request in a 200 tells
+// TestErrorShapes holds the shapes of docs/resilience.md: what tells a request in a 200 tells
 // everything else by its HTTP status.
 func TestErrorShapes(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,7 @@ import (
 )
 
 // sloppyRequest is a body that agents of the field post though the standard has it otherwise. What a daemon need not
-// understand passes as it came (design/wire.md, "Relay").
+// understand passes as it came (docs/design.md, "What need not be understood passes").
 type sloppyRequest struct {
 	name   string
 	body   string

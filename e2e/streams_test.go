@@ -11,7 +11,7 @@ import (
 	"fluentd-perf/internal/mcptest"
 )
 
-// streamCap is how many GET streams the daemon must bear here (design/surface.md, "Operation"): each takes two
+// streamCap is how many GET streams the daemon must bear here (docs/operation.md): each takes two
 // descriptors, and some are left for calls.
 func streamCap(t *testing.T) int {
 	t.Helper()

@@ -1,5 +1,5 @@
-// Command fluentd-perf is a local daemon between AI agents and MCP servers. This package has a file per verb; serve.go
-// is the one room where all parts meet.
+// Command fluentd-perf is a local daemon between AI agents and MCP servers. This package is flags and output,
+// a file per verb; internal/daemon puts the parts together.
 package main
 
 import (

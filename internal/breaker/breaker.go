@@ -28,7 +28,7 @@ const (
 	Open     = "open"      // it lets nothing through
 )
 
-// The rules of design/resilience.md, "Breaker", where nothing else is configured.
+// The rules of docs/resilience.md, where nothing else is configured.
 const (
 	window       = 10 * time.Second // for the ratio
 	minReports   = 20               // in the window, for the ratio to count

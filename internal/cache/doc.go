@@ -23,6 +23,6 @@
 // accepted in credentials.go. What invalidates answers, a 401 among it, is in invalidate.go. Entries are encoded in entry.go, packed
 // and sealed for the tiers in pack.go and seal.go. Store (store.go) holds the tiers of a daemon, State (state.go) what outlives it.
 //
-// How the tiers store is the adapters' (redis, sqldb, behind the interface of package tier), how a tier is written and told of
+// How the tiers store is the adapters' (memory, redis, postgres, sqlite, behind the interface of package tier), how a tier is written and told of
 // invalidations the worker's, who listens for changes the listener's.
 package cache

@@ -57,7 +57,7 @@ func TestToolRequests(t *testing.T) {
 	})
 }
 
-// TestToolsCoalesce holds that keeping answers and sharing calls under way are two things (DESIGN, section 4).
+// TestToolsCoalesce holds that keeping answers and sharing calls under way are two things (docs/cache.md).
 func TestToolsCoalesce(t *testing.T) {
 	o := cache.UpstreamOptions{
 		Tools:         map[string]time.Duration{"get_*": time.Second, "get_not": 0, "get_both": time.Second},

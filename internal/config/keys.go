@@ -9,7 +9,7 @@ import (
 
 // This file is the table of all keys; nothing else in the package names one. A row says the key, the field, the kind with its
 // range, the default and what it is for; then, where there is any, what it must agree with. `go test ./internal/config -update`
-// and then `go test . -update` write the files that are made from it.
+// writes the files that are made from it.
 
 // Keys that are spoken of elsewhere.
 const (

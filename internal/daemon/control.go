@@ -11,7 +11,7 @@ import (
 	"fluentd-perf/internal/config"
 )
 
-// socketName is the admin socket in the runtime directory.
+// SocketName is the admin socket in the runtime directory.
 const SocketName = "admin.sock"
 
 // callTimeout is how long the daemon gives itself to answer a verb, which waits for longer: where it can say that it took too
@@ -101,7 +101,7 @@ func (d *daemon) handlers() map[string]api.Handler {
 	}
 }
 
-// purgePatience is how long a purge waits for the tiers to be told.
+// purgeTimeout is how long a purge waits for the tiers to be told.
 const purgeTimeout = 2 * time.Second
 
 func (d *daemon) purge(ctx context.Context, p api.CachePurgeParams) (api.CachePurge, error) {

@@ -63,10 +63,10 @@ func (l *lateTier) get() (embedded, error) {
 	return nil, l.err
 }
 
-// Name implements cache.Tier.
+// Name implements tier.Tier.
 func (l *lateTier) Name() string { return "database" }
 
-// Read implements cache.Tier.
+// Read implements tier.Tier.
 func (l *lateTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	t, err := l.get()
 	if err != nil {
@@ -75,7 +75,7 @@ func (l *lateTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Foun
 	return t.Read(ctx, lookups)
 }
 
-// Write implements cache.Tier.
+// Write implements tier.Tier.
 func (l *lateTier) Write(ctx context.Context, writes []tier.Write) error {
 	t, err := l.get()
 	if err != nil {
@@ -84,7 +84,7 @@ func (l *lateTier) Write(ctx context.Context, writes []tier.Write) error {
 	return t.Write(ctx, writes)
 }
 
-// Bump implements cache.Tier.
+// Bump implements tier.Tier.
 func (l *lateTier) Bump(ctx context.Context, generations []tier.Generation) error {
 	t, err := l.get()
 	if err != nil {
@@ -102,7 +102,7 @@ func (l *lateTier) BumpAll(ctx context.Context) error {
 	return t.BumpAll(ctx)
 }
 
-// Delete implements cache.Tier.
+// Delete implements tier.Tier.
 func (l *lateTier) Delete(ctx context.Context, keys []tier.Key) error {
 	t, err := l.get()
 	if err != nil {
@@ -111,7 +111,7 @@ func (l *lateTier) Delete(ctx context.Context, keys []tier.Key) error {
 	return t.Delete(ctx, keys)
 }
 
-// Holds implements cache.Holder.
+// Holds implements tier.Holder.
 func (l *lateTier) Holds() tier.Stats {
 	if t := l.tier.Load(); t != nil {
 		return (*t).Holds()
@@ -119,7 +119,7 @@ func (l *lateTier) Holds() tier.Stats {
 	return tier.Stats{Entries: -1, Bytes: -1, Evictions: -1}
 }
 
-// Close implements cache.Tier.
+// Close implements tier.Tier.
 func (l *lateTier) Close() error {
 	l.mu.Lock()
 	l.closed = true

@@ -176,7 +176,7 @@ func (s surroundings) socketPlaces() []api.Place {
 	return places
 }
 
-// systemRuntime returns the runtime directory of the system's own daemon. macOS has no /run.
+// SystemRuntime returns the runtime directory of the system's own daemon. macOS has no /run.
 func SystemRuntime() string {
 	if runtime.GOOS == "darwin" {
 		return "/var/run/fluentd-perf"

@@ -60,7 +60,7 @@ func feedWatchdog(ctx context.Context, addr string, every time.Duration, log *sl
 	}
 }
 
-// checkHealth asks the daemon at addr whether it is alive.
+// CheckHealth asks the daemon at addr whether it is alive.
 func CheckHealth(ctx context.Context, addr string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

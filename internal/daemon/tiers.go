@@ -152,7 +152,7 @@ func (t *tiers) addPostgres(c config.Database) error {
 	return nil
 }
 
-// linkPatience is how long a start waits for servers that other daemons share: the first answers after a restart come from
+// linkTimeout is how long a start waits for servers that other daemons share: the first answers after a restart come from
 // there, and memory does not forget them because the link stood up after them.
 const linkTimeout = time.Second
 

@@ -10,7 +10,7 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// health is what a call says of the endpoint that it went to (design/resilience.md, "Breaker").
+// health is what a call says of the endpoint that it went to (docs/resilience.md).
 type health uint8
 
 const (

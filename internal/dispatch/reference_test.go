@@ -7,7 +7,7 @@ import (
 	"fluentd-perf/internal/breaker"
 )
 
-// reference is the breaker of one endpoint as design/resilience.md says it, in the simplest form: it is told what happens
+// reference is the breaker of one endpoint as docs/resilience.md says it, in the simplest form: it is told what happens
 // in the order in which it happens, by one goroutine.
 type reference struct {
 	now     time.Time

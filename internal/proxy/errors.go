@@ -27,7 +27,7 @@ func failureOf(err error) *mcp.Failure {
 	panic(fmt.Sprintf("proxy: a stage returned a %T that is no *mcp.Failure: %v (this is a bug)", err, err))
 }
 
-// httpStatuses are the HTTP statuses that belong to failures' codes (design/wire.md, "Errors made by the daemon").
+// httpStatuses are the HTTP statuses that belong to failures' codes (docs/resilience.md).
 var httpStatuses = map[int]int{
 	mcp.CodeSessionRestart: http.StatusGone,
 	mcp.CodeTooLarge:       http.StatusRequestEntityTooLarge,

@@ -125,7 +125,7 @@ func (h *Handler) OneWay() int { return int(h.streams.oneWay.Load()) }
 
 const (
 	endpointPath = "/mcp"
-	rpcPath      = "/rpc" // where clients send arrays of requests, for any upstream (design/resilience.md, "Batches")
+	rpcPath      = "/rpc" // where clients send arrays of requests, for any upstream (docs/rpc.md)
 )
 
 func (h *Handler) newRoutes() http.Handler {

@@ -165,7 +165,7 @@ func checkErrorBody(t *testing.T, body string, f mcp.Failure, id string) {
 	}
 }
 
-// TestFailureShapes holds the table of design/wire.md, "Shape".
+// TestFailureShapes holds the table of docs/resilience.md.
 func TestFailureShapes(t *testing.T) {
 	const (
 		request  = `{"jsonrpc":"2.0","id":"a<b","method":"tools/call","params":{"name":"x"}}`
@@ -245,7 +245,7 @@ func TestBodyTooLarge(t *testing.T) {
 	}
 }
 
-// TestStreamEnds holds how POST streams end (design/wire.md, "Streams").
+// TestStreamEnds holds how POST streams end (docs/design.md, "Streams to agents").
 func TestStreamEnds(t *testing.T) {
 	broke := &mcp.Failure{Code: 1502, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes, Message: "broke off"}
 	bad := &mcp.Failure{Code: 1502, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes, Message: "bad"}

@@ -59,7 +59,7 @@ type eventStream struct {
 	inside   bool // the last piece was one of an event that goes on: nothing but the rest of it may follow
 }
 
-// relay passes events on until the stream ends, and ends it the way design/wire.md says under "Streams".
+// relay passes events on until the stream ends, and ends it the way docs/design.md says under "Streams to agents".
 func (s *eventStream) relay(events mcp.Events) {
 	for {
 		ev, err := events.Next()

@@ -99,7 +99,7 @@ func (r *run) answer(ctx context.Context, e *element) {
 }
 
 // refuses scans an element, and says why it does not go on. An array is of requests and notifications. What needs a
-// connection of its own, or a caller that gets what else comes, cannot be in one (design/resilience.md, "Batches").
+// connection of its own, or a caller that gets what else comes, cannot be in one (docs/rpc.md).
 func (r *run) refuses(body []byte, m *mcp.Message) *mcp.Failure {
 	fault, _ := mcp.Scan(body, m).(*mcp.ScanError) // there is no other error
 	what := ""

@@ -1,3 +1,5 @@
+// Package tier is the contract between the cache stage and what keeps its entries: memory, Redis, Postgres, SQLite. The contract as
+// tests is in tiertest, which every adapter runs.
 package tier
 
 import (
@@ -61,7 +63,7 @@ type Write struct {
 	Guard   Guard
 }
 
-// TierStats is what a tier holds.
+// Stats is what a tier holds.
 type Stats struct {
 	Entries   int64 // -1 where it is not known
 	Bytes     int64 // -1 where it is not known
