@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"internal/cache/postgres": {"internal/cache/tier"},
 
 	"internal/cache/tier/tiertest": {"internal/cache/tier"}, // the contract of tiers, for the tests of each
+	"internal/session/httpsse":     {"internal/mcp"},
 	"internal/batch/flight":        {},
 	"internal/safefile":            {},
 	"internal/batch/window":        {"internal/mcp"},

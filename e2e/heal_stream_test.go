@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -47,6 +48,14 @@ func TestGETStreamOfLostSession(t *testing.T) {
 	updated("after the second restart")
 }
 
+// isTagged reports whether an event's id is the server's, with the tag that ids have in a session that was recovered.
+func isTagged(id, server string) bool {
+	tag, ok := strings.CutSuffix(id, server)
+	return ok && eventTag.MatchString(tag)
+}
+
+var eventTag = regexp.MustCompile(`^[A-Z2-7]{8}-[1-9]-$`)
+
 // TestFreshGETMeetsTheLoss: an agent that opens a stream on the lost session gets one, with and without an event id that
 // means nothing any more.
 func TestFreshGETMeetsTheLoss(t *testing.T) {
@@ -58,14 +67,23 @@ func TestFreshGETMeetsTheLoss(t *testing.T) {
 			k := d.begin(t)
 			f.forget()
 			l := k.get(k.with(more...)...)
-			if e := l.next(); e.id != "hello" {
+			e := l.next()
+			if !isTagged(e.id, "hello") {
 				t.Errorf("got %+v, want the new stream's first event", e)
 			}
+			tagged := e.id
 			f.mu.Lock()
 			id := f.lastEventIDs["s2"]
 			f.mu.Unlock()
 			if id != "" {
 				t.Errorf("the new session was asked from the event %q", id)
+			}
+			k.get(k.with("Last-Event-ID: " + tagged)...).next()
+			f.mu.Lock()
+			id = f.lastEventIDs["s2"]
+			f.mu.Unlock()
+			if id != "hello" {
+				t.Errorf("a stream of the new session was resumed from the event %q", id)
 			}
 			k.told(k.call("first"))
 			k.right(k.call("second"))
@@ -100,7 +118,7 @@ func TestGETStreamThatDoesNotHeal(t *testing.T) {
 	}
 }
 
-// TestHealsPastTheBreaker: the server is away for so long that the breaker leaves it alone for seconds. When it is back,
+// TestHealsPastTheBreaker: the server is away for so long that the breaker stays open for seconds. When it is back,
 // without its sessions, the stream that is opened again finds out first, and the session heals on it.
 func TestHealsPastTheBreaker(t *testing.T) {
 	t.Parallel()
@@ -109,12 +127,14 @@ func TestHealsPastTheBreaker(t *testing.T) {
 	l := k.get(k.with()...)
 	l.next()
 	f.die()
-	d.eventually("left alone for seconds", func() bool {
+	// An initialize is let through a second after the last failure; the next probe of 4 s after the last comes later.
+	d.eventually("the breaker is open for seconds, and was for one", func() bool {
 		a := k.list().rpc(t)
-		return a.Error != nil && a.Error.Data != nil && a.Error.Data.Reason == "breaker_open" && a.Error.Data.RetryAfterMs > 2500
+		return a.Error != nil && a.Error.Data != nil && a.Error.Data.Reason == "breaker_open" &&
+			a.Error.Data.RetryAfterMs > 2500 && a.Error.Data.RetryAfterMs < 2900
 	})
 	f.Up()
-	if e := l.next(); e.id != "hello" {
+	if e := l.next(); !isTagged(e.id, "hello") {
 		t.Errorf("got %+v, want the new stream's first event", e)
 	}
 	k.right(k.list())

@@ -17,6 +17,7 @@ import (
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/session"
+	"fluentd-perf/internal/session/httpsse"
 	"fluentd-perf/internal/upstream"
 )
 
@@ -169,16 +170,16 @@ func (b *builder) withSessions(c config.Upstream, r *pipeline, next mcp.Caller, 
 	if c.Protocol == config.ProtocolJSONRPC {
 		return next
 	}
-	o := session.Options{
-		Upstream: c.Name, Next: next, Probe: mcp.CallerFunc(r.dispatch.Direct), Reopen: c.Streams.Reopen, Heal: heals[c.Sessions.Heal], Credential: b.store.Partition,
-		Repeatable: again, Base: b.base, Bound: b.bound, Metrics: b.sessions, Log: b.log,
-	}
 	if c.Transport == config.TransportSSE {
-		return session.NewOld(session.OldOptions{
-			Options: o, URL: c.URL, Handshake: c.Timeouts.Handshake, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call,
+		return httpsse.New(httpsse.Options{
+			Upstream: c.Name, Next: next, URL: c.URL, Log: b.log,
+			Handshake: c.Timeouts.Handshake, FirstByte: c.Timeouts.FirstByte, Call: c.Timeouts.Call,
 		})
 	}
-	r.session = session.New(o)
+	r.session = session.New(session.Options{
+		Upstream: c.Name, Next: next, Probe: mcp.CallerFunc(r.dispatch.Direct), Reopen: c.Streams.Reopen, Heal: heals[c.Sessions.Heal], Credential: b.store.Partition,
+		Repeatable: again, Base: b.base, Bound: b.bound, Metrics: b.sessions, Log: b.log,
+	})
 	return r.session
 }
 

@@ -166,6 +166,17 @@ func (r *Result) Close() error {
 	return err
 }
 
+// OnClose makes Close call f as well, after what it would do before.
+func (r *Result) OnClose(f func()) {
+	release := r.Release
+	r.Release = func() {
+		if release != nil {
+			release()
+		}
+		f()
+	}
+}
+
 // Events is a stream of SSE events. Next and Close are called from one goroutine; cancelling the call's context makes a
 // blocked Next return.
 type Events interface {

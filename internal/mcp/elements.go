@@ -37,6 +37,21 @@ func HasRequest(array []byte) bool {
 	return false
 }
 
+// EachMessage calls f for each message of an array. Elements that are no message are left out. The array was scanned before,
+// so that its own size bounds the work.
+func EachMessage(array []byte, f func(element []byte, m *Message)) {
+	elements, err := Elements(nil, array, math.MaxInt)
+	if err != nil {
+		return // an empty array
+	}
+	for _, span := range elements {
+		var m Message
+		if element := span.Of(array); Scan(element, &m) == nil {
+			f(element, &m)
+		}
+	}
+}
+
 func (s *scanner) elements(dst []Span, most int) []Span {
 	i := s.space(0)
 	if s.at(i) != '[' {

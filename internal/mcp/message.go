@@ -28,6 +28,9 @@ const (
 	KindBatch             // an array of messages (2025-03-26 only)
 )
 
+// IsAnswer reports whether a message of that kind answers a request: a result or an error.
+func (k Kind) IsAnswer() bool { return k == KindResult || k == KindError }
+
 // Message is what one scan of a JSON-RPC message found: spans of raw JSON in the scanned bytes, quotes of strings
 // included. It owns no memory and is valid as long as the bytes are.
 //

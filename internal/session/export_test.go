@@ -2,7 +2,5 @@ package session
 
 // Weight is how many bytes the stage's sessions weigh, by their own count.
 func (s *Stage) Weight() int64 {
-	s.sessions.mu.Lock()
-	defer s.sessions.mu.Unlock()
-	return s.sessions.size
+	return s.sessions.size.Load()
 }

@@ -2,14 +2,15 @@ package session
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// mostWait is how long a POST waits for a GET of its session that came before it to be written.
-const mostWait = 250 * time.Millisecond
+// maxWait is how long a POST waits for a GET of its session that came before it to be written.
+const maxWait = 250 * time.Millisecond
 
 // unwritten are the GETs under way that have not been written yet, by session id. An agent opens its stream and then calls a
 // tool, over two connections; the server is to see them in that order, or what the tool says on the stream is lost.
@@ -17,10 +18,10 @@ type unwritten struct {
 	n atomic.Int32 // of them all: most POSTs need no lock
 
 	mu   sync.Mutex // guards the following
-	byID map[string][]chan struct{}
+	byID map[string]map[chan struct{}]bool
 }
 
-// begin notes a GET. It has been written, or will not be, when written is called, which may be called twice.
+// begin notes a GET. It has been written, or will not be, when written is called, which may be called more than once.
 func (u *unwritten) begin(id string) (written func()) {
 	if id == "" {
 		return func() {}
@@ -30,24 +31,21 @@ func (u *unwritten) begin(id string) (written func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.byID == nil {
-		u.byID = make(map[string][]chan struct{})
+		u.byID = make(map[string]map[chan struct{}]bool)
 	}
-	u.byID[id] = append(u.byID[id], done)
+	if u.byID[id] == nil {
+		u.byID[id] = make(map[chan struct{}]bool, 1)
+	}
+	u.byID[id][done] = true
 	return sync.OnceFunc(func() {
-		u.end(id, done)
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if delete(u.byID[id], done); len(u.byID[id]) == 0 {
+			delete(u.byID, id)
+		}
+		u.n.Add(-1)
 		close(done)
 	})
-}
-
-func (u *unwritten) end(id string, done chan struct{}) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	left := slices.DeleteFunc(slices.Clone(u.byID[id]), func(d chan struct{}) bool { return d == done })
-	if u.n.Add(-1); len(left) == 0 {
-		delete(u.byID, id)
-	} else {
-		u.byID[id] = left
-	}
 }
 
 // wait waits until those that the session has under way now are written.
@@ -56,12 +54,9 @@ func (u *unwritten) wait(ctx context.Context, id string) {
 		return
 	}
 	u.mu.Lock()
-	gets := u.byID[id]
+	gets := slices.Collect(maps.Keys(u.byID[id]))
 	u.mu.Unlock()
-	if len(gets) == 0 {
-		return
-	}
-	limit := time.NewTimer(mostWait)
+	limit := time.NewTimer(maxWait)
 	defer limit.Stop()
 	for _, written := range gets {
 		select {

@@ -1,17 +1,11 @@
-// Package session is the stage that knows what belongs together over more than one request: an agent's session with a
-// server, its GET stream, and the two halves of the old HTTP+SSE transport.
-//
-// It promises that an agent's GET stream outlives a break on the server's side, that a session which the server has lost
-// is opened anew where that is safe (Stage), and that an agent of the 2024-11-05 transport gets an answer or an error for
-// every message that was accepted (Old). An agent knows its session by the id that the server gave it first; the id of a
-// session that was opened anew never leaves this stage. Connections are the business of the stage behind it; the shape
-// of errors that of the door.
 package session
 
 import (
+	"bytes"
+	"container/list"
 	"context"
-	"log/slog"
-	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,133 +13,222 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// Options are what a Stage needs; Next is required.
-type Options struct {
-	Upstream string        // the configured name
-	Next     mcp.Caller    // where calls go on
-	Probe    mcp.Caller    // where a ping goes that asks whether a session lives: past queue, breaker and retry; nil means Next
-	Reopen   time.Duration // `streams.reopen`: how long a broken GET stream is re-opened before it is closed; 0 for not at all
-	Bound    *Bound        // what bounds the sessions of all Stages that have the same one; nil means one of its own
-	Metrics  *Metrics      // nil means none
-	Log      *slog.Logger  // nil means silent
+// The bounds of what is remembered of one session.
+const (
+	maxInitialize  = 64 << 10 // bytes: with a longer one the session is not recovered
+	maxCredentials = 16
+	maxURIs        = 1_000
+	maxURI         = 2 << 10 // bytes: a longer one is not subscribed to again
+	maxPostStreams = 64
+	maxAsked       = 256     // requests of the server's without an answer
+	maxToken       = 1 << 10 // bytes of an id that is remembered
+	healsPerMinute = 3
+)
 
-	Heal       Heal                     // `sessions.heal`
-	Credential func(*mcp.Call) [32]byte // who asks, by the headers that go to the server; nil switches healing off
-	Repeatable func(*mcp.Call) bool     // what may be sent again though nobody knows whether it ran; nil means Call.Repeatable
-	Base       context.Context          // the daemon's: a healing belongs to all who wait for it; nil means context.Background
+// Bytes that a session takes, about.
+const (
+	sessionBytes = 1 << 10 // besides what differs
+	entryBytes   = 64      // an entry of a list, besides its text
+	streamBytes  = 192     // a POST stream, besides its id
+)
+
+// place is where a session lives on its server. It never changes: a session that moves gets another.
+type place struct {
+	id     string
+	header []string        // the id as a header's value, shared by all calls
+	gen    int             // 0 for the first place of a session, one more for each later one
+	gone   bool            // the server has given the id to another session: this one is lost, and lives nowhere
+	ctx    context.Context // ends when the session moves, or is ended by its agent
+	leave  context.CancelFunc
 }
 
-func (o *Options) fill() {
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
+// nowhere is the place of a stream outside of any session that is known.
+var nowhere = &place{ctx: context.Background()}
+
+func newPlace(id string, gen int, gone bool) *place {
+	p := &place{id: id, header: []string{id}, gen: gen, gone: gone}
+	p.ctx, p.leave = context.WithCancel(context.Background())
+	return p
+}
+
+// left reports whether the session does not live there any more.
+func (at *place) left() bool { return at.ctx.Err() != nil }
+
+// session is what is known of one session of an agent's.
+type session struct {
+	name    string   // the id that the agent knows
+	opening *opening // nil: not seen, or too large
+
+	// The table's: guarded by its lock.
+	table   *table // nil: in none. Written under mu as well
+	element *list.Element
+	used    time.Time
+	livesAs string // the id under which it stands in table.living; "" for none
+
+	initialized atomic.Bool  // the server took notifications/initialized, or answered something in it
+	accepted    atomic.Bool  // its GET stream was accepted once
+	streams     atomic.Int32 // GET streams that are open
+
+	mu          sync.Mutex // guards the following
+	at          *place
+	ended       bool        // by DELETE, or the server has given its id to another
+	bytes       int64       // that it takes, about
+	recovery    *recovery   // that is going on; nil: none
+	begun       []time.Time // when the recoveries of the last minute began
+	notice      notice
+	pings       map[pingKey]*ping // under way
+	trusted     [][32]byte        // credentials that had a 2xx, the latest last
+	level       string            // of the last logging/setLevel that was accepted, as raw JSON
+	uris        [][]byte          // resources that are subscribed to, as raw JSON, in order
+	postStreams []*postStream
+	asked       []asked
+	unread      bool // something came in this place that nobody could read
+}
+
+// newSession makes a session by the id that its agent knows; opening is nil where that was not seen.
+func newSession(id string, o *opening) *session {
+	id = strings.Clone(id)
+	e := &session{name: id, opening: o, at: newPlace(id, 0, false)}
+	e.bytes = e.bytesLocked()
+	return e
+}
+
+// place returns where the session lives now.
+func (e *session) place() *place {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.at
+}
+
+// change changes what is remembered of the session, and counts what it takes by then.
+func (e *session) change(f func()) {
+	e.mu.Lock()
+	f()
+	before := e.bytes
+	e.bytes = e.bytesLocked()
+	t := e.table
+	if t != nil {
+		t.size.Add(e.bytes - before)
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Credential == nil {
-		o.Heal = HealOff
-	}
-	if o.Repeatable == nil {
-		o.Repeatable = (*mcp.Call).Repeatable
-	}
-	if o.Probe == nil {
-		o.Probe = o.Next
-	}
-	if o.Bound == nil {
-		o.Bound = new(Bound)
-	}
-	if o.Base == nil {
-		o.Base = context.Background()
+	e.mu.Unlock()
+	if t != nil {
+		t.trim()
 	}
 }
 
-// Stage is the session stage of one upstream with the Streamable HTTP transport.
-type Stage struct {
-	opts     Options
-	sessions table
-	gets     unwritten
-
-	base           context.Context // ends with Options.Base, or with Close
-	stop           context.CancelFunc
-	healed, gaveUp atomic.Int64
-
-	mu      sync.Mutex // guards the following
-	closed  bool
-	running sync.WaitGroup // healings and pings; Add only under mu, while the stage is not closed
-}
-
-// New makes a Stage. It is to be closed.
-func New(o Options) *Stage {
-	o.fill()
-	s := &Stage{opts: o, sessions: newTable(o.Bound)}
-	s.base, s.stop = context.WithCancel(o.Base)
-	return s
-}
-
-// Close gives up the healings and pings that are going on and returns when they have ended. Calls may still come; none of
-// them sets off another.
-func (s *Stage) Close() {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	s.stop()
-	s.running.Wait()
-}
-
-// start runs f on a goroutine of the stage's, unless the stage is closed.
-func (s *Stage) start(f func()) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
+// enter puts the session's bytes into a table's sum, and takes them out of that of before; nil is no table. The table is
+// locked.
+func (e *session) enter(t *table) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.table != nil {
+		e.table.size.Add(-e.bytes)
 	}
-	s.running.Go(f)
-	return true
-}
-
-// Status is what a Stage knows and has done since the start, each number by itself exact.
-type Status struct {
-	Sessions int   `json:"sessions"` // remembered; no server says which of them it still has
-	Healed   int64 `json:"healed"`   // healings that succeeded
-	GaveUp   int64 `json:"gaveUp"`   // losses that were passed on, and healings that failed
-}
-
-// Status returns the stage's numbers.
-func (s *Stage) Status() Status {
-	return Status{Sessions: s.sessions.len(), Healed: s.healed.Load(), GaveUp: s.gaveUp.Load()}
-}
-
-// Call answers one call. What concerns this stage are GET streams, the beginning and the end of a session and, where
-// sessions are healed, every call within one; all else goes straight on, once a GET of its session that came before has
-// been written.
-func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	if c.Lane == mcp.LaneStream {
-		return s.open(ctx, c)
+	if e.table = t; t != nil {
+		t.size.Add(e.bytes)
 	}
-	s.gets.wait(ctx, sessionID(c.Header))
-	switch c.Lane {
-	case mcp.LaneEnd:
-		return s.end(ctx, c)
-	case mcp.LaneRequest, mcp.LaneNotification, mcp.LaneResponse, mcp.LaneOpaque:
-		if c.Era != mcp.EraLegacy {
-			break
+}
+
+func (e *session) bytesLocked() int64 {
+	n := sessionBytes + len(e.name) + len(e.at.id) + 32*len(e.trusted) + len(e.level)
+	if o := e.opening; o != nil {
+		n += len(o.body) + len(o.version) + len(o.server.version) + len(o.server.name)
+	}
+	for _, uri := range e.uris {
+		n += entryBytes + len(uri)
+	}
+	for _, p := range e.postStreams {
+		n += streamBytes + len(p.id)
+	}
+	for _, a := range e.asked {
+		n += entryBytes + len(a.id)
+	}
+	return int64(n)
+}
+
+// moveLocked gives the session another place. What belongs to the place of before sees that it was left.
+func (e *session) moveLocked(id string, gone bool) {
+	e.at.leave()
+	e.at = newPlace(id, e.at.gen+1, gone)
+	e.unread = false
+}
+
+// leavePlace notes that the id is another session's by now, if this one still lives there.
+func (e *session) leavePlace(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.at.id == id && !e.at.gone {
+		e.moveLocked(id, true)
+	}
+}
+
+// end makes a recovery that is going on give up, and ends the session's GET streams: the id may be another's next.
+func (e *session) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	e.at.leave()
+}
+
+func (e *session) hasEnded() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ended
+}
+
+// trust notes that the credential had a 2xx in this session.
+func (e *session) trust(credential [32]byte) {
+	if e.trusts(credential) {
+		return
+	}
+	e.change(func() {
+		e.trusted = appendBounded(e.trusted, credential, maxCredentials)
+	})
+}
+
+// appendBounded appends to a list of that many entries at most, in the place of the oldest.
+func appendBounded[T any](list []T, entry T, bound int) []T {
+	if len(list) == bound {
+		list = slices.Delete(list, 0, 1)
+	}
+	return append(list, entry)
+}
+
+func (e *session) trusts(credential [32]byte) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Contains(e.trusted, credential)
+}
+
+// tookRequest notes a request whose result has come, if it says something that a recovery has to say again. What is loose
+// is never sent again.
+func (e *session) tookRequest(c *mcp.Call, answer mcp.Kind) {
+	if answer != mcp.KindResult || c.Message.Loose {
+		return
+	}
+	uri := c.Message.URI.Of(c.Body)
+	switch c.Method() {
+	case mcp.MethodLoggingSetLevel:
+		params := c.Message.Params.Of(c.Body)
+		level, err := mcp.Member(params, "level")
+		if err == nil && level.Present() && len(level.Of(params)) <= maxToken {
+			e.change(func() { e.level = string(level.Of(params)) })
 		}
-		if id := sessionID(c.Header); id != "" && c.Method() != mcp.MethodInitialize && s.heals() {
-			return s.within(ctx, c, id)
-		} else if id == "" && c.Method() == mcp.MethodInitialize && c.Lane == mcp.LaneRequest {
-			return s.initialize(ctx, c)
+	case mcp.MethodResourcesSubscribe:
+		if len(uri) > 0 && len(uri) <= maxURI {
+			e.change(func() { e.subscribeLocked(uri) })
 		}
+	case mcp.MethodResourcesUnsubscribe:
+		e.change(func() {
+			e.uris = slices.DeleteFunc(e.uris, func(u []byte) bool { return mcp.SameID(u, uri) })
+		})
 	}
-	return s.opts.Next.Call(ctx, c)
 }
 
-// sessionHeader is spelled as http.Header spells it.
-const sessionHeader = "Mcp-Session-Id"
-
-// sessionID returns the first Mcp-Session-Id, or "".
-func sessionID(h http.Header) string {
-	if ids := h[sessionHeader]; len(ids) > 0 {
-		return ids[0]
+// subscribeLocked adds a uri, which may be there already, spelled with other escapes.
+func (e *session) subscribeLocked(uri []byte) {
+	same := func(u []byte) bool { return mcp.SameID(u, uri) }
+	if len(e.uris) < maxURIs && !slices.ContainsFunc(e.uris, same) {
+		e.uris = append(e.uris, bytes.Clone(uri))
 	}
-	return ""
 }

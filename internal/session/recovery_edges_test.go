@@ -11,7 +11,7 @@ import (
 )
 
 // TestLateLoss holds that a call whose loss comes when another request has healed the session already gets the 1410, and
-// that nothing is owed then.
+// that no notice is pending then.
 func TestLateLoss(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a := newAgent(t, w, session.HealReads)
@@ -68,7 +68,7 @@ func TestHealingHeaders(t *testing.T) {
 	})
 }
 
-// TestLostInitialized holds that a session lost before the agent's notifications/initialized is told of it once.
+// TestLostInitialized holds that a session lost before the agent's notifications/initialized gets it once.
 func TestLostInitialized(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a := newAgent(t, w, session.HealReads)
@@ -82,7 +82,7 @@ func TestLostInitialized(t *testing.T) {
 			}
 		}
 		if n != 1 {
-			t.Errorf("the new session was told %d times", n)
+			t.Errorf("the new session got it %d times", n)
 		}
 	})
 }
@@ -147,9 +147,9 @@ func TestRefusedEnd(t *testing.T) {
 	}
 }
 
-// TestWhoPays holds that a stranger, whom the server refuses, does not get the 1410 that the session owes, and that the
+// TestWhoGetsTheNotice holds that a stranger, whom the server refuses, does not get the pending restart notice, and that the
 // agent gets it with a credential that was refreshed.
-func TestWhoPays(t *testing.T) {
+func TestWhoGetsTheNotice(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.before = func(c *mcp.Call) (*mcp.Result, error) {
 			if c.Header.Get("Authorization") == "stranger" {

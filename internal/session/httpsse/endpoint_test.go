@@ -1,4 +1,4 @@
-package session_test
+package httpsse_test
 
 import (
 	"context"
@@ -20,9 +20,9 @@ func endpointEvent(name, data string) mcp.Event {
 	return ev
 }
 
-// TestOldLaterEndpoints holds that no endpoint event tells an agent anything but its stream's own path, and that one of the
+// TestLaterEndpoints holds that no endpoint event tells an agent anything but its stream's own path, and that one of the
 // server's origin changes where the daemon posts.
-func TestOldLaterEndpoints(t *testing.T) {
+func TestLaterEndpoints(t *testing.T) {
 	for _, c := range []struct{ name, data, want string }{
 		{"endpoint", "/rpc/other", "http://server.test/rpc/other"},
 		{"endpoint", "/mcp/other/message/x", "http://server.test/mcp/other/message/x"},
@@ -34,9 +34,9 @@ func TestOldLaterEndpoints(t *testing.T) {
 		{"endpoint", "", "http://server.test/m"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newOldServer("/m")
-			o := newOld(t, s)
-			res, id := openOld(t, t.Context(), o)
+			s := newServer("/m")
+			o := newStage(t, s)
+			res, id := open(t, t.Context(), o)
 			for range 2 {
 				go func() { s.feed <- endpointEvent(c.name, c.data) }()
 				ev, err := res.Events.Next()
@@ -58,16 +58,16 @@ func TestOldLaterEndpoints(t *testing.T) {
 	}
 }
 
-// TestOldEndpointElsewhere holds that a later endpoint of another origin, or of none, is not followed, and that the agent does
+// TestEndpointElsewhere holds that a later endpoint of another origin, or of none, is not followed, and that the agent does
 // not hear of it.
-func TestOldEndpointElsewhere(t *testing.T) {
+func TestEndpointElsewhere(t *testing.T) {
 	for _, data := range []string{
 		"http://evil.test/m", "//evil.test/m", "http://server.test:81/m", "https://server.test/m", "javascript:alert(1)", "http://[::1", "/a\n/b",
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newOldServer("/m")
-			o := newOld(t, s)
-			res, id := openOld(t, t.Context(), o)
+			s := newServer("/m")
+			o := newStage(t, s)
+			res, id := open(t, t.Context(), o)
 			go func() { s.feed <- endpointEvent("endpoint", data) }()
 			ev, err := res.Events.Next()
 			if err != nil || string(ev.Data) != "/mcp/old/message/"+id {
@@ -84,13 +84,13 @@ func TestOldEndpointElsewhere(t *testing.T) {
 	}
 }
 
-// TestOldEndpointInPieces holds that what cannot be looked into ends the stream with an error, as it ends the calls that wait
+// TestEndpointInPieces holds that what cannot be looked into ends the stream with an error, as it ends the calls that wait
 // for an answer on it, and that nothing is posted after it.
-func TestOldEndpointInPieces(t *testing.T) {
+func TestEndpointInPieces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newOldServer("/m")
-		o := newOld(t, s)
-		res, id := openOld(t, t.Context(), o)
+		s := newServer("/m")
+		o := newStage(t, s)
+		res, id := open(t, t.Context(), o)
 		if r, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`)); err != nil || r.Status != 202 {
 			t.Fatalf("%v, %v", r, err)
 		}
@@ -110,16 +110,16 @@ func TestOldEndpointInPieces(t *testing.T) {
 	})
 }
 
-// TestOldLooks holds that the stream is asked for in whole events: in a piece of one nobody sees what it is.
-func TestOldLooks(t *testing.T) {
+// TestLooks holds that the stream is asked for in whole events: in a piece of one nobody sees what it is.
+func TestLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newOldServer("/m")
+		s := newServer("/m")
 		var whole bool
-		o := newOldWith(t, mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+		o := newStageWith(t, mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 			whole = c.Whole
 			return s.Call(ctx, c)
 		}))
-		res, _ := openOld(t, t.Context(), o)
+		res, _ := open(t, t.Context(), o)
 		if !whole {
 			t.Error("events may come in pieces")
 		}
@@ -127,8 +127,8 @@ func TestOldLooks(t *testing.T) {
 	})
 }
 
-// TestOldSloppy holds that loose and opaque messages pass both ways, and that a loose answer is one: no error follows it.
-func TestOldSloppy(t *testing.T) {
+// TestSloppy holds that loose and opaque messages pass both ways, and that a loose answer is one: no error follows it.
+func TestSloppy(t *testing.T) {
 	for name, c := range map[string]struct{ request, answer string }{
 		"params null":     {`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":null}`, `{"jsonrpc":"2.0","id":1,"result":{}}`},
 		"a lone half":     {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\ud83d"}}`, `{"jsonrpc":"2.0","id":1,"result":"\ud83d"}`},
@@ -141,9 +141,9 @@ func TestOldSloppy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newOldServer("/m")
-				o := newOld(t, s)
-				res, id := openOld(t, t.Context(), o)
+				s := newServer("/m")
+				o := newStage(t, s)
+				res, id := open(t, t.Context(), o)
 				call := &mcp.Call{Upstream: "old", Lane: mcp.LaneMessage, Endpoint: id, Body: []byte(c.request)}
 				if mcp.Scan(call.Body, &call.Message) != nil || call.Message.Kind == mcp.KindBatch {
 					call.Message = mcp.Message{Kind: call.Message.Kind, Method: mcp.MethodOther}

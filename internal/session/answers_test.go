@@ -57,7 +57,7 @@ func TestAnswerToWhatCouldNotBeRead(t *testing.T) {
 }
 
 // TestNotInitializedYet holds that a session whose server waits for notifications/initialized is not taken for lost: the ping
-// would hear the same words.
+// would get the same words.
 func TestNotInitializedYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

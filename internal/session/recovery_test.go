@@ -29,7 +29,7 @@ func bubble(t *testing.T, f func(t *testing.T, w *world)) {
 	}
 }
 
-// TestHealReads holds the rule of `reads`: what only reads works, and one 1410 is owed.
+// TestHealReads holds the rule of `reads`: what only reads works, and one restart notice, 1410, is pending.
 func TestHealReads(t *testing.T) {
 	t.Run("a list first", func(t *testing.T) {
 		bubble(t, func(t *testing.T, w *world) {
@@ -39,7 +39,7 @@ func TestHealReads(t *testing.T) {
 			w.restart()
 			a.list()
 			a.list()
-			a.wantStatus(202, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`) // does not pay
+			a.wantStatus(202, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`) // does not get it
 			a.restarted()
 			a.tool()
 			a.tool()
@@ -80,7 +80,11 @@ func TestHealReads(t *testing.T) {
 			a.tool()
 		})
 	})
-	t.Run("what is not understood", func(t *testing.T) {
+}
+
+// TestNoticeOfWhatIsNotUnderstood holds that what may have been a request that changes something gets the notice.
+func TestNoticeOfWhatIsNotUnderstood(t *testing.T) {
+	t.Run("an array", func(t *testing.T) {
 		bubble(t, func(t *testing.T, w *world) {
 			a := newAgent(t, w, session.HealReads)
 			a.begin()
@@ -264,7 +268,7 @@ func TestWaiters(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		a.tool() // all that met the loss were told: nothing is owed
+		a.tool() // all that met the loss have the notice: none is pending
 		a.wantHeals(healed{"healed": 1})
 		if n := w.count(mcp.LaneRequest, mcp.MethodInitialize); n != 2 {
 			t.Errorf("initialize came %d times, want 2", n)
@@ -304,7 +308,7 @@ func TestOtherCredential(t *testing.T) {
 	})
 }
 
-// TestLeaving holds that a healing outlives its callers, and that one that was not told is owed.
+// TestLeaving holds that a healing outlives its callers, and that a notice that nobody got is pending.
 func TestLeaving(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a := newAgent(t, w, session.HealReads)

@@ -20,7 +20,7 @@ func TestHealLater(t *testing.T) {
 		want   mcp.Reason
 	}{
 		"refused":               {refuse(mcp.MethodInitialize, nil, errRefused), mcp.ReasonConnect},
-		"left alone":            {refuse(mcp.MethodInitialize, nil, open), mcp.ReasonBreakerOpen},
+		"circuit open":          {refuse(mcp.MethodInitialize, nil, open), mcp.ReasonBreakerOpen},
 		"503":                   {refuse(mcp.MethodInitialize, text(503, "not yet"), nil), mcp.ReasonSessionLost},
 		"initialized lost":      {refuse(mcp.MethodInitialized, nil, errBroke), mcp.ReasonBrokeOff},
 		"initialized busy":      {refuse(mcp.MethodInitialized, text(429, "not yet"), nil), mcp.ReasonSessionLost},

@@ -1,0 +1,177 @@
+package session
+
+import (
+	"container/list"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The bounds of all tables together. Beyond them the session is forgotten that was used longest ago and has no stream open,
+// else the one that was used longest ago: it is like one from before the daemon's restart, and if the server loses it, its
+// agent is told.
+const (
+	maxSessions      = 10_000
+	maxSessionsBytes = 32 << 20 // of what is remembered, over all sessions
+	maxIdle          = 24 * time.Hour
+)
+
+// Bound holds what the sessions of several Stages take together. The zero value is ready. No session's lock is held when mu
+// is taken; the reverse may be.
+type Bound struct {
+	size atomic.Int64 // bytes of all sessions
+
+	mu    sync.Mutex // guards the following, the tables, and element, used and livesAs of each session
+	order list.List  // of *session; in front what was used last
+}
+
+// table is the sessions of one upstream by the id that their agents know.
+type table struct {
+	*Bound
+	byName   map[string]*session
+	living   map[string]*session // by the id that a session has on its server, as far as it is the only one
+	constant bool                // the server gives the same id to all: it says nothing
+}
+
+func newTable(b *Bound) table {
+	return table{Bound: b, byName: make(map[string]*session), living: make(map[string]*session)}
+}
+
+func (t *table) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byName)
+}
+
+// find returns the session of an agent's id, and notes that it was used; nil where it is not known.
+func (t *table) find(id string) *session {
+	if id == "" {
+		return nil
+	}
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.byName[id]
+	if e == nil {
+		return nil
+	}
+	if e.idle(now) {
+		t.removeLocked(e)
+		return nil
+	}
+	e.used = now
+	t.order.MoveToFront(e.element)
+	return e
+}
+
+// idle reports whether the session was not used for too long: no call, and no stream open. The table is locked.
+func (e *session) idle(now time.Time) bool {
+	return now.Sub(e.used) > maxIdle && e.streams.Load() == 0
+}
+
+// findOrAdd returns the session of an id, a new one of which nothing else is known where there is none.
+func (t *table) findOrAdd(id string) *session {
+	e := t.find(id)
+	if e == nil {
+		e = newSession(id, nil)
+		t.add(e)
+	}
+	return e
+}
+
+// add puts a session in, in the place of one with the same id.
+func (t *table) add(e *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.byName[e.name]; old != nil {
+		t.removeLocked(old)
+	}
+	e.used, e.element = time.Now(), t.order.PushFront(e)
+	t.byName[e.name] = e
+	e.enter(t)
+	t.trimLocked(e)
+}
+
+// replace ends the session of an id that the server has given to another, unless the server gives one id to all.
+func (t *table) replace(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.byName[id]; e != nil && !t.constant {
+		e.end()
+		t.removeLocked(e)
+	}
+}
+
+// end ends a session and forgets it; one that took its place stays.
+func (t *table) end(e *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.end()
+	t.removeLocked(e)
+}
+
+func (t *table) removeLocked(e *session) {
+	if e.element == nil {
+		return
+	}
+	t.order.Remove(e.element)
+	e.element = nil
+	delete(t.byName, e.name)
+	t.leaveLocked(e)
+	e.enter(nil)
+}
+
+// take notes that the server has given the session that id. Another session that lived under it is lost: the server has
+// been started again and counts its ids from the start. The other's calls must not reach this one. But a session that had to
+// leave an id and is given the same again shows that the server knows only one.
+func (t *table) take(e *session, id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at := e.place(); at.gone && at.id == id {
+		t.constant = true
+	}
+	other := t.living[id]
+	t.leaveLocked(e)
+	if e.element != nil {
+		e.livesAs = id
+		t.living[id] = e
+	}
+	if other != nil && other != e && !t.constant {
+		other.leavePlace(id)
+	}
+}
+
+// leaveLocked takes a session out of living.
+func (t *table) leaveLocked(e *session) {
+	if t.living[e.livesAs] == e {
+		delete(t.living, e.livesAs)
+	}
+	e.livesAs = ""
+}
+
+// trim holds the bounds after a session has grown.
+func (b *Bound) trim() {
+	if b.size.Load() <= maxSessionsBytes {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trimLocked(nil)
+}
+
+// trimLocked holds the bounds, and drops what has been idle for too long. A session with an open stream is in use, and so is
+// the newest: it goes to the front, once, before it is forgotten for want of others.
+func (b *Bound) trimLocked(newest *session) {
+	now := time.Now()
+	for spared := b.order.Len(); b.order.Len() > 0; {
+		e := b.order.Back().Value.(*session)
+		if b.order.Len() <= maxSessions && b.size.Load() <= maxSessionsBytes && !e.idle(now) {
+			return
+		}
+		if spared--; spared >= 0 && (e == newest || e.streams.Load() > 0) {
+			b.order.MoveToFront(e.element)
+			continue
+		}
+		e.table.removeLocked(e)
+	}
+}
