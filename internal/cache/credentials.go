@@ -81,13 +81,20 @@ func (c *credentials) known(p, credential partition, now time.Time) bool {
 	return ok && now.Sub(last.at) < credentialLife && now.Add(skew*time.Millisecond).After(last.at) && last.valid(c.refusals, credential)
 }
 
-// all are the times that the next run is to know.
+// all are the times that the next run is to know. Of a partition that only an earlier run saw accepted nobody knows the credential:
+// it is left out where any was refused since.
 func (c *credentials) all() map[partition]time.Time {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	var refused time.Time // the last one
+	for _, at := range c.refusals {
+		if at.After(refused) {
+			refused = at
+		}
+	}
 	all := make(map[partition]time.Time, len(c.accepts))
 	for p, last := range c.accepts {
-		if last.valid(c.refusals, last.credential) {
+		if last.valid(c.refusals, last.credential) && (last.credential != partition{} || last.at.After(refused)) {
 			all[p] = last.at
 		}
 	}

@@ -212,7 +212,11 @@ func (u *Upstream) updated(m *mcp.Message, data []byte) {
 	}
 	stale := append(make([]tier.Generation, 0, maxAncestors+1), u.guard(guardURI, uri))
 	legacy := !u.sessions.empty()
-	for i := len(uri) - 1; legacy && i > 0 && len(stale) < maxAncestors; i-- {
+	for i := len(uri) - 1; legacy && i > 0; i-- {
+		if len(stale) >= maxAncestors { // deeper than is told apart
+			u.bump(causeNotification, u.families[familyRead])
+			return
+		}
 		switch uri[i] {
 		case '/':
 			stale = append(stale, u.guard(guardURI, uri[:i+1]), u.guard(guardURI, uri[:i]))

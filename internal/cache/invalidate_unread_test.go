@@ -147,16 +147,20 @@ func TestArraysOfModernServers(t *testing.T) {
 	})
 }
 
-// TestLongURI: an update of a resource whose uri is too long to keep anything of makes all that was read old, and costs no
-// more than that: one generation, however many parts the uri has.
+// TestLongURI: an update of a resource whose uri is too long to keep anything of, or has more parts than are told apart,
+// invalidates all that was read, and costs no more than that: one generation, however many parts the uri has.
 func TestLongURI(t *testing.T) {
 	const most = 64 << 10 // with its quotes
-	for size, all := range map[int]bool{most - 2: false, most - 1: true, most: true, 1 << 19: true} {
+	for _, test := range []struct {
+		size, parts int
+		all         bool
+	}{{most - 2, 8, false}, {most - 1, 8, true}, {most, 64, true}, {1 << 19, 64, true}, {200, 8, false}, {200, 64, true}} {
+		size, all := test.size, test.all
 		tier := newRigTier("redis", newRigDisk())
 		withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 			r.initialize("", "{}", "{}") // a legacy server may name parts of resources
 			kept, list := r.asks("kept", rulesRead("file:///a")), r.asks("a list", rulesModern("tools/list"))
-			uri := strings.Repeat("x", size-64) + strings.Repeat("/", 64)
+			uri := strings.Repeat("x", size-test.parts) + strings.Repeat("/", test.parts)
 			r.gives(func(c *mcp.Call) *mcp.Result {
 				return rulesStream(c, rulesData(`{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"`+uri+`"}}`))
 			})

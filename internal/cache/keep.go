@@ -177,8 +177,8 @@ func (u *Upstream) outlivesWrites(q *load, public bool) bool {
 	return u.tokensHold(q, public)
 }
 
-// noteKept remembers whether the answer to a request could be kept: where it could not, no tier is read for it. A failure says
-// nothing of that, nor does a page whose first one is not there; and where a stale answer is at hand a tier may have another.
+// noteKept remembers whether the answer to a request could be kept: where it could not, no tier is read for it. An HTTP error
+// says nothing of that, nor does a page whose first one is not there; and where a stale answer is at hand a tier may have another.
 func (u *Upstream) noteKept(q *load, res *mcp.Result, kept bool) {
 	if q.memoryOnly || len(q.slowTokens) == 0 || res.Status != http.StatusOK || q.first != nil && q.firstPage == nil {
 		return

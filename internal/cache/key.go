@@ -27,7 +27,7 @@ type keyInput struct {
 
 	// Of a key that the sessions of a view share.
 	view         bool
-	agent        string   // clientInfo.name of the session's initialize
+	agent        [32]byte // a hash over clientInfo.name of the session's initialize
 	server       [32]byte // a hash over what the server said to it
 	earlyChanges uint32   // how often the session was told at its beginning that the list has changed
 }
@@ -51,7 +51,7 @@ func keyOf(buf []byte, s *keyInput, method string, params []byte) (tier.Key, []b
 	}
 	buf = appendPart(buf, s.sessionID)
 	if s.view {
-		buf = appendPart(appendPart(appendPart(buf, "view"), s.agent), s.server[:])
+		buf = appendPart(appendPart(appendPart(buf, "view"), s.agent[:]), s.server[:])
 		buf = binary.AppendUvarint(buf, uint64(s.earlyChanges))
 	}
 	if s.headerParams != nil {

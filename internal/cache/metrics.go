@@ -134,7 +134,7 @@ func collect(ch chan<- prometheus.Metric, s *Store) {
 	show := func(name string, held tier.Stats) {
 		send(entriesDesc, prometheus.GaugeValue, float64(held.Entries), name)
 		send(bytesDesc, prometheus.GaugeValue, float64(held.Bytes), name)
-		if held.Evictions > 0 { // a tier that does not know has no series
+		if held.Evictions >= 0 { // a tier that does not know has no series
 			send(evictedDesc, prometheus.CounterValue, float64(held.Evictions), name)
 		}
 	}

@@ -15,9 +15,9 @@ import (
 type session struct {
 	version         string
 	nonce           string            // random: a server that gives an id out again has made another session
-	capabilities    []byte            // of the client, canonical
+	capabilities    []byte            // of the client, canonical; a hash over those that are long
 	declaresChanges [familyCount]bool // the server declared listChanged for the family
-	agent           string            // clientInfo.name, raw
+	agent           [32]byte          // a hash over clientInfo.name
 	result          [32]byte          // a hash over what the server said
 	hasID           bool              // the server gave the session an id
 	*history
@@ -37,6 +37,12 @@ type history struct {
 // maxHarmlessRequests bounds harmlessRequests. The answer to another request counts as one that may change something.
 const maxHarmlessRequests = 64
 
+// Bounds of what is kept of a session as it was sent, in bytes.
+const (
+	maxCapabilities = 1 << 10
+	maxRequestID    = 128 // of a server's request whose answer changes nothing; a longer one counts as one that may
+)
+
 // newSession reads what an answered initialize settled, or returns nil where that is not clear. Params and result are raw
 // JSON. Names count as they are written: a server may know no other spelling.
 func newSession(params, result []byte) *session {
@@ -54,9 +60,13 @@ func newSession(params, result []byte) *session {
 			return nil
 		}
 	}
+	if len(caps) > maxCapabilities {
+		sum := sha256.Sum256(caps)
+		caps = sum[:]
+	}
 	s := &session{
 		version: version, capabilities: caps, nonce: rand.Text(), history: &history{born: time.Now()},
-		agent: string(memberOf(params, "clientInfo", "name")), result: sha256.Sum256(result),
+		agent: sha256.Sum256(memberOf(params, "clientInfo", "name")), result: sha256.Sum256(result),
 	}
 	for _, f := range [...]family{familyTools, familyPrompts, familyResources} {
 		s.declaresChanges[f] = string(memberOf(result, "capabilities", familyNames[f], "listChanged")) == "true"
@@ -175,7 +185,7 @@ func (s *session) noteServerRequest(m *mcp.Message, data []byte) {
 		return
 	}
 	name, ok := mcp.Text(m.MethodName.Of(data))
-	id, changes := string(m.ID.Of(data)), !ok || m.Ambiguous || name != "ping" && name != "roots/list"
+	id, changes := string(m.ID.Of(data)), !ok || m.Ambiguous || name != "ping" && name != "roots/list" || m.ID.End-m.ID.Start > maxRequestID
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

@@ -40,13 +40,39 @@ func (u *Upstream) fetchOrStale(ctx context.Context, q *load) (served, error) {
 	defer close(left)
 	if !u.store.background(func(life context.Context) { u.fetchDetached(life, &detached, key, done, left) }) {
 		u.fetching.Delete(key)
-		a, err := u.fetch(ctx, q)
-		return u.staleIfFailed(q, a, err)
+		return u.fetchInTime(ctx, q)
 	}
 	if atOnce {
 		return u.serveStale(q, "stale-while-revalidate"), nil
 	}
 	return u.awaitFetch(ctx, q, done)
+}
+
+// fetchInTime calls the server as any call does, without going on by itself: too many do already. Where the expired answer may be
+// served, the call ends after StaleAfter.
+func (u *Upstream) fetchInTime(ctx context.Context, q *load) (served, error) {
+	limited, end := context.WithCancel(ctx)
+	own := *q // fetch goes on changing q
+	late := time.AfterFunc(u.opts.StaleAfter, func() {
+		if u.mayServeStale(&own) {
+			end()
+		}
+	})
+	a, err := u.fetch(limited, q)
+	late.Stop()
+	slow := limited.Err() != nil && ctx.Err() == nil
+	if err == nil {
+		onRelease(a.res, end)
+	} else {
+		end()
+	}
+	if slow && u.mayServeStale(q) {
+		if err == nil {
+			u.store.discard(a.res)
+		}
+		return u.serveStale(q, "stale-slow"), nil
+	}
+	return u.staleIfFailed(q, a, err)
 }
 
 // awaitFetch waits for the server's answer, at most StaleAfter where the expired one may be served then.

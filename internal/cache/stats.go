@@ -69,11 +69,11 @@ func (s *Store) parts() ([]*slowTier, []*Upstream) {
 // Stats says what the tiers hold and what has become of requests. With detailed, it names the most used ones.
 func (s *Store) Stats(_ context.Context, detailed bool) Stats {
 	slow, upstreams := s.parts()
-	inMemory := s.tierReport(s.memory, tierMemory)
-	inMemory.Written = s.counted(tierNone, outcomeStored)
+	inMemory := tierReport(upstreams, s.memory, tierMemory)
+	inMemory.Written = counted(upstreams, tierNone, outcomeStored)
 	out := Stats{Tiers: []TierReport{inMemory}, Upstreams: make([]UpstreamReport, 0, len(upstreams))}
 	for _, t := range slow {
-		out.Tiers = append(out.Tiers, s.behindReport(t))
+		out.Tiers = append(out.Tiers, behindReport(upstreams, t))
 	}
 	for _, u := range upstreams {
 		out.Upstreams = append(out.Upstreams, u.report(detailed))
@@ -83,24 +83,24 @@ func (s *Store) Stats(_ context.Context, detailed bool) Stats {
 }
 
 // counted is how often something came of asking a tier, over all upstreams.
-func (s *Store) counted(label int, o outcome) (n uint64) {
-	for _, u := range s.upstreams {
+func counted(upstreams []*Upstream, label int, o outcome) (n uint64) {
+	for _, u := range upstreams {
 		n += u.metrics.counted(label, o)
 	}
 	return n
 }
 
-func (s *Store) tierReport(t tier.Holder, label int) TierReport {
+func tierReport(upstreams []*Upstream, t tier.Holder, label int) TierReport {
 	held := t.Holds()
 	return TierReport{
 		Tier: tierNames[label], Entries: held.Entries, Bytes: held.Bytes, Evictions: held.Evictions,
-		Hits: s.counted(label, outcomeHit), Misses: s.counted(label, outcomeMiss),
-		Errors: s.counted(label, outcomeError), Skipped: s.counted(label, outcomeSkipped),
+		Hits: counted(upstreams, label, outcomeHit), Misses: counted(upstreams, label, outcomeMiss),
+		Errors: counted(upstreams, label, outcomeError), Skipped: counted(upstreams, label, outcomeSkipped),
 	}
 }
 
-func (s *Store) behindReport(t *slowTier) TierReport {
-	r, w := s.tierReport(t, t.label), t.Report()
+func behindReport(upstreams []*Upstream, t *slowTier) TierReport {
+	r, w := tierReport(upstreams, t, t.label), t.Report()
 	r.Tier, r.Breaker = t.Tier.Name(), t.Breaker.State()
 	r.Written, r.Dropped, r.Queue, r.Owed = w.Written, w.Dropped+w.Failed, w.Queue, w.Pending
 	switch {
