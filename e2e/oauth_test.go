@@ -96,11 +96,11 @@ func TestOAuthOwnAuthorization(t *testing.T) {
 		"401 at each path":    {challenge: `Bearer realm="x"`, absent: who},
 		"a page at each path": {challenge: "Bearer", absent: page},
 	} {
+		p.own = true
 		for name, client := range oauthClients {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				a := startAuthorizer(t)
-				p.own = true
 				upstream := startProtected(t, a, p)
 				agent := through(t, upstream)
 				urls := []string{upstream, agent}

@@ -17,11 +17,11 @@ func newMetrics() *Metrics {
 	return &Metrics{
 		tiers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fluentd_perf_tier_breaker_state",
-			Help: "Whether a cache tier is used (0), being tried (1) or left alone (2).",
+			Help: "Whether a cache tier is used (0), being tried (1) or not called, its circuit open (2).",
 		}, []string{"tier"}),
 		endpoints: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fluentd_perf_breaker_state",
-			Help: "Whether an endpoint of an upstream is called (0), being tried (1) or left alone (2).",
+			Help: "Whether an endpoint of an upstream is called (0), being tried (1) or not called, its circuit open (2).",
 		}, []string{"upstream", "endpoint"}),
 	}
 }

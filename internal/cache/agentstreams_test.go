@@ -25,8 +25,8 @@ func (r *rulesRig) standsIn(what string, n int, a rulesAsk, want bool) {
 	}
 }
 
-// TestNoStreamIsOpen: a legacy list is not fresh while no stream stands on which a change would come, but may stand in for
-// a server that fails; when one stands again it is stale, and when one of two has ended as well.
+// TestNoStreamIsOpen: a legacy list is not fresh while no stream stands on which a change would come, but may be served where
+// the server fails; when one stands again it is stale, and when one of two has ended as well.
 func TestNoStreamIsOpen(t *testing.T) {
 	for what, sessionID := range map[string]string{"in a session": "s", "without sessions": ""} {
 		rulesTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, func(r *rulesRig) {

@@ -5,7 +5,7 @@
 // gave it, or from before an invalidation that had completed; and that a tier that is slow, dead or returns garbage is never an
 // agent's error. What may be kept is said by the protocol (2026-07-28, server/utilities/caching, SEP-2549) and by the operator.
 //
-// The path of a call, all of it in stage.go:
+// The path of a call; stage.go has its steps in order, each in the file that is named:
 //
 //	Call ── a request that concerns the cache? (request.go) ── no ──> pass: relay it, learn what it invalidates (pass.go)
 //	  │ yes: its keys (key.go, partition.go) and what guards it (guards.go)
@@ -23,6 +23,6 @@
 // accepted in credentials.go. What invalidates answers, a 401 among it, is in invalidate.go. Entries are encoded in entry.go, packed
 // and sealed for the tiers in pack.go and seal.go. Store (store.go) holds the tiers of a daemon, State (state.go) what outlives it.
 //
-// How the tiers store is the adapters' (memory, redis, postgres, sqlite, behind the interface of package tier), how a tier is written and told of
-// invalidations the worker's, who listens for changes the listener's.
+// How the tiers store is the adapters' (memory, redis, postgres, sqlite, behind the interface of package tier); how a tier is
+// written and told of invalidations the worker's; who listens for changes the listener's.
 package cache

@@ -17,8 +17,8 @@ type Flown struct {
 
 // Watch has each call told that goes on by a flight.
 func (u *Upstream) Watch(f func(*mcp.Call, Flown)) {
-	fly := u.inFlight
-	u.inFlight = func(ctx context.Context, l *leader, k flight.Key) (*mcp.Result, error) {
+	fly := u.joinOrLead
+	u.joinOrLead = func(ctx context.Context, l *leader, k flight.Key) (*mcp.Result, error) {
 		res, err := fly(ctx, l, k)
 		f(&l.call, Flown{Key: k, Scoped: l.variant.forView, Loose: l.res != nil && l.res.Message.Loose, Shared: l.share})
 		return res, err

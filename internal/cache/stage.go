@@ -48,7 +48,7 @@ func (u *Upstream) call(ctx context.Context, c *mcp.Call, principal partition) (
 	if !q.coalescable || !isID(c.ID()) {
 		return u.unshared(ctx, &l.call, &l.variant)
 	}
-	return u.inFlight(ctx, l, u.flightKey(&l.variant))
+	return u.joinOrLead(ctx, l, u.flightKey(&l.variant))
 }
 
 // variant is a request as it is made for its principal, or for everybody.

@@ -28,7 +28,7 @@ type Upstream struct {
 	listener     *listener.Listener
 	next         mcp.Caller                                                      // the next stage
 	flights      *flight.Group[*mcp.Call, *sharedAnswer]                         // the calls that equal ones may join
-	inFlight     func(context.Context, *leader, flight.Key) (*mcp.Result, error) // joinFlight, but in tests
+	joinOrLead   func(context.Context, *leader, flight.Key) (*mcp.Result, error) // joinFlight, but in tests
 	answerer     func(context.Context, *mcp.Call, *variant) (served, error)      // answer, but in tests
 
 	*serverState
@@ -67,7 +67,7 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	}
 	u.staleOnCall = u.staleOnCall || o.keepsOnTools()
 	u.flights = flight.New[*mcp.Call, *sharedAnswer](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold})
-	u.inFlight, u.answerer = u.joinFlight, u.answer
+	u.joinOrLead, u.answerer = u.joinFlight, u.answer
 	for _, t := range s.slowTiers {
 		u.metrics.add(t.label)
 	}

@@ -48,7 +48,7 @@ func TestSaysWhy(t *testing.T) {
 func saysWhy(t *testing.T, url, word string) {
 	t.Helper()
 	log := &lines{}
-	tier, err := postgres.Open(postgres.Options{URL: url, Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.logger()})
+	tier, err := postgres.Open(postgres.Options{URL: url, Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}

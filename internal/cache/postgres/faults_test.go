@@ -41,8 +41,8 @@ func callsEnd(t *testing.T, held tier.Tier, limit time.Duration) {
 	for name, call := range map[string]func() error{
 		"Read":   func() error { _, _, err := tryRead(t.Context(), held, e); return err },
 		"Write":  func() error { return tryWrite(t.Context(), held, e, 1, []byte("x"), time.Hour) },
-		"Bump":   func() error { return held.Bump(t.Context(), []tier.Generation{e.generation}) },
-		"Delete": func() error { return held.Delete(t.Context(), []tier.Key{e.key}) },
+		"Bump":   func() error { return held.Bump(t.Context(), []tier.Generation{e.Generation}) },
+		"Delete": func() error { return held.Delete(t.Context(), []tier.Key{e.Key}) },
 	} {
 		start := time.Now()
 		if err := call(); err == nil {
@@ -136,7 +136,7 @@ func TestLinkAloneBreaks(t *testing.T) {
 		store(t, held, e, []byte("old"))
 		s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fluentd-perf' AND query LIKE 'LISTEN%'")
 		eventually(t, "the link is down, or was", func() bool { return !held.Linked() || told.lost.Load() > i })
-		if err := other.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
+		if err := other.Bump(t.Context(), []tier.Generation{e.Generation}); err != nil {
 			t.Fatal(err)
 		}
 		wantNone(t, held, e)

@@ -14,7 +14,7 @@ func readNothing(t *testing.T, held tier.Tier) {
 	lookups := make([]tier.Lookup, 500)
 	for range 4 {
 		for i := range lookups {
-			lookups[i] = newEntry().lookup()
+			lookups[i] = newEntry().Lookup()
 		}
 		if _, err := held.Read(t.Context(), lookups); err != nil {
 			t.Fatal(err)
@@ -38,7 +38,7 @@ func TestReadsLeaveNothing(t *testing.T) {
 	if n := rows(); n != 1 {
 		t.Errorf("%d rows of tokens, want 1", n)
 	}
-	if err := held.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
+	if err := held.Bump(t.Context(), []tier.Generation{e.Generation}); err != nil {
 		t.Fatal(err)
 	}
 	wantNone(t, held, e)
@@ -61,7 +61,7 @@ func TestEntriesDieBeforeTokens(t *testing.T) {
 	if hours < 24 || hours > 25 {
 		t.Errorf("an entry lives for %d hours, want 25", hours)
 	}
-	if err := held.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
+	if err := held.Bump(t.Context(), []tier.Generation{e.Generation}); err != nil {
 		t.Fatal(err)
 	}
 	s.exec("UPDATE fluentd_perf_entries SET expires = expires - 26 * 3600000::bigint WHERE key LIKE 'diebefore%'")

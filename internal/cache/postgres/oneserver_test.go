@@ -152,7 +152,7 @@ func TestMoves(t *testing.T) {
 			other := r.open(t, nil)
 			eventually(t, "one daemon is told of the other's bumps at the new server", func() bool {
 				before := told.bumped.Load()
-				_ = other.Bump(t.Context(), []tier.Generation{y.generation})
+				_ = other.Bump(t.Context(), []tier.Generation{y.Generation})
 				return works(t, one) && one.Linked() && other.Linked() && told.bumped.Load() > before && b.listeners() == 2
 			})
 			if told.lost.Load() == lost {
@@ -161,7 +161,7 @@ func TestMoves(t *testing.T) {
 			z := newEntry()
 			store(t, one, z, []byte("shared"))
 			wantValue(t, other, z, "shared")
-			if err := other.Bump(t.Context(), []tier.Generation{z.generation}); err != nil {
+			if err := other.Bump(t.Context(), []tier.Generation{z.Generation}); err != nil {
 				t.Fatal(err)
 			}
 			wantNone(t, one, z)
@@ -175,7 +175,7 @@ func TestMoves(t *testing.T) {
 func TestIsTwoServers(t *testing.T) {
 	a, b := startPostgres(t), startPostgres(t)
 	r, said := newRelay(t, a), new(lines)
-	one := r.open(t, func(o *postgres.Options) { o.Log, o.Pool = said.logger(), 1 })
+	one := r.open(t, func(o *postgres.Options) { o.Log, o.Pool = said.Logger(), 1 })
 	eventually(t, "the link stands", one.Linked)
 	r.move(a, b)
 	a.end(theCalls)
@@ -186,7 +186,7 @@ func TestIsTwoServers(t *testing.T) {
 		if errors.Is(err, tier.ErrOtherServer) {
 			refused = err
 		}
-		return refused != nil && said.has(tier.ErrOtherServer.Error())
+		return refused != nil && said.Has(tier.ErrOtherServer.Error())
 	})
 	if text := tier.ErrOtherServer.Error(); !strings.Contains(refused.Error(), text) {
 		t.Errorf("%v does not say %q", refused, text)
@@ -270,10 +270,10 @@ func TestLinkIsCutBeforeItStands(t *testing.T) {
 		}
 	}))
 	defer closeTier(t, held.Load())
-	eventually(t, "it is said that the link stands", func() bool { return said.has("postgres is in use") })
+	eventually(t, "it is said that the link stands", func() bool { return said.Has("postgres is in use") })
 	s.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query " + theLink)
 	eventually(t, "the next link stands", func() bool { return linked.Load() == 2 && held.Load().Linked() })
-	if !said.has(tier.ErrOtherServer.Error()) {
+	if !said.Has(tier.ErrOtherServer.Error()) {
 		t.Error("nothing says why the link was cut")
 	}
 }

@@ -31,7 +31,7 @@ func TestWithoutPreparedStatements(t *testing.T) {
 		e := newEntry()
 		store(t, held, e, []byte(strings.Repeat(`a\'$1`, 1000)))
 		wantValue(t, held, e, strings.Repeat(`a\'$1`, 1000))
-		if err := held.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
+		if err := held.Bump(t.Context(), []tier.Generation{e.Generation}); err != nil {
 			t.Errorf("%s: %v", mode, err)
 		}
 		wantNone(t, held, e)

@@ -102,12 +102,12 @@ func TestNeedsNoRightsToFindItsTables(t *testing.T) {
 	role := "guest_of_" + s.database // roles are the server's, not the database's
 	s.exec("CREATE ROLE " + role + " LOGIN; REVOKE CREATE ON SCHEMA public FROM public")
 	url := strings.Replace(s.url(), "test:secret", role, 1)
-	guest, err := postgres.Open(postgres.Options{URL: url, Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.logger()})
+	guest, err := postgres.Open(postgres.Options{URL: url, Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer closeTier(t, guest)
-	eventually(t, "it says why it cannot", func() bool { return log.has("permission denied for schema public") })
+	eventually(t, "it says why it cannot", func() bool { return log.Has("permission denied for schema public") })
 	if works(t, guest) {
 		t.Error("it works without tables")
 	}
@@ -121,12 +121,12 @@ func TestLeavesNewerTablesAlone(t *testing.T) {
 	closeTier(t, open(t, s, nil))
 	s.exec("UPDATE fluentd_perf_schema SET version = 1000")
 	log := &lines{}
-	tier, err := postgres.Open(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.logger()})
+	tier, err := postgres.Open(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer closeTier(t, tier)
-	eventually(t, "it says why it cannot", func() bool { return log.has("made by a newer version") })
+	eventually(t, "it says why it cannot", func() bool { return log.Has("made by a newer version") })
 	if _, _, err := tryRead(t.Context(), tier, newEntry()); !errors.Is(err, postgres.ErrUnavailable) {
 		t.Errorf("Read: %v", err)
 	}
@@ -147,10 +147,10 @@ func TestPrefixesShareNothing(t *testing.T) {
 	another := open(t, s, func(o *postgres.Options) { o.Prefix = prefixes[1] })
 	defer closeTier(t, another)
 	wantNone(t, another, newEntry())
-	if err := another.Bump(t.Context(), []tier.Generation{e.generation}); err != nil {
+	if err := another.Bump(t.Context(), []tier.Generation{e.Generation}); err != nil {
 		t.Fatal(err)
 	}
-	if err := tiers[2].Delete(t.Context(), []tier.Key{e.key}); err != nil {
+	if err := tiers[2].Delete(t.Context(), []tier.Key{e.Key}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the bump is told", func() bool { return told[1].bumped.Load() == 1 })

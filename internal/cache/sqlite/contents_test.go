@@ -32,7 +32,7 @@ func TestAsksOnlyForWhatItHas(t *testing.T) {
 	if n := calls(func() { wantValue(t, held, kept, "there again") }); n != 1 {
 		t.Errorf("%d calls for what is there", n)
 	}
-	if err := held.Delete(t.Context(), []tier.Key{gone.key, newEntry().key}); err != nil {
+	if err := held.Delete(t.Context(), []tier.Key{gone.Key, newEntry().Key}); err != nil {
 		t.Fatal(err)
 	}
 	if n := calls(func() { wantNone(t, held, gone) }); n != 0 || held.Holds().Entries != 2 {

@@ -39,7 +39,7 @@ func filled(t *testing.T, dir string) (entries []entry, size int64) {
 	tier := open(t, at(dir))
 	for range 100 {
 		e := newEntry()
-		store(t, tier, e, bytes.Repeat([]byte{e.key[0]}, 1000))
+		store(t, tier, e, bytes.Repeat([]byte{e.Key[0]}, 1000))
 		entries = append(entries, e)
 	}
 	closeTier(t, tier)
@@ -68,7 +68,7 @@ func TestSetsACorruptFileAside(t *testing.T) {
 						if err != nil {
 							return false
 						}
-						if value != nil && !bytes.Equal(value, bytes.Repeat([]byte{e.key[0]}, 1000)) {
+						if value != nil && !bytes.Equal(value, bytes.Repeat([]byte{e.Key[0]}, 1000)) {
 							t.Fatalf("read what nobody wrote: %.40q", value)
 						}
 					}
@@ -102,7 +102,7 @@ func TestSurvivesWhatHappensToTheFileInUse(t *testing.T) {
 					if err != nil {
 						return false
 					}
-					if value != nil && !bytes.Equal(value, bytes.Repeat([]byte{e.key[0]}, 1000)) {
+					if value != nil && !bytes.Equal(value, bytes.Repeat([]byte{e.Key[0]}, 1000)) {
 						t.Fatalf("read what nobody wrote: %.40q", value)
 					}
 				}

@@ -41,7 +41,7 @@ func TestKeepsItsSize(t *testing.T) {
 				batch := min(64, 1+int(tt.max/int64(8*tt.size)))
 				for range batch {
 					entries = append(entries, newEntry())
-					lookups = append(lookups, entries[len(entries)-1].lookup())
+					lookups = append(lookups, entries[len(entries)-1].Lookup())
 				}
 				found, err := held.Read(t.Context(), lookups)
 				if err != nil {

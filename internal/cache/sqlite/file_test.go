@@ -65,7 +65,7 @@ func TestRemembers(t *testing.T) {
 	store(t, held, bumped, []byte("old"))
 	_, token := read(t, held, kept)
 	_, late := read(t, held, bumped)
-	if err := held.Bump(t.Context(), []tier.Generation{bumped.generation}); err != nil {
+	if err := held.Bump(t.Context(), []tier.Generation{bumped.Generation}); err != nil {
 		t.Fatal(err)
 	}
 	closeTier(t, held)
@@ -112,10 +112,10 @@ func TestOutlivesKill(t *testing.T) {
 	lines, n := bufio.NewScanner(out), 0
 	for n < 200 && lines.Scan() {
 		raw, err := hex.DecodeString(lines.Text())
-		if err != nil || len(raw) != len(last.key)+len(last.generation) {
+		if err != nil || len(raw) != len(last.Key)+len(last.Generation) {
 			continue
 		}
-		last = entry{tier.Key(raw), tier.Generation(raw[len(last.key):])}
+		last = entry{Key: tier.Key(raw), Generation: tier.Generation(raw[len(last.Key):])}
 		n++
 	}
 	_ = cmd.Process.Kill()
@@ -141,7 +141,7 @@ func TestChild(t *testing.T) {
 	for {
 		e := newEntry()
 		store(t, held, e, []byte("child"))
-		fmt.Printf("%x%x\n", e.key, e.generation)
+		fmt.Printf("%x%x\n", e.Key, e.Generation)
 	}
 }
 
@@ -268,7 +268,7 @@ func TestRemovesDamagedEntries(t *testing.T) {
 		})
 		store(t, held, e, []byte("new"))
 		wantValue(t, held, e, "new")
-		if err := held.Delete(t.Context(), []tier.Key{e.key}); err != nil {
+		if err := held.Delete(t.Context(), []tier.Key{e.Key}); err != nil {
 			t.Fatal(err)
 		}
 	}

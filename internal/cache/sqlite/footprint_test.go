@@ -12,7 +12,7 @@ func readNothing(t *testing.T, held tier.Tier) {
 	lookups := make([]tier.Lookup, 500)
 	for range 4 {
 		for i := range lookups {
-			lookups[i] = newEntry().lookup()
+			lookups[i] = newEntry().Lookup()
 		}
 		if _, err := held.Read(t.Context(), lookups); err != nil {
 			t.Fatal(err)
@@ -31,7 +31,7 @@ func TestReadsLeaveNothing(t *testing.T) {
 	if n := held.TokensKept(); n != 1 {
 		t.Errorf("%d tokens in memory, want 1", n)
 	}
-	if err := held.Bump(t.Context(), []tier.Generation{e.generation, newEntry().generation}); err != nil {
+	if err := held.Bump(t.Context(), []tier.Generation{e.Generation, newEntry().Generation}); err != nil {
 		t.Fatal(err)
 	}
 	wantNone(t, held, e)

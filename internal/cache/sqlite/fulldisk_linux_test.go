@@ -107,10 +107,10 @@ func testFullDisk(t *testing.T, dir string, fill, free func()) {
 	}
 	fill()
 	log := &lines{}
-	tier, closed = open(t, func(o *sqlite.Options) { at(dir)(o); o.Log = log.logger() }), false
+	tier, closed = open(t, func(o *sqlite.Options) { at(dir)(o); o.Log = log.Logger() }), false
 	err := tryStore(t.Context(), tier, e, noise(900_000), time.Hour)
 	if errors.Is(err, sqlite.ErrUnavailable) { // it is not, where the disk has space for an empty file
-		eventually(t, "it is said", func() bool { return log.has("cannot be used for now") })
+		eventually(t, "it is said", func() bool { return log.Has("cannot be used for now") })
 		if err.Error() == "sqlite: "+sqlite.ErrUnavailable.Error() || strings.Count(log.String(), "level=WARN") != 1 {
 			t.Errorf("the error is %v, the log\n%s", err, log)
 		}

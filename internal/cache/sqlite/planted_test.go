@@ -22,8 +22,8 @@ func TestTrustsNoToken(t *testing.T) {
 	}
 	closeTier(t, held)
 	path := dir + "/cache.db"
-	alter(t, path, "UPDATE tokens SET token = 0 WHERE generation = ?", zero.generation[:])
-	alter(t, path, "UPDATE tokens SET used = 1 WHERE generation = ?", old.generation[:])
+	alter(t, path, "UPDATE tokens SET token = 0 WHERE generation = ?", zero.Generation[:])
+	alter(t, path, "UPDATE tokens SET used = 1 WHERE generation = ?", old.Generation[:])
 	alter(t, path, "INSERT INTO tokens VALUES (x'', 1, 9e15), (x'01', 1, 1e10), ('text', 'text', 1e10), (x'02', 1, 'text'), (zeroblob(5000000), 1, 1e10)")
 	held = open(t, at(dir))
 	defer closeTier(t, held)

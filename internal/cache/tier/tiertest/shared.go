@@ -9,7 +9,7 @@ import (
 )
 
 // RunShared runs the contract of tiers that several daemons share. open returns another daemon's tier on the same server
-// and in the same namespace each time; l hears what is bumped. RunShared closes what open returned.
+// and in the same namespace each time; l receives what is bumped. RunShared closes what open returned.
 func RunShared(t *testing.T, open func(t *testing.T, l tier.Listener) tier.Tier) {
 	for _, test := range []struct {
 		name string
@@ -20,15 +20,15 @@ func RunShared(t *testing.T, open func(t *testing.T, l tier.Listener) tier.Tier)
 		{"a bump holds for all at once", sharedBump},
 		{"a late write of the other is left out", sharedLateWrite},
 		{"first writes of both", sharedFirstWrites},
-		{"a bump is heard by the other alone", sharedHeard},
-		{"many bumps are heard", sharedHeardMany},
+		{"a bump is received by the other alone", sharedReceived},
+		{"many bumps are received", sharedReceivedMany},
 		{"bumps of both at once", sharedStorm},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a, b := newDaemon(t, open), newDaemon(t, open)
 			test.run(t, a, b)
 			for _, d := range []*daemon{a, b} {
-				if lost := d.ears.losses(); lost != 0 {
+				if lost := d.received.losses(); lost != 0 {
 					t.Errorf("Lost was called %d times on a link that held", lost)
 				}
 			}
@@ -36,44 +36,44 @@ func RunShared(t *testing.T, open func(t *testing.T, l tier.Listener) tier.Tier)
 	}
 }
 
-// daemon is one tier with what its listener heard.
+// daemon is one tier with what its listener received.
 type daemon struct {
 	*world
-	ears *ears
+	received *received
 }
 
 func newDaemon(t *testing.T, open func(t *testing.T, l tier.Listener) tier.Tier) *daemon {
-	e := &ears{heard: map[tier.Generation]int{}}
-	return &daemon{world: begin(t, open(t, tier.Listener{Bumped: e.bumped, Lost: e.lose})), ears: e}
+	e := &received{bumps: map[tier.Generation]int{}}
+	return &daemon{world: begin(t, open(t, tier.Listener{Bumped: e.bumped, Lost: e.lose})), received: e}
 }
 
-type ears struct {
+type received struct {
 	mu    sync.Mutex // guards the following
-	heard map[tier.Generation]int
+	bumps map[tier.Generation]int
 	lost  int
 }
 
-func (e *ears) bumped(generations []tier.Generation) {
+func (e *received) bumped(generations []tier.Generation) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, g := range generations {
-		e.heard[g]++
+		e.bumps[g]++
 	}
 }
 
-func (e *ears) lose() {
+func (e *received) lose() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lost++
 }
 
-func (e *ears) has(g tier.Generation) bool {
+func (e *received) has(g tier.Generation) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.heard[g] > 0
+	return e.bumps[g] > 0
 }
 
-func (e *ears) losses() int {
+func (e *received) losses() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.lost
@@ -85,7 +85,7 @@ func (d *daemon) attend(all ...*daemon) {
 		eventually(d.T, "the listener listens", func() bool {
 			g := newGeneration()
 			d.bump(g)
-			return other.ears.has(g)
+			return other.received.has(g)
 		})
 	}
 }
@@ -134,7 +134,7 @@ func sharedBump(t *testing.T, a, b *daemon) {
 		a.store(e, []byte("old"))
 		b.wantValue(e, []byte("old"))
 		b.bump(e.generations[i%2])
-		a.wantValue(e, nil) // at once, not when the listener has heard of it
+		a.wantValue(e, nil) // at once, not when the listener has received it
 		b.wantValue(e, nil)
 		if x, y := a.readOne(e).Tokens, b.readOne(e).Tokens; !slices.Equal(x, y) {
 			t.Fatalf("tokens after a bump: %v and %v", x, y)
@@ -169,29 +169,29 @@ func sharedFirstWrites(_ *testing.T, a, b *daemon) {
 	}
 }
 
-func sharedHeard(t *testing.T, a, b *daemon) {
+func sharedReceived(t *testing.T, a, b *daemon) {
 	a.attend(b)
 	b.attend(a)
 	g, own, last := newGeneration(), newGeneration(), newGeneration()
 	a.bump(g)
 	b.bump(own)
-	eventually(t, "each hears the other's bump", func() bool { return a.ears.has(own) && b.ears.has(g) })
+	eventually(t, "each receives the other's bump", func() bool { return a.received.has(own) && b.received.has(g) })
 	b.bump(last)
-	eventually(t, "what came before has been heard", func() bool { return a.ears.has(last) })
-	if a.ears.has(g) || b.ears.has(own) {
+	eventually(t, "what came before has been received", func() bool { return a.received.has(last) })
+	if a.received.has(g) || b.received.has(own) {
 		t.Error("a daemon's own bump came back to it")
 	}
 }
 
-func sharedHeardMany(t *testing.T, a, b *daemon) {
+func sharedReceivedMany(t *testing.T, a, b *daemon) {
 	a.attend(b)
 	generations := make([]tier.Generation, 1500)
 	for i := range generations {
 		generations[i] = newGeneration()
 	}
 	a.bump(generations...)
-	eventually(t, "every one of many generations is heard", func() bool {
-		return !slices.ContainsFunc(generations, func(g tier.Generation) bool { return !b.ears.has(g) })
+	eventually(t, "every one of many generations is received", func() bool {
+		return !slices.ContainsFunc(generations, func(g tier.Generation) bool { return !b.received.has(g) })
 	})
 }
 

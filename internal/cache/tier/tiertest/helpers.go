@@ -1,0 +1,204 @@
+package tiertest
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"fluentd-perf/internal/cache/tier"
+)
+
+// Entry is a key and the one generation that guards it.
+type Entry struct {
+	Key        tier.Key
+	Generation tier.Generation
+}
+
+// NewEntry makes an Entry of random names.
+func NewEntry() (e Entry) {
+	rand.Read(e.Key[:])
+	rand.Read(e.Generation[:])
+	return e
+}
+
+// Lookup asks for the entry.
+func (e Entry) Lookup() tier.Lookup {
+	return tier.Lookup{Key: e.Key, Generations: []tier.Generation{e.Generation}}
+}
+
+// TryRead returns the entry's value and its generation's token.
+func TryRead(ctx context.Context, held tier.Tier, e Entry) ([]byte, tier.Token, error) {
+	found, err := held.Read(ctx, []tier.Lookup{e.Lookup()})
+	if err != nil {
+		return nil, 0, err
+	}
+	return found[0].Value, found[0].Tokens[0], nil
+}
+
+// TryWrite stores a value under a token.
+func TryWrite(ctx context.Context, held tier.Tier, e Entry, token tier.Token, value []byte, life time.Duration) error {
+	return held.Write(ctx, []tier.Write{{Key: e.Key, Value: value, Expires: time.Now().Add(life), Guard: tier.Guard{
+		Generations: []tier.Generation{e.Generation}, Tokens: []tier.Token{token},
+	}}})
+}
+
+// TryStore does what a miss does.
+func TryStore(ctx context.Context, held tier.Tier, e Entry, value []byte, life time.Duration) error {
+	_, token, err := TryRead(ctx, held, e)
+	if err != nil {
+		return err
+	}
+	return TryWrite(ctx, held, e, token, value, life)
+}
+
+// Read is TryRead that fails the test on an error.
+func Read(t testing.TB, held tier.Tier, e Entry) ([]byte, tier.Token) {
+	t.Helper()
+	value, token, err := TryRead(t.Context(), held, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value, token
+}
+
+// Store is TryStore that fails the test on an error.
+func Store(t testing.TB, held tier.Tier, e Entry, value []byte) {
+	t.Helper()
+	if err := TryStore(t.Context(), held, e, value, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// WantValue fails the test where the entry has another value.
+func WantValue(t testing.TB, held tier.Tier, e Entry, want string) {
+	t.Helper()
+	if got, _ := Read(t, held, e); got == nil || string(got) != want {
+		t.Fatalf("got %.40q, want %.40q", got, want)
+	}
+}
+
+// WantNone fails the test where the entry has a value.
+func WantNone(t testing.TB, held tier.Tier, e Entry) {
+	t.Helper()
+	if got, _ := Read(t, held, e); got != nil {
+		t.Fatalf("got %.40q, want no Entry", got)
+	}
+}
+
+// Close closes a tier, and fails the test on an error.
+func Close(t testing.TB, held tier.Tier) {
+	t.Helper()
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Works reports whether an entry can be stored and read.
+func Works(t testing.TB, held tier.Tier) bool {
+	e := NewEntry()
+	if TryStore(t.Context(), held, e, []byte("Works"), time.Hour) != nil {
+		return false
+	}
+	value, _, err := TryRead(t.Context(), held, e)
+	return err == nil && string(value) == "Works"
+}
+
+// WorksWithin checks that the tier is used again soon after what disturbed it has ended.
+func WorksWithin(t testing.TB, held tier.Tier, limit time.Duration) {
+	t.Helper()
+	start := time.Now()
+	Eventually(t, "the tier Works", func() bool { return Works(t, held) })
+	took := time.Since(start)
+	t.Logf("the tier Works again after %v", took)
+	if took > limit {
+		t.Errorf("the tier Works again after %v, want %v", took, limit)
+	}
+}
+
+// Load has four goroutines read and write until stop is called, which returns the longest that a call took. Calls may
+// fail, but a value that is answered must be the one that was written.
+func Load(t testing.TB, held tier.Tier) (stop func() time.Duration) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var longest time.Duration
+	for range 4 {
+		group.Go(func() {
+			e, want := NewEntry(), strings.Repeat("load ", 2000)
+			for ctx.Err() == nil {
+				start := time.Now()
+				value, token, err := TryRead(ctx, held, e)
+				middle := time.Now()
+				if err == nil && value != nil && string(value) != want {
+					t.Errorf("read what nobody wrote: %.40q", value)
+				}
+				if err == nil {
+					_ = TryWrite(ctx, held, e, token, []byte(want), time.Hour)
+				}
+				mu.Lock()
+				longest = max(longest, middle.Sub(start), time.Since(middle))
+				mu.Unlock()
+			}
+		})
+	}
+	return func() time.Duration {
+		cancel()
+		group.Wait()
+		return longest
+	}
+}
+
+// Timeout is how long a test waits for what must come.
+const Timeout = 20 * time.Second
+
+// Eventually tries f until it reports true.
+func Eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	deadline := time.After(Timeout)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for !f() {
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("not within %v: %s", Timeout, what)
+		}
+	}
+}
+
+// Noise returns random bytes, which do not compress.
+func Noise(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// Log is a log that can be asked.
+type Log struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+// Write implements io.Writer.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// Logger writes to the log.
+func (l *Log) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// Has reports whether the text was logged.
+func (l *Log) Has(text string) bool { return strings.Contains(l.String(), text) }
+
+// String is all that was logged.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
