@@ -3,12 +3,7 @@ package postgres_test
 import "fluentd-perf/internal/cache/tier/tiertest"
 
 // What these tests share with those of the other adapters.
-type (
-	entry = tiertest.Entry
-	lines = tiertest.Log
-)
-
-const testTimeout = tiertest.Timeout
+type lines = tiertest.Log
 
 var (
 	newEntry    = tiertest.NewEntry

@@ -8,8 +8,6 @@ type (
 	lines = tiertest.Log
 )
 
-const testTimeout = tiertest.Timeout
-
 var (
 	newEntry    = tiertest.NewEntry
 	tryRead     = tiertest.TryRead
