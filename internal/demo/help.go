@@ -67,6 +67,9 @@ Point an agent at it.
   Claude Desktop (by a bridge, since it starts its local servers as processes), claude_desktop_config.json:
     {"mcpServers": {"demo": {"command": "npx", "args": ["-y", "mcp-remote", "http://127.0.0.1:7300/mcp/demo", "--allow-http"]}}}
 
+The same server is there a second time, as a command that the daemon starts and speaks with over stdin and stdout, with a
+process for each session: put /mcp/demo-stdio in the place of /mcp/demo. "PROGRAM status --socket SOCKET" shows both.
+
 What it is doing: http://127.0.0.1:7300/metrics    Stop it with Ctrl-C.
 `
 

@@ -64,7 +64,7 @@ func (d *Server) slowTool(ctx context.Context, req *mcp.CallToolRequest, in slow
 	if pause == 0 {
 		pause = 500 * time.Millisecond
 	}
-	tellLog(ctx, req, fmt.Sprintf("starting %d steps of %s", steps, pause))
+	sendLog(ctx, req, fmt.Sprintf("starting %d steps of %s", steps, pause))
 	for step := 1; step <= steps; step++ {
 		select {
 		case <-time.After(pause):
@@ -73,15 +73,15 @@ func (d *Server) slowTool(ctx context.Context, req *mcp.CallToolRequest, in slow
 		case <-d.closed:
 			return nil, nil, fmt.Errorf("the server stopped in step %d of %d", step, steps)
 		}
-		if err := tellProgress(ctx, req, step, steps); err != nil {
+		if err := sendProgress(ctx, req, step, steps); err != nil {
 			return nil, nil, err
 		}
 	}
-	tellLog(ctx, req, "done")
+	sendLog(ctx, req, "done")
 	return textResult(fmt.Sprintf("%d steps done", steps)), nil, nil
 }
 
-func tellProgress(ctx context.Context, req *mcp.CallToolRequest, step, steps int) error {
+func sendProgress(ctx context.Context, req *mcp.CallToolRequest, step, steps int) error {
 	token := req.Params.GetProgressToken()
 	if token == nil {
 		return nil
@@ -94,8 +94,8 @@ func tellProgress(ctx context.Context, req *mcp.CallToolRequest, step, steps int
 	})
 }
 
-// tellLog sends a log message of level info, if the agent wants those. One that cannot be sent is lost: the tool goes on.
-func tellLog(ctx context.Context, req *mcp.CallToolRequest, text string) {
+// sendLog sends a log message of level info, if the agent wants those. One that cannot be sent is lost: the tool goes on.
+func sendLog(ctx context.Context, req *mcp.CallToolRequest, text string) {
 	//lint:ignore SA1019 deprecated in 2026-07-28 (SEP-2577), used by agents of every version
 	_ = req.Session.Log(ctx, &mcp.LoggingMessageParams{Level: "info", Logger: "demo", Data: text})
 }

@@ -89,7 +89,7 @@ func (f *Finder) Find(ctx context.Context, by Principal) (*Known, *mcp.Failure) 
 	case <-p.done:
 		return p.known, p.failure
 	case <-ctx.Done():
-		return nil, mcp.Left(ctx, mcp.SentNo)
+		return nil, mcp.Canceled(ctx, mcp.SentNo)
 	}
 }
 
@@ -98,7 +98,7 @@ func (f *Finder) run(p *probe, by Principal) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			f.opts.Log.Error("bug: a server/discover panicked", "upstream", f.opts.Upstream, "panic", panicked)
-			p.failure = Unsent(mcp.Inside(fmt.Errorf("panic: %v", panicked)))
+			p.failure = Unsent(mcp.InternalFailure(fmt.Errorf("panic: %v", panicked)))
 		}
 		f.mu.Lock()
 		delete(f.probes, by.Partition)
@@ -155,7 +155,7 @@ func (f *Finder) discover(ctx context.Context, by Principal) (*Known, *mcp.Failu
 		return unanswered(ctx, mcp.AsFailure(err))
 	}
 	defer func() { _ = res.Close() }() // whatever there was to read has been read
-	r := Reply{Status: res.Status, Header: res.Header, Body: res.Said(), Repeatable: true}
+	r := Reply{Status: res.Status, Header: res.Header, Body: res.Scanned(), Repeatable: true}
 	if res.Events != nil && !res.Checked {
 		var failed *mcp.Failure
 		if r.Body, failed = mcp.ReadAnswer(res.Events, c.ID(), func(*mcp.Event) *mcp.Failure { return nil }); failed != nil {
@@ -174,7 +174,7 @@ func unanswered(ctx context.Context, f *mcp.Failure) (*Known, *mcp.Failure) {
 	case mcp.ReasonBadAnswer:
 		return nil, nil
 	case mcp.ReasonCanceled:
-		f = mcp.Left(ctx, mcp.SentNo)
+		f = mcp.Canceled(ctx, mcp.SentNo)
 	}
 	return nil, Unsent(f)
 }
@@ -204,8 +204,7 @@ func eraOf(r *Reply) (*Known, *mcp.Failure) {
 			return modern, nil
 		}
 	case code == unsupportedVersion:
-		data, err := mcp.Member(r.Message.Error.Of(r.Body), "data")
-		if err == nil && data.Present() && speaksModern(data.Of(r.Message.Error.Of(r.Body)), "supported") {
+		if data := mcp.MemberOf(r.Message.Error.Of(r.Body), "data"); data != nil && speaksModern(data, "supported") {
 			return modern, nil
 		}
 	case code == mcp.CodeHeaderMismatch || code == missingCapability: // which only modern servers know

@@ -3,7 +3,6 @@ package era
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,14 +16,14 @@ const (
 	missingCapability  = -32021
 )
 
-// Reply is what a server said to a request.
+// Reply is a server's answer to a request.
 type Reply struct {
-	Status     int
-	Header     http.Header
-	Body       []byte      // one response to the request; nil where there was none
-	Message    mcp.Message // the scan of Body
-	Spoke      bool        // it said something else in JSON-RPC
-	Repeatable bool        // the request may run twice
+	Status        int
+	Header        http.Header
+	Body          []byte      // one response to the request; nil where there was none
+	Message       mcp.Message // the scan of Body
+	OtherMessages bool        // the server sent other messages before
+	Repeatable    bool        // the request may run twice
 }
 
 // Failure is the failure of a request of which the answer is no JSON-RPC response: a status that says all, most likely.
@@ -66,26 +65,8 @@ func (r *Reply) Denied() bool {
 		r.Status > http.StatusNotImplemented
 }
 
-// words returns the message of the JSON-RPC error that the reply is, in lower case, or "".
-func (r *Reply) words() string {
-	rpcError := r.Message.Error.Of(r.Body)
-	at, err := mcp.Member(rpcError, "message")
-	if err != nil {
-		return ""
-	}
-	text, _ := mcp.Text(at.Of(rpcError))
-	return strings.ToLower(text)
-}
-
-// notBegun is what the SDKs' transports say with 400, behind "Bad Request: ", to what they did not look into. A tool has
-// other words.
-var notBegun = []string{
-	"no valid session id provided", "mcp-session-id header is required", "missing session id", "server not initialized",
-}
-
-func (r *Reply) isNotBegun() bool {
-	return r.Status == http.StatusBadRequest && slices.Contains(notBegun, strings.TrimPrefix(r.words(), "bad request: "))
-}
+// errorText returns the message of the JSON-RPC error that the reply is, in lower case, or "".
+func (r *Reply) errorText() string { return strings.ToLower(mcp.ErrorText(r.Message.Error.Of(r.Body))) }
 
 // notModern reports whether the server says that it does not speak the version of a modern request, or answers as a legacy
 // server does (2026-07-28, basic/versioning).
@@ -97,8 +78,8 @@ func (r *Reply) notModern() bool {
 	case r.Status == http.StatusNotFound || r.Status == http.StatusMethodNotAllowed:
 		return r.Body == nil
 	case r.Status == http.StatusBadRequest && (code == -32000 || code == -32001):
-		words := r.words()
-		return r.isNotBegun() || strings.Contains(words, "session") || strings.Contains(words, "protocol version")
+		text := r.errorText()
+		return mcp.SaysNotExecuted(r.Status, text) || strings.Contains(text, "session") || strings.Contains(text, "protocol version")
 	}
 	return false
 }
@@ -112,7 +93,7 @@ func (r *Reply) notExecuted(known *Known) bool {
 	case known.proved:
 		return false
 	}
-	return r.Repeatable || r.Body == nil && !r.Spoke || r.isNotBegun()
+	return r.Repeatable || r.Body == nil && !r.OtherMessages || mcp.SaysNotExecuted(r.Status, r.errorText())
 }
 
 // modernOnly reports whether the server misses what a modern request has in a legacy one, which has not run or may run twice.

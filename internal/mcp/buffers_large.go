@@ -63,6 +63,14 @@ func (l *largeBuffers) put(class int, b []byte) bool {
 	return true
 }
 
+// Kept returns how many bytes of large slices are kept for their next use. Small ones go with the next garbage collections, and are not
+// counted.
+func (p *BufferPool) Kept() int {
+	p.large.mu.Lock()
+	defer p.large.mu.Unlock()
+	return p.large.kept
+}
+
 // sweep drops what has not been used since the last sweep.
 func (l *largeBuffers) sweep() {
 	l.mu.Lock()

@@ -42,6 +42,9 @@ func TestBufferPoolKeepsLargeOnes(t *testing.T) {
 		for range 3 {
 			runtime.GC()
 		}
+		if got := pool.Kept(); got != cap(b) {
+			t.Errorf("%d bytes: %d are said to be kept", size, got)
+		}
 		again, other := pool.Get(size), pool.Get(size)
 		if &again[:1][0] != &b[:1][0] || len(again) != 0 || cap(again) != cap(b) {
 			t.Errorf("%d bytes: another one, %d of %d bytes", size, len(again), cap(again))
@@ -49,7 +52,7 @@ func TestBufferPoolKeepsLargeOnes(t *testing.T) {
 		if &other[:1][0] == &b[:1][0] {
 			t.Errorf("%d bytes: one of two owners", size)
 		}
-		if gets, misses, discards := pool.Stats(); gets != 3 || misses != 2 || discards != 0 {
+		if gets, misses, discards := pool.Stats(); gets != 3 || misses != 2 || discards != 0 || pool.Kept() != 0 {
 			t.Errorf("%d bytes: %d gets, %d misses, %d discards", size, gets, misses, discards)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Lane says how a call travels.
+// Lane says how a call is relayed.
 type Lane uint8
 
 // The lanes. Only LaneRequest is request and answer; the others pass the cache and the batches by.
@@ -24,7 +24,7 @@ const (
 	LaneEnd                      // DELETE of a session
 	LaneMessage                  // POST of any message whose answer comes on another stream (HTTP+SSE, 2024-11-05)
 	LaneFetch                    // GET of a document beside the endpoint (OAuth metadata)
-	LaneArray                    // POST to /rpc/<name>: an array of requests, or one, each with a road of its own
+	LaneArray                    // POST to /rpc/<name>: an array of requests, or one, each relayed as a call of its own
 )
 
 // Long reports whether the lane carries streams that stay open for as long as the agent does: they have no timeouts and
@@ -43,7 +43,11 @@ func (l Lane) Verb() string {
 }
 
 // Call is one thing that an agent wants of a server. The handler decodes it once and writes it once; stages only read it.
-// A stage that needs another call (the same one on a re-opened stream, say) makes a copy.
+// A stage that needs another call (the same one on a re-opened stream, say) makes a copy, which may share Body and Header.
+//
+// What a call refers to (Body, Header, Target) belongs to nobody: it is never changed and its memory never used for something
+// else, not even when the call has ended. So whoever has the call, or a copy, may read it for as long as it likes, without asking
+// whether the caller is still there: a transport that is still writing, an array of calls of which one's caller has left.
 type Call struct {
 	Upstream string // the configured name
 	Lane     Lane
@@ -51,8 +55,8 @@ type Call struct {
 	Version  string // MCP-Protocol-Version as sent, or the request's own `_meta`; "" where neither is there
 	Mismatch bool   // header and body differ in version, method or name: relayed untouched, shared with nobody
 	Message  Message
-	Body     []byte      // the request body, whole; nil for GET and DELETE. Never changed after the call is made
-	Header   http.Header // all that goes to the server but Host, Content-Length and Accept-Encoding. Never changed
+	Body     []byte      // the request body, whole; nil for GET and DELETE
+	Header   http.Header // all that goes to the server but Host, Content-Length and Accept-Encoding
 	Query    string      // the agent's query, without what the configured URL sets itself: goes behind that URL's own. Part of the credential, never logged
 	Target   *url.URL    // where to, if not to the upstream's endpoint; always of the endpoint's origin
 	Endpoint string      // LaneMessage: the id that the daemon minted for the stream on which answers come
@@ -69,6 +73,20 @@ func (c *Call) Method() Method { return c.Message.Method }
 
 // ID returns the request's id as sent, or nil.
 func (c *Call) ID() []byte { return c.Message.ID.Of(c.Body) }
+
+// HoldsRequest reports whether the call is a message that the server has to answer, or may be: what is not understood is taken for
+// the most that it could be.
+func (c *Call) HoldsRequest() bool {
+	switch k := c.Message.Kind; c.Lane {
+	case LaneRequest, LaneBatch:
+		return true
+	case LaneOpaque:
+		return k != KindBatch || HasRequest(c.Body)
+	case LaneMessage:
+		return k == KindRequest || k == KindBatch && HasRequest(c.Body)
+	}
+	return false
+}
 
 // Timing is what is known of where an answer's time went. Zero means unknown or nothing.
 type Timing struct {
@@ -92,7 +110,7 @@ func (c *Call) Answers(b []byte, m *Message) bool {
 // AnsweredBy reports whether a Result carries an answer in JSON-RPC to this call, at whatever status, its id of another type
 // perhaps: the server is alive.
 func (c *Call) AnsweredBy(r *Result) bool {
-	b, m := r.Said(), &r.Message
+	b, m := r.Scanned(), &r.Message
 	return c.Answers(b, m) || (m.Kind == KindResult || m.Kind == KindError) && AlikeID(c.ID(), m.ID.Of(b))
 }
 
@@ -106,7 +124,7 @@ type Result struct {
 	Header  http.Header   // the server's, hop-by-hop fields taken off; may be changed by the owner
 	Body    []byte        // a whole answer
 	Data    []byte        // of a whole answer that is SSE with an error's status: the data of its one message
-	Message Message       // what the scan of Said found; of KindInvalid where that is no JSON-RPC or was not scanned
+	Message Message       // what the scan of Scanned found; of KindInvalid where that is no JSON-RPC or was not scanned
 	Checked bool          // Body is one valid JSON-RPC answer to this call, and not a loose one
 	Events  Events        // an SSE stream
 	Raw     io.ReadCloser // bytes that pass as they come: too large to hold. An error in mid-body is a *Failure
@@ -117,11 +135,15 @@ type Result struct {
 	Collapsed bool // another caller's flight brought it
 	Cached    bool // a tier of the cache had it
 
+	// Remembered: it is what the server has answered to others before, and nobody asked it. It says nothing of the server's health, and is
+	// neither kept nor compared nor shared.
+	Remembered bool
+
 	Release func() // called once by Close, may be nil
 }
 
-// Said returns what Message is the scan of: Data, else Body.
-func (r *Result) Said() []byte {
+// Scanned returns the bytes that Message is the scan of: Data, else Body.
+func (r *Result) Scanned() []byte {
 	if r.Data != nil {
 		return r.Data
 	}
@@ -243,8 +265,8 @@ type CallerFunc func(ctx context.Context, c *Call) (*Result, error)
 // Call calls f.
 func (f CallerFunc) Call(ctx context.Context, c *Call) (*Result, error) { return f(ctx, c) }
 
-// Drainer is an Events that owes answers when the daemon stops. Drain returns at once; the stream then ends by itself as
-// soon as nothing is owed.
+// Drainer is an Events on which answers may be outstanding when the daemon stops. Drain returns at once; the stream then ends by
+// itself as soon as none is.
 type Drainer interface{ Drain() }
 
 // IsEncoded reports whether a body with that header is anything but its plain bytes.

@@ -55,6 +55,26 @@ func (m *Message) Named() (at Span, ok bool) {
 	return Span{}, false
 }
 
+// HeaderDiffers reports whether the header of a modern request says something else than its body, or says it twice: the
+// version, Mcp-Method or Mcp-Name. Only requests carry them.
+func (c *Call) HeaderDiffers() bool {
+	m := &c.Message
+	if m.Kind != KindRequest {
+		return false
+	}
+	if !c.headerIs("Mcp-Protocol-Version", m.ProtocolVersion) || !c.headerIs("Mcp-Method", m.MethodName) {
+		return true
+	}
+	named, ok := m.Named()
+	return ok && !c.headerIs("Mcp-Name", named)
+}
+
+// headerIs reports whether the field is there once and its value, decoded, is the JSON string at a place of the body.
+func (c *Call) headerIs(canonical string, at Span) bool {
+	values := c.Header[canonical]
+	return len(values) == 1 && TextIs(at.Of(c.Body), HeaderText(values[0]))
+}
+
 // ParamHeaders are the arguments of one tool that go into a header as well.
 type ParamHeaders []paramHeader
 
@@ -76,23 +96,14 @@ func (p *ParamHeaders) UnmarshalJSON(inputSchema []byte) error {
 // Set sets the headers of a call of the tool with those params. An argument that is not there or null has none.
 func (p ParamHeaders) Set(h http.Header, params []byte) {
 	for _, a := range p {
-		value := memberOf(params, "arguments")
+		value := MemberOf(params, "arguments")
 		for _, name := range a.path {
-			value = memberOf(value, name)
+			value = MemberOf(value, name)
 		}
 		if text, ok := paramText(value); ok {
 			h[a.field] = []string{HeaderValue(text)}
 		}
 	}
-}
-
-// memberOf returns the value of an object's member, nil where there is none.
-func memberOf(object []byte, name string) []byte {
-	at, err := Member(object, name)
-	if err != nil {
-		return nil // it is no object
-	}
-	return at.Of(object)
 }
 
 // paramSchema is of an inputSchema what says which arguments have headers: `x-mcp-header` at properties of properties, and

@@ -3,28 +3,28 @@ package mcp
 import "math"
 
 // Elements appends the spans of a JSON array's elements to dst and returns it. It checks all of doc as strictly as Scan: the
-// error, a *ScanError, says that doc is not JSON, or (Invalid) not an array of one to most elements. Strings that are no
+// error, a *ScanError, says that doc is not JSON, or (Invalid) not an array of one to limit elements. Strings that are no
 // Unicode are let pass, a byte order mark is not: Scan of an element tells whether that one is loose.
-func Elements(dst []Span, doc []byte, most int) ([]Span, error) {
+func Elements(dst []Span, doc []byte, limit int) ([]Span, error) {
 	if len(doc) > math.MaxInt32 {
 		return dst, &ScanError{Invalid: true, What: "too long"}
 	}
 	s := scanner{lexer: lexer{b: doc}}
-	dst = s.elements(dst, most)
+	dst = s.elements(dst, limit)
 	if s.err != nil {
 		return dst, s.err
 	}
 	return dst, nil
 }
 
-// MostElements is how many elements of an array are looked at: it is as many as /rpc takes.
-const MostElements = 1000
+// MaxElements is how many elements of an array are looked at: it is as many as /rpc takes.
+const MaxElements = 1000
 
 // HasRequest reports whether there is a request in an array, or may be: what cannot be read, and what has more than
-// MostElements, is taken for one. An array without is of answers to the server and of notifications, for which calls under
+// MaxElements, is taken for one. An array without is of answers to the server and of notifications, for which calls under
 // way may be waiting (2025-03-26, basic/transports, "Sending Messages to the Server").
 func HasRequest(array []byte) bool {
-	elements, err := Elements(nil, array, MostElements)
+	elements, err := Elements(nil, array, MaxElements)
 	if err != nil {
 		return true
 	}
@@ -52,7 +52,7 @@ func EachMessage(array []byte, f func(element []byte, m *Message)) {
 	}
 }
 
-func (s *scanner) elements(dst []Span, most int) []Span {
+func (s *scanner) elements(dst []Span, limit int) []Span {
 	i := s.space(0)
 	if s.at(i) != '[' {
 		s.refuse(i, "not an array")
@@ -69,9 +69,9 @@ func (s *scanner) elements(dst []Span, most int) []Span {
 		if end < 0 {
 			return dst
 		}
-		if n < most {
+		if n < limit {
 			dst = append(dst, Span{uint32(i), uint32(end)})
-		} else if n == most {
+		} else if n == limit {
 			s.refuse(i, "too many elements")
 		}
 		i = s.space(end)

@@ -44,7 +44,7 @@ const (
 	ReasonCallTimeout    Reason = "call_timeout"
 	ReasonCanceled       Reason = "canceled" // the agent left: nobody reads this
 
-	ReasonBreakerOpen      Reason = "breaker_open"      // the server failed too often just now and is left alone
+	ReasonBreakerOpen      Reason = "breaker_open"      // the server failed too often just now and is not called
 	ReasonQueueFull        Reason = "queue_full"        // limits.queue
 	ReasonQueueWait        Reason = "queue_wait"        // limits.queue_wait
 	ReasonInFlight         Reason = "in_flight"         // limits.in_flight, over all servers
@@ -52,6 +52,12 @@ const (
 	ReasonSessionLost      Reason = "session_lost"      // the answer was due on a session that the server has lost
 	ReasonRPCAnswers       Reason = "rpc_answers"       // rpc.answers: the answers of one array are too large together
 	ReasonRPCTimeout       Reason = "rpc_timeout"       // rpc.timeout
+
+	ReasonHeaderMismatch Reason = "header_mismatch" // the Mcp-* headers of a modern request differ from its body: said by the daemon for stdio servers
+	ReasonStartFailed    Reason = "start_failed"    // a server's process could not be started, or ended before it answered
+	ReasonStillStarting  Reason = "still_starting"  // a server's process takes longer to start than agents wait; the start goes on
+	ReasonProcesses      Reason = "processes"       // processes.max or processes.total, and none can be ended for the call
+	ReasonSubscriptions  Reason = "subscriptions"   // of one session, or of all sessions of one shared process
 )
 
 // Sent says whether the server may have seen the request.
@@ -85,9 +91,12 @@ type Failure struct {
 	RetryAfter time.Duration // 0 where the daemon has no opinion
 	Silent     bool          // of a timeout, and of a wait that the caller gave up: no byte of any call came from the server while it ran
 	Waited     time.Duration // for the first byte of the answer, of a call whose caller left before it came
-	Counted    bool          // of a call that its agent has given up by notifications/cancelled, and the breaker knows that already
+	Counted    bool          // the breaker knows of it already, as of a call that its agent has given up by notifications/cancelled, or need not
 	Cause      error         // for the log only
 }
+
+// GiveUpAfter is how long an agent waits at least that gives a call up: who leaves sooner has changed its mind.
+const GiveUpAfter = 10 * time.Second
 
 // Draining returns the failure of what ends because the daemon stops, before it was sent.
 func Draining() *Failure {
@@ -96,7 +105,7 @@ func Draining() *Failure {
 	}
 }
 
-// drainRetryAfter is what an agent is told to wait when the daemon stops: it is soon back, if it was restarted.
+// drainRetryAfter is the Retry-After when the daemon stops: it is soon back, if it was restarted.
 const drainRetryAfter = 2 * time.Second
 
 // Error describes the failure for the operator, its cause included.
@@ -116,19 +125,19 @@ func AsFailure(err error) *Failure {
 	if errors.As(err, &f) {
 		return f
 	}
-	return Inside(err)
+	return InternalFailure(err)
 }
 
-// Inside returns the failure of a call that the daemon lost itself.
-func Inside(err error) *Failure {
+// InternalFailure returns the failure of a call that the daemon lost itself.
+func InternalFailure(err error) *Failure {
 	return &Failure{
 		Code: CodeBadGateway, Reason: ReasonBrokeOff, Sent: SentUnknown, Message: "the call broke off inside the daemon", Cause: err,
 	}
 }
 
-// Left returns the failure of a call whose ctx has ended: a copy of the *Failure that is its cause, or else ReasonCanceled
+// Canceled returns the failure of a call whose ctx has ended: a copy of the *Failure that is its cause, or else ReasonCanceled
 // with code 0.
-func Left(ctx context.Context, sent Sent) *Failure {
+func Canceled(ctx context.Context, sent Sent) *Failure {
 	var f *Failure
 	if !errors.As(context.Cause(ctx), &f) {
 		return &Failure{Reason: ReasonCanceled, Sent: sent, Message: "the agent left", Cause: context.Cause(ctx)}
@@ -140,7 +149,7 @@ func Left(ctx context.Context, sent Sent) *Failure {
 
 // Stopped returns the failure of a call of many whose ctx was cancelled under it, as canceled says: the daemon is stopping.
 func Stopped(ctx context.Context, canceled *Failure) *Failure {
-	if f := Left(ctx, canceled.Sent); f.Reason != ReasonCanceled {
+	if f := Canceled(ctx, canceled.Sent); f.Reason != ReasonCanceled {
 		return f
 	}
 	f := Draining()

@@ -9,7 +9,7 @@ import (
 // Loss says what an answer to a call in a legacy session says of that session.
 type Loss uint8
 
-// The degrees of a loss (design: "Sessions and healing").
+// The degrees of a loss (docs/design.md, "Sessions").
 const (
 	LossNone     Loss = iota
 	LossDoubtful      // it speaks of a session, or may do: a ping in the session tells
@@ -53,23 +53,23 @@ func lossOfStatus(c *Call, r *Result, of subject) Loss {
 	default:
 		return LossNone
 	}
-	return doubtIf(speaksOfSession(wordsOf(r)))
+	return doubtfulIf(mentionsSession(textOf(r)))
 }
 
 // lossOfRefusal is LossOf for 400 and 404.
 func lossOfRefusal(c *Call, r *Result, of subject) Loss {
-	words := wordsOf(r)
+	text := textOf(r)
 	notFound := r.Status == http.StatusNotFound
 	switch {
 	case notFound && of == ofSession:
 		return LossSure
-	case isLossText(words) && !(of != ofSession && mayHaveSessions(c)):
+	case saysLost(text) && !(of != ofSession && mayHaveSessions(c)):
 		return LossSure
 	}
-	return doubtIf(notFound && of == ofUnknown || speaksOfSession(words))
+	return doubtfulIf(notFound && of == ofUnknown || mentionsSession(text))
 }
 
-func doubtIf(doubtful bool) Loss {
+func doubtfulIf(doubtful bool) Loss {
 	if doubtful {
 		return LossDoubtful
 	}
@@ -82,12 +82,12 @@ type subject uint8
 const (
 	ofSession subject = iota // the session, or the whole of HTTP: it is no JSON-RPC, or has no id, or that of no request
 	ofRequest                // the request: it has its id
-	ofUnknown                // it is JSON-RPC, but whose cannot be told
+	ofUnknown                // it is JSON-RPC, but whose is not known
 )
 
 // subjectOf looks at the id of an answer.
 func subjectOf(c *Call, r *Result) subject {
-	said := r.Said()
+	said := r.Scanned()
 	switch r.Message.Kind {
 	case KindError, KindResult:
 		id := r.Message.ID.Of(said)
@@ -115,7 +115,7 @@ func AlikeID(a, b []byte) bool {
 
 // isArgumentError reports whether an answer is an error of the request's own arguments, method or resource.
 func isArgumentError(r *Result) bool {
-	switch string(r.Message.ErrorCode.Of(r.Said())) {
+	switch string(r.Message.ErrorCode.Of(r.Scanned())) {
 	case "-32602", "-32601", "-32002":
 		return true
 	}
@@ -127,25 +127,6 @@ func mayHaveSessions(c *Call) bool {
 	return c.Method() == MethodToolsCall || c.Method() == MethodOther || c.Lane == LaneBatch
 }
 
-// lossTexts are the exact words of the SDKs, but for case, with a status of 400 or 404.
-var lossTexts = [...]string{
-	"session not found",                         // Go SDK, mcp/streamable.go; TypeScript SDK, streamableHttp.ts; Python SDK from 1.26, streamable_http_manager.py
-	"bad request: no valid session id provided", // Python SDK before 1.26, streamable_http_manager.py; TypeScript SDK, its examples
-	"bad request: server not initialized",       // TypeScript SDK, streamableHttp.ts
-	"invalid session id",                        // mcp-go before pull request 689, server/streamable_http.go
-	"not found: invalid or expired session id",  // Python SDK, streamable_http.py
-	"not found: session has been terminated",    // Python SDK, streamable_http.py
-}
-
-func isLossText(words string) bool {
-	for _, text := range lossTexts {
-		if strings.EqualFold(words, text) {
-			return true
-		}
-	}
-	return false
-}
-
 // uninitialized are the ways to say, in lower case and the American spelling, that initialize has not been called.
 var uninitialized = [...]string{
 	"not initialized", "not yet initialized", "not been initialized", "not yet been initialized", "n't initialized",
@@ -154,39 +135,26 @@ var uninitialized = [...]string{
 	"send initialize", "send an initialize", "not an initialize request", "initialization required",
 }
 
-// speaksOfSession reports whether an error is about a session, or about not being initialized.
-func speaksOfSession(words string) bool {
-	words = strings.ReplaceAll(strings.ToLower(words), "initialise", "initialize")
-	if strings.Contains(words, "session") {
+// mentionsSession reports whether an error is about a session, or about not being initialized.
+func mentionsSession(text string) bool {
+	text = strings.ReplaceAll(strings.ToLower(text), "initialise", "initialize")
+	if strings.Contains(text, "session") {
 		return true
 	}
-	for _, text := range uninitialized {
-		if strings.Contains(words, text) {
+	for _, phrase := range uninitialized {
+		if strings.Contains(text, phrase) {
 			return true
 		}
 	}
 	return false
 }
 
-// wordsOf returns what an answer says in words: the message of a JSON-RPC error, whose data may be about anything, or the
+// textOf returns what an answer says in words: the message of a JSON-RPC error, whose data may be about anything, or the
 // whole of a body that is something else.
-func wordsOf(r *Result) string {
-	said := r.Said()
+func textOf(r *Result) string {
+	said := r.Scanned()
 	if r.Message.Kind != KindError {
 		return string(bytes.TrimSpace(said))
 	}
-	return messageOf(r.Message.Error.Of(said))
-}
-
-// messageOf returns the message of a JSON-RPC error, as it stands there if it is no Unicode.
-func messageOf(rpcError []byte) string {
-	message, err := Member(rpcError, "message")
-	if err != nil {
-		return ""
-	}
-	token := message.Of(rpcError)
-	if text, ok := Text(token); ok {
-		return strings.TrimSpace(text)
-	}
-	return string(bytes.Trim(token, `"`))
+	return ErrorText(r.Message.Error.Of(said))
 }

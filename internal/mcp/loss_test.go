@@ -43,7 +43,7 @@ func answered(status int, contentType, body string) *mcp.Result {
 	if data, ok := strings.CutPrefix(body, "event: message\ndata: "); ok && contentType == "text/event-stream" {
 		r.Data = []byte(strings.TrimSuffix(data, "\n\n"))
 	}
-	if mcp.Scan(r.Said(), &r.Message) != nil {
+	if mcp.Scan(r.Scanned(), &r.Message) != nil {
 		r.Message = mcp.Message{}
 	}
 	return r
@@ -55,45 +55,45 @@ func rpcError(id string, code int, message string) string {
 
 // TestLossOfShapes holds every row of what servers were seen to say, as JSON, as one SSE event, and in text of each kind.
 func TestLossOfShapes(t *testing.T) {
-	const none, doubt, sure = mcp.LossNone, mcp.LossDoubtful, mcp.LossSure
+	const none, doubtful, sure = mcp.LossNone, mcp.LossDoubtful, mcp.LossSure
 	for _, c := range []struct {
 		status         int
 		code           int
 		words          string
-		foreign, text  mcp.Loss // under another id, null or none; and in text, of whatever type
+		otherID, text  mcp.Loss // under another id, null or none; and in text, of whatever type
 		own, tool, get mcp.Loss // under the request's own id: of a list, of a tools/call; and to a GET
 	}{
-		{404, -32001, "Session not found", sure, sure, sure, doubt, sure},                                  // TypeScript, Go in text
-		{404, -32600, "Session not found", sure, sure, sure, doubt, sure},                                  // Python from 1.26
-		{404, -32600, "Not Found: Invalid or expired session ID", sure, sure, sure, doubt, sure},           // Python, one transport
-		{404, -32600, "Not Found: Session has been terminated", sure, sure, sure, doubt, sure},             // the same
-		{404, -32000, "Not Found: Unknown Mcp-Session-Id header", sure, sure, doubt, doubt, sure},          // hand-made
-		{404, -32000, "unknown SESSION 1b9d", sure, sure, doubt, doubt, sure},                              // hand-made
-		{404, -32000, "Server not initialized", sure, sure, doubt, doubt, sure},                            // hand-made
-		{404, -32603, "nothing here", sure, sure, none, none, sure},                                        // says nothing of a session
-		{404, -32601, "Method not found", sure, sure, none, none, sure},                                    // 2026-07-28 servers
-		{404, -32601, "Session not found", sure, sure, none, none, sure},                                   // about the method
-		{400, -32000, "Bad Request: No valid session ID provided", sure, sure, sure, doubt, sure},          // Python before 1.26, TypeScript
-		{400, -32000, "Bad Request: Server not initialized", sure, sure, sure, doubt, sure},                // TypeScript 1.12.1
-		{400, -32001, "Session not found", sure, sure, sure, doubt, sure},                                  // copies
-		{400, -32600, "Invalid session ID", sure, sure, sure, doubt, sure},                                 // mcp-go in text
-		{400, -32000, "INVALID SESSION id", sure, sure, sure, doubt, sure},                                 // whatever the case
-		{400, -32000, "Bad Request: Mcp-Session-Id header is required", doubt, doubt, doubt, doubt, doubt}, // TypeScript
-		{400, -32000, "Bad Request: No valid session ID or not an initialize request", doubt, doubt, doubt, doubt, doubt},
-		{400, -32600, "The server has not been initialised yet", doubt, doubt, doubt, doubt, doubt},
-		{400, -32600, "Please send an initialize request first", doubt, doubt, doubt, doubt, doubt},
+		{404, -32001, "Session not found", sure, sure, sure, doubtful, sure},                                              // TypeScript, Go in text
+		{404, -32600, "Session not found", sure, sure, sure, doubtful, sure},                                              // Python from 1.26
+		{404, -32600, "Not Found: Invalid or expired session ID", sure, sure, sure, doubtful, sure},                       // Python, one transport
+		{404, -32600, "Not Found: Session has been terminated", sure, sure, sure, doubtful, sure},                         // the same
+		{404, -32000, "Not Found: Unknown Mcp-Session-Id header", sure, sure, doubtful, doubtful, sure},                   // hand-made
+		{404, -32000, "unknown SESSION 1b9d", sure, sure, doubtful, doubtful, sure},                                       // hand-made
+		{404, -32000, "Server not initialized", sure, sure, doubtful, doubtful, sure},                                     // hand-made
+		{404, -32603, "nothing here", sure, sure, none, none, sure},                                                       // says nothing of a session
+		{404, -32601, "Method not found", sure, sure, none, none, sure},                                                   // 2026-07-28 servers
+		{404, -32601, "Session not found", sure, sure, none, none, sure},                                                  // about the method
+		{400, -32000, "Bad Request: No valid session ID provided", sure, sure, sure, doubtful, sure},                      // Python before 1.26, TypeScript
+		{400, -32000, "Bad Request: Server not initialized", sure, sure, sure, doubtful, sure},                            // TypeScript 1.12.1
+		{400, -32001, "Session not found", sure, sure, sure, doubtful, sure},                                              // copies
+		{400, -32600, "Invalid session ID", sure, sure, sure, doubtful, sure},                                             // mcp-go in text
+		{400, -32000, "INVALID SESSION id", sure, sure, sure, doubtful, sure},                                             // whatever the case
+		{400, -32000, "Bad Request: Mcp-Session-Id header is required", doubtful, doubtful, doubtful, doubtful, doubtful}, // TypeScript
+		{400, -32000, "Bad Request: No valid session ID or not an initialize request", doubtful, doubtful, doubtful, doubtful, doubtful},
+		{400, -32600, "The server has not been initialised yet", doubtful, doubtful, doubtful, doubtful, doubtful},
+		{400, -32600, "Please send an initialize request first", doubtful, doubtful, doubtful, doubtful, doubtful},
 		{400, -32602, "Session not found", sure, sure, none, none, sure},
-		{400, -32602, "session_id is not a valid argument", doubt, doubt, none, none, doubt},
-		{400, -32002, "resource of this session not found", doubt, doubt, none, none, doubt},
-		{400, -32601, "sessions/list: no such method", doubt, doubt, none, none, doubt},
+		{400, -32602, "session_id is not a valid argument", doubtful, doubtful, none, none, doubtful},
+		{400, -32002, "resource of this session not found", doubtful, doubtful, none, none, doubtful},
+		{400, -32601, "sessions/list: no such method", doubtful, doubtful, none, none, doubtful},
 		{400, -32000, "Could not initialize the database", none, none, none, none, none},
 		{400, -32600, "Bad Request: Unsupported protocol version", none, none, none, none, none},
-		{401, -32001, "Unauthorized: Session not found", doubt, doubt, doubt, doubt, doubt}, // rmcp
+		{401, -32001, "Unauthorized: Session not found", doubtful, doubtful, doubtful, doubtful, doubtful}, // rmcp
 		{401, -32001, "Unauthorized", none, none, none, none, none},
 		{410, -32000, "Gone", sure, sure, sure, sure, sure},
 		{410, -32602, "Gone", sure, sure, none, none, sure},
-		{503, -32001, "Service Unavailable: MCP session is unknown", doubt, doubt, doubt, doubt, doubt},
-		{503, -32000, "Server not initialized", doubt, doubt, doubt, doubt, doubt},
+		{503, -32001, "Service Unavailable: MCP session is unknown", doubtful, doubtful, doubtful, doubtful, doubtful},
+		{503, -32000, "Server not initialized", doubtful, doubtful, doubtful, doubtful, doubtful},
 		{503, -32000, "try again", none, none, none, none, none},
 		{403, -32000, "Session not found", none, none, none, none, none},
 		{405, -32000, "Session not found", none, none, none, none, none},
@@ -125,17 +125,17 @@ func TestLossOfShapes(t *testing.T) {
 		} {
 			for _, id := range []string{"null", `"server-error"`, "8"} {
 				r := frame(rpcError(id, c.code, c.words))
-				check(framing+" under "+id, listCall, r, c.foreign)
-				check(framing+" under "+id, toolCall, r, c.foreign)
-				check(framing+" under "+id, noteCall, r, c.foreign)
+				check(framing+" under "+id, listCall, r, c.otherID)
+				check(framing+" under "+id, toolCall, r, c.otherID)
+				check(framing+" under "+id, noteCall, r, c.otherID)
 			}
-			check(framing+" without an id", toolCall, frame(strings.Replace(rpcError("null", c.code, c.words), `"id":null,`, "", 1)), c.foreign)
+			check(framing+" without an id", toolCall, frame(strings.Replace(rpcError("null", c.code, c.words), `"id":null,`, "", 1)), c.otherID)
 			for _, id := range []string{"7", "7.0", `"7"`} {
 				r := frame(rpcError(id, c.code, c.words))
 				check(framing+" under its own id "+id, listCall, r, c.own)
 				check(framing+" under its own id "+id, toolCall, r, c.tool)
 				check(framing+" under its own id "+id, strangeCall, r, c.tool)
-				check(framing+" under what is no request's id", responseCall, r, c.foreign)
+				check(framing+" under what is no request's id", responseCall, r, c.otherID)
 				check(framing+" to a GET", getCall, r, c.get)
 				check(framing+" to a DELETE", deleteCall, r, c.get)
 			}
@@ -151,9 +151,9 @@ func TestLossOfShapes(t *testing.T) {
 	}
 }
 
-// TestLossOfAround holds what stands around those shapes: what cannot be told, what cannot be read, what asks for signing in.
+// TestLossOfAround holds what stands around those shapes: whose answer it is not known, what cannot be read, what asks for signing in.
 func TestLossOfAround(t *testing.T) {
-	const none, doubt, sure = mcp.LossNone, mcp.LossDoubtful, mcp.LossSure
+	const none, doubtful, sure = mcp.LossNone, mcp.LossDoubtful, mcp.LossSure
 	with := func(r *mcp.Result, name, value string) *mcp.Result { r.Header.Set(name, value); return r }
 	raw := func(status int) *mcp.Result {
 		return &mcp.Result{Status: status, Header: http.Header{}, Raw: io.NopCloser(strings.NewReader("session not found"))}
@@ -168,25 +168,25 @@ func TestLossOfAround(t *testing.T) {
 		"400, nothing":                        {listCall, answered(400, "", ""), none},
 		"503, nothing":                        {listCall, answered(503, "", ""), none},
 		"404, JSON of its own":                {listCall, answered(404, "application/json", `{"error":"Session not found or expired. Please reinitialize."}`), sure},
-		"400, JSON of its own":                {listCall, answered(400, "application/json", `{"detail":"No valid session"}`), doubt},
-		"400, an error without its version":   {listCall, answered(400, "application/json", `{"error":{"code":-32000,"message":"Session not found"}}`), doubt},
+		"400, JSON of its own":                {listCall, answered(400, "application/json", `{"detail":"No valid session"}`), doubtful},
+		"400, an error without its version":   {listCall, answered(400, "application/json", `{"error":{"code":-32000,"message":"Session not found"}}`), doubtful},
 		"400, JSON about something else":      {listCall, answered(400, "application/json", `{"detail":"no"}`), none},
-		"400, HTML":                           {listCall, answered(400, "text/html", `<html><title>Invalid session ID</title></html>`), doubt},
+		"400, HTML":                           {listCall, answered(400, "text/html", `<html><title>Invalid session ID</title></html>`), doubtful},
 		"404, HTML":                           {toolCall, answered(404, "text/html", `<html>not found</html>`), sure},
-		"503, HTML":                           {listCall, answered(503, "text/html", `<p>no backend for this session</p>`), doubt},
+		"503, HTML":                           {listCall, answered(503, "text/html", `<p>no backend for this session</p>`), doubtful},
 		"503, HTML about something else":      {listCall, answered(503, "text/html", `<p>busy</p>`), none},
 		"401, asks for signing in":            {listCall, with(answered(401, "text/plain", "Unauthorized: Session not found"), "WWW-Authenticate", "Bearer"), none},
 		"401, asks, as JSON":                  {listCall, with(answered(401, "application/json", rpcError("null", -32001, "Session not found")), "WWW-Authenticate", `Bearer error="invalid_token"`), none},
 		"404, its own result":                 {listCall, answered(404, "application/json", `{"jsonrpc":"2.0","id":7,"result":{}}`), none},
 		"410, its own result":                 {listCall, answered(410, "application/json", `{"jsonrpc":"2.0","id":7,"result":{}}`), none},
-		"404, an array":                       {listCall, answered(404, "application/json", `[`+rpcError("7", -32602, "no such tool")+`]`), doubt},
+		"404, an array":                       {listCall, answered(404, "application/json", `[`+rpcError("7", -32602, "no such tool")+`]`), doubtful},
 		"400, an array":                       {listCall, answered(400, "application/json", `[`+rpcError("7", -32602, "no such tool")+`]`), none},
-		"404, a name twice in the envelope":   {listCall, answered(404, "application/json", `{"jsonrpc":"2.0","id":7,"id":7,"error":{"code":1,"message":"no"}}`), doubt},
-		"404, events":                         {listCall, answered(404, "text/event-stream", "data: "+rpcError("7", -32602, "no")+"\n\ndata: x\n\n"), doubt},
-		"404 to an array, an error of one":    {opaqueCall, answered(404, "application/json", rpcError("7", -32000, "no")), doubt},
+		"404, a name twice in the envelope":   {listCall, answered(404, "application/json", `{"jsonrpc":"2.0","id":7,"id":7,"error":{"code":1,"message":"no"}}`), doubtful},
+		"404, events":                         {listCall, answered(404, "text/event-stream", "data: "+rpcError("7", -32602, "no")+"\n\ndata: x\n\n"), doubtful},
+		"404 to an array, an error of one":    {opaqueCall, answered(404, "application/json", rpcError("7", -32000, "no")), doubtful},
 		"404 to an array, of its arguments":   {opaqueCall, answered(404, "application/json", rpcError("7", -32602, "no")), none},
 		"404 to an array, of the whole":       {opaqueCall, answered(404, "application/json", rpcError("null", -32000, "no")), sure},
-		"400 to an array, exact, under an id": {opaqueCall, answered(400, "application/json", rpcError("7", -32000, "Session not found")), doubt},
+		"400 to an array, exact, under an id": {opaqueCall, answered(400, "application/json", rpcError("7", -32000, "Session not found")), doubtful},
 		"400 to an array, exact, of it all":   {opaqueCall, answered(400, "application/json", rpcError("null", -32000, "Bad Request: Server not initialized")), sure},
 		"404, encoded":                        {listCall, with(answered(404, "text/plain", "session not found"), "Content-Encoding", "gzip"), none},
 		"410, encoded":                        {listCall, with(answered(410, "text/plain", "x"), "Content-Encoding", "gzip"), sure},
@@ -195,7 +195,7 @@ func TestLossOfAround(t *testing.T) {
 		"410, too large":                      {listCall, raw(410), sure},
 		"the data of an error":                {listCall, answered(400, "application/json", `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no","data":"session"}}`), none},
 		"escapes":                             {listCall, answered(400, "application/json", `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Invalid \u0073ession ID"}}`), sure},
-		"half of a pair":                      {listCall, answered(400, "application/json", `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"session \ud800"}}`), doubt},
+		"half of a pair":                      {listCall, answered(400, "application/json", `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"session \ud800"}}`), doubtful},
 		"no message":                          {listCall, answered(400, "application/json", `{"jsonrpc":"2.0","id":null,"error":{"code":-32000}}`), none},
 	} {
 		if got := mcp.LossOf(c.call, c.r); got != c.want {

@@ -19,6 +19,18 @@ func Member(doc []byte, name string) (Span, error) {
 	return s.found, nil
 }
 
+// MemberOf returns the value of an object's member as Member finds it, nil where there is none or object is none.
+func MemberOf(object []byte, name string) []byte {
+	if object == nil {
+		return nil
+	}
+	at, err := Member(object, name)
+	if err != nil {
+		return nil
+	}
+	return at.Of(object)
+}
+
 func (s *scanner) document() {
 	i := s.space(0)
 	if s.at(i) == '{' {

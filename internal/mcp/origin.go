@@ -5,18 +5,14 @@ import (
 	"strings"
 )
 
-// SameOrigin reports whether two absolute URLs have the same scheme, host and port (RFC 6454, 5), a scheme's default
-// port being the same as none.
-func SameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
+// Origin returns an absolute URL's origin as an Origin header has it (RFC 6454, 6.2): without its scheme's default port.
+func Origin(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	if port := u.Port(); port == "" || u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {
+		host = strings.TrimSuffix(host, ":"+port)
+	}
+	return u.Scheme + "://" + host
 }
 
-func portOf(u *url.URL) string {
-	if p := u.Port(); p != "" {
-		return p
-	}
-	if u.Scheme == "https" {
-		return "443"
-	}
-	return "80"
-}
+// SameOrigin reports whether two absolute URLs have the same scheme, host and port (RFC 6454, 5).
+func SameOrigin(a, b *url.URL) bool { return Origin(a) == Origin(b) }

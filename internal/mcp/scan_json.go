@@ -11,8 +11,8 @@ type scanner struct {
 	found    Span              // and where it is
 	room     [longestName]byte // for a name or a method without its escapes
 
-	kinds [MaxDepth / 64]uint64 // of the open values but the innermost 64, 64 to a word: 1 is an object
-	abyss []uint64              // the same below MaxDepth, where the message is refused already
+	kinds    [MaxDepth / 64]uint64 // of the open values but the innermost 64, 64 to a word: 1 is an object
+	overflow []uint64              // the same below MaxDepth, where the message is refused already
 }
 
 // object reads the object at i, which must be there, and fills the fields of its level.
@@ -142,10 +142,10 @@ func (s *scanner) save(depth int, kinds uint64) {
 	switch deep := n - len(s.kinds); {
 	case deep < 0:
 		s.kinds[n] = kinds
-	case deep < len(s.abyss):
-		s.abyss[deep] = kinds
+	case deep < len(s.overflow):
+		s.overflow[deep] = kinds
 	default:
-		s.abyss = append(s.abyss, kinds)
+		s.overflow = append(s.overflow, kinds)
 	}
 }
 
@@ -155,7 +155,7 @@ func (s *scanner) saved(depth int) uint64 {
 	if n < len(s.kinds) {
 		return s.kinds[n]
 	}
-	return s.abyss[n-len(s.kinds)]
+	return s.overflow[n-len(s.kinds)]
 }
 
 // name reads a member up to where its value starts. The name itself ends at end.

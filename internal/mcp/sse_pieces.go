@@ -18,7 +18,7 @@ type cutEvent struct {
 // an empty one.
 //
 // Where the stream ends or breaks within such an event, the last of its bytes come as one more piece, and nothing has
-// Last. It is for streams that pass as they come: what must be changed on its way cannot be told from the rest.
+// Last. It is for streams that pass as they come: what must be changed on its way cannot be found in it.
 func (r *EventReader) Pieces(limit int) {
 	r.piece = max(limit, len("id:")) // so that an id that is too long is known as one
 }

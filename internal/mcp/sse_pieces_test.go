@@ -58,7 +58,7 @@ func readPieces(t *testing.T, c *chunks, limit int) (events []mcp.Event, whole [
 	}
 }
 
-// reread returns the event that the pieces make together, and checks that it is one and that its id was told.
+// reread returns the event that the pieces make together, and checks that it is one and that its id is that of the last piece.
 func reread(t *testing.T, s seen, limit int) seen {
 	t.Helper()
 	r := mcp.NewEventReader(strings.NewReader("\n"+s.Raw), nil, 1<<30) // a mark at its start is none of the stream's

@@ -5,7 +5,7 @@ import "io"
 // idleBuffer is the size of the buffer in which a reader waits for the next bytes: small, since thousands wait.
 const idleBuffer = 1 << 10
 
-// maxEmptyReads is how often in a row a reader may return nothing at all, and no error, before it is given up.
+// maxEmptyReads is how many consecutive reads may return nothing at all, and no error, before the reader is given up.
 const maxEmptyReads = 100
 
 // window is the part of a byte stream that has been read and not yet been used up. What is held stays in one piece: it is

@@ -7,7 +7,9 @@
 // rubbish. The Server records what it received (raw bytes, header fields in order) and counts the side effects that
 // scripts declare, so that a test can tell "it did nothing" from "it did the work and the answer was lost".
 //
+// An NPMRegistry is a registry of npm packages for what runs npm.
+//
 // It promises that Close leaves no goroutine and no socket, that nothing but 127.0.0.1 is listened on, and that every
-// wait ends: when the test ends, or after Patience. It is not a conforming MCP server and checks nothing of what clients
+// wait ends: when the test ends, or after WaitTimeout. It is not a conforming MCP server and checks nothing of what clients
 // send: that is left to the tests.
 package mcptest

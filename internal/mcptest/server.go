@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Patience is how long the waits of this package last before the test fails. It is far above what anything takes that
+// WaitTimeout is how long the waits of this package last before the test fails. It is far above what anything takes that
 // works, because machines that run tests are slow at times.
-const Patience = 20 * time.Second
+const WaitTimeout = 20 * time.Second
 
 // keep is how many requests a Server remembers; older ones are forgotten.
 const keep = 20_000
@@ -123,10 +123,10 @@ func (s *Server) AwaitOpen(n int) {
 	s.await(fmt.Sprintf("%d open connections", n), func() bool { return len(s.conns) == n })
 }
 
-// await waits until done, which is called with mu held, or fails the test after Patience.
+// await waits until done, which is called with mu held, or fails the test after WaitTimeout.
 func (s *Server) await(what string, done func() bool) {
 	s.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), WaitTimeout)
 	defer cancel()
 	for {
 		s.mu.Lock()
@@ -139,7 +139,7 @@ func (s *Server) await(what string, done func() bool) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			s.tb.Fatalf("mcptest: waited %v for %s, had %s", Patience, what, state)
+			s.tb.Fatalf("mcptest: waited %v for %s, had %s", WaitTimeout, what, state)
 		}
 	}
 }
@@ -160,6 +160,12 @@ func (s *Server) Down() {
 	s.stopListening()
 	hold, err := reserve(s.addr)
 	syscall.ForkLock.RUnlock()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for end := time.Now().Add(WaitTimeout); err != nil && time.Now().Before(end); { // another process may use the port for a moment
+		<-again.C
+		hold, err = reserve(s.addr)
+	}
 	if err != nil {
 		s.tb.Fatalf("mcptest: keeping %s while the server is down: %v", s.addr, err)
 	}

@@ -64,12 +64,17 @@ func RemoveTemps(dir string, names ...string) {
 
 // Lock takes the lock (flock) of a file, and makes the file where it is missing. The lock is gone with the process that has it,
 // whatever ends that.
-func Lock(path string) (*os.File, error) {
+func Lock(path string) (*os.File, error) { return lock(path, syscall.LOCK_EX) }
+
+// LockShared is Lock for what several may have at the same time: ErrLocked is for where one has it by Lock alone.
+func LockShared(path string) (*os.File, error) { return lock(path, syscall.LOCK_SH) }
+
+func lock(path string, how int) (*os.File, error) {
 	f, err := open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
 	if err == nil {
 		return f, nil
 	}
@@ -80,14 +85,14 @@ func Lock(path string) (*os.File, error) {
 	return nil, fmt.Errorf("%s: flock: %w", path, err)
 }
 
-// Unlock gives back what Lock returned. It unlocks by hand: a child that is just being started still has the descriptor and would
+// Unlock gives back what Lock or LockShared returned. It unlocks by hand: a child that is just being started still has the descriptor and would
 // keep the lock.
 func Unlock(f *os.File) error {
 	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 }
 
 // Read reads a regular file of at most so many bytes.
-func Read(path string, most int64) ([]byte, fs.FileInfo, error) {
+func Read(path string, limit int64) ([]byte, fs.FileInfo, error) {
 	f, err := open(path, os.O_RDONLY)
 	if err != nil {
 		return nil, nil, err
@@ -97,11 +102,22 @@ func Read(path string, most int64) ([]byte, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	content, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(content)) > most {
-		err = fmt.Errorf("%s: more than %d bytes", path, most)
+	content, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(content)) > limit {
+		err = fmt.Errorf("%s: more than %d bytes", path, limit)
 	}
 	return content, info, err
+}
+
+// Private says why a file that was read may have been written by others than this user; nil: it is this user's alone.
+func Private(info fs.FileInfo) error {
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Getuid() {
+		return errors.New("it belongs to another user")
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("others may read or write it (%v)", info.Mode().Perm())
+	}
+	return nil
 }
 
 // open opens a regular file, and nothing else.

@@ -67,6 +67,34 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// TestLockShared has several hold a lock together, and none of them beside one that holds it alone.
+func TestLockShared(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var shared [2]*os.File
+	for i := range shared {
+		var err error
+		if shared[i], err = LockShared(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Lock(path); !errors.Is(err, ErrLocked) {
+			t.Errorf("locked beside %d who share it: %v", i+1, err)
+		}
+	}
+	if err := errors.Join(Unlock(shared[0]), Unlock(shared[1])); err != nil {
+		t.Fatal(err)
+	}
+	alone, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LockShared(path); !errors.Is(err, ErrLocked) {
+		t.Errorf("shared beside one who has it alone: %v", err)
+	}
+	if err := Unlock(alone); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNoRegularFile: a link and a directory are not opened.
 func TestNoRegularFile(t *testing.T) {
 	dir := t.TempDir()
