@@ -65,20 +65,20 @@ func streamName(sessionID string, principal partition) string {
 }
 
 // subscribed reports whether a change of a legacy list would be received on an agent's stream.
-func (u *Upstream) subscribed(q *request) bool {
+func (u *Stage) subscribed(q *request) bool {
 	return q.list && q.session != nil && q.session.declaresChanges[q.family] && u.agentStreams.has(q.stream)
 }
 
 // streamObserver is the observer of streams on their way to agents: what invalidates entries is applied before it is handed on.
 type streamObserver struct {
-	upstream  *Upstream
+	upstream  *Stage
 	call      *mcp.Call
 	sessionID string // where the call is an initialize: the session that it made
 	stream    string // its streamName; "" where nothing is kept because of it
 }
 
 // watch has a stream observed.
-func (u *Upstream) watch(events mcp.Events, c *mcp.Call, principal partition, sessionID string) mcp.Events {
+func (u *Stage) watch(events mcp.Events, c *mcp.Call, principal partition, sessionID string) mcp.Events {
 	w := &streamObserver{upstream: u, call: c, sessionID: sessionID}
 	if c.Lane == mcp.LaneStream && c.Era == mcp.EraLegacy {
 		w.stream = streamName(sessionHeader(c), principal)

@@ -8,22 +8,22 @@ import (
 	"fluentd-perf/internal/cache/worker"
 )
 
-// TestSubscribedListsStayInMemory: a legacy list that is kept because a change of it would be heard, or because sessions were
+// TestSubscribedListsStayInMemory: a legacy list that is kept because a change of it would be received, or because sessions were
 // seen not to differ, goes to no tier: after a restart, or in another daemon, nobody knows what was said meanwhile. One that
 // is kept by the operator's word goes there.
 func TestSubscribedListsStayInMemory(t *testing.T) {
 	word := map[string]time.Duration{"tools/list": 9 * time.Second, "prompts/list": 9 * time.Second, "resources/list": 9 * time.Second}
 	for what, tt := range map[string]struct {
-		o      cache.UpstreamOptions
+		o      cache.StageOptions
 		stream bool
 		behind bool
 	}{
-		"a stream":                     {cache.UpstreamOptions{Scope: cache.ScopeSession}, true, false},
-		"a stream, learned":            {cache.UpstreamOptions{}, true, false},
-		"learned":                      {cache.UpstreamOptions{}, false, false},
-		"a credential's":               {cache.UpstreamOptions{Scope: cache.ScopeCredential}, true, false},
-		"the operator's word":          {cache.UpstreamOptions{Scope: cache.ScopeSession, TTL: word}, false, true},
-		"the operator's word, learned": {cache.UpstreamOptions{TTL: word}, true, true},
+		"a stream":                     {cache.StageOptions{Scope: cache.ScopeSession}, true, false},
+		"a stream, learned":            {cache.StageOptions{}, true, false},
+		"learned":                      {cache.StageOptions{}, false, false},
+		"a credential's":               {cache.StageOptions{Scope: cache.ScopeCredential}, true, false},
+		"the operator's word":          {cache.StageOptions{Scope: cache.ScopeSession, TTL: word}, false, true},
+		"the operator's word, learned": {cache.StageOptions{TTL: word}, true, true},
 	} {
 		for _, method := range []string{"tools/list", "prompts/list", "resources/list"} {
 			disk := newRigDisk()
@@ -63,7 +63,7 @@ func TestSubscribedListsStayInMemory(t *testing.T) {
 // TestStreamsTellNoTier: that a stream begins and ends is nothing to a tier: nothing there depends on it.
 func TestStreamsTellNoTier(t *testing.T) {
 	tier := newRigTier("redis", newRigDisk())
-	withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
+	withRig(t, cache.StoreOptions{}, cache.StageOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 		for _, sessionID := range []string{"", "s"} {
 			r.initialize(sessionID, "{}", rulesTells)
 			for range 3 {

@@ -17,8 +17,8 @@ import (
 )
 
 // allocStage is a stage whose server answers each call with the same bytes, with no more than a Result and its header: at once,
-// or when land is closed.
-func allocStage(tb testing.TB, members string, land <-chan struct{}) (*cache.Store, *cache.Upstream) {
+// or when answer is closed.
+func allocStage(tb testing.TB, members string, answer <-chan struct{}) (*cache.Store, *cache.Stage) {
 	tb.Helper()
 	store, err := cache.NewStore(cache.StoreOptions{
 		State: cache.MemoryState([]byte("0123456789abcdef")), Buffers: new(mcp.BufferPool),
@@ -29,13 +29,13 @@ func allocStage(tb testing.TB, members string, land <-chan struct{}) (*cache.Sto
 	tb.Cleanup(func() { _ = store.Close(context.Background()) })
 	pattern := *rulesWhole(http.StatusOK, `{"jsonrpc":"2.0","id":1,"result":{"tools":[],`+members+`}}`)
 	contentType := pattern.Header["Content-Type"]
-	o := cache.UpstreamOptions{Name: "docs", Identity: "https://docs.example.com/mcp"}
+	o := cache.StageOptions{Name: "docs", Identity: "https://docs.example.com/mcp"}
 	var stop context.CancelFunc
 	o.Base, stop = context.WithCancel(context.Background())
 	tb.Cleanup(stop)
-	return store, store.Upstream(o, mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
-		if land != nil {
-			<-land
+	return store, store.Stage(o, mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
+		if answer != nil {
+			<-answer
 		}
 		res := pattern
 		res.Header = http.Header{"Content-Type": contentType}
@@ -92,7 +92,7 @@ func TestMissAllocations(t *testing.T) {
 }
 
 // allocCall makes a call, which is answered with that Cache-Status.
-func allocCall(tb testing.TB, ctx context.Context, u *cache.Upstream, c *mcp.Call, status string) {
+func allocCall(tb testing.TB, ctx context.Context, u *cache.Stage, c *mcp.Call, status string) {
 	res, err := u.Call(ctx, c)
 	if err != nil || strings.TrimPrefix(res.Header.Get("Cache-Status"), "fluentd-perf; ") != status {
 		tb.Errorf("%v, %+v, want %s", err, res, status)
@@ -123,8 +123,8 @@ func TestFollowerAllocations(t *testing.T) {
 // followed returns what a call allocates that so many others follow, under that id, whose goroutines are there before.
 func followed(t *testing.T, n int, id string) (mallocs uint64) {
 	synctest.Test(t, func(t *testing.T) {
-		land, begin := make(chan struct{}), make(chan struct{})
-		store, u := allocStage(t, `"ttlMs":0`, land)
+		answer, begin := make(chan struct{}), make(chan struct{})
+		store, u := allocStage(t, `"ttlMs":0`, answer)
 		defer store.Close(t.Context())
 		var all sync.WaitGroup
 		for range n {
@@ -132,7 +132,7 @@ func followed(t *testing.T, n int, id string) (mallocs uint64) {
 			all.Go(func() {
 				select {
 				case <-begin:
-				case <-land:
+				case <-answer:
 				}
 				allocCall(t, t.Context(), u, c, "fwd=miss; collapsed")
 			})
@@ -143,7 +143,7 @@ func followed(t *testing.T, n int, id string) (mallocs uint64) {
 		runtime.ReadMemStats(&before)
 		close(begin)
 		synctest.Wait()
-		close(land)
+		close(answer)
 		all.Wait()
 		runtime.ReadMemStats(&after)
 		mallocs = after.Mallocs - before.Mallocs

@@ -13,13 +13,13 @@ const maxRemembered = 10_000
 // boundedMap is a map that forgets some entry when another one is put in and there is no room. The zero one is empty.
 type boundedMap[K comparable, V any] map[K]V
 
-func (m *boundedMap[K, V]) put(k K, v V, most int) {
+func (m *boundedMap[K, V]) put(k K, v V, limit int) {
 	if *m == nil {
 		*m = make(map[K]V)
 	}
 	if _, ok := (*m)[k]; !ok {
 		for some := range *m {
-			if len(*m) < most {
+			if len(*m) < limit {
 				break
 			}
 			delete(*m, some)
@@ -54,10 +54,10 @@ func (t *table[K, V]) empty() bool {
 	return len(t.by) == 0
 }
 
-func (t *table[K, V]) put(k K, v V, most int) {
+func (t *table[K, V]) put(k K, v V, limit int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.by.put(k, v, most)
+	t.by.put(k, v, limit)
 }
 
 func (t *table[K, V]) delete(k K) {

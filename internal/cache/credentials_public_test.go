@@ -25,7 +25,7 @@ func TestPublicNeedsTTLAndScope(t *testing.T) {
 		`"ttlMs":9000,"cacheScope":["public"]`: false, `"ttlMs":9000,"CacheScope":"public"`: false,
 		`"ttlMs":9000,"_meta":{"cacheScope":"public"}`: false,
 	} {
-		rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 			r.says(says)
 			r.accept("b")
 			first := r.asks(says, rulesModern("tools/list").by("a"))
@@ -40,7 +40,7 @@ func TestPublicNeedsTTLAndScope(t *testing.T) {
 
 // TestOperatorsAnswersStayPrivate holds that only what the server itself lets live is everybody's.
 func TestOperatorsAnswersStayPrivate(t *testing.T) {
-	o := cache.UpstreamOptions{
+	o := cache.StageOptions{
 		TTL: map[string]time.Duration{"tools/list": time.Minute}, Tools: map[string]time.Duration{"t": time.Minute}, MinTTL: time.Minute,
 	}
 	rulesTest(t, o, func(r *rulesRig) {
@@ -62,7 +62,7 @@ func TestOperatorsAnswersStayPrivate(t *testing.T) {
 // TestPublicIsForTheAccepted holds that a credential of which the server has not been asked lately meets the server.
 func TestPublicIsForTheAccepted(t *testing.T) {
 	for slow := range 2 {
-		rulesTestTiers(t, slow, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTestTiers(t, slow, cache.StageOptions{}, func(r *rulesRig) {
 			r.says(`"ttlMs":9000000,"cacheScope":"public"`)
 			a := rulesModern("tools/list")
 			first := r.asks("first", a)
@@ -98,7 +98,7 @@ func TestPublicIsForTheAccepted(t *testing.T) {
 func TestRefusalDropsTheCredential(t *testing.T) {
 	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
 		for slow := range 2 {
-			rulesTestTiers(t, slow, cache.UpstreamOptions{Tools: map[string]time.Duration{"t": 9 * time.Second}}, func(r *rulesRig) {
+			rulesTestTiers(t, slow, cache.StageOptions{Tools: map[string]time.Duration{"t": 9 * time.Second}}, func(r *rulesRig) {
 				asks := []rulesAsk{rulesModern("prompts/list"), rulesRead("file:///a"), rulesTool("t")}
 				var own, others []int
 				for _, a := range asks {
@@ -125,7 +125,7 @@ func TestRefusalDropsTheCredential(t *testing.T) {
 
 // TestRefusalEndsPublic holds that after a refusal everybody's answers are not the credential's any more.
 func TestRefusalEndsPublic(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		r.says(rulesPublic)
 		a := rulesModern("tools/list")
 		first := r.asks("first", a)
@@ -143,7 +143,7 @@ func TestRefusalEndsPublic(t *testing.T) {
 
 // TestRefusedDocumentsAreNothing holds that documents beside the endpoint say nothing of a credential.
 func TestRefusedDocumentsAreNothing(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		first := r.asks("first", rulesModern("tools/list"))
 		for _, status := range []int{http.StatusUnauthorized, http.StatusOK} {
 			r.gives(func(c *mcp.Call) *mcp.Result { return rulesWhole(status, `{}`) })
@@ -162,7 +162,7 @@ func TestRefusedDocumentsAreNothing(t *testing.T) {
 func TestPrivateAnswerWithdrawsThePublicOne(t *testing.T) {
 	for says, gone := range map[string]bool{`"ttlMs":9000,"cacheScope":"private"`: true, `"ttlMs":9000`: true, rulesPublic: false} {
 		for slow := range 3 {
-			rulesTestTiers(t, slow, cache.UpstreamOptions{}, func(r *rulesRig) {
+			rulesTestTiers(t, slow, cache.StageOptions{}, func(r *rulesRig) {
 				a := rulesModern("tools/list")
 				r.says(rulesPublic)
 				first := r.asks("first", a)
@@ -193,11 +193,11 @@ func TestPrivateAnswerWithdrawsThePublicOne(t *testing.T) {
 // be asked at that moment.
 func TestPrivateAnswerWithdrawsOthersPublicOne(t *testing.T) {
 	for _, away := range []bool{false, true} {
-		rulesTestTiers(t, 1, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTestTiers(t, 1, cache.StageOptions{}, func(r *rulesRig) {
 			a := rulesModern("tools/list")
 			r.says(`"ttlMs":90000,"cacheScope":"public"`)
 			r.asks("first", a)
-			next := newRulesRig(t, cache.UpstreamOptions{}, 0) // another daemon with the same tier
+			next := newRulesRig(t, cache.StageOptions{}, 0) // another daemon with the same tier
 			defer next.close()
 			next.lend(r.slow[0])
 			next.accept("b")
@@ -214,7 +214,7 @@ func TestPrivateAnswerWithdrawsOthersPublicOne(t *testing.T) {
 // TestFreshPublicBeatsExpiredPrivate holds that a credential's own answer that has expired, but is kept for bad times, does
 // not hide everybody's.
 func TestFreshPublicBeatsExpiredPrivate(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
 		a := rulesModern("tools/list")
 		r.asks("private", a)
 		r.after(9 * time.Second)
@@ -232,7 +232,7 @@ func TestPartition(t *testing.T) {
 		"X-Correlation-Id", "Mcp-Method", "Mcp-Name", "Last-Event-Id", "X-Window", "Accept-Encoding",
 	}
 	for _, name := range inert {
-		rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 			a := rulesModern("tools/list")
 			first := r.asks(name, a)
 			r.hits(name, first.n, a.field(name, "application/json"))
@@ -243,7 +243,7 @@ func TestPartition(t *testing.T) {
 		"Authorization", "Cookie", "X-Api-Key", "X-Tenant", "Proxy-Authorization", "Forwarded", "X-Forwarded-For", "Mcp-Param-Region",
 		"Mcp-Params", "Security", "X-Windows", "X-Unknown",
 	} {
-		rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 			a := rulesModern("tools/list")
 			var numbers []int
 			values := [][]string{nil, {""}, {"a"}, {"A"}, {"a", "a"}, {"a", "b"}, {"b", "a"}, {"a,b"}, {"a\x01b"}, {"", "ab"}, {"ab", ""}}
@@ -255,7 +255,7 @@ func TestPartition(t *testing.T) {
 			}
 		})
 	}
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) { // what belongs to one name is not another's
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) { // what belongs to one name is not another's
 		a := rulesModern("tools/list")
 		r.asks("", a.field("X-A", "1").field("X-B", "2"))
 		r.asks("", a.field("X-A", "2").field("X-B", "1"))

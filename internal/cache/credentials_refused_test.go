@@ -19,7 +19,7 @@ func TestRefusalOutlivesOlderAnswers(t *testing.T) {
 	} {
 		for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
 			for sent, good := range map[string]bool{"before": false, "at the same time": false, "after": true} {
-				rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+				rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 					testRefusalOutlives(r, slow, status, sent, good, what+", sent "+sent)
 				})
 			}
@@ -46,7 +46,7 @@ func testRefusalOutlives(r *rulesRig, slow rulesAsk, status int, sent string, go
 	send := func(a rulesAsk) {
 		go func() {
 			defer func() { done <- struct{}{} }()
-			res, err := r.door.Call(r.Context(), a.call(r))
+			res, err := r.caller.Call(r.Context(), a.call(r))
 			if err != nil {
 				r.Error(err)
 				return
@@ -87,7 +87,7 @@ func testRefusalOutlives(r *rulesRig, slow rulesAsk, status int, sent string, go
 // TestRefusalIsForgiven: a credential that the server takes again is good again, also while the times of the refusal and of
 // the answer are close.
 func TestRefusalIsForgiven(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		r.says(rulesPublic)
 		first := r.asks("first", rulesModern("tools/list").by("b"))
 		for range 3 {

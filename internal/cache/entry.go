@@ -95,8 +95,8 @@ func (e entry) moved() *entry { return &e }
 // sane reports whether the times are in order and no longer apart than any entry lives: what another daemon wrote lives
 // no longer here than it would have there.
 func (e *entry) sane() bool {
-	const most = int64(tier.MaxLife / time.Millisecond)
-	return e.storedAt >= 0 && e.storedAt <= e.freshUntil && e.freshUntil <= e.staleUntil && e.staleUntil-e.storedAt <= most
+	const maxMillis = int64(tier.MaxLife / time.Millisecond)
+	return e.storedAt >= 0 && e.storedAt <= e.freshUntil && e.freshUntil <= e.staleUntil && e.staleUntil-e.storedAt <= maxMillis
 }
 
 func within(s mcp.Span, n int) bool {

@@ -16,17 +16,17 @@ type Flown struct {
 }
 
 // Watch has each call told that goes on by a flight.
-func (u *Upstream) Watch(f func(*mcp.Call, Flown)) {
-	fly := u.joinOrLead
+func (u *Stage) Watch(f func(*mcp.Call, Flown)) {
+	join := u.joinOrLead
 	u.joinOrLead = func(ctx context.Context, l *leader, k flight.Key) (*mcp.Result, error) {
-		res, err := fly(ctx, l, k)
+		res, err := join(ctx, l, k)
 		f(&l.call, Flown{Key: k, Scoped: l.variant.forView, Loose: l.res != nil && l.res.Message.Loose, Shared: l.share})
 		return res, err
 	}
 }
 
 // FlightKey is under what a call would go by a flight now; the zero Key where it would not.
-func (u *Upstream) FlightKey(c *mcp.Call) flight.Key {
+func (u *Stage) FlightKey(c *mcp.Call) flight.Key {
 	q := u.requestOf(c, u.store.Partition(c))
 	if q == nil || !q.coalescable || !isID(c.ID()) {
 		return flight.Key{}
@@ -38,7 +38,7 @@ func (u *Upstream) FlightKey(c *mcp.Call) flight.Key {
 type throughKey struct{}
 
 // Switchable makes Through work. It is called before the first call.
-func (u *Upstream) Switchable() {
+func (u *Stage) Switchable() {
 	server := u.next
 	u.next = mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		if next, ok := ctx.Value(throughKey{}).(mcp.Caller); ok {
@@ -49,7 +49,7 @@ func (u *Upstream) Switchable() {
 }
 
 // Through is the stage with another server, for calls that go by no flight.
-func (u *Upstream) Through(next mcp.Caller) mcp.Caller {
+func (u *Stage) Through(next mcp.Caller) mcp.Caller {
 	return mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return u.Call(context.WithValue(ctx, throughKey{}, next), c)
 	})

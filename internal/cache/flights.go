@@ -17,7 +17,7 @@ import (
 
 // flightKey returns the key of a call's flight. Its epoch is made of the present tokens, so that a call after an invalidation joins
 // no flight that began before it. The key is the principal's own, unless the last answer to the request was public.
-func (u *Upstream) flightKey(v *variant) flight.Key {
+func (u *Stage) flightKey(v *variant) flight.Key {
 	l, writer := v.keys.of(v.forAll), v.credential
 	if v.forAll {
 		writer = partition{}
@@ -42,7 +42,7 @@ func (w *writeCounts) of(p partition) *atomic.Uint64 {
 }
 
 // joinFlight makes the call as the leader of a flight, or waits for the answer of an equal one.
-func (u *Upstream) joinFlight(ctx context.Context, l *leader, k flight.Key) (*mcp.Result, error) {
+func (u *Stage) joinFlight(ctx context.Context, l *leader, k flight.Key) (*mcp.Result, error) {
 	role, a, err := u.flights.Do(ctx, k, &l.call, l)
 	switch role {
 	case flight.Led:
@@ -55,7 +55,7 @@ func (u *Upstream) joinFlight(ctx context.Context, l *leader, k flight.Key) (*mc
 		u.collapsed(&l.call, l.variant.request, res)
 		return res, nil
 	case flight.Left:
-		return nil, mcp.Left(ctx, mcp.SentUnknown)
+		return nil, mcp.Canceled(ctx, mcp.SentUnknown)
 	case flight.Released:
 		return mcp.Accepted(), nil
 	}
@@ -70,7 +70,7 @@ func (u *Upstream) joinFlight(ctx context.Context, l *leader, k flight.Key) (*mc
 
 // canceled applies a legacy cancellation to the flights, and reports whether it released one waiter and is done with: the server
 // does not know of the waiter's call.
-func (u *Upstream) canceled(c *mcp.Call) (released bool) {
+func (u *Stage) canceled(c *mcp.Call) (released bool) {
 	name := mcp.CancelKey(c, c.Message.RequestID.Of(c.Body), u.store.Partition)
 	if name == "" {
 		return false
@@ -82,7 +82,7 @@ func (u *Upstream) canceled(c *mcp.Call) (released bool) {
 }
 
 // collapsed notes that a call got the answer of another one.
-func (u *Upstream) collapsed(c *mcp.Call, q *request, res *mcp.Result) {
+func (u *Stage) collapsed(c *mcp.Call, q *request, res *mcp.Result) {
 	u.metrics.coalesced.Inc()
 	u.metrics.count(tierNone, outcomeCollapsed)
 	u.saved(c)
@@ -97,7 +97,7 @@ var collapsedStatus = []string{"fluentd-perf; fwd=miss; collapsed"}
 
 // leader is a call that may lead a flight.
 type leader struct {
-	u       *Upstream
+	u       *Stage
 	call    mcp.Call // as it goes to the server: its answer is held whole
 	variant variant
 
@@ -106,7 +106,7 @@ type leader struct {
 	end context.CancelCauseFunc
 }
 
-func newLeader(u *Upstream, c *mcp.Call, v variant) *leader {
+func newLeader(u *Stage, c *mcp.Call, v variant) *leader {
 	l := &leader{u: u, call: *c, variant: v}
 	l.call.Whole = true
 	return l
@@ -151,7 +151,7 @@ func (l *leader) failure(ctx context.Context) *mcp.Failure {
 	case f.Reason != mcp.ReasonCanceled:
 		return f
 	case ctx.Err() == nil:
-		return mcp.Inside(f)
+		return mcp.InternalFailure(f)
 	}
 	return mcp.Stopped(ctx, f)
 }
@@ -167,7 +167,7 @@ func (l *leader) ownAnswer(ctx context.Context) (*mcp.Result, error) {
 			_ = l.res.Close() // nobody wants the answer: how its closing ends does not matter
 		}
 		l.end(context.Cause(ctx))
-		return nil, mcp.Left(ctx, mcp.SentUnknown)
+		return nil, mcp.Canceled(ctx, mcp.SentUnknown)
 	case l.err != nil:
 		return nil, mostLikelySent(l.err)
 	case l.streaming(): // the flight's context ends when the answer is closed, or the leader's ctx ends
@@ -222,7 +222,7 @@ var sharedFields = [...]string{"Content-Type", "Cache-Control", "Cache-Status", 
 // be it in a stream, or an error of HTTP's that says nothing in JSON-RPC. It fills in Message where that is empty.
 func canShare(c *mcp.Call, res *mcp.Result) bool {
 	switch {
-	case res.Raw != nil || mcp.IsEncoded(res.Header):
+	case res.Raw != nil || mcp.IsEncoded(res.Header) || res.Remembered:
 		return false
 	case res.Checked:
 		return len(res.Body) > 0

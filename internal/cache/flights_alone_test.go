@@ -166,7 +166,7 @@ func testStream(t *testing.T, text string, era mcp.Era, breaks bool) {
 		if err := flightAfter(ctx, time.Second); n > 1 {
 			return checked(c, "mine"), err
 		}
-		return stream(ctx, c, strings.ReplaceAll(text, "ID", string(c.ID())), end, &closed), nil
+		return stream(ctx, strings.ReplaceAll(text, "ID", string(c.ID())), end, &closed), nil
 	})
 	c := list(`"l"`)
 	c.Era = era
@@ -199,7 +199,7 @@ func TestStreamOutlivesFlight(t *testing.T) {
 			}
 			open.Add(1)
 			context.AfterFunc(ctx, func() { open.Add(-1) })
-			return stream(ctx, c, ":\n\n", nil, &closed), nil
+			return stream(ctx, ":\n\n", nil, &closed), nil
 		})
 		cancel, answer := r.leader()
 		wantAnswers(t, r.wave(10), "mine")
@@ -225,7 +225,7 @@ func TestClosedStream(t *testing.T) {
 		ended := make(chan struct{})
 		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 			context.AfterFunc(ctx, func() { close(ended) })
-			res := stream(ctx, c, ":\n\n", nil, &closed)
+			res := stream(ctx, ":\n\n", nil, &closed)
 			res.Release = func() { released.Add(1) }
 			return res, nil
 		})
@@ -247,7 +247,7 @@ func TestClosedStream(t *testing.T) {
 func TestPasses(t *testing.T) {
 	for name, give := range map[string]func(c *mcp.Call, closed *atomic.Int64) *mcp.Result{
 		"large": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result {
-			return &mcp.Result{Status: 200, Raw: &raw{pieces([]byte("{"+string(c.ID())), 1), io.EOF, closed}}
+			return &mcp.Result{Status: 200, Raw: rawBody("{"+string(c.ID()), 1, io.EOF, closed)}
 		},
 		"encoded": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result {
 			return &mcp.Result{Status: 200, Body: append([]byte{0x1f, 0x8b}, c.ID()...), Header: http.Header{"Content-Encoding": {"gzip"}}}
@@ -300,7 +300,7 @@ func TestRawBreaks(t *testing.T) {
 		var closed atomic.Int64
 		broken := &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}
 		r := flightNewRig(func(_ context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
-			return &mcp.Result{Status: 200, Raw: &raw{pieces([]byte(`{"fluentd`), 3), broken, &closed}}, nil
+			return &mcp.Result{Status: 200, Raw: rawBody(`{"fluentd`, 3, broken, &closed)}, nil
 		})
 		g := r.call(context.Background(), list("0"))
 		wantFailure(t, g.err, mcp.CodeBadGateway, mcp.ReasonBrokeOff)
@@ -319,7 +319,7 @@ func TestLeaderGone(t *testing.T) {
 				return nil, err
 			}
 			if n == 1 {
-				return stream(ctx, c, "", nil, &closed), nil
+				return stream(ctx, "", nil, &closed), nil
 			}
 			return checked(c, "mine"), nil
 		})

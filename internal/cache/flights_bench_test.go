@@ -61,7 +61,7 @@ func BenchmarkFollower(b *testing.B) {
 }
 
 func benchmarkFollower(b *testing.B, size int, id string) {
-	const crowd = 1000
+	const concurrent = 1000
 	answer := fixed(size)
 	var entered, open chan struct{}
 	var calls atomic.Int64
@@ -69,7 +69,7 @@ func benchmarkFollower(b *testing.B, size int, id string) {
 		if n := calls.Add(1); n == 1 {
 			close(entered)
 			<-open
-		} // else a goroutine came too late for its crowd
+		} // else a goroutine was too late to join its flight
 		return answer(ctx, c)
 	})
 	leader, follower := list("7"), list(id)
@@ -84,13 +84,13 @@ func benchmarkFollower(b *testing.B, size int, id string) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	late := int64(0)
-	for done := 0; done < b.N; done += crowd {
+	for done := 0; done < b.N; done += concurrent {
 		calls.Store(0)
 		entered, open = make(chan struct{}), make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() { call(leader) })
 		<-entered
-		for range min(crowd, b.N-done) {
+		for range min(concurrent, b.N-done) {
 			wg.Go(func() { call(follower) })
 		}
 		runtime.Gosched()

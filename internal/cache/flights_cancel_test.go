@@ -100,7 +100,7 @@ func wantReleased(tb testing.TB, answer <-chan got, when time.Duration) {
 	}
 }
 
-// TestCancelFollower: a follower that is cancelled is let go with a 202, alone, and the server hears nothing of it: it never
+// TestCancelFollower: a follower that is cancelled is let go with a 202, alone, and the server is told nothing of it: it never
 // saw that id.
 func TestCancelFollower(t *testing.T) {
 	for name, call := range cancelCalls {
@@ -392,9 +392,9 @@ func TestCancelOldFlight(t *testing.T) {
 	})
 }
 
-// TestCancelAtLanding: a cancellation that comes with the answer lets a follower have one of the two, the others the answer,
+// TestCancelAtAnswer: a cancellation that comes with the answer lets a follower have one of the two, the others the answer,
 // and ends what the answer holds once.
-func TestCancelAtLanding(t *testing.T) {
+func TestCancelAtAnswer(t *testing.T) {
 	for _, give := range []func(ctx context.Context, c *mcp.Call, closed *atomic.Int64) *mcp.Result{
 		func(_ context.Context, c *mcp.Call, closed *atomic.Int64) *mcp.Result {
 			res := shareable(c, "ok")
@@ -402,13 +402,13 @@ func TestCancelAtLanding(t *testing.T) {
 			return res
 		},
 		func(ctx context.Context, c *mcp.Call, closed *atomic.Int64) *mcp.Result {
-			return stream(ctx, c, fmt.Sprintf("data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{}}\n\n", c.ID()), context.Canceled, closed)
+			return stream(ctx, fmt.Sprintf("data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{}}\n\n", c.ID()), context.Canceled, closed)
 		},
 	} {
 		outcomes := map[string]int{}
 		for id := range 3 {
 			for range 100 {
-				synctest.Test(t, func(t *testing.T) { testCancelAtLanding(t, fmt.Sprint(id), give, outcomes) })
+				synctest.Test(t, func(t *testing.T) { testCancelAtAnswer(t, fmt.Sprint(id), give, outcomes) })
 			}
 		}
 		if outcomes["202"] == 0 {
@@ -417,7 +417,7 @@ func TestCancelAtLanding(t *testing.T) {
 	}
 }
 
-func testCancelAtLanding(t *testing.T, id string, give func(context.Context, *mcp.Call, *atomic.Int64) *mcp.Result, outcomes map[string]int) {
+func testCancelAtAnswer(t *testing.T, id string, give func(context.Context, *mcp.Call, *atomic.Int64) *mcp.Result, outcomes map[string]int) {
 	var closed, sessionID atomic.Int64
 	r := newCancelRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 		if err := flightAfter(ctx, time.Second); err != nil {

@@ -27,17 +27,17 @@ type FlightsOptions struct {
 
 // Flights are those of an upstream, by themselves.
 type Flights struct {
-	u    *Upstream
+	u    *Stage
 	next mcp.Caller
 }
 
 // NewFlights makes them.
 func NewFlights(o FlightsOptions) *Flights {
-	u := &Upstream{
+	u := &Stage{
 		store: &Store{
 			log: o.Log, buffers: o.Buffers, partitions: newPartitioner(newSecret([]byte("0123456789abcdef")), []string{FlightHeader}),
 		},
-		opts: UpstreamOptions{Name: "test"}, metrics: o.Metrics.upstream("test"),
+		opts: StageOptions{Name: "test"}, metrics: o.Metrics.upstream("test"),
 		times: new(mcp.RecentTimes), next: o.Next, serverState: new(serverState),
 	}
 	u.flights = flight.New[*mcp.Call, *sharedAnswer](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold})
@@ -53,7 +53,7 @@ func NewFlights(o FlightsOptions) *Flights {
 	return &Flights{u: u, next: o.Next}
 }
 
-// Call is Upstream.Call for a call that the cache has nothing for.
+// Call is Stage.Call for a call that the cache has nothing for.
 func (f *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.IsCancel() && f.u.canceled(c) {
 		return mcp.Accepted(), nil
@@ -76,7 +76,7 @@ func (f *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 func (f *Flights) Fence() { f.u.writeCounts.of(partition{}).Add(1) }
 
 // Wait waits for the flights.
-func (f *Flights) Wait() { f.u.Wait() }
+func (f *Flights) Wait() { f.u.flights.Wait() }
 
 // Pending returns how many flights there are.
 func (f *Flights) Pending() int { return f.u.flights.Len() }

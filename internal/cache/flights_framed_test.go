@@ -16,7 +16,7 @@ import (
 // framed is a stream that carries one answer, which everybody may have.
 func framed(ctx context.Context, c *mcp.Call, end error, closed *atomic.Int64) *mcp.Result {
 	whole := shareable(c, "ok")
-	res := stream(ctx, c, "id: 7\nretry: 100\ndata: \n\nevent: message\ndata: "+string(whole.Body)+"\n\n", end, closed)
+	res := stream(ctx, "id: 7\nretry: 100\ndata: \n\nevent: message\ndata: "+string(whole.Body)+"\n\n", end, closed)
 	res.Header["Cache-Control"], res.Header["Set-Cookie"] = []string{"no-cache"}, []string{"user=leader"}
 	res.Body, res.Message, res.Checked = whole.Body, whole.Message, true
 	setShare(res, true)

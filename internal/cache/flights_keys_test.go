@@ -25,7 +25,7 @@ func (r *rulesRig) flight(what string, a rulesAsk) flight.Key {
 
 // TestFlightKeys holds which calls are one: the same request of the same principal, with nothing invalidated in between.
 func TestFlightKeys(t *testing.T) {
-	o := cache.UpstreamOptions{
+	o := cache.StageOptions{
 		TTL: map[string]time.Duration{"resources/read": 0}, Tools: map[string]time.Duration{"get_*": time.Second},
 		CoalesceTools: []string{"*"}, FlushOnCall: true,
 	}
@@ -63,7 +63,7 @@ func TestFlightKeys(t *testing.T) {
 
 // TestFlightsAfterChanges holds that a call after a change joins none of before.
 func TestFlightsAfterChanges(t *testing.T) {
-	o := cache.UpstreamOptions{TTL: map[string]time.Duration{"resources/read": 0, "tools/list": 0, "server/discover": 0}, FlushOnCall: true}
+	o := cache.StageOptions{TTL: map[string]time.Duration{"resources/read": 0, "tools/list": 0, "server/discover": 0}, FlushOnCall: true}
 	rulesTest(t, o, func(r *rulesRig) {
 		asks := []rulesAsk{rulesModern("tools/list"), rulesRead("file:///a"), rulesModern("server/discover"), rulesModern("tools/list").by("b")}
 		keys := make([]flight.Key, len(asks))
@@ -107,7 +107,7 @@ func TestFlightsAfterChanges(t *testing.T) {
 // TestOpenFlights holds that principals share a flight once the request's last answer was everybody's, while it is, and only
 // those whom the server has accepted.
 func TestOpenFlights(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
 		a := rulesModern("tools/list")
 		one := func(what string, want bool) {
 			t.Helper()
@@ -177,7 +177,7 @@ func TestShareable(t *testing.T) {
 			return rulesStream(c, rulesData(rulesRequest)+rulesData(rulesAnswer(1, c, "")))
 		}, false, false},
 	} {
-		rulesTest(t, cache.UpstreamOptions{CoalesceTools: []string{"*"}}, func(r *rulesRig) {
+		rulesTest(t, cache.StageOptions{CoalesceTools: []string{"*"}}, func(r *rulesRig) {
 			for _, a := range []rulesAsk{rulesModern("tools/list"), rulesModern("prompts/get").with(`"name":"p"`), rulesTool("t")} {
 				r.gives(tt.give)
 				if r.ask(a); r.flown.Shared != tt.own {
@@ -200,7 +200,7 @@ func TestShareable(t *testing.T) {
 // TestOwnStreams holds that the daemon's own streams count as agents' do.
 func TestOwnStreams(t *testing.T) {
 	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
-	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) { // a legacy server without session ids: none
+	rulesTest(t, cache.StageOptions{Listen: true}, func(r *rulesRig) { // a legacy server without session ids: none
 		r.initialize("", "{}", rulesTells)
 		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
 			if c.Lane.Long() {
@@ -213,7 +213,7 @@ func TestOwnStreams(t *testing.T) {
 			r.after(time.Minute)
 		}
 	})
-	rulesTest(t, cache.UpstreamOptions{Listen: true}, func(r *rulesRig) { // a modern one
+	rulesTest(t, cache.StageOptions{Listen: true}, func(r *rulesRig) { // a modern one
 		var own *rulesOwnStream
 		r.listened(&own, `"ttlMs":9000`)
 		a := rulesModern("tools/list")

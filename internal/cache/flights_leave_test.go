@@ -129,8 +129,8 @@ func TestLastLeaves(t *testing.T) {
 		r := flightNewRig(func(ctx context.Context, c *mcp.Call, n int) (*mcp.Result, error) {
 			if n == 1 {
 				<-ctx.Done()
-				<-time.After(time.Second) // it does not hear at once
-				return stream(ctx, c, "", nil, &closed), nil
+				<-time.After(time.Second) // it does not notice at once
+				return stream(ctx, "", nil, &closed), nil
 			}
 			return shareable(c, "ok"), flightAfter(ctx, 2*time.Second)
 		})
@@ -358,13 +358,13 @@ func TestFollowerLeavesOld(t *testing.T) {
 	}
 }
 
-// TestLeavesAtLanding: a leader that leaves at the moment at which its stream comes either gets it or lets it be closed.
-func TestLeavesAtLanding(t *testing.T) {
+// TestLeavesAtAnswer: a leader that leaves at the moment at which its stream comes either gets it or lets it be closed.
+func TestLeavesAtAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed, left atomic.Int64
 		r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 			<-time.After(time.Second)
-			return stream(ctx, c, ":\n\n", nil, &closed), nil
+			return stream(ctx, ":\n\n", nil, &closed), nil
 		})
 		const times = 300
 		for i := range times {

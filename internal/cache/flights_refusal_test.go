@@ -148,13 +148,13 @@ func TestRefusalsOfOne(t *testing.T) {
 		"not checked": refusal{200, "fine", nil}.of,
 		"moved":       refusal{302, "", http.Header{"Location": {"/"}}}.of,
 		"a stream": func(ctx context.Context, c *mcp.Call) *mcp.Result {
-			res := stream(ctx, c, ": busy\n\n", io.EOF, new(atomic.Int64))
+			res := stream(ctx, ": busy\n\n", io.EOF, new(atomic.Int64))
 			res.Status = 503
 			setShare(res, true)
 			return res
 		},
 		"too large to hold": func(context.Context, *mcp.Call) *mcp.Result {
-			body := &raw{pieces: [][]byte{[]byte("busy")}, end: io.EOF, closed: new(atomic.Int64)}
+			body := rawBody("busy", 4, io.EOF, new(atomic.Int64))
 			return &mcp.Result{Status: 503, Header: http.Header{"X-Share": {"1"}}, Raw: body}
 		},
 	} {

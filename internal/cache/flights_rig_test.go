@@ -1,7 +1,6 @@
 package cache_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/mcptest"
 )
 
 // stage is the stage behind: it counts its calls and answers each as answer says.
@@ -47,15 +47,13 @@ func (s *stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	return s.answer(ctx, c, int(n))
 }
 
-// after waits for d, or until the context ends: then it fails as an upstream does.
-func flightAfter(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes, Cause: context.Cause(ctx)}
-	}
-}
+// What these tests share with those of other stages.
+var (
+	flightAfter = mcptest.After
+	rawBody     = mcptest.Body
+	stream      = mcptest.EventsOf
+	wantFailure = mcptest.WantFailure
+)
 
 // list is a call of tools/list under that id, given as JSON.
 func list(id string) *mcp.Call {
@@ -255,95 +253,11 @@ func wantAnswers(tb testing.TB, all []got, text string) (collapsed int) {
 	return collapsed
 }
 
-// wantFailure checks that the call failed, and how.
-func wantFailure(tb testing.TB, err error, code int, reason mcp.Reason) *mcp.Failure {
-	tb.Helper()
-	f, ok := err.(*mcp.Failure)
-	if !ok {
-		tb.Fatalf("got %T %v, want a *mcp.Failure", err, err)
-	}
-	if f.Code != code || f.Reason != reason {
-		tb.Fatalf("got %d %s (%v), want %d %s", f.Code, f.Reason, f, code, reason)
-	}
-	return f
-}
-
 func wantCalls(tb testing.TB, r *flightRig, want int64) {
 	tb.Helper()
 	if n := r.stage.calls.Load(); n != want {
 		tb.Fatalf("%d calls reached the stage behind, want %d", n, want)
 	}
-}
-
-// script is a stream of events, given as SSE text; after them comes end, or it waits for the context.
-type script struct {
-	ctx    context.Context
-	call   *mcp.Call
-	reader *mcp.EventReader
-	end    error
-	closed *atomic.Int64
-}
-
-func stream(ctx context.Context, c *mcp.Call, text string, end error, closed *atomic.Int64) *mcp.Result {
-	return &mcp.Result{
-		Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}},
-		Events: &script{ctx, c, mcp.NewEventReader(strings.NewReader(text), nil, 1<<20), end, closed},
-	}
-}
-
-func (s *script) Next() (mcp.Event, error) {
-	ev, err := s.reader.Next()
-	if err == io.EOF && s.end != nil {
-		return mcp.Event{}, s.end
-	}
-	if err == io.EOF {
-		<-s.ctx.Done()
-		return mcp.Event{}, flightAfter(s.ctx, time.Hour)
-	}
-	if err == nil && len(ev.Data) > 0 {
-		if err = mcp.Scan(ev.Data, &ev.Message); err != nil {
-			panic(err)
-		}
-		ev.Answer = ev.Message.Kind == mcp.KindResult || ev.Message.Kind == mcp.KindError
-	}
-	return ev, err
-}
-
-func (s *script) Close() error {
-	s.closed.Add(1)
-	s.reader.Close()
-	return nil
-}
-
-// raw is a body that comes in pieces.
-type raw struct {
-	pieces [][]byte
-	end    error
-	closed *atomic.Int64
-}
-
-func (b *raw) Read(p []byte) (int, error) {
-	if len(b.pieces) == 0 {
-		return 0, b.end
-	}
-	n := copy(p, b.pieces[0])
-	if b.pieces[0] = b.pieces[0][n:]; len(b.pieces[0]) == 0 {
-		b.pieces = b.pieces[1:]
-	}
-	return n, nil
-}
-
-func (b *raw) Close() error {
-	b.closed.Add(1)
-	return nil
-}
-
-func pieces(b []byte, size int) (all [][]byte) {
-	for len(b) > size {
-		all = append(all, bytes.Clone(b[:size]))
-		b = b[size:]
-	}
-	return append(all, bytes.Clone(b))
 }
 
 func keyOfCall(c *mcp.Call) (k flightKey) {

@@ -27,7 +27,7 @@ func TestStress(t *testing.T) {
 		case 2:
 			return nil, flightAfter(ctx, time.Hour)
 		case 3:
-			return stream(ctx, c, fmt.Sprintf("data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{}}\n\n", c.ID()), io.EOF, &closed), nil
+			return stream(ctx, fmt.Sprintf("data: {\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":{}}\n\n", c.ID()), io.EOF, &closed), nil
 		case 4:
 			return checked(c, text), nil
 		}

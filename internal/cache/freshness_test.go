@@ -76,7 +76,7 @@ func (w *pastWorld) read(ctx context.Context, d *pastDaemon, who, what string) {
 			b.at.UnixMilli(), now.UnixMilli(), told.cache, a, fmt.Sprintf(format, args...))
 	}
 	if a.thing != what || !a.public && a.who != who {
-		complain("it is not the asker's")
+		complain("it is another principal's")
 	}
 	if told.untie && a.serial <= b.serial {
 		complain("a loose answer was given again")
@@ -203,7 +203,7 @@ func (w *pastWorld) checkStaleLocked(
 
 // askingLocked reports whether the server was being asked for a thing at that time or later.
 func (w *pastWorld) askingLocked(d *pastDaemon, what string, at time.Time) bool {
-	for _, who := range pastAskers {
+	for _, who := range pastPrincipals {
 		if d.asking[who+what] > 0 || !d.answered[who+what].Before(at) {
 			return true
 		}
@@ -214,7 +214,7 @@ func (w *pastWorld) askingLocked(d *pastDaemon, what string, at time.Time) bool 
 // step is one thing that somebody does.
 func (w *pastWorld) step(random *rand.Rand) {
 	d := w.daemons[random.IntN(len(w.daemons))]
-	who, what := pastAskers[random.IntN(len(pastAskers))], w.asks[random.IntN(len(w.asks))]
+	who, what := pastPrincipals[random.IntN(len(pastPrincipals))], w.asks[random.IntN(len(w.asks))]
 	ctx := context.Background()
 	if random.IntN(20) == 0 {
 		short, leave := context.WithTimeout(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
@@ -249,20 +249,20 @@ func (w *pastWorld) change(d *pastDaemon, what string, later time.Duration) {
 	serial, name := w.now(), familyOf(what)
 	switch name {
 	case "family tools/list":
-		d.hear(rigTools, "")
+		d.notify(rigTools, "")
 	case "family prompts/list":
-		d.hear("notifications/prompts/list_changed", "")
+		d.notify("notifications/prompts/list_changed", "")
 	case "family resources/list":
-		d.hear(rigResources, "")
+		d.notify(rigResources, "")
 	case "family resources/read":
 		uri := what[len("resources/read "):]
-		d.hear(rigUpdated, uri)
+		d.notify(rigUpdated, uri)
 		name = "uri " + uri
 	default:
 		w.purge(d, what)
 		return
 	}
-	w.isOld(d, name, serial)
+	w.outdate(d, name, serial)
 }
 
 // flood has memory throw out what it holds.
@@ -289,7 +289,7 @@ func (w *pastWorld) purge(d *pastDaemon, what string) {
 	if _, _, err := d.store.Purge(ctx, "docs", method); err != nil {
 		w.tb.Error(err)
 	}
-	w.isOld(d, familyOf(what), serial)
+	w.outdate(d, familyOf(what), serial)
 }
 
 // write is a tools/call, or what may be one, after which the agent reads its writes.
@@ -300,7 +300,7 @@ func (w *pastWorld) write(d *pastDaemon, who string, random *rand.Rand) {
 		if err != nil {
 			w.tb.Error(err)
 		}
-		w.isOld(d, "writes "+who, serial)
+		w.outdate(d, "writes "+who, serial)
 	}
 }
 
@@ -489,7 +489,7 @@ func nothingOldOfTwo(t *testing.T, plain bool) {
 			w.join(d, state, shared)
 		}
 		finish := func(n int) {
-			w.daemons[n].hears.Store(false)
+			w.daemons[n].subscribed.Store(false)
 			w.daemons[n].close(time.Second)
 			if err := states[n].Close(); err != nil {
 				t.Fatal(err)

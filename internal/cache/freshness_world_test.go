@@ -23,7 +23,7 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// pastAnswer is what the server said once. It travels in the answer itself.
+// pastAnswer is what the server said once. It is a part of the answer itself.
 type pastAnswer struct {
 	thing  string
 	serial int64 // of all answers of the server, in their order
@@ -80,10 +80,10 @@ type pastThing struct {
 // pastDaemon is one daemon and what it has been told.
 type pastDaemon struct {
 	*rig
-	n     int
-	hears atomic.Bool // messages reach it
-	up    atomic.Bool // it knows that they do
-	tiers []*rigTier
+	n          int
+	subscribed atomic.Bool // messages reach it
+	up         atomic.Bool // it knows that they do
+	tiers      []*rigTier
 
 	// Guarded by pastWorld.mu.
 	old      map[string][]pastOld
@@ -125,8 +125,8 @@ const (
 )
 
 var (
-	pastAskers = []string{"a", "b", "c"}
-	pastAsks   = []string{
+	pastPrincipals = []string{"a", "b", "c"}
+	pastAsks       = []string{
 		"tools/list", "prompts/list", "resources/list", "resources/templates/list", "server/discover",
 		"resources/read x", "resources/read y", "resources/read z",
 	}
@@ -160,7 +160,7 @@ func familyOf(what string) string {
 	return "family " + method
 }
 
-// guards are the names that make the answer to a request old.
+// guards are the names whose change invalidates the answer to a request.
 func guards(what, who string, public bool) []string {
 	names := []string{familyOf(what)}
 	method, uri, isRead := strings.Cut(what, " ")
@@ -170,7 +170,7 @@ func guards(what, who string, public bool) []string {
 		names = append(names, "uri "+uri)
 	}
 	if !public {
-		names = append(names, "asker "+who)
+		names = append(names, "principal "+who)
 		if method == "resources/read" {
 			names = append(names, "writes "+who)
 		}
@@ -206,7 +206,7 @@ func (w *pastWorld) learn() {
 	tier := newRigTier("redis", newRigDisk())
 	r := newRig(w.tb, rigOptions{tiers: []worker.Options{slow(tier)}, upstream: w.options()})
 	defer r.close(time.Second)
-	for _, who := range pastAskers {
+	for _, who := range pastPrincipals {
 		for _, what := range w.asks {
 			r.ask(who, what)
 			read := tier.did("read")
@@ -222,11 +222,11 @@ func (w *pastWorld) learn() {
 	}
 }
 
-func (w *pastWorld) options() cache.UpstreamOptions {
+func (w *pastWorld) options() cache.StageOptions {
 	if w.plain {
-		return cache.UpstreamOptions{Plain: true, StaleIfError: pastStale, StaleAfter: pastAfter, FlushOnCall: true, TTL: pastNamed}
+		return cache.StageOptions{Plain: true, StaleIfError: pastStale, StaleAfter: pastAfter, FlushOnCall: true, TTL: pastNamed}
 	}
-	return cache.UpstreamOptions{
+	return cache.StageOptions{
 		StaleIfError: pastStale, StaleAfter: pastAfter, FlushOnCall: true,
 		TTL: map[string]time.Duration{"resources/read": 4 * time.Second},
 	}
@@ -237,7 +237,7 @@ func newPastDaemon(n int) *pastDaemon {
 		n: n, old: make(map[string][]pastOld), refused: make(map[string]int64), accepted: make(map[string]pastAccepted),
 		asking: make(map[string]int), answered: make(map[string]time.Time),
 	}
-	d.hears.Store(true)
+	d.subscribed.Store(true)
 	d.up.Store(true)
 	return d
 }
@@ -324,20 +324,20 @@ func (w *pastWorld) answerLocked(d *pastDaemon, c *mcp.Call, who, what string) *
 func (w *pastWorld) noted(d *pastDaemon, who string, serial int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.isOldLocked(d, "asker "+who, serial)
+	w.outdateLocked(d, "principal "+who, serial)
 	if d.accepted[who].serial <= serial {
 		d.refused[who] = serial
 	}
 }
 
-// isOld notes that a daemon has been told: from now on it gives nothing that the server said before serial.
-func (w *pastWorld) isOld(d *pastDaemon, name string, serial int64) {
+// outdate notes that a daemon has been told: from now on it gives nothing that the server said before serial.
+func (w *pastWorld) outdate(d *pastDaemon, name string, serial int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.isOldLocked(d, name, serial)
+	w.outdateLocked(d, name, serial)
 }
 
-func (w *pastWorld) isOldLocked(d *pastDaemon, name string, serial int64) {
+func (w *pastWorld) outdateLocked(d *pastDaemon, name string, serial int64) {
 	if w.lastLocked(d, name, time.Now().Add(time.Hour)) < serial {
 		d.old[name] = append(d.old[name], pastOld{serial, time.Now()})
 	}
@@ -360,8 +360,8 @@ func (w *pastWorld) now() int64 {
 	return w.serial
 }
 
-// tell is what happens when a tier that daemons share has been told.
-func (w *pastWorld) tell(from *rigTier, generations []tier.Generation) {
+// publish is what happens when a tier that daemons share has been told.
+func (w *pastWorld) publish(from *rigTier, generations []tier.Generation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	serials := make(map[string]int64)
@@ -372,7 +372,7 @@ func (w *pastWorld) tell(from *rigTier, generations []tier.Generation) {
 		}
 	}
 	for _, d := range w.daemons {
-		if d.hears.Load() && d.tiers[0] != from { // a daemon's own do not come back to it
+		if d.subscribed.Load() && d.tiers[0] != from { // a daemon's own do not come back to it
 			w.messages = append(w.messages, pastMessage{d.n, generations, serials})
 		}
 	}
@@ -391,19 +391,19 @@ func (w *pastWorld) deliver(all bool) {
 	w.mu.Unlock()
 	for _, m := range messages {
 		d := w.daemons[m.to]
-		if !d.hears.Load() {
+		if !d.subscribed.Load() {
 			continue // it is lost
 		}
 		d.store.Listener().Bumped(m.generations)
 		for name, serial := range m.serials {
-			w.isOld(d, name, serial)
+			w.outdate(d, name, serial)
 		}
 	}
 }
 
 // cut ends a daemon's link, which notices a while later.
 func (w *pastWorld) cut(d *pastDaemon, notices time.Duration) {
-	d.hears.Store(false)
+	d.subscribed.Store(false)
 	<-time.After(notices)
 	d.up.Store(false)
 }
@@ -412,13 +412,13 @@ func (w *pastWorld) cut(d *pastDaemon, notices time.Duration) {
 func (w *pastWorld) restore(d *pastDaemon) {
 	w.mu.Lock()
 	w.messages = slices.DeleteFunc(w.messages, func(m pastMessage) bool { return m.to == d.n })
-	d.hears.Store(true)
+	d.subscribed.Store(true)
 	known := maps.Clone(w.tierOld)
 	w.mu.Unlock()
 	d.store.Listener().Lost()
 	d.up.Store(true)
 	for name, serial := range known {
-		w.isOld(d, name, serial)
+		w.outdate(d, name, serial)
 	}
 }
 
@@ -439,14 +439,14 @@ func (w *pastWorld) join(d *pastDaemon, state *cache.State, shared *rigDisk) {
 			w.mu.Unlock()
 		}
 	}
-	first.bumped = func(generations []tier.Generation) { w.tell(first, generations) }
+	first.bumped = func(generations []tier.Generation) { w.publish(first, generations) }
 	one := slow(rigLinked{first, &d.up})
 	one.Shared = true
 	w.start(d, state, one)
 	w.restore(d)
 }
 
-// kill ends a run as a signal does that nothing can be done against: what the tiers were owed is not known any more.
+// kill ends a run as a signal does that nothing can be done against: what was pending at the tiers is not known any more.
 func (w *pastWorld) kill(d *pastDaemon, dir string, state *cache.State) {
 	for _, tier := range d.tiers {
 		tier.set(func() { tier.fate = func(rigOp, int) rigFate { return rigFails } })

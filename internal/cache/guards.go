@@ -6,7 +6,8 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// What guards an entry: the generations on which it depends, by kind. The names are parts of what tiers keep.
+// What guards an entry: the generations on which it depends, by kind. The names are parts of what tiers keep, and
+// never change: daemons of two versions may share a tier.
 const (
 	guardFamily     = "family"      // the answers to one family of methods: every entry has it
 	guardMethod     = "method"      // those to one method of a server without MCP
@@ -29,7 +30,7 @@ func generationOf(kind, upstream, detail string) tier.Generation {
 }
 
 // guard names a generation of this upstream.
-func (u *Upstream) guard(kind, detail string) tier.Generation {
+func (u *Stage) guard(kind, detail string) tier.Generation {
 	return generationOf(kind, u.opts.Identity, detail)
 }
 

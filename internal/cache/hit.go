@@ -11,7 +11,7 @@ import (
 )
 
 // hit makes the answer from memory: JSON, with this caller's id and the time that is left.
-func (u *Upstream) hit(c *mcp.Call, q *request, e *entry, now time.Time) *mcp.Result {
+func (u *Stage) hit(c *mcp.Call, q *request, e *entry, now time.Time) *mcp.Result {
 	u.metrics.count(tierMemory, outcomeHit)
 	u.saved(c)
 	q.usage.hits.Add(1)
@@ -115,7 +115,7 @@ func appendHitStatus(b []byte, e *entry, now time.Time, detail string) []byte {
 var jsonType = []string{"application/json"}
 
 // answerInto makes an entry's answer the body of res, in a buffer that res gives back.
-func (u *Upstream) answerInto(res *mcp.Result, c *mcp.Call, e *entry, ttlMs int64) {
+func (u *Stage) answerInto(res *mcp.Result, c *mcp.Call, e *entry, ttlMs int64) {
 	id, buffers := c.ID(), u.store.buffers
 	body := e.appendAnswer(buffers.Get(len(e.body)+len(id)+20), id, ttlMs)
 	res.Body = body
@@ -125,7 +125,7 @@ func (u *Upstream) answerInto(res *mcp.Result, c *mcp.Call, e *entry, ttlMs int6
 }
 
 // tierAnswer makes an answer from a tier for the leader of a flight, which shares it: it is scanned.
-func (u *Upstream) tierAnswer(q *load, e *entry, ttlMs int64, detail string) served {
+func (u *Stage) tierAnswer(q *load, e *entry, ttlMs int64, detail string) served {
 	status := []string{string(appendHitStatus(nil, e, time.Now(), detail))}
 	res := &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType, "Cache-Status": status}, Cached: true}
 	u.answerInto(res, q.call, e, ttlMs)

@@ -41,7 +41,7 @@ func rulesFill(body, id, ttl string) string {
 
 // TestSplice holds that an answer is the server's byte for byte, but for the reader's id and the time that is left.
 func TestSplice(t *testing.T) {
-	o := cache.UpstreamOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}}
+	o := cache.StageOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}}
 	for what, body := range rulesBodies {
 		rulesTest(t, o, func(r *rulesRig) {
 			for i, serverID := range rulesIDs {
@@ -65,7 +65,7 @@ func TestSplice(t *testing.T) {
 
 // TestNullIsNoID holds that a request which the protocol does not know is the server's to judge.
 func TestNullIsNoID(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		r.asks("first", rulesModern("tools/list"))
 		if p := r.asks("null", rulesModern("tools/list").under("null")); p.status() != "fwd=bypass" {
 			t.Error(p.status())
@@ -75,7 +75,7 @@ func TestNullIsNoID(t *testing.T) {
 
 // TestServersSpellingOfAnID holds that a server which writes an id its own way does not confuse the splice.
 func TestServersSpellingOfAnID(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		r.gives(func(c *mcp.Call) *mcp.Result {
 			return rulesWhole(200, `{"jsonrpc":"2.0","id":"\u0061\u0062c","result":{"ttlMs":9000}}`)
 		})
@@ -88,7 +88,7 @@ func TestServersSpellingOfAnID(t *testing.T) {
 
 // TestHitIsJSON looks at the head of a hit: nothing of the first reader's is in it.
 func TestHitIsJSON(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
 			res := rulesWhole(200, rulesAnswer(n, c, `"ttlMs":9000`))
 			res.Header["Set-Cookie"], res.Header["X-Trace"] = []string{"a=b"}, []string{"1"}

@@ -12,11 +12,11 @@ import (
 )
 
 // What invalidates answers: a notification (received), a 401 or 403 (noteCredential), a call that may change something
-// (invalidateWrites, invalidateShown), another server at the address (noteServer), the end of a stream
-// (streamObserver.missedChanges), a private answer where there was a public one (withdraw), and the operator (Purge).
+// (invalidateWrites, invalidateShown), another server at the address (noteServer, Replaced), the end of a
+// stream (streamObserver.missedChanges), a private answer where there was a public one (withdraw), and the operator (Purge).
 
 // bump invalidates what depends on generations of this upstream.
-func (u *Upstream) bump(why cause, generations ...tier.Generation) {
+func (u *Stage) bump(why cause, generations ...tier.Generation) {
 	u.metrics.bumped(why)
 	u.store.log.Debug("answers are stale", "upstream", u.opts.Name, "cause", causeNames[why], "generations", len(generations))
 	u.store.bump(u.families[:], generations...)
@@ -24,7 +24,7 @@ func (u *Upstream) bump(why cause, generations ...tier.Generation) {
 
 // noteCredential notes from the status of the server's answer whether it accepts the credential: a 401 or 403 invalidates all entries
 // of the credential, a 2xx lets it have public entries. sent is when the call was sent.
-func (u *Upstream) noteCredential(c *mcp.Call, principal, credential partition, res *mcp.Result, sent time.Time) {
+func (u *Stage) noteCredential(c *mcp.Call, principal, credential partition, res *mcp.Result, sent time.Time) {
 	switch {
 	case c.Lane == mcp.LaneFetch: // documents for those who have no credential yet
 	case res.Status == http.StatusUnauthorized || res.Status == http.StatusForbidden:
@@ -37,7 +37,7 @@ func (u *Upstream) noteCredential(c *mcp.Call, principal, credential partition, 
 }
 
 // mayChange reports whether the call is a tools/call outside the operator's list, or an opaque body, which may hold one.
-func (u *Upstream) mayChange(c *mcp.Call) bool {
+func (u *Stage) mayChange(c *mcp.Call) bool {
 	switch {
 	case u.opts.Plain:
 		return false
@@ -51,10 +51,10 @@ func (u *Upstream) mayChange(c *mcp.Call) bool {
 
 // invalidateWrites invalidates what a tools/call of the credential may have changed, and lets nobody join the credential's flights
 // that are under way. Tiers of this daemon alone need not be told where no such entry went to them since they were last told.
-func (u *Upstream) invalidateWrites(credential partition) {
+func (u *Stage) invalidateWrites(credential partition) {
 	u.writeCounts.of(credential).Add(1)
 	u.writeCounts.of(partition{}).Add(1)
-	if !u.opts.FlushOnCall || !u.staleOnCall {
+	if !u.opts.FlushOnCall || !u.staleOnCall.Load() {
 		return
 	}
 	u.metrics.bumped(causeCall)
@@ -62,7 +62,7 @@ func (u *Upstream) invalidateWrites(credential partition) {
 	u.store.bumpMemory(g)
 	u.writers.invalidate(credential, func(wrote bool) { // after the bump: who still saw the token from before it has called noteWrite by now, see outlivesWrites
 		for _, t := range u.store.slowTiers {
-			if wrote || !t.Alone() {
+			if wrote || !t.Exclusive() {
 				t.Invalidate(g, u.families[:])
 			}
 		}
@@ -70,7 +70,7 @@ func (u *Upstream) invalidateWrites(credential partition) {
 }
 
 // invalidateShown invalidates what a call without a session may have changed of what the server shows.
-func (u *Upstream) invalidateShown(credential partition) {
+func (u *Stage) invalidateShown(credential partition) {
 	u.store.bumpMemory([]tier.Generation{u.guard(guardShown, string(credential[:]))})
 }
 
@@ -88,12 +88,13 @@ func (w *writers) noteWrite(p partition) {
 	delete(w.clean, p)
 }
 
-// invalidate calls tell, with whether such an answer may be in a tier. Another call of it relies on that only when tell has returned.
-func (w *writers) invalidate(p partition, tell func(wrote bool)) {
+// invalidate calls bump, with whether such an answer may be in a tier. Another call of it relies on that only when bump has
+// returned.
+func (w *writers) invalidate(p partition, bump func(wrote bool)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, clean := w.clean[p]
-	tell(!clean)
+	bump(!clean)
 	w.clean.put(p, struct{}{}, maxRemembered)
 }
 
@@ -125,12 +126,18 @@ func (i *identity) said(info []byte, changed func()) {
 }
 
 // noteServer notes who the server says it is.
-func (u *Upstream) noteServer(era mcp.Era, info []byte) {
+func (u *Stage) noteServer(era mcp.Era, info []byte) {
 	u.identities[era].said(info, func() { u.bump(causeServer, u.families[:]...) })
 }
 
+// Replaced notes that the server lost its sessions, or that a process of it has ended by itself or has other files than before: another one
+// answers from now on, with other lists perhaps. Whether sessions get the same lists is not learned anew.
+func (u *Stage) Replaced() {
+	u.bump(causeServer, u.families[:]...)
+}
+
 // received applies a message of the server's to a session: a notification, or an array that may hold some. A request is noted.
-func (u *Upstream) received(p *session, m *mcp.Message, data []byte) {
+func (u *Stage) received(p *session, m *mcp.Message, data []byte) {
 	switch {
 	case u.opts.Plain: // not a message of MCP
 	case m.Kind == mcp.KindRequest:
@@ -143,15 +150,15 @@ func (u *Upstream) received(p *session, m *mcp.Message, data []byte) {
 }
 
 // receivedBody applies the notifications in a whole answer that is an array (2025-03-26, basic/transports).
-func (u *Upstream) receivedBody(c *mcp.Call, res *mcp.Result) {
-	body := bytes.TrimPrefix(res.Said(), []byte("\ufeff"))
+func (u *Stage) receivedBody(c *mcp.Call, res *mcp.Result) {
+	body := bytes.TrimPrefix(res.Scanned(), []byte("\ufeff"))
 	if text := bytes.TrimLeft(body, " \t\r\n"); len(text) > 0 && text[0] == '[' && c.Era == mcp.EraLegacy {
 		u.receivedArray(u.sessionOf(c), body)
 	}
 }
 
 // receivedArray is received for each of an array of messages, as far as it is one, loose or not.
-func (u *Upstream) receivedArray(p *session, array []byte) {
+func (u *Stage) receivedArray(p *session, array []byte) {
 	var messages []json.RawMessage
 	if json.Unmarshal(array, &messages) != nil {
 		return
@@ -173,7 +180,7 @@ var listsChanged = map[string]family{
 
 // notified applies a notification of the server's (2026-07-28, server/utilities/caching, "Invalidation"). A nil session is for
 // one that belongs to no session.
-func (u *Upstream) notified(p *session, m *mcp.Message, data []byte) {
+func (u *Stage) notified(p *session, m *mcp.Message, data []byte) {
 	name, _ := mcp.Text(m.MethodName.Of(data))
 	if f, ok := listsChanged[name]; ok {
 		u.listChanged(p, f)
@@ -187,7 +194,7 @@ const settling = 2 * time.Second
 
 // listChanged applies a notification that the family's list has changed. In the first seconds of a session it is
 // about that session alone: servers that register their tools late say it to each.
-func (u *Upstream) listChanged(p *session, f family) {
+func (u *Stage) listChanged(p *session, f family) {
 	if p != nil && u.opts.Scope != ScopeSession && time.Since(p.born) < settling {
 		p.earlyChanges[f].Add(1)
 		return
@@ -201,7 +208,7 @@ const maxAncestors = 32
 // updated invalidates what was read of a resource, and of those that it lies in where there are legacy agents: a legacy server
 // may name a part of what they subscribed to (2025-11-25, schema, ResourceUpdatedNotification). Where the uri
 // cannot be read in one way only, everything read is stale.
-func (u *Upstream) updated(m *mcp.Message, data []byte) {
+func (u *Stage) updated(m *mcp.Message, data []byte) {
 	uri, ok := "", false
 	if m.URI.End-m.URI.Start <= maxParams { // nothing is kept of a longer one
 		uri, ok = mcp.Text(m.URI.Of(data))
@@ -229,7 +236,7 @@ func (u *Upstream) updated(m *mcp.Message, data []byte) {
 
 // withdraw invalidates everybody's entry, where there is one: the answer to its key is private now. A slow tier that could not be
 // asked whether it has one is told as well, unless an invalidation of the entry is pending there anyhow.
-func (u *Upstream) withdraw(q *load) {
+func (u *Stage) withdraw(q *load) {
 	withdrawal := withdrawalOf(u.opts.Identity, q.public.Key)
 	if q.publicInTier || u.publicKeys.has(q.public.Key) || u.store.memory.Get(&q.public, time.Now()) != nil {
 		u.store.bump(u.families[:], withdrawal)

@@ -56,7 +56,7 @@ func TestRefusalDropsByCredential(t *testing.T) {
 	for _, name := range dropsHeaders {
 		for says, members := range map[string]string{"private": `"ttlMs":9000`, "public": rulesPublic} {
 			for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
-				rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) { testRefusalDrops(r, name, says, members, status) })
+				rulesTest(t, cache.StageOptions{}, func(r *rulesRig) { testRefusalDrops(r, name, says, members, status) })
 			}
 		}
 	}
@@ -99,7 +99,7 @@ func TestParamHeadersAreInTheKey(t *testing.T) {
 		{}, {"Mcp-Param-A": {"1"}}, {"Mcp-Param-A": {"2"}}, {"Mcp-Param-A": {"1", "2"}}, {"Mcp-Param-B": {"1"}}, {"Mcp-Param-A": {""}},
 		{"Mcp-Param-A": {"1"}, "Mcp-Param-B": {"1"}}, {"Mcp-Param-A-1": {"Mcp-Param-B"}},
 	}
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		var keys [][32]byte
 		for _, h := range some {
 			if r.store.Partition(call(h)) != r.store.Partition(call(nil)) {

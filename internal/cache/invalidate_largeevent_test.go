@@ -70,7 +70,7 @@ func testLargeEvents(r *rulesRig, steps []largeStep, stale string) {
 	})
 	a := rulesRead("file:///a")
 	r.asks("before the call", a)
-	res, err := r.door.Call(r.Context(), rulesTool("write").call(r))
+	res, err := r.caller.Call(r.Context(), rulesTool("write").call(r))
 	if err != nil {
 		r.Fatal(err)
 	}

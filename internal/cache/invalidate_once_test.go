@@ -12,7 +12,7 @@ import (
 // TestNotificationsCountOnce: what was fetched after a change stays when the agent reads of that change on its stream, and
 // when the stream is closed; a second change on the stream counts by itself.
 func TestNotificationsCountOnce(t *testing.T) {
-	o := cache.UpstreamOptions{Tools: map[string]time.Duration{"get_*": 9 * time.Second}, CoalesceTools: []string{"*"}}
+	o := cache.StageOptions{Tools: map[string]time.Duration{"get_*": 9 * time.Second}, CoalesceTools: []string{"*"}}
 	const second = `{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}`
 	for what, a := range map[string]rulesAsk{
 		"a list":          rulesModern("resources/list"),
@@ -31,7 +31,7 @@ func TestNotificationsCountOnce(t *testing.T) {
 				r.gives(func(c *mcp.Call) *mcp.Result {
 					return rulesStream(c, first+rulesData(second)+rulesData(rulesAnswer(0, c, "")))
 				})
-				res, err := r.door.Call(r.Context(), a.call(r))
+				res, err := r.caller.Call(r.Context(), a.call(r))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -58,7 +58,7 @@ func TestNotificationsCountOnce(t *testing.T) {
 // TestArraysOverBeforeTheEnd: an array of calls that is answered on a stream is over for the caller's own reads as soon as
 // its answers are there, in one event or in several, and not when the server ends the stream.
 func TestArraysOverBeforeTheEnd(t *testing.T) {
-	o := cache.UpstreamOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, FlushOnCall: true}
+	o := cache.StageOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, FlushOnCall: true}
 	read := rulesRead("file:///a")
 	const answer = `{"jsonrpc":"2.0","id":1,"result":{}}`
 	for what, tt := range map[string]struct {
@@ -72,7 +72,7 @@ func TestArraysOverBeforeTheEnd(t *testing.T) {
 	} {
 		rulesTest(t, o, func(r *rulesRig) {
 			r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, tt.text) })
-			res, err := r.door.Call(r.Context(), rulesLegacy("").on(mcp.LaneOpaque).saying(tt.call).call(r))
+			res, err := r.caller.Call(r.Context(), rulesLegacy("").on(mcp.LaneOpaque).saying(tt.call).call(r))
 			if err != nil {
 				t.Fatal(err)
 			}

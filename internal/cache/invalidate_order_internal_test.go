@@ -33,7 +33,7 @@ type flagsEvents struct{}
 func (flagsEvents) Next() (mcp.Event, error) { return mcp.Event{}, io.EOF }
 func (flagsEvents) Close() error             { return nil }
 
-func newFlagsUpstream(t *testing.T) *Upstream {
+func newFlagsUpstream(t *testing.T) *Stage {
 	t.Helper()
 	s, err := NewStore(StoreOptions{Memory: memory.Options{Size: 1 << 20}, State: MemoryState([]byte("0123456789abcdef"))})
 	if err != nil {
@@ -45,7 +45,7 @@ func newFlagsUpstream(t *testing.T) *Upstream {
 			t.Error(err)
 		}
 	})
-	return s.Upstream(UpstreamOptions{Name: "docs", Identity: "docs"}, nil)
+	return s.Stage(StageOptions{Name: "docs", Identity: "docs"}, nil)
 }
 
 // noneReturns runs f twice at once while something holds up what it has to do, and fails if one of the two returns before.

@@ -40,7 +40,7 @@ func (r *rulesRig) open(a rulesAsk) *rulesLive {
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	res, err := r.door.Call(ctx, a.call(r))
+	res, err := r.caller.Call(ctx, a.call(r))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestNotifications(t *testing.T) {
 				continue // what is no message ends a POST stream
 			}
 			for slow := range 2 {
-				rulesTestTiers(t, slow, cache.UpstreamOptions{}, func(r *rulesRig) {
+				rulesTestTiers(t, slow, cache.StageOptions{}, func(r *rulesRig) {
 					first := make(map[string]int)
 					for method, params := range rulesSix {
 						first[method] = r.asks(method, rulesModern(method).with(params)).n
@@ -189,10 +189,10 @@ func (r *rulesRig) stream(message string, a rulesAsk) {
 	r.script(before)
 }
 
-// TestNotificationsComeFirst holds that a change counts before the agent hears of it, and for answers that were under way.
+// TestNotificationsComeFirst holds that a change counts before the agent is told of it, and for answers that were under way.
 func TestNotificationsComeFirst(t *testing.T) {
 	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		a := rulesModern("tools/list")
 		first := r.asks("first", a)
 		s := r.listen("s", "z")

@@ -16,7 +16,7 @@ const toolsChanged = `{"jsonrpc":"2.0","method":"notifications/tools/list_change
 // leaves makes a request whose answer nobody reads.
 func (r *rulesRig) leaves(a rulesAsk) {
 	r.Helper()
-	res, err := r.door.Call(r.Context(), a.call(r))
+	res, err := r.caller.Call(r.Context(), a.call(r))
 	if err == nil {
 		err = res.Close()
 	}
@@ -27,7 +27,7 @@ func (r *rulesRig) leaves(a rulesAsk) {
 
 // TestUnreadNotifications: what has changed is stale also where the stream that said so is closed before anybody reads it.
 func TestUnreadNotifications(t *testing.T) {
-	o := cache.UpstreamOptions{Tools: map[string]time.Duration{"get_*": 9 * time.Second}, CoalesceTools: []string{"*"}}
+	o := cache.StageOptions{Tools: map[string]time.Duration{"get_*": 9 * time.Second}, CoalesceTools: []string{"*"}}
 	for what, a := range map[string]rulesAsk{
 		"a list":          rulesModern("prompts/list"),
 		"a kept tool":     rulesTool("get_x"),
@@ -55,9 +55,9 @@ func TestUnreadNotifications(t *testing.T) {
 	}
 }
 
-// TestUnreadWithoutChange: a stream that nobody reads and that says nothing of the kind makes nothing old.
+// TestUnreadWithoutChange: a stream that nobody reads and that says nothing of the kind invalidates nothing.
 func TestUnreadWithoutChange(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		kept := r.asks("kept", rulesModern("tools/list"))
 		r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, rulesData(rulesProgress)) })
 		r.leaves(rulesModern("prompts/list"))
@@ -101,7 +101,7 @@ func TestNotificationsInArrays(t *testing.T) {
 				if strings.Contains(frame, "event") && (said == `[]` || strings.Contains(said, `["notif`)) {
 					continue // an array that is none of messages ends a POST stream
 				}
-				rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+				rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 					r.initializeAs(rulesLegacy("initialize").with(`"protocolVersion":"2025-03-26","capabilities":{}`), "s",
 						`"protocolVersion":"2025-03-26","capabilities":{}`)
 					time.Sleep(2 * time.Second) // before that it would be about this session alone
@@ -123,7 +123,7 @@ func TestNotificationsInArrays(t *testing.T) {
 // reads makes a request and reads what comes, to whatever end.
 func (r *rulesRig) reads(a rulesAsk) {
 	r.Helper()
-	res, err := r.door.Call(r.Context(), a.call(r))
+	res, err := r.caller.Call(r.Context(), a.call(r))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func (r *rulesRig) reads(a rulesAsk) {
 
 // TestArraysOfModernServers: a modern server sends no arrays, and what looks like one is only passed on.
 func TestArraysOfModernServers(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		kept := r.asks("kept", rulesModern("tools/list"))
 		r.gives(func(*mcp.Call) *mcp.Result { return rulesWhole(200, "["+toolsChanged+"]") })
 		r.reads(rulesModern("ping"))
@@ -157,7 +157,7 @@ func TestLongURI(t *testing.T) {
 	}{{most - 2, 8, false}, {most - 1, 8, true}, {most, 64, true}, {1 << 19, 64, true}, {200, 8, false}, {200, 64, true}} {
 		size, all := test.size, test.all
 		tier := newRigTier("redis", newRigDisk())
-		withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
+		withRig(t, cache.StoreOptions{}, cache.StageOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 			r.initialize("", "{}", "{}") // a legacy server may name parts of resources
 			kept, list := r.asks("kept", rulesRead("file:///a")), r.asks("a list", rulesModern("tools/list"))
 			uri := strings.Repeat("x", size-test.parts) + strings.Repeat("/", test.parts)

@@ -12,9 +12,9 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// writeOptions are options under which a tools/call makes answers old.
-func writeOptions() cache.UpstreamOptions {
-	return cache.UpstreamOptions{
+// writeOptions are options under which a tools/call invalidates answers.
+func writeOptions() cache.StageOptions {
+	return cache.StageOptions{
 		TTL:   map[string]time.Duration{"resources/read": 9 * time.Second},
 		Tools: map[string]time.Duration{"get_*": 9 * time.Second}, CoalesceTools: []string{"join_*"}, FlushOnCall: true,
 	}
@@ -40,7 +40,7 @@ func TestCoalescedToolsEndJoining(t *testing.T) {
 				j.want(what + ", when it is sent")
 				return give(c)
 			})
-			res, err := r.door.Call(r.Context(), rulesTool("join_x").call(r))
+			res, err := r.caller.Call(r.Context(), rulesTool("join_x").call(r))
 			if err == nil {
 				r.read(res)
 			}
@@ -153,7 +153,7 @@ func testOnItsWay(r *rulesRig, tier *rigTier, tool rulesAsk, steps string) {
 		}
 		go func() {
 			defer func() { done <- struct{}{} }()
-			if res, err := r.door.Call(r.Context(), a.call(r)); err == nil {
+			if res, err := r.caller.Call(r.Context(), a.call(r)); err == nil {
 				r.read(res)
 			}
 		}()

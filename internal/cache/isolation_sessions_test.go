@@ -77,7 +77,7 @@ type sessWorld struct {
 	*testing.T
 	rig    *rulesRig
 	seed   uint64
-	opts   cache.UpstreamOptions
+	opts   cache.StageOptions
 	agents []*sessOne
 
 	mu          sync.Mutex // guards the following
@@ -172,8 +172,8 @@ func (w *sessWorld) differLocked() {
 	}
 }
 
-// heardLocked is a list_changed that a session's agent is about to get.
-func (w *sessWorld) heardLocked(s *sessOne, family string) {
+// receivedLocked notes a list_changed that a session's agent is about to get.
+func (w *sessWorld) receivedLocked(s *sessOne, family string) {
 	if w.opts.Scope != cache.ScopeSession && time.Since(s.born) < 2*time.Second {
 		s.earlyChanges[family]++
 		return
@@ -214,7 +214,7 @@ func (w *sessWorld) Call(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 	answer := rulesData(rulesAnswer(0, c, ""))
 	switch {
 	case in.Params.Family != "":
-		w.heardLocked(s, in.Params.Family)
+		w.receivedLocked(s, in.Params.Family)
 		answer = rulesData(`{"jsonrpc":"2.0","method":"notifications/`+in.Params.Family+`/list_changed"}`) + answer
 	case in.Params.Says != "":
 		answer = rulesData(`{"jsonrpc":"2.0","id":7,"method":"`+in.Params.Says+`","params":{}}`) + answer
@@ -291,7 +291,7 @@ func (w *sessWorld) listLocked(c *mcp.Call, s *sessOne) *mcp.Result {
 // do makes a request in a session and reads its answer.
 func (w *sessWorld) do(s *sessOne, a rulesAsk) *rulesReply {
 	a.era, a.version = mcp.EraLegacy, s.version
-	res, err := w.rig.door.Call(w.Context(), a.in(s.id).by(s.credential).call(w))
+	res, err := w.rig.caller.Call(w.Context(), a.in(s.id).by(s.credential).call(w))
 	if err != nil {
 		w.Errorf("seed %d: %s: %v", w.seed, a.bytes(), err)
 		return &rulesReply{code: 500}
@@ -339,7 +339,7 @@ func (w *sessWorld) list(s *sessOne, method, cursor string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var why []string
-	for _, a := range w.answers {
+	for _, a := range slices.Backward(w.answers) { // it is mostly one of the last
 		if a.says != says {
 			continue
 		}
@@ -411,7 +411,7 @@ func (w *sessWorld) begin(within *sessOne) {
 	if within != nil {
 		a = a.in(s.id)
 	}
-	res, err := w.rig.door.Call(w.Context(), a.call(w))
+	res, err := w.rig.caller.Call(w.Context(), a.call(w))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -592,7 +592,7 @@ func (w *sessWorld) step() {
 func TestSessionsShareOnlyLists(t *testing.T) {
 	for _, scope := range []cache.Scope{cache.ScopeAuto, cache.ScopeSession, cache.ScopeCredential} {
 		for i, seed := range []uint64{1, 2, rand.Uint64()} {
-			o := cache.UpstreamOptions{Scope: scope}
+			o := cache.StageOptions{Scope: scope}
 			if i == 1 {
 				o.TTL = map[string]time.Duration{"tools/list": 20 * time.Second, "prompts/list": 0}
 			} else {
@@ -603,7 +603,7 @@ func TestSessionsShareOnlyLists(t *testing.T) {
 	}
 }
 
-func sessRun(t *testing.T, o cache.UpstreamOptions, seed uint64) {
+func sessRun(t *testing.T, o cache.StageOptions, seed uint64) {
 	rig := newRulesRig(t, o, 0)
 	defer rig.close()
 	w := &sessWorld{

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 
 // examine decides of a whole answer whether all who made the same request may have it, and whether it may be kept, and keeps it
 // then.
-func (u *Upstream) examine(q *load, res *mcp.Result) (share, kept bool) {
+func (u *Stage) examine(q *load, res *mcp.Result) (share, kept bool) {
 	m := &res.Message
 	if !q.complete(m, res.Body) {
 		return false, false // input_required and the like belong to this caller alone
@@ -52,7 +53,7 @@ func (q *request) mayBeError(m *mcp.Message, body []byte) bool {
 
 // whole reports whether a Result is one whole answer of the server's that was checked.
 func whole(res *mcp.Result) bool {
-	return res.Checked && res.Status == http.StatusOK && res.Raw == nil && len(res.Body) > 0 &&
+	return res.Checked && !res.Remembered && res.Status == http.StatusOK && res.Raw == nil && len(res.Body) > 0 &&
 		(res.Message.Kind == mcp.KindResult || res.Message.Kind == mcp.KindError) && !mcp.IsEncoded(res.Header)
 }
 
@@ -66,14 +67,14 @@ func refusal(res *mcp.Result) bool {
 // come with a status of HTTP's own (2026-07-28, server/utilities/pagination; basic/transports/streamable-http).
 func pageGone(q *load, res *mcp.Result) bool {
 	m := res.Message
-	if q.first == nil || !res.Checked && (res.Status != http.StatusBadRequest || mcp.Scan(res.Said(), &m) != nil) {
+	if q.first == nil || !res.Checked && (res.Status != http.StatusBadRequest || mcp.Scan(res.Scanned(), &m) != nil) {
 		return false
 	}
-	return m.Kind == mcp.KindError && string(m.ErrorCode.Of(res.Said())) == "-32602"
+	return m.Kind == mcp.KindError && string(m.ErrorCode.Of(res.Scanned())) == "-32602"
 }
 
 // entryOf makes an entry of an answer; false where there is nothing to keep it for.
-func (u *Upstream) entryOf(q *load, res *mcp.Result) (e entry, ok bool) {
+func (u *Stage) entryOf(q *load, res *mcp.Result) (e entry, ok bool) {
 	m, now := &res.Message, time.Now()
 	if len(res.Body)+entryHead > u.store.maxEntry || !m.ID.Present() {
 		return e, false
@@ -101,7 +102,7 @@ func (u *Upstream) entryOf(q *load, res *mcp.Result) (e entry, ok bool) {
 func (q *load) paged(e *entry) bool {
 	switch {
 	case q.first == nil:
-		e.list = uint64(tier.NewToken())
+		e.list = rand.Uint64() | 1 // 0 is no name
 	case q.firstPage == nil || q.firstPage.freshUntil <= e.storedAt:
 		return false
 	default:
@@ -113,7 +114,7 @@ func (q *load) paged(e *entry) bool {
 }
 
 // keep stores an answer: in memory before it returns, in the slow tiers soon after. It reports whether it is in memory.
-func (u *Upstream) keep(q *load, e *entry) bool {
+func (u *Stage) keep(q *load, e *entry) bool {
 	kept := u.keepInMemory(q, e)
 	if !q.memoryOnly && len(u.store.slowTiers) > 0 {
 		u.keepInTiers(q, e)
@@ -125,7 +126,7 @@ func (u *Upstream) keep(q *load, e *entry) bool {
 }
 
 // keepInMemory puts an entry into memory, which copies it, if nothing has invalidated it since the tokens were read.
-func (u *Upstream) keepInMemory(q *load, e *entry) bool {
+func (u *Stage) keepInMemory(q *load, e *entry) bool {
 	l, tokens := q.keys.of(e.public), q.tokens.of(e.public)
 	prefix := memory.Prefix(len(tokens))
 	stored := e.appendTo(u.store.buffers.Get(prefix + entryHead + len(e.body))[:prefix])
@@ -140,7 +141,7 @@ func (u *Upstream) keepInMemory(q *load, e *entry) bool {
 
 // keepInTiers queues an entry for the slow tiers whose tokens were read before the server was called: of a tier that was not read
 // it is not known what has been invalidated there.
-func (u *Upstream) keepInTiers(q *load, e *entry) {
+func (u *Stage) keepInTiers(q *load, e *entry) {
 	l := q.keys.of(e.public)
 	var seal func() ([]byte, error)
 	size := entryHead + len(e.body)
@@ -169,7 +170,7 @@ const maxTierLife = 25 * time.Hour
 
 // outlivesWrites reports whether no tools/call has invalidated the answer since its tokens were read. A tier may have been told of
 // one before that, and need not have been told since. Of the next one it will be told.
-func (u *Upstream) outlivesWrites(q *load, public bool) bool {
+func (u *Stage) outlivesWrites(q *load, public bool) bool {
 	if !q.staleOnCall {
 		return true
 	}
@@ -179,7 +180,7 @@ func (u *Upstream) outlivesWrites(q *load, public bool) bool {
 
 // noteKept remembers whether the answer to a request could be kept: where it could not, no tier is read for it. An HTTP error
 // says nothing of that, nor does a page whose first one is not there; and where a stale answer is at hand a tier may have another.
-func (u *Upstream) noteKept(q *load, res *mcp.Result, kept bool) {
+func (u *Stage) noteKept(q *load, res *mcp.Result, kept bool) {
 	if q.memoryOnly || len(q.slowTokens) == 0 || res.Status != http.StatusOK || q.first != nil && q.firstPage == nil {
 		return
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 // rulesAll are options that let as much be kept as an operator can allow.
-func rulesAll() cache.UpstreamOptions {
-	o := cache.UpstreamOptions{TTL: make(map[string]time.Duration), Tools: map[string]time.Duration{"*": 9 * time.Second}}
+func rulesAll() cache.StageOptions {
+	o := cache.StageOptions{TTL: make(map[string]time.Duration), Tools: map[string]time.Duration{"*": 9 * time.Second}}
 	for method := range rulesSix {
 		o.TTL[method] = 9 * time.Second
 	}
@@ -189,7 +189,7 @@ func TestBadParamsAreTheServers(t *testing.T) {
 
 // TestInertMembers holds what in `_meta` makes no other request, and that everything else does.
 func TestInertMembers(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		a := rulesModern("tools/list")
 		first := r.asks("first", a)
 		for _, meta := range []string{

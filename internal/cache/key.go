@@ -103,7 +103,7 @@ func (q *request) listKey() tier.Key {
 }
 
 // keyInputOf collects what goes into the key of a call; false where its version or capabilities are not known.
-func (u *Upstream) keyInputOf(q *request, c *mcp.Call, sessionID string) (s keyInput, ok bool) {
+func (u *Stage) keyInputOf(q *request, c *mcp.Call, sessionID string) (s keyInput, ok bool) {
 	s = keyInput{
 		plain: q.plain, upstream: u.opts.Identity, version: c.Version, partition: q.principal, sessionID: sessionID,
 		headerParams: appendFields(nil, c.Header, isParam),
@@ -126,8 +126,8 @@ func (u *Upstream) keyInputOf(q *request, c *mcp.Call, sessionID string) (s keyI
 }
 
 // assignKeys gives the request its keys, and what guards them.
-func (u *Upstream) assignKeys(q *request, s keyInput, params []byte, c *mcp.Call) {
-	credential := string(q.credential[:])
+func (u *Stage) assignKeys(q *request, s keyInput, params []byte, c *mcp.Call) {
+	credential := u.guarded(q)
 	public := append(make([]tier.Generation, 0, 2), u.families[q.family])
 	if q.plain {
 		public = append(public, u.guard(guardMethod, q.name))
@@ -136,13 +136,13 @@ func (u *Upstream) assignKeys(q *request, s keyInput, params []byte, c *mcp.Call
 	}
 	private := append(append(make([]tier.Generation, 0, tier.MaxGuards), public...), u.guard(guardCredential, credential))
 	if q.staleOnCall {
-		private = append(private, u.guard(guardWrites, credential))
+		private = append(private, u.guard(guardWrites, string(q.credential[:])))
 	}
 	if q.legacy && q.list && !q.override {
 		private = append(private, u.guard(guardShown, credential), u.guard(guardStream, q.stream))
 	}
 	q.setKeys(s, params, private, public, c.Message.Cursor.Present())
-	if q.legacy && q.list && u.opts.Scope != ScopeSession {
+	if q.legacy && q.list && u.opts.Scope != ScopeSession && !(u.opts.Impersonal && q.session.principal != q.principal) {
 		q.viewRequest = u.viewRequestOf(q, s, params)
 		q.view = q.viewRequest.view
 	}

@@ -1,10 +1,76 @@
+//go:build !race
+
+// What one goroutine does with bytes: the race detector would find nothing, and take ten times as long.
+
 package cache
 
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
+	"testing"
 )
+
+// TestKeysOfRandomParams does what FuzzKey does, with params that are made to be nearly equal, which a fuzzer seldom finds.
+func TestKeysOfRandomParams(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	g := &paramsMaker{random: rand.New(rand.NewPCG(seed, 1))}
+	u := keyStage(t)
+	equal := 0
+	for range 10_000 {
+		v := g.object(3)
+		a := g.spell(v)
+		if g.random.IntN(2) == 0 {
+			v = g.change(v)
+		}
+		b := g.spell(v)
+		checkKeys(t, u, []byte(a), []byte(b))
+		refA, _ := refParams([]byte(a))
+		refB, _ := refParams([]byte(b))
+		if reflect.DeepEqual(refA, refB) {
+			equal++
+		}
+	}
+	if equal < 2_500 || equal > 9_500 {
+		t.Errorf("%d of 10000 pairs are equal: that is no test", equal)
+	}
+}
+
+// TestPlainKeysOfRandomParams does the same with calls without MCP that are made to be nearly equal.
+func TestPlainKeysOfRandomParams(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	g := &paramsMaker{random: rand.New(rand.NewPCG(seed, 3))}
+	u := plainStage(t)
+	equal := 0
+	for range 10_000 {
+		method, params := keyNames[g.random.IntN(len(keyNames))], g.plain()
+		methodB, paramsB := method, params
+		switch g.random.IntN(8) {
+		case 0:
+			methodB = keyNames[g.random.IntN(len(keyNames))]
+		case 1:
+			paramsB = g.plain()
+		case 2:
+			paramsB = []any{params}
+		case 3:
+			if list, ok := params.([]any); ok && len(list) > 1 {
+				paramsB = append(append([]any{}, list[1:]...), list[0])
+			}
+		}
+		ma, a, mb, b := []byte(g.quote(method)), []byte(g.spell(params)), []byte(g.quote(methodB)), []byte(g.spell(paramsB))
+		checkPlainKeys(t, u, ma, a, mb, b)
+		refA, _ := refPlain(ma, a)
+		if refB, _ := refPlain(mb, b); reflect.DeepEqual(refA, refB) {
+			equal++
+		}
+	}
+	if equal < 2_500 || equal > 9_500 {
+		t.Errorf("%d of 10000 pairs are equal: that is no test", equal)
+	}
+}
 
 // paramsMaker makes params, and writes the same ones in many ways.
 type paramsMaker struct{ random *rand.Rand }
@@ -34,6 +100,18 @@ func (g *paramsMaker) value(depth int) any {
 		return numbers[g.random.IntN(len(numbers))]
 	}
 	return []string{"", "a", "1", "/", "\"", "\\", "😀", "\u2028", "\x00", "é", "e\u0301", "true"}[g.random.IntN(12)]
+}
+
+// plain makes params by name or by position. Of a name that MCP knows there are not two: that is a matter of its own.
+func (g *paramsMaker) plain() any {
+	if g.random.IntN(2) == 0 {
+		return g.object(3)
+	}
+	list := []any{}
+	for range g.random.IntN(4) {
+		list = append(list, g.value(2))
+	}
+	return list
 }
 
 // change changes one thing, mostly.

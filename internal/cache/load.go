@@ -46,7 +46,7 @@ func (t *tokens) of(public bool) []tier.Token {
 }
 
 // readTokens reads memory's tokens, before anything else is read.
-func (u *Upstream) readTokens(q *load) {
+func (u *Stage) readTokens(q *load) {
 	t := u.store.memory.Tokens
 	room := make([]tier.Token, 0, 2*tier.MaxGuards)
 	q.tokens.private = t.Read(q.private.Generations, room)
@@ -56,12 +56,12 @@ func (u *Upstream) readTokens(q *load) {
 }
 
 // tokensHold reports whether nothing has invalidated answers since the tokens were read.
-func (u *Upstream) tokensHold(q *load, public bool) bool {
+func (u *Stage) tokensHold(q *load, public bool) bool {
 	return u.store.memory.Tokens.Hold(q.keys.of(public).Generations, q.tokens.of(public))
 }
 
 // readMemoryAgain looks into memory again for a fresh entry: the flight before may have stored the answer.
-func (u *Upstream) readMemoryAgain(q *load) *entry {
+func (u *Stage) readMemoryAgain(q *load) *entry {
 	now := time.Now()
 	var e entry
 	found := u.readMemory(&q.keys, q.request, wholeEntry, &e, now)
@@ -75,7 +75,7 @@ func (u *Upstream) readMemoryAgain(q *load) *entry {
 }
 
 // servable returns an entry of a tier if it may be served now, else nil. One that may be served where the server fails is noted.
-func (u *Upstream) servable(q *load, e *entry, label int, now time.Time) *entry {
+func (u *Stage) servable(q *load, e *entry, label int, now time.Time) *entry {
 	if e == nil || q.forAll && !e.public || q.first != nil && (q.firstPage == nil || q.firstPage.list != e.list) {
 		return nil
 	}
@@ -88,7 +88,7 @@ func (u *Upstream) servable(q *load, e *entry, label int, now time.Time) *entry 
 
 // freshFirstPage returns what memory has of the first page of a request's list; nil where there is no fresh one, or this is no later
 // one.
-func (u *Upstream) freshFirstPage(q *request, now time.Time) *entry {
+func (u *Stage) freshFirstPage(q *request, now time.Time) *entry {
 	var e entry
 	if q.first == nil || !u.readFirstPage(q, &e, now) {
 		return nil
@@ -98,7 +98,7 @@ func (u *Upstream) freshFirstPage(q *request, now time.Time) *entry {
 
 // noteStale notes an entry that may be served where the server fails. One that stopped being fresh before its time, since a change
 // would not have been received, expires now.
-func (u *Upstream) noteStale(q *load, e *entry, tier int, now time.Time) {
+func (u *Stage) noteStale(q *load, e *entry, tier int, now time.Time) {
 	if ms := now.UnixMilli(); e.freshUntil > ms {
 		e.freshUntil = ms
 		e.staleUntil = min(e.staleUntil, ms+u.opts.staleFor(legacyTTL).Milliseconds())

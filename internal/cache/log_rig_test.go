@@ -15,7 +15,7 @@ import (
 )
 
 // withRig runs f on false time with a store of these options, the rest as rulesTest has it, over these tiers.
-func withRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, tiers []worker.Options, f func(r *rulesRig)) {
+func withRig(t *testing.T, s cache.StoreOptions, o cache.StageOptions, tiers []worker.Options, f func(r *rulesRig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newMendedRig(t, s, o, tiers...)
@@ -24,7 +24,7 @@ func withRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, tiers 
 	})
 }
 
-func newMendedRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, tiers ...worker.Options) *rulesRig {
+func newMendedRig(t *testing.T, s cache.StoreOptions, o cache.StageOptions, tiers ...worker.Options) *rulesRig {
 	t.Helper()
 	if s.State == nil {
 		s.State = cache.MemoryState([]byte("0123456789abcdef"))
@@ -38,7 +38,7 @@ func newMendedRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, t
 		store.Add(tier)
 	}
 	r := &rulesRig{T: t, store: store, server: new(rulesServer)}
-	r.up, r.door = r.another("docs", "https://docs.example.com/mcp", o)
+	r.up, r.caller = r.another("docs", "https://docs.example.com/mcp", o)
 	r.up.Watch(func(_ *mcp.Call, f cache.Flown) { r.flown = f })
 	r.says(`"ttlMs":9000,"cacheScope":"private"`)
 	synctest.Wait()
@@ -46,16 +46,16 @@ func newMendedRig(t *testing.T, s cache.StoreOptions, o cache.UpstreamOptions, t
 }
 
 // another makes one more upstream of the rig's store, before the same server.
-func (r *rulesRig) another(name, identity string, o cache.UpstreamOptions) (*cache.Upstream, mcp.Caller) {
+func (r *rulesRig) another(name, identity string, o cache.StageOptions) (*cache.Stage, mcp.Caller) {
 	o.Name, o.Identity = name, identity
-	up := r.store.Upstream(o, r.server)
+	up := r.store.Stage(o, r.server)
 	up.Switchable()
 	return up, up
 }
 
 // through is the rig with another way in.
-func (r *rulesRig) through(door mcp.Caller) *rulesRig {
-	return &rulesRig{T: r.T, store: r.store, server: r.server, door: door}
+func (r *rulesRig) through(caller mcp.Caller) *rulesRig {
+	return &rulesRig{T: r.T, store: r.store, server: r.server, caller: caller}
 }
 
 // fails makes the server fail, from now on.

@@ -53,7 +53,7 @@ var headsSays = map[string]string{"private": `"ttlMs":9000`, "public": rulesPubl
 func TestPageAfterEviction(t *testing.T) {
 	for name, says := range headsSays {
 		t.Run(name, func(t *testing.T) {
-			rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+			rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 				h := newHeadsRig(r, says)
 				r.says(`"ttlMs":9000,"x":"` + strings.Repeat("x", 50<<10) + `"`)
 				for i := range 120 { // six times what memory has room for
@@ -70,7 +70,7 @@ func TestPageAfterEviction(t *testing.T) {
 func TestPageAfterPurge(t *testing.T) {
 	for name, says := range headsSays {
 		t.Run(name, func(t *testing.T) {
-			rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+			rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 				h := newHeadsRig(r, says)
 				for range 3 {
 					if _, _, err := r.store.Purge(t.Context(), "", "tools/list"); err != nil {
@@ -96,7 +96,7 @@ func TestPageAfterPurge(t *testing.T) {
 
 // TestPageAfterWithdrawal holds that everybody's page goes with a first one that is not everybody's any more.
 func TestPageAfterWithdrawal(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		h := newHeadsRig(r, rulesPublic)
 		r.says(`"ttlMs":9000,"cacheScope":"private"`)
 		r.asks("page 1, of one who is not known", h.first.by("b"))
@@ -107,7 +107,7 @@ func TestPageAfterWithdrawal(t *testing.T) {
 
 // TestPageOfTheUnknown holds that everybody's first page is none for one whom the server has not accepted, or no longer has.
 func TestPageOfTheUnknown(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		h := newHeadsRig(r, rulesPublic)
 		b := h.second.by("b")
 		r.says(`"ttlMs":9000`)
@@ -129,11 +129,10 @@ type headsLink struct {
 
 func (l *headsLink) Linked() bool { return !l.lost.Load() }
 
-// TestPageAfterTheLink holds that a first page which other daemons may have invalidated is none while nobody would hear of it.
+// TestPageAfterTheLink holds that a first page which other daemons may have invalidated is none while that would not be received.
 func TestPageAfterTheLink(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
-		tier := &headsLink{rulesSlow: newRulesSlow(t)}
-		defer tier.Tier.Close()
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
+		tier := &headsLink{rulesSlow: new(rulesSlow)}
 		r.store.Add(worker.Options{Tier: tier, Timeout: time.Second, Breaker: &tier.breaker, Private: true, Shared: true})
 		r.after(0)
 		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
@@ -155,9 +154,9 @@ func TestPageAfterTheLink(t *testing.T) {
 // TestPageByEachConfiguration holds that a first page lives as long as the asked upstream has it, where two have one
 // identity.
 func TestPageByEachConfiguration(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
-		_, door := r.another("short", "https://docs.example.com/mcp", cache.UpstreamOptions{MaxTTL: 2 * time.Second})
-		short := r.through(door)
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
+		_, caller := r.another("short", "https://docs.example.com/mcp", cache.StageOptions{MaxTTL: 2 * time.Second})
+		short := r.through(caller)
 		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
 		r.asks("page 1", first)
 		r.after(1500 * time.Millisecond)
@@ -178,7 +177,7 @@ func TestPagesAmongPurges(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &rulesRig{T: t, store: store, server: new(rulesServer)}
-	_, r.door = r.another("docs", "https://docs.example.com/mcp", cache.UpstreamOptions{})
+	_, r.caller = r.another("docs", "https://docs.example.com/mcp", cache.StageOptions{})
 	first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
 	var version, purged atomic.Int64 // of the list
 	r.script(func(_ int, c *mcp.Call) (*mcp.Result, error) {
@@ -186,7 +185,7 @@ func TestPagesAmongPurges(t *testing.T) {
 	})
 	ask := func(a rulesAsk) *rulesReply {
 		least := purged.Load()
-		res, err := r.door.Call(context.Background(), a.call(t))
+		res, err := r.caller.Call(context.Background(), a.call(t))
 		if err != nil {
 			t.Error(err)
 			return new(rulesReply)

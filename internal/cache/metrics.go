@@ -42,12 +42,13 @@ const (
 
 var tierNames = [tierCount]string{"memory", "redis", "database", "none"}
 
-// tierLabel returns the label of a tier by its name, tierNone for one that is not known.
+// tierLabel returns the label of a tier by its name. A new kind of tier has a row in each table here: it panics for one without.
 func tierLabel(name string) int {
-	if i := slices.Index(tierNames[:], name); i >= 0 {
-		return i
+	i := slices.Index(tierNames[:], name)
+	if i < 0 {
+		panic("cache: the tier " + name + " has no label in metrics.go (this is a bug)")
 	}
-	return tierNone
+	return i
 }
 
 // outcomesOf says which outcomes a tier may have, from the first to the last: the series that exist.
@@ -138,7 +139,7 @@ func collect(ch chan<- prometheus.Metric, s *Store) {
 			send(evictedDesc, prometheus.CounterValue, float64(held.Evictions), name)
 		}
 	}
-	show(s.memory.Name(), s.memory.Holds())
+	show(tierNames[tierMemory], s.memory.Holds())
 	workers, upstreams := s.parts()
 	for _, w := range workers {
 		name, r := w.Tier.Name(), w.Report()
@@ -148,8 +149,12 @@ func collect(ch chan<- prometheus.Metric, s *Store) {
 		send(writesDesc, prometheus.CounterValue, float64(r.Dropped), name, "dropped")
 		send(writesDesc, prometheus.CounterValue, float64(r.Failed), name, "failed")
 	}
+	listening := make(map[string]int) // an upstream that was replaced and its successor count together
 	for _, u := range upstreams {
-		send(streamsDesc, prometheus.GaugeValue, float64(u.listener.Streams()), u.opts.Name)
+		listening[u.opts.Name] += u.listener.Streams()
+	}
+	for name, streams := range listening {
+		send(streamsDesc, prometheus.GaugeValue, float64(streams), name)
 	}
 }
 
@@ -171,7 +176,7 @@ const (
 	causeNotification cause = iota // the server said so
 	causeCall                      // a tools/call may have changed them
 	causeRefused                   // the server refused the credential
-	causeServer                    // another server answers at the address
+	causeServer                    // another server at the address; a command's process that ended by itself, or with other files
 	causeCursor                    // the server refused a cursor: the pages are another list's
 	causeStream                    // a stream on which changes would have come has ended
 	causePurge                     // the operator said so

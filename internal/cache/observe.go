@@ -23,7 +23,7 @@ type observed struct {
 	once sync.Once
 }
 
-// drained is an observed stream that owes answers when the daemon stops.
+// drained is an observed stream on which answers are still to come when the daemon stops.
 type drained struct {
 	*observed
 	mcp.Drainer

@@ -9,8 +9,8 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// UpstreamOptions say how the answers of one upstream are cached.
-type UpstreamOptions struct {
+// StageOptions say how the answers of one upstream are cached.
+type StageOptions struct {
 	Name     string // the configured name: a label
 	Identity string // what makes it another server: endpoint and configured headers; nothing else, so that a changed timeout does not empty the cache
 
@@ -20,6 +20,9 @@ type UpstreamOptions struct {
 	Plain bool
 
 	Scope Scope // who shares the lists of legacy sessions
+	// Impersonal: nothing of an agent's headers reaches the server, which is a command. It cannot tell credentials apart, so that
+	// Scope is over the sessions of all of them: the server's identity stands in the place of the credential.
+	Impersonal bool
 
 	TTL   map[string]time.Duration // `cache.ttl` by method: the operator's word, in place of the server's
 	Tools map[string]time.Duration // `cache.tools` by pattern of the tool's name (path.Match): only these tools/call are cached
@@ -33,7 +36,7 @@ type UpstreamOptions struct {
 
 	Listen        bool     // the daemon opens streams of its own on which the server says what has changed
 	CoalesceTools []string // `coalesce.tools`: patterns of tools whose equal calls share a flight
-	// Base's end ends all flights, with its cause; nil: no end. MaxAge is how long a flight takes callers, and how long they wait
+	// Base's end ends all flights and what goes on behind the calls, with its cause; nil: no end. MaxAge is how long a flight takes callers, and how long they wait
 	// for it; 0: 30 s. Hold is how long calls of a request are not shared after an answer that may not be shared; 0: 30 s.
 	Base         context.Context
 	MaxAge, Hold time.Duration
@@ -41,9 +44,12 @@ type UpstreamOptions struct {
 	FlushOnCall bool // a tools/call outside Tools invalidates the credential's operator-TTL answers
 }
 
-func (o *UpstreamOptions) complete() {
+func (o *StageOptions) complete() {
 	if o.MaxTTL <= 0 || o.MaxTTL > dayTTL {
 		o.MaxTTL = dayTTL
+	}
+	if o.Base == nil {
+		o.Base = context.Background()
 	}
 	if o.StaleAfter <= 0 {
 		o.StaleAfter = 2 * time.Second
@@ -51,12 +57,12 @@ func (o *UpstreamOptions) complete() {
 }
 
 // keepsOnTools reports whether some answer may be kept that a tools/call invalidates.
-func (o *UpstreamOptions) keepsOnTools() bool {
+func (o *StageOptions) keepsOnTools() bool {
 	_, reads := o.TTL[mcp.MethodResourcesRead.String()]
 	return reads || len(o.Tools) > 0
 }
 
-func (o *UpstreamOptions) coalesces(tool string) bool {
+func (o *StageOptions) coalesces(tool string) bool {
 	return slices.ContainsFunc(o.CoalesceTools, func(p string) bool {
 		ok, err := path.Match(p, tool)
 		return err == nil && ok

@@ -24,13 +24,13 @@ type packer struct {
 	dec *zstd.Decoder
 }
 
-// newPacker makes a packer of entries that are no longer than most.
-func newPacker(most int) (*packer, error) {
+// newPacker makes a packer of entries that are no longer than limit.
+func newPacker(limit int) (*packer, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(256<<10))
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(uint64(most)))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(uint64(limit)))
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}

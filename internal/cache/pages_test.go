@@ -15,7 +15,7 @@ import (
 // are.
 func TestPages(t *testing.T) {
 	for _, method := range []string{"tools/list", "prompts/list", "resources/list", "resources/templates/list"} {
-		rulesTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
+		rulesTest(t, cache.StageOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
 			first, second, empty := rulesModern(method), rulesModern(method).with(`"cursor":"2"`), rulesModern(method).with(`"cursor":""`)
 			r.says(`"ttlMs":5000`)
 			r.asks("page 2 without the first", second)
@@ -48,7 +48,7 @@ func TestPages(t *testing.T) {
 
 // TestPagesOfSlowTiers holds that a page from behind memory needs its first one as well.
 func TestPagesOfSlowTiers(t *testing.T) {
-	rulesTestTiers(t, 1, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTestTiers(t, 1, cache.StageOptions{}, func(r *rulesRig) {
 		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
 		r.says(`"ttlMs":9000`)
 		r.asks("page 2", second)
@@ -70,7 +70,7 @@ func TestPagesOfSlowTiers(t *testing.T) {
 
 // TestPagesOfEverybody holds that a private page may follow a public one and the other way round.
 func TestPagesOfEverybody(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
 		r.says(rulesPublic)
 		r.asks("page 1", first)
@@ -79,7 +79,7 @@ func TestPagesOfEverybody(t *testing.T) {
 		r.asks("of one who is not known", rulesModern("prompts/list").by("b"))
 		r.hits("page 2, of one who is", two.n, second.by("b"))
 		r.says(`"ttlMs":9000`)
-		three := r.asks("page 3, the asker's own", first.with(`"cursor":"3"`))
+		three := r.asks("page 3, the principal's own", first.with(`"cursor":"3"`))
 		r.hits("page 3", three.n, first.with(`"cursor":"3"`))
 	})
 }
@@ -88,7 +88,7 @@ func TestPagesOfEverybody(t *testing.T) {
 // that leads to them is the old one's.
 func TestFirstPageIsFetchedAgain(t *testing.T) {
 	for slow := range 2 {
-		rulesTestTiers(t, slow, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTestTiers(t, slow, cache.StageOptions{}, func(r *rulesRig) {
 			first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
 			r.says(`"ttlMs":2000`)
 			r.asks("page 1", first)
@@ -117,7 +117,7 @@ func TestInvalidCursor(t *testing.T) {
 					if framed && status != 200 {
 						continue
 					}
-					rulesTestTiers(t, slow, cache.UpstreamOptions{}, func(r *rulesRig) {
+					rulesTestTiers(t, slow, cache.StageOptions{}, func(r *rulesRig) {
 						var first []int
 						asks := []rulesAsk{
 							rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`), rulesModern("tools/list").by("b"),
@@ -159,7 +159,7 @@ func TestInvalidCursor(t *testing.T) {
 // TestInvalidCursorOfEverybodysList holds that a credential whose cursor is refused is not served everybody's pages of before,
 // which others are, and is served those of a new first page.
 func TestInvalidCursorOfEverybodysList(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		first, second := rulesModern("tools/list"), rulesModern("tools/list").with(`"cursor":"2"`)
 		r.says(rulesPublic)
 		one, two := r.asks("page 1", first), r.asks("page 2", second)
@@ -233,9 +233,9 @@ func TestAnotherServer(t *testing.T) {
 	}
 }
 
-// TestCacheStatus holds what stands in Cache-Status where no other test does.
+// TestCacheStatus holds what Cache-Status says where no other test does.
 func TestCacheStatus(t *testing.T) {
-	rulesTestTiers(t, 1, cache.UpstreamOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
+	rulesTestTiers(t, 1, cache.StageOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
 		a := rulesModern("tools/list")
 		want := func(what string, p *rulesReply, status string) {
 			t.Helper()
@@ -270,7 +270,7 @@ func TestCacheStatus(t *testing.T) {
 			<-time.After(time.Second)
 			return rulesWhole(200, rulesAnswer(n, c, "")), nil
 		})
-		go func() { _, _ = r.door.Call(r.Context(), rulesModern("resources/list").call(t)) }()
+		go func() { _, _ = r.caller.Call(r.Context(), rulesModern("resources/list").call(t)) }()
 		synctest.Wait()
 		want("another caller's", r.ask(rulesModern("resources/list")), "fwd=miss; collapsed")
 	})

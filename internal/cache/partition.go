@@ -15,6 +15,10 @@ import (
 // over those that can bear a credential (partitioner.credential). The zero partition is everybody's.
 type partition [32]byte
 
+// anyone stands in the place of a partition where the server cannot tell one from another. It is no HMAC, and not the zero
+// partition, whose entries need a server's "public".
+var anyone = partition{1}
+
 // inert are the headers of a request that say nothing of who calls. The list is closed; operators add to it.
 var inert = map[string]bool{
 	"Accept": true, "Accept-Language": true, "Content-Type": true, "Content-Length": true, "User-Agent": true,

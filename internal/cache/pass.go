@@ -9,7 +9,7 @@ import (
 )
 
 // pass relays a call that does not concern the cache, and learns from it what has changed.
-func (u *Upstream) pass(ctx context.Context, c *mcp.Call, principal partition) (*mcp.Result, error) {
+func (u *Stage) pass(ctx context.Context, c *mcp.Call, principal partition) (*mcp.Result, error) {
 	if c.IsCancel() && u.canceled(c) {
 		return mcp.Accepted(), nil
 	}
@@ -32,7 +32,7 @@ func (u *Upstream) pass(ctx context.Context, c *mcp.Call, principal partition) (
 
 // send calls the server, and notes what the answer says of the credential, of sessions and of what has changed; of a
 // stream, as it passes: the observer is the first to read it, so that a change is applied once.
-func (u *Upstream) send(ctx context.Context, c *mcp.Call, principal, credential partition) (*mcp.Result, error) {
+func (u *Stage) send(ctx context.Context, c *mcp.Call, principal, credential partition) (*mcp.Result, error) {
 	sent := time.Now()
 	res, err := u.next.Call(ctx, c)
 	if err != nil {
@@ -57,7 +57,7 @@ func (u *Upstream) send(ctx context.Context, c *mcp.Call, principal, credential 
 }
 
 // relayed counts what became of an answer of the server's, and appends this cache's member to its Cache-Status.
-func (u *Upstream) relayed(res *mcp.Result, o outcome, status string) {
+func (u *Stage) relayed(res *mcp.Result, o outcome, status string) {
 	u.metrics.count(tierNone, o)
 	if res.Header == nil {
 		res.Header = make(http.Header, 1)

@@ -13,8 +13,8 @@ import (
 )
 
 // rulesNamed are the methods that the operator of a plain server names in these tests.
-func rulesNamed() cache.UpstreamOptions {
-	return cache.UpstreamOptions{Plain: true, Listen: true, FlushOnCall: true, TTL: map[string]time.Duration{
+func rulesNamed() cache.StageOptions {
+	return cache.StageOptions{Plain: true, Listen: true, FlushOnCall: true, TTL: map[string]time.Duration{
 		"getBlock": 9 * time.Second, "head": 4 * time.Second, "tools/list": 9 * time.Second, "never": 0,
 		`get\u0042lock`: 9 * time.Second, "blöck": 9 * time.Second,
 	}}
@@ -93,7 +93,7 @@ func TestPlainUntouched(t *testing.T) {
 			t.Error("a notification has a Cache-Status")
 		}
 	})
-	rulesTest(t, cache.UpstreamOptions{TTL: rulesNamed().TTL}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{TTL: rulesNamed().TTL}, func(r *rulesRig) {
 		r.asks("plain, of a server of MCP's", a)
 		r.asks("plain, of a server of MCP's", a)
 		r.asks("plain, of a server of MCP's", rulesPlain("tools/list"))
@@ -176,7 +176,7 @@ func TestPlainPrincipals(t *testing.T) {
 			a, a.by("b"), a.field("X-Tenant", "1"), a.field("X-Tenant", "2"), a.field("Cookie", "a"), a.field("Authorization"),
 			a.in("s1"), a.in("s2"), a.speaking("2025-06-18"),
 		} {
-			first := r.asks("an asker of its own", who)
+			first := r.asks("a principal of its own", who)
 			if !r.flown.Shared {
 				t.Error("a flight may not share it")
 			}

@@ -11,19 +11,15 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// Purged is what a purge invalidated of one upstream.
-type Purged struct {
-	Upstream string
-	Methods  []string // whose answers are stale: those that share a family with the one that was named as well
-}
-
-// Purge invalidates answers: of one upstream, or of all where the name is empty; of one method, or of all. It returns what
-// is stale, and the tiers that could not be told within ctx: they are not read for what was purged until they have been.
+// Purge invalidates answers: of one upstream, or of all where the name is empty; of one method, or of all. It returns, by
+// upstream, the methods whose answers are stale, those that share a family with the one that was named as well, and the tiers that could not be told within ctx: they are not read for what was purged until they have been.
 // The error says that there is no such upstream, or that answers of the method are never cached: by MCP, or by the
 // `cache.ttl` of an upstream that speaks plain JSON-RPC.
-func (s *Store) Purge(ctx context.Context, upstream, method string) (purged []Purged, pending []string, err error) {
+func (s *Store) Purge(ctx context.Context, upstream, method string) (purged map[string][]string, pending []string, err error) {
 	there := false
-	for _, u := range s.upstreams {
+	purged = make(map[string][]string)
+	_, upstreams := s.parts()
+	for _, u := range upstreams {
 		if upstream != "" && u.opts.Name != upstream {
 			continue
 		}
@@ -33,8 +29,8 @@ func (s *Store) Purge(ctx context.Context, upstream, method string) (purged []Pu
 			continue
 		}
 		u.bump(causePurge, generations...)
-		s.log.Info("what was cached is old: the operator said so", "upstream", u.opts.Name, "methods", methods)
-		purged = append(purged, Purged{Upstream: u.opts.Name, Methods: methods})
+		s.log.Info("what was cached is stale: the operator has purged it", "upstream", u.opts.Name, "methods", methods)
+		purged[u.opts.Name] = methods
 	}
 	switch {
 	case len(purged) == 0 && method != "" && (there && upstream != "" || !isCached(mcp.MethodOf([]byte(method)))):
@@ -47,7 +43,7 @@ func (s *Store) Purge(ctx context.Context, upstream, method string) (purged []Pu
 
 // purgeable returns what guards the answers to a method, or to all where the name is empty, and to which methods. Both are
 // empty where this upstream's answers to the method are never cached.
-func (u *Upstream) purgeable(method string) (guards []tier.Generation, methods []string) {
+func (u *Stage) purgeable(method string) (guards []tier.Generation, methods []string) {
 	if u.opts.Plain {
 		return u.purgeablePlain(method)
 	}
@@ -65,7 +61,7 @@ func (u *Upstream) purgeable(method string) (guards []tier.Generation, methods [
 }
 
 // purgeablePlain is purgeable where the methods are the server's own.
-func (u *Upstream) purgeablePlain(method string) ([]tier.Generation, []string) {
+func (u *Stage) purgeablePlain(method string) ([]tier.Generation, []string) {
 	if method == "" {
 		return []tier.Generation{u.families[familyOther]}, slices.Sorted(maps.Keys(u.opts.TTL))
 	}

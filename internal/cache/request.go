@@ -56,7 +56,7 @@ type usage struct {
 
 // storable reports whether a tier behind memory may have an answer, or be given one: answers may be kept there, and the last
 // one could be kept.
-func (u *Upstream) storable(q *request) bool {
+func (u *Stage) storable(q *request) bool {
 	if q.memoryOnly || u.notKept.has(q.private.Key) || q.first != nil && u.notKept.has(q.first.private.Key) {
 		return false
 	}
@@ -88,7 +88,7 @@ func takesJSON(accept []string) bool {
 
 // eligible reports whether the call may concern the cache or the flights. Of a server that speaks JSON-RPC 2.0 and no MCP
 // the cache knows what the operator says, and nothing of what MCP says of names, `_meta`, results or notifications holds.
-func (u *Upstream) eligible(c *mcp.Call) bool {
+func (u *Stage) eligible(c *mcp.Call) bool {
 	m := c.Method()
 	if u.opts.Plain {
 		if c.Era != mcp.EraPlain || !c.Regular() || u.plainTTL(c.Message.MethodName.Of(c.Body)) <= 0 {
@@ -101,7 +101,7 @@ func (u *Upstream) eligible(c *mcp.Call) bool {
 }
 
 // requestOf returns the request of a call, nil for one that is relayed untouched: past cache and flights.
-func (u *Upstream) requestOf(c *mcp.Call, principal partition) *request {
+func (u *Stage) requestOf(c *mcp.Call, principal partition) *request {
 	if !u.eligible(c) {
 		return nil
 	}
@@ -139,7 +139,7 @@ const (
 )
 
 // rawKey is a hash over all bytes on which a request depends, as they were sent.
-func (u *Upstream) rawKey(c *mcp.Call, principal partition, sessionID string) [32]byte {
+func (u *Stage) rawKey(c *mcp.Call, principal partition, sessionID string) [32]byte {
 	params, name := c.Message.Params.Of(c.Body), []byte(nil)
 	if c.Era == mcp.EraPlain {
 		name = c.Message.MethodName.Of(c.Body)
@@ -159,7 +159,7 @@ func (u *Upstream) rawKey(c *mcp.Call, principal partition, sessionID string) [3
 
 // newRequest reads a call. It returns nil where the params are not what the method asks for, as far as the key depends on
 // them, or have no canonical form.
-func (u *Upstream) newRequest(c *mcp.Call, principal partition, sessionID string, session *session) *request {
+func (u *Stage) newRequest(c *mcp.Call, principal partition, sessionID string, session *session) *request {
 	q := &request{
 		method: c.Method(), name: c.Method().String(), family: methodRules[c.Method()].family, list: methodRules[c.Method()].list,
 		legacy: c.Era == mcp.EraLegacy, principal: principal, credential: u.store.credential(c), session: session, usage: new(usage),
@@ -195,7 +195,7 @@ func (u *Upstream) newRequest(c *mcp.Call, principal partition, sessionID string
 
 // applyRules sets whether answers may be kept, for how long if the operator says so, and whether calls may share a flight: those
 // of a session do not. It returns false where neither is allowed.
-func (u *Upstream) applyRules(q *request, c *mcp.Call, sessionID string) bool {
+func (u *Stage) applyRules(q *request, c *mcp.Call, sessionID string) bool {
 	if q.method != mcp.MethodToolsCall {
 		q.ttl, q.override = u.opts.TTL[q.name]
 		q.cacheable, q.coalescable = q.plain || methodRules[q.method].cache, q.plain || sessionID == ""

@@ -96,7 +96,7 @@ func rulesJoin(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ",")
 }
 
-// call is the request as the door would hand it on.
+// call is the request as the handler would hand it on.
 func (a rulesAsk) call(tb testing.TB) *mcp.Call {
 	tb.Helper()
 	version := rulesOr(a.version, mcp.Version20260728)

@@ -23,17 +23,17 @@ func TestLifeUnderAnotherName(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		says       string
-		one, other cache.UpstreamOptions
+		one, other cache.StageOptions
 		life       time.Duration // under the other name
 	}{
-		"no TTL":          {`"ttlMs":0`, cache.UpstreamOptions{TTL: forAll(hour), StaleIfError: hour}, cache.UpstreamOptions{StaleIfError: hour}, 0},
-		"the server's":    {`"ttlMs":3000`, cache.UpstreamOptions{TTL: forAll(hour)}, cache.UpstreamOptions{}, 3 * time.Second},
-		"a shorter TTL":   {`"ttlMs":0`, cache.UpstreamOptions{TTL: forAll(hour)}, cache.UpstreamOptions{TTL: forAll(5 * time.Second)}, 5 * time.Second},
-		"a TTL of 0":      {`"ttlMs":9000`, cache.UpstreamOptions{}, cache.UpstreamOptions{TTL: forAll(0)}, 0},
-		"a longer TTL":    {`"ttlMs":9000`, cache.UpstreamOptions{}, cache.UpstreamOptions{TTL: forAll(hour)}, 9 * time.Second},
-		"a lower max_ttl": {`"ttlMs":900000`, cache.UpstreamOptions{}, cache.UpstreamOptions{MaxTTL: 30 * time.Second}, 30 * time.Second},
-		"no min_ttl":      {`"ttlMs":1000`, cache.UpstreamOptions{MinTTL: 9 * time.Second}, cache.UpstreamOptions{}, time.Second},
-		"public":          {`"ttlMs":900000,"cacheScope":"public"`, cache.UpstreamOptions{}, cache.UpstreamOptions{MaxTTL: 30 * time.Second}, 30 * time.Second},
+		"no TTL":          {`"ttlMs":0`, cache.StageOptions{TTL: forAll(hour), StaleIfError: hour}, cache.StageOptions{StaleIfError: hour}, 0},
+		"the server's":    {`"ttlMs":3000`, cache.StageOptions{TTL: forAll(hour)}, cache.StageOptions{}, 3 * time.Second},
+		"a shorter TTL":   {`"ttlMs":0`, cache.StageOptions{TTL: forAll(hour)}, cache.StageOptions{TTL: forAll(5 * time.Second)}, 5 * time.Second},
+		"a TTL of 0":      {`"ttlMs":9000`, cache.StageOptions{}, cache.StageOptions{TTL: forAll(0)}, 0},
+		"a longer TTL":    {`"ttlMs":9000`, cache.StageOptions{}, cache.StageOptions{TTL: forAll(hour)}, 9 * time.Second},
+		"a lower max_ttl": {`"ttlMs":900000`, cache.StageOptions{}, cache.StageOptions{MaxTTL: 30 * time.Second}, 30 * time.Second},
+		"no min_ttl":      {`"ttlMs":1000`, cache.StageOptions{MinTTL: 9 * time.Second}, cache.StageOptions{}, time.Second},
+		"public":          {`"ttlMs":900000,"cacheScope":"public"`, cache.StageOptions{}, cache.StageOptions{MaxTTL: 30 * time.Second}, 30 * time.Second},
 	} {
 		for method, params := range rulesSix {
 			withRig(t, cache.StoreOptions{}, tt.one, nil, func(r *rulesRig) {
@@ -41,8 +41,8 @@ func TestLifeUnderAnotherName(t *testing.T) {
 				if method == "resources/read" && (tt.one.TTL == nil) != (tt.other.TTL == nil) {
 					life = 0 // one kept by the operator's word ends with a tools/call as well: it is another entry
 				}
-				_, door := r.another("other", "https://docs.example.com/mcp", tt.other)
-				other := r.through(door)
+				_, caller := r.another("other", "https://docs.example.com/mcp", tt.other)
+				other := r.through(caller)
 				r.says(tt.says)
 				other.accept("a")
 				first := r.asks(what, a)
@@ -65,20 +65,20 @@ func TestLifeUnderAnotherName(t *testing.T) {
 // stand-in for a failing server.
 func TestLifeOverARestart(t *testing.T) {
 	const ttl = `"ttlMs":9000`
-	long := cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/list": 9 * time.Second}, StaleIfError: time.Hour}
+	long := cache.StageOptions{TTL: map[string]time.Duration{"tools/list": 9 * time.Second}, StaleIfError: time.Hour}
 	for name, tt := range map[string]struct {
 		says        string
-		before, now cache.UpstreamOptions
-		life, stale time.Duration // since the answer came; stale is when nothing stands in any more
+		before, now cache.StageOptions
+		life, stale time.Duration // since the answer came; stale is until when it is served where the server fails
 	}{
 		"as it was":             {ttl, long, long, 9 * time.Second, 99 * time.Second},
-		"TTL removed":           {`"ttlMs":0`, long, cache.UpstreamOptions{StaleIfError: time.Hour}, 0, 0},
-		"TTL lowered":           {ttl, long, cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/list": time.Second}, StaleIfError: time.Hour}, time.Second, 11 * time.Second},
-		"TTL raised":            {ttl, long, cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/list": time.Hour}, StaleIfError: time.Hour}, 9 * time.Second, 99 * time.Second},
-		"max_ttl lowered":       {ttl, cache.UpstreamOptions{StaleIfError: time.Hour}, cache.UpstreamOptions{MaxTTL: 4 * time.Second, StaleIfError: time.Hour}, 4 * time.Second, 44 * time.Second},
-		"stale_if_error off":    {ttl, long, cache.UpstreamOptions{TTL: long.TTL}, 9 * time.Second, 9 * time.Second},
-		"stale_if_error lower":  {ttl, long, cache.UpstreamOptions{TTL: long.TTL, StaleIfError: 5 * time.Second}, 9 * time.Second, 14 * time.Second},
-		"stale_if_error higher": {ttl, cache.UpstreamOptions{TTL: long.TTL, StaleIfError: 5 * time.Second}, long, 9 * time.Second, 14 * time.Second},
+		"TTL removed":           {`"ttlMs":0`, long, cache.StageOptions{StaleIfError: time.Hour}, 0, 0},
+		"TTL lowered":           {ttl, long, cache.StageOptions{TTL: map[string]time.Duration{"tools/list": time.Second}, StaleIfError: time.Hour}, time.Second, 11 * time.Second},
+		"TTL raised":            {ttl, long, cache.StageOptions{TTL: map[string]time.Duration{"tools/list": time.Hour}, StaleIfError: time.Hour}, 9 * time.Second, 99 * time.Second},
+		"max_ttl lowered":       {ttl, cache.StageOptions{StaleIfError: time.Hour}, cache.StageOptions{MaxTTL: 4 * time.Second, StaleIfError: time.Hour}, 4 * time.Second, 44 * time.Second},
+		"stale_if_error off":    {ttl, long, cache.StageOptions{TTL: long.TTL}, 9 * time.Second, 9 * time.Second},
+		"stale_if_error lower":  {ttl, long, cache.StageOptions{TTL: long.TTL, StaleIfError: 5 * time.Second}, 9 * time.Second, 14 * time.Second},
+		"stale_if_error higher": {ttl, cache.StageOptions{TTL: long.TTL, StaleIfError: 5 * time.Second}, long, 9 * time.Second, 14 * time.Second},
 	} {
 		for _, at := range []struct {
 			when time.Duration
@@ -88,8 +88,7 @@ func TestLifeOverARestart(t *testing.T) {
 				continue
 			}
 			withRig(t, cache.StoreOptions{}, tt.before, nil, func(r *rulesRig) {
-				tier := newRulesSlow(t)
-				defer tier.Tier.Close()
+				tier := new(rulesSlow)
 				r.lend(tier)
 				r.says(tt.says)
 				r.asks("before", rulesModern("tools/list"))
@@ -125,16 +124,15 @@ func TestInertHeadersMakePartitions(t *testing.T) {
 		"respelled":  {[]string{"x-user", "X-WINDOW"}, []string{"X-Window", "x-User"}, true},
 		"with twins": {[]string{"x-user"}, []string{"X-User", "x-user"}, true},
 	} {
-		withRig(t, cache.StoreOptions{Inert: tt.before}, cache.UpstreamOptions{}, nil, func(r *rulesRig) {
-			tier := newRulesSlow(t)
-			defer tier.Tier.Close()
+		withRig(t, cache.StoreOptions{Inert: tt.before}, cache.StageOptions{}, nil, func(r *rulesRig) {
+			tier := new(rulesSlow)
 			r.lend(tier)
 			user, a := rulesModern("tools/list").field("X-User", "bob"), rulesModern("tools/list")
 			first := r.asks(name, user)
 			if tt.before == nil {
 				first = r.asks(name, a)
 			}
-			next := newMendedRig(t, cache.StoreOptions{Inert: tt.now}, cache.UpstreamOptions{})
+			next := newMendedRig(t, cache.StoreOptions{Inert: tt.now}, cache.StageOptions{})
 			defer next.close()
 			next.lend(tier)
 			if tt.same {
@@ -147,14 +145,14 @@ func TestInertHeadersMakePartitions(t *testing.T) {
 	}
 }
 
-// TestBumpBeforeMemoryIsRead makes an answer old between the two halves' looks at memory: it may stand in for a failing
+// TestBumpBeforeMemoryIsRead invalidates an answer between the two halves' looks at memory: it may be served in place of a failing
 // server no more. The link to other daemons is asked for in the middle of such a look, which is where the change comes.
 func TestBumpBeforeMemoryIsRead(t *testing.T) {
 	for look := int64(1); look <= 2; look++ {
 		tier := &linkedTier{rigTier: newRigTier("redis", newRigDisk())}
 		one := slow(tier)
 		one.Shared = true
-		withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{StaleIfError: time.Hour}, []worker.Options{one}, func(r *rulesRig) {
+		withRig(t, cache.StoreOptions{}, cache.StageOptions{StaleIfError: time.Hour}, []worker.Options{one}, func(r *rulesRig) {
 			a := rulesModern("tools/list")
 			first := r.asks("first", a)
 			r.forget()

@@ -2,7 +2,6 @@ package cache_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +17,7 @@ type runs struct {
 	disk *rigDisk
 	own  *rigServer
 
-	upstream cache.UpstreamOptions
+	upstream cache.StageOptions
 	shared   bool // the tier is others' as well
 }
 
@@ -112,7 +111,7 @@ func TestOverlappingRestart(t *testing.T) {
 				old.want("a", what, "v1", "fwd=miss stored")
 			}
 			var err error
-			if state, err = cache.AwaitState(w.dir, nil); err != nil {
+			if state, err = cache.OpenState(w.dir, nil); err != nil {
 				w.t.Fatal(err)
 			}
 			tier = newRigTier("database", w.disk)
@@ -126,12 +125,12 @@ func TestOverlappingRestart(t *testing.T) {
 			if _, pending, err := next.store.Purge(soon, "", "prompts/list"); err != nil || len(pending) != 1 {
 				w.t.Fatalf("the tier is told: %v, %v", pending, err)
 			}
-			if err := next.store.Join(); !errors.Is(err, cache.ErrStateInUse) {
-				w.t.Fatal(err)
+			if done, err := next.store.Join(); done || err == nil {
+				w.t.Fatal(done, err)
 			}
 		})
-		if err := next.store.Join(); err != nil {
-			w.t.Fatal(err)
+		if done, err := next.store.Join(); !done || err != nil {
+			w.t.Fatal(done, err)
 		}
 		tier.set(func() { tier.fate = nil })
 		after(10 * time.Second)
@@ -290,7 +289,7 @@ func TestTierThatWasAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := newRig(t, rigOptions{state: state, server: w.own})
-		r.hear(rigTools, "")
+		r.notify(rigTools, "")
 		r.close(time.Second)
 		if err := state.Close(); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/memory"
+	"fluentd-perf/internal/cache/tier/tiertest"
 	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/mcp"
 )
@@ -74,21 +75,21 @@ func rulesAnswer(n int, c *mcp.Call, members string) string {
 type rulesRig struct {
 	*testing.T
 	store  *cache.Store
-	up     *cache.Upstream
+	up     *cache.Stage
 	server *rulesServer
-	door   mcp.Caller
+	caller mcp.Caller
 	slow   []*rulesSlow
 	flown  cache.Flown // the last call, if it went by a flight
 }
 
 // rulesTest runs f on false time, with memory alone.
-func rulesTest(t *testing.T, o cache.UpstreamOptions, f func(r *rulesRig)) {
+func rulesTest(t *testing.T, o cache.StageOptions, f func(r *rulesRig)) {
 	t.Helper()
 	rulesTestTiers(t, 0, o, f)
 }
 
 // rulesTestTiers is rulesTest with so many tiers behind memory.
-func rulesTestTiers(t *testing.T, slow int, o cache.UpstreamOptions, f func(r *rulesRig)) {
+func rulesTestTiers(t *testing.T, slow int, o cache.StageOptions, f func(r *rulesRig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRulesRig(t, o, slow)
@@ -97,7 +98,7 @@ func rulesTestTiers(t *testing.T, slow int, o cache.UpstreamOptions, f func(r *r
 	})
 }
 
-func newRulesRig(t *testing.T, o cache.UpstreamOptions, slow int) *rulesRig {
+func newRulesRig(t *testing.T, o cache.StageOptions, slow int) *rulesRig {
 	t.Helper()
 	store, err := cache.NewStore(cache.StoreOptions{
 		Memory: memory.Options{Size: 1 << 20}, State: cache.MemoryState([]byte("0123456789abcdef")),
@@ -108,18 +109,18 @@ func newRulesRig(t *testing.T, o cache.UpstreamOptions, slow int) *rulesRig {
 	}
 	r := &rulesRig{T: t, store: store, server: new(rulesServer)}
 	for range slow {
-		tier := newRulesSlow(t)
+		tier := new(rulesSlow)
 		r.lend(tier)
 		r.slow = append(r.slow, tier)
 	}
 	o.Name, o.Identity = "docs", "https://docs.example.com/mcp"
-	r.up = store.Upstream(o, r.server)
+	r.up = store.Stage(o, r.server)
 	r.up.Watch(func(_ *mcp.Call, f cache.Flown) {
 		r.server.mu.Lock() // calls may be under way at the same time
 		defer r.server.mu.Unlock()
 		r.flown = f
 	})
-	r.door = r.up
+	r.caller = r.up
 	r.says(`"ttlMs":9000,"cacheScope":"private"`) // below 10 s no life is shortened by chance
 	return r
 }
@@ -133,11 +134,6 @@ func (r *rulesRig) close() {
 	synctest.Wait()
 	if err := r.store.Close(context.Background()); err != nil {
 		r.Error(err)
-	}
-	for _, tier := range r.slow {
-		if err := tier.Tier.Close(); err != nil {
-			r.Error(err)
-		}
 	}
 }
 
@@ -182,7 +178,7 @@ func (p *rulesReply) status() string {
 func (r *rulesRig) ask(a rulesAsk) *rulesReply {
 	r.Helper()
 	r.flown = cache.Flown{}
-	res, err := r.door.Call(context.Background(), a.call(r))
+	res, err := r.caller.Call(context.Background(), a.call(r))
 	if err != nil {
 		r.Fatalf("%s: %v", a.bytes(), err)
 	}
@@ -257,25 +253,11 @@ func (b *rulesBreaker) State() string {
 	return map[bool]string{false: "closed", true: "open"}[b.open.Load()]
 }
 
-// rulesSlow is a second memory as a slow tier.
+// rulesSlow is a slow tier.
 type rulesSlow struct {
-	*memory.Tier
+	tiertest.Map
 	breaker rulesBreaker
 }
 
-func (*rulesSlow) Name() string { return "database" }
-
-// Close leaves the memory to the rig: other daemons may use it.
-func (*rulesSlow) Close() error { return nil }
-
-// forget makes all that is in memory old, and nothing else: as if the daemon had lost its link to others.
+// forget invalidates all that is in memory, and nothing else: as if the daemon had lost its link to others.
 func (r *rulesRig) forget() { r.store.Listener().Lost() }
-
-func newRulesSlow(tb testing.TB) *rulesSlow {
-	tb.Helper()
-	m, err := memory.New(memory.Options{Size: 4 << 20})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return &rulesSlow{Tier: m}
-}

@@ -12,7 +12,7 @@ import (
 )
 
 // Scope says who may share the lists that a legacy server gives its sessions. Nothing but lists is ever shared between
-// sessions, and nothing between credentials.
+// sessions, and nothing between credentials, but where the server is told of none (StageOptions.Impersonal).
 type Scope uint8
 
 // The scopes.
@@ -170,7 +170,7 @@ func (v *views) report(now time.Time) ScopeReport {
 
 // viewRequestOf returns the same request made for all sessions of its view. Its answers are kept in memory alone: other daemons have
 // not seen that they may be shared.
-func (u *Upstream) viewRequestOf(q *request, s keyInput, params []byte) *request {
+func (u *Stage) viewRequestOf(q *request, s keyInput, params []byte) *request {
 	v := *q
 	v.usage, v.forView, v.cacheable, v.coalescable, v.memoryOnly = new(usage), true, true, true, true
 	// A session that is told in its first seconds that a list has changed goes on to another view of it. What it asked for before that
@@ -179,7 +179,10 @@ func (u *Upstream) viewRequestOf(q *request, s keyInput, params []byte) *request
 	if q.session.hasID {
 		s.agent, s.earlyChanges = q.session.agent, q.earlyChanges
 	}
-	credential := string(q.credential[:])
+	if u.opts.Impersonal {
+		s.partition = anyone
+	}
+	credential := u.guarded(q)
 	g := []tier.Generation{u.families[q.family], u.guard(guardCredential, credential)}
 	if !q.override {
 		g = append(g, u.guard(guardShown, credential))
@@ -192,8 +195,17 @@ func (u *Upstream) viewRequestOf(q *request, s keyInput, params []byte) *request
 	return &v
 }
 
+// guarded names whose refusal, and whose acts where there are no sessions, invalidate a request's private answers. A server that is
+// told of no credential refuses none, and its lists have to have the same guards for all.
+func (u *Stage) guarded(q *request) string {
+	if u.opts.Impersonal && q.legacy && q.list {
+		return ""
+	}
+	return string(q.credential[:])
+}
+
 // sharedRequest returns the request made for all sessions of its view, nil where the view is not shared with this one.
-func (u *Upstream) sharedRequest(q *request) *request {
+func (u *Stage) sharedRequest(q *request) *request {
 	if q.view == nil || q.session.acted.Load() {
 		return nil
 	}
@@ -205,7 +217,7 @@ func (u *Upstream) sharedRequest(q *request) *request {
 }
 
 // compare learns from the answer to a session's request, and reports whether all sessions of the view may have it.
-func (u *Upstream) compare(q *request, tokens []tier.Token, result []byte) bool {
+func (u *Stage) compare(q *request, tokens []tier.Token, result []byte) bool {
 	if q.view == nil || q.session.acted.Load() {
 		return false
 	}

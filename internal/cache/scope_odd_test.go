@@ -32,7 +32,7 @@ func TestScopeOfOddActs(t *testing.T) {
 		"a tool in newer words":            {nil, rulesTool("a"), false},
 	} {
 		t.Run(what, func(t *testing.T) {
-			scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+			scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 				r.begins("1", "2", "3", "4")
 				r.want("first", false, "1", "2")
 				for _, says := range tt.says {
@@ -48,7 +48,7 @@ func TestScopeOfOddActs(t *testing.T) {
 
 // TestScopeOfBeginningAgain: an initialize within a session begins no other one.
 func TestScopeOfBeginningAgain(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3")
 		r.want("first", false, "1", "2")
 		r.ask(rulesLegacy("tools/call").with(`"name":"a"`).in("3"))
@@ -57,7 +57,7 @@ func TestScopeOfBeginningAgain(t *testing.T) {
 		r.begins("3") // the server gave the id out again
 		r.want("another one", true, "3")
 	})
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2")
 		r.want("first", false, "1")
 		r.beginsAs(rulesLegacy("initialize").in("1"), "1", `"name":"agent"`, `{"tools":{}}`)
@@ -68,7 +68,7 @@ func TestScopeOfBeginningAgain(t *testing.T) {
 // TestScopeOfDifferencesElsewhere: what is not shared any more after a difference is not given to those who waited for it,
 // fresh or expired.
 func TestScopeOfDifferencesElsewhere(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{StaleIfError: time.Hour, StaleAfter: time.Minute}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{StaleIfError: time.Hour, StaleAfter: time.Minute}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4")
 		r.want("first", false, "1", "2")
 		r.after(time.Minute)
@@ -83,7 +83,7 @@ func TestScopeOfDifferencesElsewhere(t *testing.T) {
 		got := make(chan *mcp.Result, 2)
 		for _, s := range []string{"3", "4"} {
 			go func() {
-				res, err := r.door.Call(context.Background(), rulesLegacy("tools/list").in(s).call(r))
+				res, err := r.caller.Call(context.Background(), rulesLegacy("tools/list").in(s).call(r))
 				if err != nil {
 					t.Error(err)
 				}
@@ -103,7 +103,7 @@ func TestScopeOfDifferencesElsewhere(t *testing.T) {
 // TestScopeOfPages: later pages are shared from the third session on as the first one is, and only while that is.
 func TestScopeOfPages(t *testing.T) {
 	page := rulesLegacy("tools/list").with(`"cursor":"2"`)
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4", "5")
 		for _, s := range []string{"1", "2"} {
 			r.want("first", false, s)
@@ -117,7 +117,7 @@ func TestScopeOfPages(t *testing.T) {
 		r.wantOf("a minute later", false, page.in("4"))
 		r.wantOf("a minute later", true, page.in("3"))
 	})
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4", "5")
 		late := make(chan struct{})
 		r.gives(func(c *mcp.Call) *mcp.Result {
@@ -126,7 +126,7 @@ func TestScopeOfPages(t *testing.T) {
 		})
 		over := make(chan *mcp.Result, 1)
 		go func() {
-			res, err := r.door.Call(context.Background(), rulesLegacy("tools/list").in("4").call(r))
+			res, err := r.caller.Call(context.Background(), rulesLegacy("tools/list").in("4").call(r))
 			if err != nil {
 				t.Error(err)
 			}
@@ -149,7 +149,7 @@ func TestScopeOfPages(t *testing.T) {
 
 // TestScopeWithoutSessionsEnds: where there are no sessions another initialize result is another view, too.
 func TestScopeWithoutSessionsEnds(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("")
 		r.want("first", false, "", "")
 		r.begins("")
@@ -162,7 +162,7 @@ func TestScopeWithoutSessionsEnds(t *testing.T) {
 
 // TestScopeOfFailures: a session that has to ask again by itself since another one's call failed shares with others.
 func TestScopeOfFailures(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4")
 		r.want("first", false, "1", "2")
 		r.after(time.Minute)
@@ -177,7 +177,7 @@ func TestScopeOfFailures(t *testing.T) {
 		failed := make(chan error, 2)
 		for _, s := range []string{"3", "4"} {
 			go func() {
-				res, err := r.door.Call(context.Background(), rulesLegacy("tools/list").in(s).call(r))
+				res, err := r.caller.Call(context.Background(), rulesLegacy("tools/list").in(s).call(r))
 				if err == nil {
 					err = res.Close()
 				}
@@ -203,7 +203,7 @@ func TestScopeOfFailures(t *testing.T) {
 
 // TestScopeOfOtherViews: what ends sharing ends it for all lists of the upstream, which are learned anew after that.
 func TestScopeOfOtherViews(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		prompts := rulesLegacy("prompts/list")
 		r.begins("1", "2", "3", "4", "5")
 		r.wantOf("first", false, prompts.in("1"))
@@ -227,7 +227,7 @@ func TestScopeOfOtherViews(t *testing.T) {
 
 // TestScopeOfSessionsReceivesAll: where sessions share nothing a change concerns all of them from the beginning on.
 func TestScopeOfSessionsReceivesAll(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{Scope: cache.ScopeSession}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{Scope: cache.ScopeSession}, func(r *scopeRig) {
 		for _, s := range []string{"1", "2"} {
 			r.initialize(s, "{}", rulesTells)
 			defer r.listen(s, "a").leave()

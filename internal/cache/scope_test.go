@@ -18,7 +18,7 @@ type scopeRig struct {
 	lists map[string]string // by session; others get ""
 }
 
-func scopeTest(t *testing.T, o cache.UpstreamOptions, f func(r *scopeRig)) {
+func scopeTest(t *testing.T, o cache.StageOptions, f func(r *scopeRig)) {
 	t.Helper()
 	rulesTest(t, o, func(rules *rulesRig) {
 		r := &scopeRig{rules, make(map[string]string)}
@@ -79,7 +79,7 @@ func (r *scopeRig) wantOf(what string, here bool, a rulesAsk) {
 
 // TestScope holds what is shared between sessions by default: a list, from the third session on, for a minute.
 func TestScope(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4")
 		r.want("first", false, "1", "2")
 		r.want("later", true, "3", "4", "1")
@@ -97,7 +97,7 @@ func TestScope(t *testing.T) {
 
 // TestScopeOfOneSession: the same session twice proves nothing.
 func TestScopeOfOneSession(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2")
 		r.want("alone", false, "1", "1", "1")
 		r.begins("1") // the id is that of another session now
@@ -106,9 +106,25 @@ func TestScopeOfOneSession(t *testing.T) {
 	})
 }
 
+// TestScopeOfRemembered: an answer for which no server was asked is not kept, and proves nothing of what sessions get.
+func TestScopeOfRemembered(t *testing.T) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
+		r.begins("1", "2", "3", "4", "5", "6")
+		r.gives(func(c *mcp.Call) *mcp.Result {
+			res := rulesWhole(200, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[""]}}`, c.ID()))
+			res.Remembered = true
+			return res
+		})
+		r.want("remembered", false, "1", "2", "3", "1")
+		r.serves()
+		r.want("asked", false, "4", "5")
+		r.want("later", true, "6", "1")
+	})
+}
+
 // TestScopeSettings holds what the operator may say of it.
 func TestScopeSettings(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{Scope: cache.ScopeSession}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{Scope: cache.ScopeSession}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4")
 		for range 3 {
 			r.want("session", false, "1", "2", "3", "4")
@@ -117,13 +133,13 @@ func TestScopeSettings(t *testing.T) {
 			t.Errorf("the report is %+v", report)
 		}
 	})
-	scopeTest(t, cache.UpstreamOptions{Scope: cache.ScopeCredential}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{Scope: cache.ScopeCredential}, func(r *scopeRig) {
 		r.begins("1", "2")
 		r.want("credential", false, "1")
 		r.want("credential", true, "2", "1")
 		r.wantOf("credential", false, rulesLegacy("tools/list").in("1").by("other"))
 	})
-	ttl := cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/list": 5 * time.Second, "prompts/list": 0}}
+	ttl := cache.StageOptions{TTL: map[string]time.Duration{"tools/list": 5 * time.Second, "prompts/list": 0}}
 	scopeTest(t, ttl, func(r *scopeRig) {
 		r.begins("1", "2", "3")
 		r.want("a ttl", false, "1")
@@ -166,7 +182,7 @@ func TestScopeIsOfOneKind(t *testing.T) {
 		"a call":                       {first, agent, server, rulesLegacy("tools/call").with(`"name":"a"`), false},
 	} {
 		t.Run(what, func(t *testing.T) {
-			scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+			scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 				r.begins("1", "2")
 				r.want("first", false, "1", "2")
 				r.beginsAs(tt.begin, "3", tt.agent, tt.says)
@@ -174,6 +190,41 @@ func TestScopeIsOfOneKind(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestScopeOfImpersonal: sessions of several credentials share lists where the server is told of none, but nothing else, and not
+// those of a session that somebody else began.
+func TestScopeOfImpersonal(t *testing.T) {
+	first, list := rulesLegacy("initialize"), rulesLegacy("tools/list")
+	begins := func(r *scopeRig, session, credential string) {
+		r.beginsAs(first.by(credential), session, `"name":"agent"`, `{"tools":{}}`)
+	}
+	scopeTest(t, cache.StageOptions{Impersonal: true}, func(r *scopeRig) {
+		begins(r, "1", "a")
+		begins(r, "2", "b")
+		begins(r, "3", "c")
+		r.wantOf("a", false, list.in("1").by("a"))
+		r.wantOf("b", false, list.in("2").by("b"))
+		r.wantOf("c", true, list.in("3").by("c"))
+		r.wantOf("another's session", false, list.in("3").by("a"))
+		for range 2 {
+			r.wantOf("a read", false, rulesLegacy("resources/read").with(`"uri":"file:///a"`).in("1").by("a"))
+			r.wantOf("a read", false, rulesLegacy("resources/read").with(`"uri":"file:///a"`).in("2").by("b"))
+		}
+		r.lists["2"] = "other"
+		r.after(time.Minute)
+		r.wantOf("after a minute", false, list.in("1").by("a"))
+		r.after(time.Minute)
+		r.wantOf("another list", false, list.in("2").by("b"))
+		r.wantOf("no more", false, list.in("3").by("c"))
+	})
+	scopeTest(t, cache.StageOptions{Impersonal: true, Scope: cache.ScopeSession}, func(r *scopeRig) {
+		for i, credential := range []string{"a", "b", "c"} {
+			session := fmt.Sprint(i)
+			begins(r, session, credential)
+			r.wantOf("session", false, list.in(session).by(credential))
+		}
+	})
 }
 
 // TestScopeOfActs holds which sessions take part: those in which nothing was done that may change what the server shows.
@@ -213,7 +264,7 @@ func TestScopeOfActs(t *testing.T) {
 		"method in two ways":  {"", rulesLegacy("ping").saying(`{"jsonrpc":"2.0","id":1,"method":"ping","Method":"x"}`), false},
 	} {
 		t.Run(what, func(t *testing.T) {
-			scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+			scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 				r.begins("1", "2", "3", "4")
 				r.want("first", false, "1", "2")
 				if tt.says != "" {
@@ -233,7 +284,7 @@ func TestScopeOfActs(t *testing.T) {
 
 // TestScopeOfDifferences holds what becomes of sessions that are given different lists.
 func TestScopeOfDifferences(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		names := make([]string, 20)
 		for i := range names {
 			names[i] = fmt.Sprint(i)
@@ -262,7 +313,7 @@ func TestScopeOfDifferences(t *testing.T) {
 		r.want("a day later", false, "13", "14", "15")
 		r.want("a day later", true, "16")
 	})
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) { // a difference counts for a day
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) { // a difference counts for a day
 		r.begins("0", "1")
 		r.lists["1"] = "another"
 		r.want("the first", false, "0", "1")
@@ -281,7 +332,7 @@ func TestScopeOfDifferences(t *testing.T) {
 // TestScopeOfChanges holds what a list_changed ends: what all share, or at a session's beginning what that session has.
 func TestScopeOfChanges(t *testing.T) {
 	const changed = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3")
 		r.want("first", false, "1", "2")
 		r.want("first", true, "3")
@@ -321,7 +372,7 @@ func TestScopeEnds(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+			scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 				r.begins("1", "2", "3", "4")
 				r.want("first", false, "1", "2")
 				r.want("first", true, "3")
@@ -334,7 +385,7 @@ func TestScopeEnds(t *testing.T) {
 
 // TestScopeWithoutSessions: a server that mints none gives everybody of a credential one list, when it has done so twice.
 func TestScopeWithoutSessions(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("")
 		r.want("first", false, "", "")
 		r.want("then", true, "", "")
@@ -368,7 +419,7 @@ func TestScopeWithoutSessions(t *testing.T) {
 
 // TestScopeOnTheWay: what a session does while its list is on the way makes the answer its own.
 func TestScopeOnTheWay(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4")
 		r.want("first", false, "1", "2")
 		r.after(time.Minute)
@@ -389,7 +440,7 @@ func TestScopeOnTheWay(t *testing.T) {
 // TestScopeToldOnTheWay: a session that is told at its beginning that the list has changed, while that is on its way to it, asks
 // again; who was not told yet is given what it was given.
 func TestScopeToldOnTheWay(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4")
 		for _, s := range []string{"1", "2"} {
 			r.gives(func(c *mcp.Call) *mcp.Result {
@@ -409,7 +460,7 @@ func TestScopeToldOnTheWay(t *testing.T) {
 
 // TestScopeOfFlights: sessions that share a list share a flight for it, of which only a complete result is for all.
 func TestScopeOfFlights(t *testing.T) {
-	scopeTest(t, cache.UpstreamOptions{}, func(r *scopeRig) {
+	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
 		r.begins("1", "2", "3", "4")
 		one := rulesLegacy("tools/list")
 		if r.flight("not yet", one.in("1")) != (flight.Key{}) || r.flight("not yet", one.in("2")) != (flight.Key{}) {

@@ -94,8 +94,8 @@ func TestSealRefuses(t *testing.T) {
 	s, p := sealing(somePartitionKey)
 	c := mustCredential(t, p, bearerHeader("a"))
 	plain := []byte("an entry")
-	foreign, foreignP := sealing("another partition key of 32 bytes")
-	foreignC := mustCredential(t, foreignP, bearerHeader("a"))
+	other, otherPartition := sealing("another partition key of 32 bytes")
+	otherCredential := mustCredential(t, otherPartition, bearerHeader("a"))
 	refused := func(what string, k tier.Key, c *sealKey, stored []byte) {
 		t.Helper()
 		if got, _, err := s.open(k, c, stored); err != errSeal || got != nil {
@@ -103,9 +103,9 @@ func TestSealRefuses(t *testing.T) {
 		}
 	}
 	refused("nothing", entryKey, c, nil)
-	refused("another daemon's private entry", entryKey, c, foreign.sealPrivate(nil, entryKey, foreignC, plain))
-	refused("another daemon's public entry", entryKey, c, foreign.sealPublic(nil, entryKey, plain))
-	refused("another asker's entry", entryKey, mustCredential(t, p, bearerHeader("b")), s.sealPrivate(nil, entryKey, c, plain))
+	refused("another daemon's private entry", entryKey, c, other.sealPrivate(nil, entryKey, otherCredential, plain))
+	refused("another daemon's public entry", entryKey, c, other.sealPublic(nil, entryKey, plain))
+	refused("another principal's entry", entryKey, mustCredential(t, p, bearerHeader("b")), s.sealPrivate(nil, entryKey, c, plain))
 	for kind, stored := range map[string][]byte{
 		"private": s.sealPrivate(nil, entryKey, c, plain), "public": s.sealPublic(nil, entryKey, plain),
 	} {

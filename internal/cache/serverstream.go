@@ -14,7 +14,7 @@ import (
 // begins with the answer, and has nothing before it but priming events and comments, the answer is in Body as well, checked. The
 // stream itself still delivers all events from its beginning, as any other stream does. One that ends before the answer is a
 // failure, unless a legacy client may ask for the rest of it.
-func (u *Upstream) callServer(ctx context.Context, c *mcp.Call, q *request) (*mcp.Result, error) {
+func (u *Stage) callServer(ctx context.Context, c *mcp.Call, q *request) (*mcp.Result, error) {
 	res, err := u.send(ctx, c, q.principal, q.credential)
 	if err != nil || res.Events == nil || res.Status != http.StatusOK {
 		return res, err

@@ -85,7 +85,7 @@ func TestFramedAnswers(t *testing.T) {
 		"priming events after it":  "<A>id: 2\n\n",
 	} {
 		for _, several := range []bool{false, true} {
-			rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+			rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 				message := func(id string) string {
 					if several {
 						return "{\"jsonrpc\":\"2.0\",\n\"id\":" + id + ",\n\"result\":{\"ttlMs\":9000}}"
@@ -126,7 +126,7 @@ func TestTalkingStreams(t *testing.T) {
 		"an error":                     rulesData(`{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"x"}}`),
 		"too many priming events":      strings.Repeat("id: 1\n\n", 17) + answer,
 	} {
-		rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 			r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, text) })
 			for range 2 {
 				p := r.asks(what, rulesModern("tools/list"))
@@ -187,7 +187,7 @@ func TestBrokenStreams(t *testing.T) {
 // broken makes a request, and returns the events that came before the error, nil where there was no stream.
 func (r *rulesRig) broken(a rulesAsk) ([]string, error) {
 	r.Helper()
-	res, err := r.door.Call(r.Context(), a.call(r))
+	res, err := r.caller.Call(r.Context(), a.call(r))
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (r *rulesRig) broken(a rulesAsk) ([]string, error) {
 
 // TestFailedEvents holds that an answer that the daemon made itself is nobody else's.
 func TestFailedEvents(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		for range 2 {
 			r.gives(func(c *mcp.Call) *mcp.Result {
 				ev := mcp.Event{Failure: mcp.Draining(), FailedID: c.ID()}

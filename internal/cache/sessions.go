@@ -20,6 +20,7 @@ type session struct {
 	agent           [32]byte          // a hash over clientInfo.name
 	result          [32]byte          // a hash over what the server said
 	hasID           bool              // the server gave the session an id
+	principal       partition         // who began it
 	*history
 }
 
@@ -99,7 +100,7 @@ func sessionName(sessionID, version string) string {
 }
 
 // sessionOf returns what is known of a call's session, nil for nothing.
-func (u *Upstream) sessionOf(c *mcp.Call) *session {
+func (u *Stage) sessionOf(c *mcp.Call) *session {
 	if sessionID := sessionHeader(c); sessionID != "" { // whatever the era of the call itself
 		return u.sessions.get(sessionID)
 	}
@@ -116,7 +117,7 @@ func first(values []string) string {
 }
 
 // ended forgets a session.
-func (u *Upstream) ended(sessionID string) {
+func (u *Stage) ended(sessionID string) {
 	if sessionID != "" {
 		u.flights.Cancel(func(c *mcp.Call) bool { return sessionHeader(c) == sessionID }, false) // those who wait for its calls call by themselves
 		u.sessions.delete(sessionID)
@@ -126,7 +127,7 @@ func (u *Upstream) ended(sessionID string) {
 
 // initialized notes what an initialize settled. A nil result is an answer that is none, or was not understood: what was settled
 // before is forgotten then. sessionID is the session that the initialize made, or was made in; "" for none.
-func (u *Upstream) initialized(c *mcp.Call, sessionID string, result []byte) {
+func (u *Stage) initialized(c *mcp.Call, sessionID string, result []byte) {
 	if c.Lane != mcp.LaneRequest || c.Era != mcp.EraLegacy || c.Method() != mcp.MethodInitialize {
 		return
 	}
@@ -141,7 +142,7 @@ func (u *Upstream) initialized(c *mcp.Call, sessionID string, result []byte) {
 	case settled == nil && sessionID != "":
 		u.sessions.delete(sessionID)
 	case settled != nil:
-		settled.hasID = sessionID != ""
+		settled.hasID, settled.principal = sessionID != "", partition(u.store.Partition(c))
 		if old := u.sessionOf(c); old != nil && sessionID == sessionHeader(c) {
 			settled.history = old.history // it is the same session
 		}
@@ -151,7 +152,7 @@ func (u *Upstream) initialized(c *mcp.Call, sessionID string, result []byte) {
 
 // acted notes a call that may change what the server shows its session: from then on the session's lists are not shared. Where there
 // are no sessions, all shared lists of the credential are stale then, now and when the call has been answered; acted returns true.
-func (u *Upstream) acted(c *mcp.Call) bool {
+func (u *Stage) acted(c *mcp.Call) bool {
 	p := u.sessionOf(c)
 	if u.opts.Plain || u.opts.Scope == ScopeSession || p == nil && c.Era != mcp.EraLegacy || p.harmless(c) {
 		return false

@@ -122,7 +122,7 @@ func TestLegacySessionsShareNothing(t *testing.T) {
 func TestLegacyDefault(t *testing.T) {
 	const minute = time.Minute * 19 / 20 // long lives are shortened by chance
 	lists := []string{"tools/list", "prompts/list", "resources/list", "resources/templates/list"}
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		r.says(`"ttlMs":600000,"cacheScope":"public"`) // means nothing here
 		r.initialize("s", "{}", rulesTells)
 		for _, method := range lists {
@@ -159,7 +159,7 @@ func TestLegacyDefaultByFamily(t *testing.T) {
 			`{"` + family + `":{}}`: false, `{"` + family + `":{"ListChanged":true}}`: false,
 			`{"` + strings.ToUpper(family) + `":{"listChanged":true}}`: false, `{"` + family + `":{"listChanged":"true"}}`: false,
 		} {
-			rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+			rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 				r.initialize("s", "{}", declared)
 				stream := r.listen("s", "a")
 				defer stream.end()
@@ -179,7 +179,7 @@ func TestLegacyDefaultByFamily(t *testing.T) {
 
 // TestLegacyStreams holds whose stream counts, and from when to when.
 func TestLegacyStreams(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		a := rulesLegacy("tools/list")
 		r.initialize("s1", "{}", rulesTells)
 		r.initialize("s2", "{}", rulesTells)
@@ -281,7 +281,7 @@ func TestDeleteForgets(t *testing.T) {
 
 // TestLegacyWithoutSessions holds that agents of one credential share answers where the server mints no sessions.
 func TestLegacyWithoutSessions(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		a := rulesLegacy("tools/list")
 		r.initialize("", `{"roots":{}}`, rulesTells)
 		r.asks("no stream", a)

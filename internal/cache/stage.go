@@ -18,7 +18,7 @@ import (
 //
 // A legacy `notifications/cancelled` is relayed as it is. Where it names a call that leads a flight, those who wait call by
 // themselves first. Where it names one that waits, that call gets a 202 without a body, and so does the notification.
-func (u *Upstream) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+func (u *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	principal := partition(u.store.Partition(c))
 	u.listener.Touched(principal)
 	if u.acted(c) {
@@ -32,7 +32,7 @@ func (u *Upstream) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 }
 
 // call looks into memory, and joins or leads a flight where there is nothing.
-func (u *Upstream) call(ctx context.Context, c *mcp.Call, principal partition) (*mcp.Result, error) {
+func (u *Stage) call(ctx context.Context, c *mcp.Call, principal partition) (*mcp.Result, error) {
 	q := u.requestOf(c, principal)
 	if q == nil {
 		return u.pass(ctx, c, principal)
@@ -58,7 +58,7 @@ type variant struct {
 }
 
 // variantOf returns the variant for everybody where the last answer was public and the principal may have such answers.
-func (u *Upstream) variantOf(q *request) variant {
+func (u *Stage) variantOf(q *request) variant {
 	return variant{q, q.cacheable && !q.privateOnly && u.publicKeys.has(q.public.Key) && u.credentials.known(q.principal, q.credential, time.Now())}
 }
 
@@ -69,14 +69,14 @@ type served struct {
 }
 
 // unshared answers a call that shares with nobody.
-func (u *Upstream) unshared(ctx context.Context, c *mcp.Call, v *variant) (*mcp.Result, error) {
+func (u *Stage) unshared(ctx context.Context, c *mcp.Call, v *variant) (*mcp.Result, error) {
 	a, err := u.answerer(ctx, c, v)
 	return a.res, err
 }
 
 // answer answers the leader of a flight, or an unshared call: from memory, which an equal call may just have filled, from a tier
 // behind it, or from the server.
-func (u *Upstream) answer(ctx context.Context, c *mcp.Call, v *variant) (served, error) {
+func (u *Stage) answer(ctx context.Context, c *mcp.Call, v *variant) (served, error) {
 	if !v.cacheable {
 		return u.relay(ctx, c, v.request)
 	}
@@ -101,7 +101,7 @@ func (u *Upstream) answer(ctx context.Context, c *mcp.Call, v *variant) (served,
 }
 
 // fetch calls the server, and keeps the answer where it may.
-func (u *Upstream) fetch(ctx context.Context, q *load) (served, error) {
+func (u *Stage) fetch(ctx context.Context, q *load) (served, error) {
 	res, err := u.callServer(ctx, q.call, q.request)
 	if err != nil {
 		return served{}, err
@@ -128,7 +128,7 @@ func (u *Upstream) fetch(ctx context.Context, q *load) (served, error) {
 
 // relay makes a call whose answer is never kept, but may be shared by those who made the same at the same time. A tools/call may
 // change things, once for all of them.
-func (u *Upstream) relay(ctx context.Context, c *mcp.Call, q *request) (served, error) {
+func (u *Stage) relay(ctx context.Context, c *mcp.Call, q *request) (served, error) {
 	changes := q.method == mcp.MethodToolsCall
 	if changes {
 		u.invalidateWrites(q.credential)

@@ -24,7 +24,7 @@ type fetchResult struct {
 // fetchOrStale calls the server while an expired answer is at hand. The expired one is served where the server fails, where it
 // takes longer than StaleAfter, or at once where the operator allows that. The call goes on for the next one who makes the request;
 // while it does, the expired answer is served without another call.
-func (u *Upstream) fetchOrStale(ctx context.Context, q *load) (served, error) {
+func (u *Stage) fetchOrStale(ctx context.Context, q *load) (served, error) {
 	key := q.keys.of(q.forAll).Key
 	if _, busy := u.fetching.LoadOrStore(key, nil); busy {
 		if u.mayServeStale(q) {
@@ -34,11 +34,18 @@ func (u *Upstream) fetchOrStale(ctx context.Context, q *load) (served, error) {
 	}
 	// Before the server is called: what it says of the credential meanwhile concerns the next call.
 	atOnce := time.Now().UnixMilli() < q.stale.freshUntil+u.opts.StaleWhileRevalidate.Milliseconds() && u.mayServeStale(q)
-	detached, call := *q, *q.call // this function goes on reading q, and the body is the caller's only as long as its call lasts
+	// Copies: this function goes on reading q, and a fetch that outlives the agent's request must not keep all of that in memory,
+	// of which the call is a part, and a short body too.
+	detached, call := *q, *q.call
 	call.Body, detached.call = bytes.Clone(call.Body), &call
 	done, left := make(chan fetchResult), make(chan struct{})
 	defer close(left)
-	if !u.store.background(func(life context.Context) { u.fetchDetached(life, &detached, key, done, left) }) {
+	u.fetches.Add(1)
+	if !u.store.background(func(life context.Context) {
+		defer u.fetches.Done()
+		u.fetchDetached(life, &detached, key, done, left)
+	}) {
+		u.fetches.Done()
 		u.fetching.Delete(key)
 		return u.fetchInTime(ctx, q)
 	}
@@ -50,7 +57,7 @@ func (u *Upstream) fetchOrStale(ctx context.Context, q *load) (served, error) {
 
 // fetchInTime calls the server as any call does, without going on by itself: too many do already. Where the expired answer may be
 // served, the call ends after StaleAfter.
-func (u *Upstream) fetchInTime(ctx context.Context, q *load) (served, error) {
+func (u *Stage) fetchInTime(ctx context.Context, q *load) (served, error) {
 	limited, end := context.WithCancel(ctx)
 	own := *q // fetch goes on changing q
 	late := time.AfterFunc(u.opts.StaleAfter, func() {
@@ -76,7 +83,7 @@ func (u *Upstream) fetchInTime(ctx context.Context, q *load) (served, error) {
 }
 
 // awaitFetch waits for the server's answer, at most StaleAfter where the expired one may be served then.
-func (u *Upstream) awaitFetch(ctx context.Context, q *load, done <-chan fetchResult) (served, error) {
+func (u *Stage) awaitFetch(ctx context.Context, q *load, done <-chan fetchResult) (served, error) {
 	deadline := time.NewTimer(u.opts.StaleAfter)
 	defer deadline.Stop()
 	for {
@@ -92,14 +99,17 @@ func (u *Upstream) awaitFetch(ctx context.Context, q *load, done <-chan fetchRes
 				return u.serveStale(q, "stale-slow"), nil
 			}
 		case <-ctx.Done():
-			return served{}, mcp.Left(ctx, mcp.SentUnknown)
+			return served{}, mcp.Canceled(ctx, mcp.SentUnknown)
 		}
 	}
 }
 
 // fetchDetached calls the server on the daemon's own behalf, and hands the result to the call that waits for it, if it still does.
-func (u *Upstream) fetchDetached(life context.Context, q *load, key tier.Key, done chan<- fetchResult, left <-chan struct{}) {
-	ctx, cancel := context.WithCancel(life)
+func (u *Stage) fetchDetached(life context.Context, q *load, key tier.Key, done chan<- fetchResult, left <-chan struct{}) {
+	ctx, end := context.WithCancelCause(life)
+	cancel, base := func() { end(nil) }, u.opts.Base
+	untie := context.AfterFunc(base, func() { end(context.Cause(base)) }) // the upstream may be closed before the store
+	defer untie()
 	a, err := u.fetchRecovered(ctx, q)
 	u.fetching.Delete(key)
 	if err != nil {
@@ -119,7 +129,7 @@ func (u *Upstream) fetchDetached(life context.Context, q *load, key tier.Key, do
 }
 
 // fetchRecovered is fetch in a goroutine of its own, where a panic would end the daemon.
-func (u *Upstream) fetchRecovered(ctx context.Context, q *load) (a served, err error) {
+func (u *Stage) fetchRecovered(ctx context.Context, q *load) (a served, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			a, err = served{}, u.crashed(q.name, r)
@@ -129,17 +139,17 @@ func (u *Upstream) fetchRecovered(ctx context.Context, q *load) (a served, err e
 }
 
 // crashed is the failure of a call that panicked.
-func (u *Upstream) crashed(method string, panicked any) *mcp.Failure {
+func (u *Stage) crashed(method string, panicked any) *mcp.Failure {
 	u.store.log.Error("a call ended in the middle (this is a bug)", slog.String("upstream", u.opts.Name),
 		slog.String("method", method), slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
-	return mcp.Inside(fmt.Errorf("panic: %v", panicked))
+	return mcp.InternalFailure(fmt.Errorf("panic: %v", panicked))
 }
 
 // drainFor is how long a stream that nobody waits for may take to end by itself, so that its connection can be used again.
 const drainFor = time.Second
 
 // drainUnread reads and closes an answer that nobody waits for: what a stream says of changes is still applied.
-func (u *Upstream) drainUnread(res *mcp.Result, stop context.CancelFunc) {
+func (u *Stage) drainUnread(res *mcp.Result, stop context.CancelFunc) {
 	defer u.store.discard(res)
 	if res.Events == nil {
 		return
@@ -152,7 +162,7 @@ func (u *Upstream) drainUnread(res *mcp.Result, stop context.CancelFunc) {
 }
 
 // staleIfFailed returns the server's answer, or the expired one where the server failed.
-func (u *Upstream) staleIfFailed(q *load, a served, err error) (served, error) {
+func (u *Stage) staleIfFailed(q *load, a served, err error) (served, error) {
 	if !failed(a.res, err) || !u.mayServeStale(q) {
 		return a, err
 	}
@@ -175,13 +185,13 @@ func errorOf(res *mcp.Result, err error) string {
 
 // mayServeStale reports whether the expired answer may still be served: nothing has invalidated it meanwhile, and the server has not
 // refused the credential.
-func (u *Upstream) mayServeStale(q *load) bool {
+func (u *Stage) mayServeStale(q *load) bool {
 	now := time.Now()
 	return q.stale.usable(now.UnixMilli()) && u.tokensHold(q, q.stale.public) && (!q.stale.public || u.credentials.known(q.principal, q.credential, now))
 }
 
 // serveStale returns the expired answer, with ttlMs 0.
-func (u *Upstream) serveStale(q *load, detail string) served {
+func (u *Stage) serveStale(q *load, detail string) served {
 	u.metrics.count(q.staleTier, outcomeStale)
 	return u.tierAnswer(q, q.stale, 0, detail)
 }

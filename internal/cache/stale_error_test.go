@@ -10,7 +10,7 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// TestStaleIfErrorLife has the server fail for ever: the expired answer stands in for min(10 x TTL, stale_if_error).
+// TestStaleIfErrorLife has the server fail for ever: the expired answer is served instead for min(10 x TTL, stale_if_error).
 func TestStaleIfErrorLife(t *testing.T) {
 	for _, test := range []struct{ ttl, configured, life time.Duration }{
 		{4 * time.Second, time.Hour, 40 * time.Second},
@@ -23,7 +23,7 @@ func TestStaleIfErrorLife(t *testing.T) {
 		{4 * time.Second, 0, 0},
 	} {
 		t.Run(fmt.Sprint(test.ttl, " ", test.configured), func(t *testing.T) {
-			staleTest(t, cache.UpstreamOptions{StaleIfError: test.configured}, "private", func(r *rig) {
+			staleTest(t, cache.StageOptions{StaleIfError: test.configured}, "private", func(r *rig) {
 				r.own.set(func() { r.own.ttl = test.ttl })
 				r.want("a", "tools/list", "v1", "fwd=miss stored")
 				r.breaks(badGateway)
@@ -86,7 +86,7 @@ func TestStaleForTroubleOnly(t *testing.T) {
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			staleTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, "private", func(r *rig) {
+			staleTest(t, cache.StageOptions{StaleIfError: time.Hour}, "private", func(r *rig) {
 				r.want("a", "tools/list", "v1", "fwd=miss stored")
 				after(staleTTL + time.Millisecond)
 				want, err := test.comes(rigCall("a", "tools/list", 1))
@@ -112,12 +112,12 @@ func TestStaleForTroubleOnly(t *testing.T) {
 	}
 }
 
-// olds are what makes answers old while a call for a new one is under way.
-var olds = map[string]struct {
-	options cache.UpstreamOptions
+// invalidations are what invalidates answers while a call for a new one is under way.
+var invalidations = map[string]struct {
+	options cache.StageOptions
 	do      func(r *rig)
 }{
-	"a notification": {do: func(r *rig) { r.hear(rigTools, "") }},
+	"a notification": {do: func(r *rig) { r.notify(rigTools, "") }},
 	"a purge": {do: func(r *rig) {
 		if _, _, err := r.store.Purge(context.Background(), "docs", "tools/list"); err != nil {
 			r.tb.Error(err)
@@ -140,14 +140,14 @@ var olds = map[string]struct {
 	}},
 }
 
-// TestStaleNeverAcrossAnInvalidation makes the answer old while the server is being asked: then its failure is told, and it
+// TestStaleNeverAcrossAnInvalidation invalidates the answer while the server is being called: then its failure is told, and it
 // is waited for.
 func TestStaleNeverAcrossAnInvalidation(t *testing.T) {
-	for name, old := range olds {
+	for name, old := range invalidations {
 		for _, scope := range []string{"private", "public"} {
 			for _, when := range []time.Duration{time.Second, 10 * time.Second} {
 				t.Run(fmt.Sprint(name, " ", scope, " ", when), func(t *testing.T) {
-					staleTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, scope, func(r *rig) {
+					staleTest(t, cache.StageOptions{StaleIfError: time.Hour}, scope, func(r *rig) {
 						r.want("a", "tools/list", "v1", "fwd=miss stored")
 						after(staleTTL)
 						goOn := r.stalls("tools/list", badGateway)
@@ -174,7 +174,7 @@ func TestStaleNeverAcrossAnInvalidation(t *testing.T) {
 
 // TestStaleNeverAcrossAToolsCall is the same for what the operator keeps and a tools/call may change.
 func TestStaleNeverAcrossAToolsCall(t *testing.T) {
-	o := cache.UpstreamOptions{StaleIfError: time.Hour, FlushOnCall: true, TTL: map[string]time.Duration{"resources/read": staleTTL}}
+	o := cache.StageOptions{StaleIfError: time.Hour, FlushOnCall: true, TTL: map[string]time.Duration{"resources/read": staleTTL}}
 	staleTest(t, o, "private", func(r *rig) {
 		r.want("a", "resources/read file:///x", "v1", "fwd=miss stored")
 		r.want("b", "resources/read file:///x", "v1", "fwd=miss stored")
@@ -194,7 +194,7 @@ func TestStaleNeverAcrossAToolsCall(t *testing.T) {
 func TestStaleAfterARefusal(t *testing.T) {
 	for _, scope := range []string{"private", "public"} {
 		t.Run(scope, func(t *testing.T) {
-			staleTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, scope, func(r *rig) {
+			staleTest(t, cache.StageOptions{StaleIfError: time.Hour}, scope, func(r *rig) {
 				r.want("a", "tools/list", "v1", "fwd=miss stored")
 				after(staleTTL)
 				r.breaks(unauthorized)

@@ -16,7 +16,7 @@ import (
 const staleTTL = 4 * time.Second
 
 // staleTest runs f on false time, with memory alone.
-func staleTest(t *testing.T, o cache.UpstreamOptions, scope string, f func(r *rig)) {
+func staleTest(t *testing.T, o cache.StageOptions, scope string, f func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, rigOptions{upstream: o, server: &rigServer{ttl: staleTTL, scope: scope, says: "v1"}})

@@ -17,7 +17,7 @@ import (
 func TestStreamEndsWithItsAgent(t *testing.T) {
 	for what, stale := range map[string]bool{"nothing at hand": false, "an expired answer at hand": true} {
 		for _, by := range []string{"leaving", "closing"} {
-			rulesTest(t, cache.UpstreamOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
+			rulesTest(t, cache.StageOptions{StaleIfError: time.Hour}, func(r *rulesRig) {
 				if stale {
 					r.asks("kept", rulesModern("tools/list"))
 					r.after(20 * time.Second)
@@ -31,7 +31,7 @@ func TestStreamEndsWithItsAgent(t *testing.T) {
 				})
 				ctx, leave := context.WithCancel(context.Background())
 				defer leave()
-				res, err := r.door.Call(ctx, rulesModern("tools/list").call(r))
+				res, err := r.caller.Call(ctx, rulesModern("tools/list").call(r))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -75,8 +75,8 @@ func testEndsWithItsAgent(t *testing.T, res *mcp.Result, leave func(), leaves bo
 	synctest.Wait()
 }
 
-// TestStaleForABrokenStream: a framed answer that breaks off with nothing in it is a failure, for which an expired
-// answer stands in; one that a legacy agent could resume is passed on.
+// TestStaleForABrokenStream: a framed answer that breaks off with nothing in it is a failure, where an expired
+// answer is served instead; one that a legacy agent could resume is passed on.
 func TestStaleForABrokenStream(t *testing.T) {
 	for what, tt := range map[string]struct {
 		era  mcp.Era
@@ -89,7 +89,7 @@ func TestStaleForABrokenStream(t *testing.T) {
 		"legacy, an empty id": {mcp.EraLegacy, "id:\n\n", true}, "legacy, an id": {mcp.EraLegacy, "id: 1\n\n", false},
 		"something": {mcp.EraModern, rulesData(rulesProgress), false}, "legacy, something": {mcp.EraLegacy, rulesData(rulesProgress), false},
 	} {
-		o := cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/list": 9 * time.Second}, StaleIfError: time.Hour}
+		o := cache.StageOptions{TTL: map[string]time.Duration{"tools/list": 9 * time.Second}, StaleIfError: time.Hour}
 		rulesTest(t, o, func(r *rulesRig) {
 			a := rulesModern("tools/list")
 			if tt.era == mcp.EraLegacy {
@@ -99,7 +99,7 @@ func TestStaleForABrokenStream(t *testing.T) {
 			kept := r.asks("kept", a)
 			r.after(20 * time.Second)
 			r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, tt.text) })
-			res, err := r.door.Call(r.Context(), a.call(r))
+			res, err := r.caller.Call(r.Context(), a.call(r))
 			if err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
@@ -124,7 +124,7 @@ func TestBrokenStreamsOfTools(t *testing.T) {
 	rulesTest(t, writeOptions(), func(r *rulesRig) {
 		for _, tool := range []string{"join_x", "get_x"} {
 			r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, ": ping\n\n") })
-			_, err := r.door.Call(r.Context(), rulesTool(tool).call(r))
+			_, err := r.caller.Call(r.Context(), rulesTool(tool).call(r))
 			if f, ok := err.(*mcp.Failure); !ok || f.Reason != mcp.ReasonBrokeOff || f.Sent != mcp.SentYes || f.Code != mcp.CodeBadGateway {
 				t.Errorf("%s: %v", tool, err)
 			}
@@ -136,7 +136,7 @@ func TestBrokenStreamsOfTools(t *testing.T) {
 // and one line when it answers again.
 func TestOutageIsTold(t *testing.T) {
 	log := new(readableLog)
-	withRig(t, cache.StoreOptions{Log: log.logger()}, cache.UpstreamOptions{StaleIfError: time.Hour}, nil, func(r *rulesRig) {
+	withRig(t, cache.StoreOptions{Log: log.logger()}, cache.StageOptions{StaleIfError: time.Hour}, nil, func(r *rulesRig) {
 		want := func(when string, warned, informed int) {
 			t.Helper()
 			w, i := log.count("level=WARN", "are served instead", "upstream=docs"), log.count("level=INFO", "answers again", "upstream=docs")
@@ -162,7 +162,7 @@ func TestOutageIsTold(t *testing.T) {
 				}
 				want("while it fails", outage+1, outage)
 			}
-			r.ask(rulesModern("resources/list")) // for which nothing stands in
+			r.ask(rulesModern("resources/list")) // for which there is no expired answer
 			want("an error that is passed on", outage+1, outage)
 			r.says(`"ttlMs":9000`)
 			all()
@@ -171,7 +171,7 @@ func TestOutageIsTold(t *testing.T) {
 		}
 		want("at the end", 3, 3)
 	})
-	withRig(t, cache.StoreOptions{Log: log.logger()}, cache.UpstreamOptions{}, nil, func(r *rulesRig) {
+	withRig(t, cache.StoreOptions{Log: log.logger()}, cache.StageOptions{}, nil, func(r *rulesRig) {
 		before := log.count("level=")
 		r.ask(rulesModern("tools/list"))
 		r.after(10 * time.Second)

@@ -10,7 +10,7 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-var staleHour = cache.UpstreamOptions{StaleIfError: time.Hour}
+var staleHour = cache.StageOptions{StaleIfError: time.Hour}
 
 // stale has the answer to tools/list just expired.
 func (r *rig) stale() {
@@ -92,7 +92,7 @@ func TestNothingToStandIn(t *testing.T) {
 
 // TestStaleEndsWhileWaiting has the expired answer's own life end before stale_after: the call that goes on is waited for.
 func TestStaleEndsWhileWaiting(t *testing.T) {
-	o := cache.UpstreamOptions{StaleIfError: time.Second}
+	o := cache.StageOptions{StaleIfError: time.Second}
 	staleTest(t, o, "private", func(r *rig) {
 		r.stale()
 		r.own.set(func() { r.own.says = "v2" })
@@ -251,7 +251,7 @@ func TestFailureUnread(t *testing.T) {
 	})
 }
 
-// TestInvalidatedWhileItGoesOn makes the answer old while a call for a new one goes on that began before: who asks after
+// TestInvalidatedWhileItGoesOn invalidates the answer while a call for a new one goes on that began before: who asks after
 // that is not told what that one brings.
 func TestInvalidatedWhileItGoesOn(t *testing.T) {
 	staleTest(t, staleHour, "private", func(r *rig) {
@@ -260,7 +260,7 @@ func TestInvalidatedWhileItGoesOn(t *testing.T) {
 		goOn := r.stalls("tools/list", func(c *mcp.Call) (*mcp.Result, error) { return rigAnswer(c, 4000, "private", "old"), nil })
 		r.wantEnd(r.begin("a", "tools/list"), "v1", "stale-slow", 2*time.Second)
 		held := r.own.script
-		r.hear(rigTools, "")
+		r.notify(rigTools, "")
 		r.mends("new")
 		r.want("a", "tools/list", "new", "fwd=miss stored")
 		r.own.set(func() { r.own.script = held })
@@ -271,7 +271,7 @@ func TestInvalidatedWhileItGoesOn(t *testing.T) {
 
 // TestStaleWhileRevalidate has the first caller past the time start one call, and all get the expired answer at once.
 func TestStaleWhileRevalidate(t *testing.T) {
-	o := cache.UpstreamOptions{StaleWhileRevalidate: 10 * time.Second}
+	o := cache.StageOptions{StaleWhileRevalidate: 10 * time.Second}
 	staleTest(t, o, "private", func(r *rig) {
 		r.stale()
 		goOn := r.stalls("tools/list", r.plain)
@@ -302,7 +302,7 @@ func TestStaleWhileRevalidate(t *testing.T) {
 
 // TestRevalidatingFails has the server be gone for a while: each caller gets the expired answer and has it asked again.
 func TestRevalidatingFails(t *testing.T) {
-	o := cache.UpstreamOptions{StaleWhileRevalidate: 10 * time.Second, StaleIfError: time.Hour}
+	o := cache.StageOptions{StaleWhileRevalidate: 10 * time.Second, StaleIfError: time.Hour}
 	staleTest(t, o, "private", func(r *rig) {
 		r.stale()
 		r.breaks(badGateway)
@@ -324,7 +324,7 @@ func TestRevalidatingFails(t *testing.T) {
 func TestRevalidatingIsRefused(t *testing.T) {
 	for _, scope := range []string{"private", "public"} {
 		t.Run(scope, func(t *testing.T) {
-			staleTest(t, cache.UpstreamOptions{StaleWhileRevalidate: time.Hour}, scope, func(r *rig) {
+			staleTest(t, cache.StageOptions{StaleWhileRevalidate: time.Hour}, scope, func(r *rig) {
 				r.stale()
 				r.breaks(unauthorized)
 				r.want("a", "tools/list", "v1", "stale-while-revalidate")

@@ -29,6 +29,7 @@ const (
 const (
 	keySize             = 32
 	maxKeyFile          = 1 << 10 // what is read of partition.key, in bytes, to say what is wrong with it
+	maxKeyTries         = 10      // to make it
 	minShared           = 16      // bytes of a shared key
 	maxSaved            = 8 << 20 // bytes of cache-state.json
 	maxSavedCredentials = 10_000  // written to it, the latest ones
@@ -41,8 +42,8 @@ const (
 	labelIdentity = "fluentd-perf/state/identity"
 )
 
-// ErrStateInUse is the error of OpenState where another daemon has the directory.
-var ErrStateInUse = errors.New("in use by another daemon")
+// errStateInUse says that another daemon has the directory.
+var errStateInUse = errors.New("in use by another daemon")
 
 var errSaved = errors.New("not what a daemon with this partition key wrote")
 
@@ -51,7 +52,7 @@ var errSaved = errors.New("not what a daemon with this partition key wrote")
 type State struct {
 	dir      string   // "" where there is none
 	lock     *os.File // nil once closed, and while it waits
-	waits    bool     // another daemon has the directory: see AwaitState
+	waits    bool     // another daemon has the directory: see OpenState
 	secret   *secret
 	unclean  bool
 	warnings []string
@@ -78,38 +79,25 @@ type signedState struct {
 	MAC   []byte          `json:"mac"` // HMAC-SHA256 of State as written
 }
 
-// MemoryState returns the State of a daemon without a directory: it remembers nothing, and its key is shared or, where
-// that is empty, random.
-func MemoryState(shared []byte) *State {
-	if len(shared) == 0 {
-		shared = newPartitionKey()
-	}
-	return &State{secret: newSecret(shared)}
-}
-
 // OpenState opens a state directory, and makes it (0700) and what belongs in it where it is missing. A shared key
-// (`cache.partition_key`, at least 16 bytes) takes the place of the directory's own. Where another daemon has the
-// directory the error is ErrStateInUse; the other errors say what the operator has to change about the directory. Where what the
-// last run saved cannot be read, that is no error, but a warning and an unclean end.
+// (`cache.partition_key`, at least 16 bytes) takes the place of the directory's own. The errors say what the operator has to change
+// about the directory. Where what the last run saved cannot be read, that is no error, but a warning and an unclean end.
+//
+// Without a directory (dir is "") the State remembers nothing, and its own key is random. Where another daemon has the directory,
+// one that drains, say, the key is there at once, and nothing else until Store.Join takes the directory: Waits is true, the State
+// remembers nothing, and save does nothing.
 func OpenState(dir string, shared []byte) (*State, error) {
-	return openState(dir, shared, (*State).open)
-}
-
-// AwaitState opens a state directory that another daemon has, one that drains, say. The key is there at once, and nothing
-// else until Store.Join takes the directory: the State remembers nothing, and save does nothing.
-func AwaitState(dir string, shared []byte) (*State, error) {
-	return openState(dir, shared, func(s *State, key []byte) error {
-		s.waits = true
-		return s.useKey(key)
-	})
-}
-
-func openState(dir string, shared []byte, open func(*State, []byte) error) (*State, error) {
 	if n := len(shared); n > 0 && n < minShared {
 		return nil, fmt.Errorf("cache.partition_key: %d bytes, at least %d are needed", n, minShared)
 	}
+	if dir == "" {
+		if len(shared) == 0 {
+			shared = newPartitionKey()
+		}
+		return &State{secret: newSecret(shared)}, nil
+	}
 	s := &State{dir: dir}
-	if err := open(s, shared); err != nil {
+	if err := s.open(shared); err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory: %w", err), s.Close())
 	}
 	return s, nil
@@ -120,7 +108,12 @@ func (s *State) open(key []byte) error {
 	if err := s.openDir(); err != nil {
 		return err
 	}
-	if err := s.take(); err != nil {
+	err := s.take()
+	if errors.Is(err, errStateInUse) {
+		s.waits = true
+		return s.useKey(key)
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.useKey(key); err != nil {
@@ -132,7 +125,7 @@ func (s *State) open(key []byte) error {
 func (s *State) take() (err error) {
 	s.lock, err = safefile.Lock(s.path(lockName))
 	if errors.Is(err, safefile.ErrLocked) {
-		return fmt.Errorf("%s: %w", s.dir, ErrStateInUse)
+		return fmt.Errorf("%s: %w", s.dir, errStateInUse)
 	}
 	if err == nil {
 		safefile.RemoveTemps(s.dir, keyName, savedName, markerName)
@@ -151,17 +144,17 @@ func (s *State) useKey(key []byte) (err error) {
 	return nil
 }
 
-// join takes the directory that another daemon had; ErrStateInUse while it still has it.
-func (s *State) join() error {
+// join takes the directory that another daemon had, and is not done while that still has it.
+func (s *State) join() (done bool, err error) {
 	s.warnings, s.unclean = nil, false
 	if err := s.take(); err != nil {
-		return err
+		return !errors.Is(err, errStateInUse), err
 	}
 	if err := s.resume(); err != nil {
-		return errors.Join(err, s.Close())
+		return true, errors.Join(err, s.Close())
 	}
 	s.waits = false
-	return nil
+	return true, nil
 }
 
 // resume reads what the last run left, and marks that one runs.
@@ -185,7 +178,7 @@ func (s *State) openDir() error {
 	return err
 }
 
-// KeyID is a short name of the partition key that tells nothing of it: it stands in the names of stored keys and channels.
+// KeyID is a short name of the partition key that tells nothing of it: it is a part of the names of stored keys and channels.
 func (s *State) KeyID() string { return s.secret.id }
 
 // Unclean reports that the last run on this directory did not end with a save, or that what it saved cannot be read: the
@@ -325,7 +318,7 @@ func (s *savedState) valid() bool {
 	return s.Format == savedFormat
 }
 
-// nameOf is how an upstream identity stands in the file.
+// nameOf is how an upstream identity is written in the file.
 func (s *State) nameOf(identity string) []byte { return s.mac(labelIdentity, []byte(identity)) }
 
 func (s *State) mac(label string, content []byte) []byte {
@@ -352,8 +345,9 @@ func (s *State) mark() error {
 func (s *State) ownKey() ([]byte, error) {
 	path := s.path(keyName)
 	key, info, err := safefile.Read(path, maxKeyFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := safefile.Create(path, newPartitionKey(), os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < maxKeyTries; tries++ {
+		// Where two start at once, the other may take the file for one that was left half written, and remove it before it is linked.
+		if err := safefile.Create(path, newPartitionKey(), os.Link); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		key, info, err = safefile.Read(path, maxKeyFile)

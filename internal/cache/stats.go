@@ -32,7 +32,7 @@ type TierReport struct {
 	Written   uint64 `json:"written"`   // entries
 	Queue     int    `json:"queue"`     // entries that wait to be written behind
 	Dropped   uint64 `json:"dropped"`   // entries that were not written: the queue was full, or the tier failed
-	Owed      int    `json:"owed"`      // pending invalidations: generations of which the tier has not been told yet
+	Pending   int    `json:"owed"`      // pending invalidations: generations of which the tier has not been told yet
 	Breaker   string `json:"breaker"`   // closed, half-open or open; "" for memory
 	Error     string `json:"error"`     // the last one, without secrets, or that other daemons' changes are not received; "" where there is none
 }
@@ -60,7 +60,7 @@ type KeyReport struct {
 }
 
 // parts are the tiers behind memory and the upstreams that there are by now.
-func (s *Store) parts() ([]*slowTier, []*Upstream) {
+func (s *Store) parts() ([]*slowTier, []*Stage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.slowTiers, s.upstreams
@@ -69,7 +69,7 @@ func (s *Store) parts() ([]*slowTier, []*Upstream) {
 // Stats says what the tiers hold and what has become of requests. With detailed, it names the most used ones.
 func (s *Store) Stats(_ context.Context, detailed bool) Stats {
 	slow, upstreams := s.parts()
-	inMemory := tierReport(upstreams, s.memory, tierMemory)
+	inMemory := tierReport(upstreams, s.memory.Holds(), tierMemory)
 	inMemory.Written = counted(upstreams, tierNone, outcomeStored)
 	out := Stats{Tiers: []TierReport{inMemory}, Upstreams: make([]UpstreamReport, 0, len(upstreams))}
 	for _, t := range slow {
@@ -83,15 +83,14 @@ func (s *Store) Stats(_ context.Context, detailed bool) Stats {
 }
 
 // counted is how often something came of asking a tier, over all upstreams.
-func counted(upstreams []*Upstream, label int, o outcome) (n uint64) {
+func counted(upstreams []*Stage, label int, o outcome) (n uint64) {
 	for _, u := range upstreams {
 		n += u.metrics.counted(label, o)
 	}
 	return n
 }
 
-func tierReport(upstreams []*Upstream, t tier.Holder, label int) TierReport {
-	held := t.Holds()
+func tierReport(upstreams []*Stage, held tier.Stats, label int) TierReport {
 	return TierReport{
 		Tier: tierNames[label], Entries: held.Entries, Bytes: held.Bytes, Evictions: held.Evictions,
 		Hits: counted(upstreams, label, outcomeHit), Misses: counted(upstreams, label, outcomeMiss),
@@ -99,10 +98,10 @@ func tierReport(upstreams []*Upstream, t tier.Holder, label int) TierReport {
 	}
 }
 
-func behindReport(upstreams []*Upstream, t *slowTier) TierReport {
-	r, w := tierReport(upstreams, t, t.label), t.Report()
+func behindReport(upstreams []*Stage, t *slowTier) TierReport {
+	r, w := tierReport(upstreams, t.Holds(), t.label), t.Report()
 	r.Tier, r.Breaker = t.Tier.Name(), t.Breaker.State()
-	r.Written, r.Dropped, r.Queue, r.Owed = w.Written, w.Dropped+w.Failed, w.Queue, w.Pending
+	r.Written, r.Dropped, r.Queue, r.Pending = w.Written, w.Dropped+w.Failed, w.Queue, w.Pending
 	switch {
 	case w.Err != nil:
 		r.Error = w.Err.Error()
@@ -113,9 +112,9 @@ func behindReport(upstreams []*Upstream, t *slowTier) TierReport {
 }
 
 // unlinked is what is wrong with a shared tier whose calls work while its link does not stand.
-const unlinked = "changes that other daemons make are not heard: copies of what they share are not used"
+const unlinked = "invalidations by other daemons are not received: copies of what they share are not used"
 
-func (u *Upstream) report(detailed bool) UpstreamReport {
+func (u *Stage) report(detailed bool) UpstreamReport {
 	m := u.metrics
 	r := UpstreamReport{
 		Upstream: u.opts.Name, Misses: m.counted(tierMemory, outcomeMiss), Stale: m.counted(tierMemory, outcomeStale),
@@ -143,7 +142,7 @@ func (u *Upstream) report(detailed bool) UpstreamReport {
 const maxKeys = 20
 
 // keys are the most used requests.
-func (u *Upstream) keys() []KeyReport {
+func (u *Stage) keys() []KeyReport {
 	byKey := make(map[tier.Key]KeyReport)
 	for i := range u.requests {
 		for q := range u.requests[i].each {

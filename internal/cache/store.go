@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -28,7 +29,7 @@ type StoreOptions struct {
 	Log     *slog.Logger    // nil: silent
 }
 
-// Store is the tiers of one daemon, for all upstreams. Make the upstreams' stages before the first call.
+// Store is the tiers of one daemon, for all upstreams. The tiers are added before the first call.
 type Store struct {
 	memory     *memory.Tier
 	bumpMemory func([]tier.Generation) // memory.Tokens.Bump
@@ -42,10 +43,8 @@ type Store struct {
 	log        *slog.Logger
 	maxEntry   int
 
-	upstreams []*Upstream
-	servers   map[string]*serverState // by identity
-	times     sync.Map                // of *mcp.RecentTimes, by upstream
-	calls     errgroup.Group          // those that go on without an agent
+	times sync.Map       // of *mcp.RecentTimes, by upstream
+	calls errgroup.Group // those that go on without an agent
 
 	life context.Context // of what runs in the background
 	end  context.CancelCauseFunc
@@ -54,9 +53,11 @@ type Store struct {
 	trip context.Context // of the trips that they make
 	halt context.CancelFunc
 
-	mu     sync.Mutex // guards the following
-	closed bool
-	wg     sync.WaitGroup
+	mu        sync.Mutex              // guards the following
+	upstreams []*Stage                // the open ones. The list is replaced, not changed: parts hands it out
+	servers   map[string]*serverState // by identity; none is ever removed
+	closed    bool
+	wg        sync.WaitGroup
 }
 
 // maxBackground is how many calls may go on without an agent.
@@ -108,7 +109,8 @@ func (s *Store) Add(o worker.Options) {
 	if !s.state.Waits() {
 		s.resume(t)
 	}
-	for _, u := range s.upstreams {
+	_, upstreams := s.parts()
+	for _, u := range upstreams {
 		u.metrics.add(t.label)
 	}
 	s.wg.Add(1)
@@ -122,7 +124,7 @@ func (s *Store) Add(o worker.Options) {
 }
 
 // resume tells a tier what earlier runs may not have told it: one of this daemon alone is invalidated as a whole, and a shared one
-// is told of all families of the upstreams that there are. Upstream does it for those that are added later.
+// is told of all families of the upstreams that there are. Stage does it for those that are added later.
 func (s *Store) resume(t *slowTier) {
 	if !t.Shared {
 		if !s.state.complete(t.ID) {
@@ -130,31 +132,34 @@ func (s *Store) resume(t *slowTier) {
 		}
 		return
 	}
-	for _, u := range s.upstreams {
+	_, upstreams := s.parts()
+	for _, u := range upstreams {
 		s.resumeFor(t, u)
 	}
 }
 
-func (s *Store) resumeFor(t *slowTier, u *Upstream) {
+func (s *Store) resumeFor(t *slowTier, u *Stage) {
 	if t.Shared && s.state.untold(t.ID) {
 		t.Invalidate(u.families[:], u.families[:])
 	}
 }
 
-// Join takes the state directory that another daemon had when this one started (AwaitState), and with it what that one left:
-// which tiers have pending invalidations, and known credentials. The error is ErrStateInUse while it still has it. The embedded tier is not
+// Join takes the state directory that another daemon had when this one started (State.Waits), and with it what that one left:
+// which tiers have pending invalidations, and known credentials. It is not done while that still has it. The embedded tier is not
 // to be opened before. It is called by one goroutine, when the tiers and upstreams are there, and has ended before Close.
-func (s *Store) Join() error {
-	if err := s.state.join(); err != nil {
-		return err
+func (s *Store) Join() (done bool, err error) {
+	if done, err := s.state.join(); err != nil {
+		return done, err
 	}
 	for _, t := range s.slowTiers {
 		s.resume(t)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for identity, server := range s.servers {
 		server.credentials.inherit(s.state.credentials(identity))
 	}
-	return nil
+	return true, nil
 }
 
 // Partition names who makes the call: an HMAC over the query and all headers, as they go upstream, but the inert ones, the
@@ -190,17 +195,19 @@ func (s *Store) bump(families []tier.Generation, generations ...tier.Generation)
 // memory does. After a move everything is told again. It is not passed on to another tier: the daemon that makes a change tells all
 // of them.
 func (s *Store) Listener() tier.Listener {
-	return tier.Listener{Bumped: s.bumpMemory, Lost: s.memory.Tokens.BumpAll, Moved: s.tellAll}
+	return tier.Listener{Bumped: s.bumpMemory, Lost: s.memory.Tokens.BumpAll, Moved: s.invalidateTiers}
 }
 
-// tellAll tells the shared tiers that all of every upstream is stale: one of them is at another server, and what the one before
+// invalidateTiers tells the shared tiers that all of every upstream is stale: one of them is at another server, and what the one before
 // was told while no link stood is not known there, nor to the daemons that use it.
-func (s *Store) tellAll() {
-	workers, upstreams := s.parts()
-	for _, t := range workers {
-		for _, u := range upstreams {
+func (s *Store) invalidateTiers() {
+	s.mu.Lock()
+	servers := slices.Collect(maps.Values(s.servers)) // those of upstreams that are closed, too: they may come again
+	s.mu.Unlock()
+	for _, t := range s.slowTiers {
+		for _, server := range servers {
 			if t.Shared {
-				t.Invalidate(u.families[:], u.families[:])
+				t.Invalidate(server.families[:], server.families[:])
 			}
 		}
 	}
@@ -234,9 +241,10 @@ func (s *Store) Close(ctx context.Context) error {
 		return nil
 	}
 	s.closed = true
+	upstreams := s.upstreams
 	s.mu.Unlock()
 	s.end(mcp.Draining())
-	for _, u := range s.upstreams {
+	for _, u := range upstreams {
 		u.listener.Close()
 	}
 	s.stop()

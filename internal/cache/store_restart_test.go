@@ -81,7 +81,7 @@ func TestTierOfAnotherRun(t *testing.T) {
 					others = append(others, other)
 				}
 				r = startRun(t, dir, others...)
-				r.hear(rigTools, "") // the file does not hear of it
+				r.notify(rigTools, "") // the file is not told
 				r.end()
 
 				one, tier = fileOf(disk, "a")
@@ -117,7 +117,7 @@ func TestTierOfTheFirstRun(t *testing.T) {
 			t.Errorf("it is used %d times before it is new", n)
 		}
 		r.end()
-		one, tier = fileOf(newRigDisk(), "a") // it was in use, and could not be made new: all is owed
+		one, tier = fileOf(newRigDisk(), "a") // it was in use, and could not be made new: all is pending
 		r = startRun(t, dir, one)
 		if len(tier.did("bump"))+len(tier.did("bumpall")) == 0 {
 			t.Error("what could not be made new is forgotten")
@@ -139,7 +139,7 @@ func TestUntoldTierThatIsAway(t *testing.T) {
 			r.want("a", "prompts/list", "v1", "fwd=miss stored")
 			synctest.Wait()
 			tier.set(func() { tier.fate = always(rigFails, "bump") })
-			r.hear(rigTools, "")
+			r.notify(rigTools, "")
 			r.end()
 			for i := range runs {
 				var others []worker.Options

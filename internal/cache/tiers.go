@@ -25,7 +25,7 @@ func (t *slowTier) mayHold(q *request, public bool) bool {
 
 // readTiers asks the slow tiers, one after the other, for a fresh entry, and notes their tokens. What it finds goes into memory,
 // with the life that is left.
-func (u *Upstream) readTiers(ctx context.Context, q *load) (*entry, int) {
+func (u *Stage) readTiers(ctx context.Context, q *load) (*entry, int) {
 	if len(u.store.slowTiers) == 0 {
 		return nil, 0
 	}
@@ -55,7 +55,7 @@ func (u *Upstream) readTiers(ctx context.Context, q *load) (*entry, int) {
 }
 
 // pickServable returns of what a slow tier found what may be served now, and notes what may be served where the server fails.
-func (u *Upstream) pickServable(q *load, i int, found []tier.Found) *entry {
+func (u *Stage) pickServable(q *load, i int, found []tier.Found) *entry {
 	now := time.Now()
 	if q.first != nil && q.firstPage == nil {
 		if first := u.openEntries(q, i, q.first, found[2], found[3], now); first != nil && u.fresh(q.request, first, now) {
@@ -70,7 +70,7 @@ func (u *Upstream) pickServable(q *load, i int, found []tier.Found) *entry {
 }
 
 // openEntries returns what a tier has under two keys: the principal's own entry, unless everybody's comes before it.
-func (u *Upstream) openEntries(q *load, i int, p *keys, private, public tier.Found, now time.Time) *entry {
+func (u *Stage) openEntries(q *load, i int, p *keys, private, public tier.Found, now time.Time) *entry {
 	own, all := u.unseal(q, i, p.private.Key, private.Value, false), u.unseal(q, i, p.public.Key, public.Value, true)
 	q.publicInTier = q.publicInTier || public.Value != nil && p == &q.keys
 	if all == nil || q.privateOnly || own != nil && !all.before(own, now) || !u.credentials.known(q.principal, q.credential, now) {
@@ -80,7 +80,7 @@ func (u *Upstream) openEntries(q *load, i int, p *keys, private, public tier.Fou
 }
 
 // unseal reads an entry of a tier, nil where there is none. What does not open is deleted there.
-func (u *Upstream) unseal(q *load, i int, k tier.Key, stored []byte, public bool) *entry {
+func (u *Stage) unseal(q *load, i int, k tier.Key, stored []byte, public bool) *entry {
 	t := u.store.slowTiers[i]
 	if stored == nil || !t.mayHold(q.request, public) {
 		return nil
@@ -95,7 +95,7 @@ func (u *Upstream) unseal(q *load, i int, k tier.Key, stored []byte, public bool
 	return e
 }
 
-func (u *Upstream) decode(q *load, k tier.Key, stored []byte, public bool) (*entry, error) {
+func (u *Stage) decode(q *load, k tier.Key, stored []byte, public bool) (*entry, error) {
 	var c *sealKey
 	if !public {
 		var err error
@@ -120,7 +120,7 @@ func (u *Upstream) decode(q *load, k tier.Key, stored []byte, public bool) (*ent
 
 // sealKeyOf makes the key under which the principal's entries are sealed: once, when it is needed, which may be after the call. Of
 // the call's headers only those are held that make the key.
-func (u *Upstream) sealKeyOf(q *load) func() (*sealKey, error) {
+func (u *Stage) sealKeyOf(q *load) func() (*sealKey, error) {
 	if q.sealKey == nil {
 		p := &u.store.partitions
 		identity := p.sealIdentity(q.call.Header, q.call.Query)
@@ -131,7 +131,7 @@ func (u *Upstream) sealKeyOf(q *load) func() (*sealKey, error) {
 
 // promote puts what a slow tier had into memory, and not into a tier before it: other daemons share both, and one of them
 // may have told that tier of a change, and the one behind not yet.
-func (u *Upstream) promote(q *load, e *entry) {
+func (u *Stage) promote(q *load, e *entry) {
 	u.keepInMemory(q, e)
 	if !q.legacy {
 		u.listener.Stored(q.call, q.principal)

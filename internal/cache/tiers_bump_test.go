@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/cache/worker"
 )
@@ -21,7 +20,7 @@ func TestBumpReachesMemoryFirst(t *testing.T) {
 		synctest.Wait()
 		open := held.gate("bump")
 		r.own.set(func() { r.own.says = "v2" })
-		r.hear(rigTools, "")
+		r.notify(rigTools, "")
 		synctest.Wait() // the worker is telling the tier
 		reads := len(held.did("read"))
 		r.want("a", "tools/list", "v2", "fwd=miss stored")
@@ -32,7 +31,7 @@ func TestBumpReachesMemoryFirst(t *testing.T) {
 		r.forget()
 		r.want("a", "prompts/list", "v1", "redis") // another family is read
 		r.want("a", "tools/list", "v2", "fwd=miss stored")
-		if s := r.tier("redis"); s.Owed != 1 || s.Skipped != 2 {
+		if s := r.tier("redis"); s.Pending != 1 || s.Skipped != 2 {
 			t.Errorf("before the tier knows: %+v", s)
 		}
 		open()
@@ -41,7 +40,7 @@ func TestBumpReachesMemoryFirst(t *testing.T) {
 		synctest.Wait()
 		r.forget()
 		r.want("a", "tools/list", "v2", "redis")
-		if s := r.tier("redis"); s.Owed != 0 {
+		if s := r.tier("redis"); s.Pending != 0 {
 			t.Errorf("at the end: %+v", s)
 		}
 	})
@@ -75,7 +74,7 @@ func TestBumpMeetsAReadOnItsWay(t *testing.T) {
 				var group sync.WaitGroup
 				group.Go(func() { got = r.ask("a", "tools/list") })
 				synctest.Wait()
-				r.hear(rigTools, "")
+				r.notify(rigTools, "")
 				synctest.Wait()
 				close(gate)
 				group.Wait()
@@ -138,13 +137,13 @@ func TestBumpIsPendingUntilTold(t *testing.T) {
 				synctest.Wait()
 				held.set(func() { held.fate = always(fate, "bump") })
 				r.own.set(func() { r.own.says = "v2" })
-				r.hear(rigTools, "")
+				r.notify(rigTools, "")
 				for range 20 {
 					after(time.Second)
 					r.forget()
 					r.want("a", "tools/list", "v2", "fwd=miss stored")
 				}
-				if s := r.tier("redis"); s.Owed != 1 || s.Skipped != 20 || s.Written != 1 {
+				if s := r.tier("redis"); s.Pending != 1 || s.Skipped != 20 || s.Written != 1 {
 					t.Errorf("while it fails: %+v", s)
 				}
 				held.set(func() { held.fate = nil })
@@ -165,12 +164,12 @@ func TestBumpPendingAgain(t *testing.T) {
 		r.want("a", "tools/list", "v1", "fwd=miss stored")
 		synctest.Wait()
 		open := held.gate("bump")
-		r.hear(rigTools, "")
+		r.notify(rigTools, "")
 		synctest.Wait()
-		r.hear(rigTools, "")
-		r.hear(rigTools, "")
-		if s := r.tier("redis"); s.Owed != 1 {
-			t.Errorf("%d owed", s.Owed)
+		r.notify(rigTools, "")
+		r.notify(rigTools, "")
+		if s := r.tier("redis"); s.Pending != 1 {
+			t.Errorf("%d pending", s.Pending)
 		}
 		open()
 		if n := len(held.did("bump")); n != 2 {
@@ -186,7 +185,7 @@ func TestBumpOneOfTwoURIs(t *testing.T) {
 		synctest.Wait()
 		open := held.gate("bump")
 		r.own.set(func() { r.own.says = "v2" })
-		r.hear(rigUpdated, "file:///x/1")
+		r.notify(rigUpdated, "file:///x/1")
 		r.forget()
 		r.want("a", "resources/read file:///x/0", "v1", "redis")
 		r.want("a", "resources/read file:///x/1", "v2", "fwd=miss stored")
@@ -194,7 +193,7 @@ func TestBumpOneOfTwoURIs(t *testing.T) {
 	})
 }
 
-// TestManyPendingBecomeFamilies owes the tier more than it notes one by one.
+// TestManyPendingBecomeFamilies has more invalidations pending at the tier than it notes one by one.
 func TestManyPendingBecomeFamilies(t *testing.T) {
 	const most = 20_000
 	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
@@ -203,21 +202,21 @@ func TestManyPendingBecomeFamilies(t *testing.T) {
 		synctest.Wait()
 		b.hold(true)
 		for i := range most {
-			r.hear(rigUpdated, fmt.Sprint("file:///", i))
+			r.notify(rigUpdated, fmt.Sprint("file:///", i))
 		}
-		if s := r.tier("redis"); s.Owed != most {
-			t.Fatalf("%d owed", s.Owed)
+		if s := r.tier("redis"); s.Pending != most {
+			t.Fatalf("%d pending", s.Pending)
 		}
-		r.hear(rigUpdated, "file:///one more")
-		families := r.tier("redis").Owed - 1
+		r.notify(rigUpdated, "file:///one more")
+		families := r.tier("redis").Pending - 1
 		if families < 5 || families > 10 {
-			t.Fatalf("%d families owed", families)
+			t.Fatalf("%d families pending", families)
 		}
-		r.hear(rigUpdated, "file:///and another")
+		r.notify(rigUpdated, "file:///and another")
 		b.hold(false)
 		r.own.set(func() { r.own.says = "v2" })
 		r.forget()
-		r.want("a", "tools/list", "v2", "fwd=miss stored") // not read: all is owed
+		r.want("a", "tools/list", "v2", "fwd=miss stored") // not read: all of it is pending
 		after(time.Second)
 		bumps := held.did("bump")
 		if len(bumps) != 1 || len(bumps[0].generations) != families+2 {
@@ -228,12 +227,12 @@ func TestManyPendingBecomeFamilies(t *testing.T) {
 	})
 }
 
-// TestManyBumpsInTurn carries debts of more than one trip.
+// TestManyBumpsInTurn has pending invalidations that take more than one trip.
 func TestManyBumpsInTurn(t *testing.T) {
 	rigTest(t, func(r *rig, held *rigTier, b *rigBreaker) {
 		b.hold(true)
 		for i := range 1000 {
-			r.hear(rigUpdated, fmt.Sprint("file:///", i))
+			r.notify(rigUpdated, fmt.Sprint("file:///", i))
 		}
 		b.hold(false)
 		after(time.Second)
@@ -264,16 +263,16 @@ func TestPurgeWaitsForTheTiers(t *testing.T) {
 				}
 			}
 		})
-		purge := func(upstream, method string) ([]cache.Purged, []string, error) {
+		purge := func(upstream, method string) (map[string][]string, []string, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 			defer cancel()
 			return r.store.Purge(ctx, upstream, method)
 		}
-		var purged []cache.Purged
+		var purged map[string][]string
 		var pending []string
 		var err error
 		took := timed(func() { purged, pending, err = purge("docs", "tools/list") })
-		if err != nil || len(pending) != 0 || len(purged) != 1 || !slices.Equal(purged[0].Methods, []string{"tools/list"}) {
+		if err != nil || len(pending) != 0 || len(purged) != 1 || !slices.Equal(purged["docs"], []string{"tools/list"}) {
 			t.Errorf("purged %v, pending %v, %v", purged, pending, err)
 		}
 		if took < time.Second || took > 1010*time.Millisecond {
@@ -307,7 +306,7 @@ func TestBumpGoesBeforeWrites(t *testing.T) {
 		r.fills("first", 1)
 		synctest.Wait()
 		r.fills("more", 200)
-		r.hear(rigTools, "")
+		r.notify(rigTools, "")
 		open()
 		if got := held.order(); got != "write bump write write" {
 			t.Errorf("the tier had %s", got)
@@ -319,7 +318,7 @@ func TestBumpGoesBeforeWrites(t *testing.T) {
 // either of them or by both, tells nobody and asks the server once more.
 func TestOneTellsBoth(t *testing.T) {
 	for _, subscribed := range []int{1, 2} {
-		t.Run(fmt.Sprint("heard ", subscribed, " times"), func(t *testing.T) {
+		t.Run(fmt.Sprint("subscribed ", subscribed, " times"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := &rigServer{ttl: time.Hour, scope: "private", says: "v1"}
 				disks := []*rigDisk{newRigDisk(), newRigDisk()}
@@ -346,7 +345,7 @@ func TestOneTellsBoth(t *testing.T) {
 					}
 				}
 				server.set(func() { server.says = "v2" })
-				first.hear(rigTools, "")
+				first.notify(rigTools, "")
 				synctest.Wait()
 				for j := range tiers[0] {
 					if n, m := len(tiers[0][j].did("bump")), len(tiers[1][j].did("bump")); n != 1 || m != 0 {
@@ -358,7 +357,7 @@ func TestOneTellsBoth(t *testing.T) {
 				after(time.Minute)
 				first.want("a", "tools/list", "v2", "redis")
 				if n := len(tiers[1][0].did("bump")) + len(tiers[1][1].did("bump")); n != 0 {
-					t.Errorf("%d bumps of the daemon that heard", n)
+					t.Errorf("%d bumps of the daemon that was notified", n)
 				}
 			})
 		})

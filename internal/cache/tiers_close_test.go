@@ -91,7 +91,7 @@ func TestUntoldAtCloseIsNewAtTheNextStart(t *testing.T) {
 				r.want("a", "prompts/list", "v1", "fwd=miss stored")
 				synctest.Wait()
 				tier.set(func() { tier.fate = always(fate, "bump", "delete") })
-				r.hear(rigTools, "")
+				r.notify(rigTools, "")
 				end(time.Second)
 
 				r, tier, end = restartable(t, dir, disk)

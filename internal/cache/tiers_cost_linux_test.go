@@ -64,7 +64,7 @@ func taxed(tb testing.TB, tiers bool) (mcp.Caller, *atomic.Int64) {
 	server := mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return rulesWhole(200, rulesAnswer(1, c, `"ttlMs":0,"cacheScope":"public"`)), nil
 	})
-	return store.Upstream(cache.UpstreamOptions{Name: "docs", Identity: "docs"}, server), trips
+	return store.Stage(cache.StageOptions{Name: "docs", Identity: "docs"}, server), trips
 }
 
 // taxAsk asks for the list n times.

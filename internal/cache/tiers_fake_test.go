@@ -297,7 +297,7 @@ func (t rigFile) BumpAll(ctx context.Context) error {
 	return t.enter(ctx, rigOp{name: "bumpall"}, t.disk.bumpAll)
 }
 
-// rigLinked is a tier that hears what other daemons bump, or does not.
+// rigLinked is a tier that receives what other daemons bump, or does not.
 type rigLinked struct {
 	*rigTier
 	up *atomic.Bool

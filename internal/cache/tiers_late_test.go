@@ -8,7 +8,7 @@ import (
 	"fluentd-perf/internal/cache/worker"
 )
 
-// TestLateWriteRevivesNothing has everybody's entry be written by a trip of which nothing is heard, and arrive after a
+// TestLateWriteRevivesNothing has everybody's entry be written by a trip whose result is never received, and arrive after a
 // private answer to the same request withdrew it: the trip of the daemon that withdraws, or of another one.
 func TestLateWriteRevivesNothing(t *testing.T) {
 	for _, what := range []string{"tools/list", "resources/read file:///x"} {

@@ -20,7 +20,7 @@ func stacked(t *testing.T, scope string, f func(r *rig, one, two *rigTier)) {
 		r := newRig(t, rigOptions{
 			tiers:    []worker.Options{slow(one), slow(two)},
 			server:   &rigServer{ttl: 8 * time.Second, scope: scope, says: "v1"},
-			upstream: cache.UpstreamOptions{StaleIfError: time.Hour},
+			upstream: cache.StageOptions{StaleIfError: time.Hour},
 		})
 		synctest.Wait()
 		f(r, one, two)
@@ -69,7 +69,7 @@ func TestPromotionMeetsABump(t *testing.T) {
 		r.forget()
 		two.set(func() {
 			two.mangle = func(found []tier.Found) []tier.Found {
-				r.hear(rigTools, "")
+				r.notify(rigTools, "")
 				return found
 			}
 		})
@@ -114,7 +114,7 @@ func TestCopiesOfASharedTierAreChecked(t *testing.T) {
 		r.want("a", "prompts/list", "v1", "redis") // a copy
 		r.want("a", "prompts/list", "v1", "redis")
 		r.own.set(func() { r.own.says = "v2" })
-		tier.disk.bumpAll()                                  // by another daemon, unheard
+		tier.disk.bumpAll()                                  // by another daemon; not received
 		r.want("a", "prompts/list", "v2", "fwd=miss stored") // its own from now on
 		r.want("a", "prompts/list", "v2", "memory")
 		synctest.Wait()
@@ -200,7 +200,7 @@ func TestSharedTierSaysThatNothingIsReceived(t *testing.T) {
 	shareds(t, func(r *rig, _ *rigTier, up *atomic.Bool) {
 		for _, stands := range []bool{true, false, true} {
 			up.Store(stands)
-			if got := r.tier("redis").Error; (got == "") != stands || !stands && !strings.Contains(got, "not heard") {
+			if got := r.tier("redis").Error; (got == "") != stands || !stands && !strings.Contains(got, "not received") {
 				t.Errorf("the link stands: %t, and what is wrong is %q", stands, got)
 			}
 		}

@@ -71,7 +71,7 @@ func TestTierErrorsReachNoAgent(t *testing.T) {
 				for i := range 10 {
 					r.want("a", fmt.Sprint("resources/read file:///", i%2), "v1", []string{"fwd=miss stored", "memory"}[min(i/2, 1)])
 				}
-				r.hear(rigUpdated, "file:///0")
+				r.notify(rigUpdated, "file:///0")
 				r.want("a", "resources/read file:///0", "v1", "fwd=miss stored")
 				synctest.Wait()
 				if len(held.disk.keys()) > 0 {

@@ -97,7 +97,7 @@ func (g rigTold) from() string {
 type rig struct {
 	tb    testing.TB
 	store *cache.Store
-	up    *cache.Upstream
+	up    *cache.Stage
 	front mcp.Caller
 	own   *rigServer
 	ids   atomic.Int64
@@ -108,7 +108,7 @@ type rigOptions struct {
 	server   *rigServer
 	tiers    []worker.Options
 	late     func(*cache.Store) []worker.Options // tiers that need the Store's Listener
-	upstream cache.UpstreamOptions
+	upstream cache.StageOptions
 	memory   memory.Options
 }
 
@@ -140,7 +140,7 @@ func newRig(tb testing.TB, o rigOptions) *rig {
 		store.Add(tier)
 	}
 	r := &rig{tb: tb, store: store, own: o.server}
-	r.up = store.Upstream(o.upstream, o.server)
+	r.up = store.Stage(o.upstream, o.server)
 	r.up.Switchable()
 	r.front = r.up
 	return r
@@ -269,8 +269,8 @@ func (r *rig) forget() {
 	synctest.Wait()
 }
 
-// hear has a notification pass on an agent's stream.
-func (r *rig) hear(method, uri string) {
+// notify has a notification pass on an agent's stream.
+func (r *rig) notify(method, uri string) {
 	r.tb.Helper()
 	data := fmt.Sprintf(`{"jsonrpc":"2.0","method":%q,"params":{"uri":%q}}`, method, uri)
 	c := &mcp.Call{Upstream: "docs", Lane: mcp.LaneListen, Era: mcp.EraModern, Version: mcp.Version20260728,

@@ -37,7 +37,7 @@ func TestNothingIsReadThatCannotHaveIt(t *testing.T) {
 	for what, give := range unkeptAnswers {
 		t.Run(what, func(t *testing.T) {
 			file, shared := newRigTier("database", newRigDisk()), newRigTier("redis", newRigDisk())
-			withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(shared), slow(rigFile{file})}, func(r *rulesRig) {
+			withRig(t, cache.StoreOptions{}, cache.StageOptions{}, []worker.Options{slow(shared), slow(rigFile{file})}, func(r *rulesRig) {
 				r.script(func(n int, c *mcp.Call) (*mcp.Result, error) { return give(n, c), nil })
 				list := rulesModern("tools/list")
 				ops := func() (n int) {
@@ -73,16 +73,16 @@ func TestNothingIsReadThatCannotHaveIt(t *testing.T) {
 }
 
 // TestAFailureIsNoAnswer: what fails says nothing of what may be kept: the tiers are asked all the same, for they may have
-// what stands in for it.
+// an answer that is served instead.
 func TestAFailureIsNoAnswer(t *testing.T) {
 	tier := newRigTier("redis", newRigDisk())
-	withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{StaleIfError: time.Hour}, []worker.Options{slow(tier)}, func(r *rulesRig) {
+	withRig(t, cache.StoreOptions{}, cache.StageOptions{StaleIfError: time.Hour}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 		list := rulesModern("tools/list")
 		kept := r.asks("kept", list)
 		r.after(10 * time.Second)
 		for range 3 {
 			r.forget()
-			r.standsIn("from the tier", kept.n, list, true)
+			r.servedStale("from the tier", kept.n, list, true)
 		}
 	})
 }
@@ -90,7 +90,7 @@ func TestAFailureIsNoAnswer(t *testing.T) {
 // TestAPrivateAnswerStillWithdraws: what the tiers have for everybody goes with the first private answer, though that cannot be kept.
 func TestAPrivateAnswerStillWithdraws(t *testing.T) {
 	tier := newRigTier("redis", newRigDisk())
-	withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
+	withRig(t, cache.StoreOptions{}, cache.StageOptions{}, []worker.Options{slow(tier)}, func(r *rulesRig) {
 		list := rulesModern("tools/list")
 		r.says(`"ttlMs":9000,"cacheScope":"public"`)
 		r.accept("a")

@@ -97,7 +97,7 @@ func testIdleTier(t *testing.T, fate rigFate, fails, away time.Duration) {
 	r.asks("kept", rulesLegacy("tools/list"))
 	r.after(fails)
 	tier.set(func() { tier.fate = always(fate, "read", "write", "bump") })
-	r.asks("the tier fails, and is owed nothing", rulesLegacy("prompts/list"))
+	r.asks("the tier fails, with nothing pending", rulesLegacy("prompts/list"))
 	if breaker.State() == "closed" {
 		t.Fatal("nobody has noticed")
 	}
@@ -123,7 +123,7 @@ func testIdleTier(t *testing.T, fate rigFate, fails, away time.Duration) {
 func TestWorkersTripsAreLong(t *testing.T) {
 	tier, breaker := newRigTier("redis", newRigDisk()), new(probedBreaker)
 	one := worker.Options{Tier: tier, Timeout: 50 * time.Millisecond, Breaker: breaker, Private: true}
-	withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{one}, func(r *rulesRig) {
+	withRig(t, cache.StoreOptions{}, cache.StageOptions{}, []worker.Options{one}, func(r *rulesRig) {
 		r.asks("kept", rulesModern("tools/list"))
 		if got := fmt.Sprint(breaker.most); got != "[50ms 2s]" {
 			t.Errorf("a read and a write asked for %s", got)
@@ -136,27 +136,27 @@ func TestWorkersTripsAreLong(t *testing.T) {
 	})
 }
 
-// TestPendingOfOneUpstream owes a tier more of one upstream than it notes one by one: that one's answers are stale, and those
+// TestPendingOfOneUpstream has more pending of one upstream than a tier notes one by one: that one's answers are stale, and those
 // of the other are not.
 func TestPendingOfOneUpstream(t *testing.T) {
 	tier := newRigTier("redis", newRigDisk())
 	one := slow(tier)
 	breaker := one.Breaker.(*rigBreaker)
-	withRig(t, cache.StoreOptions{}, cache.UpstreamOptions{}, []worker.Options{one}, func(r *rulesRig) {
-		up, door := r.another("other", "https://other.example.com/mcp", cache.UpstreamOptions{})
-		other := r.through(door)
+	withRig(t, cache.StoreOptions{}, cache.StageOptions{}, []worker.Options{one}, func(r *rulesRig) {
+		up, caller := r.another("other", "https://other.example.com/mcp", cache.StageOptions{})
+		other := r.through(caller)
 		list, read, changed := rulesModern("tools/list"), rulesRead("file:///read"), rulesRead("file:///changed")
 		r.says(`"ttlMs":600000`)
 		r.asks("kept", list)
 		keptList, keptRead := other.asks("kept", list), other.asks("kept", read)
 		other.asks("kept", changed)
 		breaker.hold(true)
-		hearUpdates(t, up, "file:///changed")
+		notifyUpdates(t, up, "file:///changed")
 		many := make([]string, 20_001)
 		for i := range many {
 			many[i] = "file:///" + strconv.Itoa(i)
 		}
-		hearUpdates(t, r.up, many...)
+		notifyUpdates(t, r.up, many...)
 		breaker.hold(false)
 		r.after(time.Second)
 		told := 0
@@ -174,8 +174,8 @@ func TestPendingOfOneUpstream(t *testing.T) {
 	})
 }
 
-// hearUpdates has updates of resources pass on an agent's stream.
-func hearUpdates(t *testing.T, up *cache.Upstream, uris ...string) {
+// notifyUpdates has updates of resources pass on an agent's stream.
+func notifyUpdates(t *testing.T, up *cache.Stage, uris ...string) {
 	t.Helper()
 	events := make([]mcp.Event, len(uris))
 	for i, uri := range uris {

@@ -17,7 +17,7 @@ import (
 
 // TestToolPatterns holds which tools' answers are kept, and that the longest pattern that matches says for how long.
 func TestToolPatterns(t *testing.T) {
-	o := cache.UpstreamOptions{Tools: map[string]time.Duration{
+	o := cache.StageOptions{Tools: map[string]time.Duration{
 		"*": time.Second, "get_*": 2 * time.Second, "get_now": 0, "get_now_?": 3 * time.Second, "get_[ab]": 4 * time.Second,
 		"a/*": 5 * time.Second, "[": time.Hour, `x\*`: 6 * time.Second, "Tt": 7 * time.Second, "tt": 8 * time.Second,
 	}}
@@ -34,7 +34,7 @@ func TestToolPatterns(t *testing.T) {
 			r.rulesLives("legacy "+tool, rulesLegacy("tools/call").with(rulesTool(tool).params).in("s"), life)
 		})
 	}
-	rulesTest(t, cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/call": time.Hour}}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{TTL: map[string]time.Duration{"tools/call": time.Hour}}, func(r *rulesRig) {
 		r.rulesLives("no patterns", rulesTool("x"), 0)
 	})
 }
@@ -59,7 +59,7 @@ func TestToolRequests(t *testing.T) {
 
 // TestToolsCoalesce holds that keeping answers and sharing calls under way are two things (docs/cache.md).
 func TestToolsCoalesce(t *testing.T) {
-	o := cache.UpstreamOptions{
+	o := cache.StageOptions{
 		Tools:         map[string]time.Duration{"get_*": time.Second, "get_not": 0, "get_both": time.Second},
 		CoalesceTools: []string{"join_*", "get_both"},
 	}
@@ -92,7 +92,7 @@ var rulesWrites = map[string]func(r *rulesRig, credential string){
 		r.script(func(int, *mcp.Call) (*mcp.Result, error) {
 			return nil, &mcp.Failure{Reason: mcp.ReasonBrokeOff, Sent: mcp.SentUnknown}
 		})
-		_, err := r.door.Call(r.Context(), rulesTool("write").by(credential).call(r))
+		_, err := r.caller.Call(r.Context(), rulesTool("write").by(credential).call(r))
 		if f := new(mcp.Failure); !errors.As(err, &f) || f.Reason != mcp.ReasonBrokeOff {
 			r.Errorf("the failure is %v", err)
 		}
@@ -126,7 +126,7 @@ var rulesWrites = map[string]func(r *rulesRig, credential string){
 func TestReadYourWrites(t *testing.T) {
 	for what, write := range rulesWrites {
 		for _, flush := range []bool{true, false} {
-			o := cache.UpstreamOptions{
+			o := cache.StageOptions{
 				TTL:   map[string]time.Duration{"resources/read": 9 * time.Second, "tools/list": 9 * time.Second},
 				Tools: map[string]time.Duration{"get_*": 9 * time.Second, "get_not": 0}, CoalesceTools: []string{"join_*"}, FlushOnCall: flush,
 			}
@@ -161,7 +161,7 @@ func TestReadYourWrites(t *testing.T) {
 // TestReadYourWritesUnderWay holds that what was read while a tools/call was under way is stale when that has been answered,
 // has failed or was given up, and that what was asked for before is not kept.
 func TestReadYourWritesUnderWay(t *testing.T) {
-	o := cache.UpstreamOptions{
+	o := cache.StageOptions{
 		TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, Tools: map[string]time.Duration{"get_*": time.Second, "get_not": 0},
 		CoalesceTools: []string{"join_*"}, FlushOnCall: true,
 	}
@@ -201,7 +201,7 @@ func TestReadYourWritesUnderWay(t *testing.T) {
 // TestWritesOnStreams holds at which moment a tools/call on a stream is over: when its answer is there, before the agent
 // has it, or when the stream ends without.
 func TestWritesOnStreams(t *testing.T) {
-	o := cache.UpstreamOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, CoalesceTools: []string{"join_*"}, FlushOnCall: true}
+	o := cache.StageOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, CoalesceTools: []string{"join_*"}, FlushOnCall: true}
 	read := rulesRead("file:///a")
 	for _, tool := range []string{"write", "join_x"} {
 		for what, tt := range map[string]struct {
@@ -215,7 +215,7 @@ func TestWritesOnStreams(t *testing.T) {
 		} {
 			rulesTest(t, o, func(r *rulesRig) {
 				r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, tt.text) })
-				res, err := r.door.Call(r.Context(), rulesTool(tool).call(t))
+				res, err := r.caller.Call(r.Context(), rulesTool(tool).call(t))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -246,7 +246,7 @@ func TestWritesOnStreams(t *testing.T) {
 // TestWritesInPieces: what answers in a body that passes as it comes is over at the end of that, or when the agent leaves,
 // and what answers several times is over with each.
 func TestWritesInPieces(t *testing.T) {
-	o := cache.UpstreamOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, CoalesceTools: []string{"join_*"}, FlushOnCall: true}
+	o := cache.StageOptions{TTL: map[string]time.Duration{"resources/read": 9 * time.Second}, CoalesceTools: []string{"join_*"}, FlushOnCall: true}
 	read := rulesRead("file:///a")
 	opaque := rulesModern("").on(mcp.LaneOpaque).saying("[")
 	for what, a := range map[string]rulesAsk{"a tool": rulesTool("write"), "a joined tool": rulesTool("join_x"), "opaque": opaque} {
@@ -259,7 +259,7 @@ func TestWritesInPieces(t *testing.T) {
 				r.gives(func(*mcp.Call) *mcp.Result {
 					return &mcp.Result{Status: 200, Header: http.Header{}, Raw: &rulesPieces{n: 2, end: tail}}
 				})
-				res, err := r.door.Call(r.Context(), a.call(t))
+				res, err := r.caller.Call(r.Context(), a.call(t))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -289,7 +289,7 @@ func TestWritesInPieces(t *testing.T) {
 	rulesTest(t, o, func(r *rulesRig) {
 		answer := rulesData(`{"jsonrpc":"2.0","id":1,"result":{}}`)
 		r.gives(func(c *mcp.Call) *mcp.Result { return rulesStream(c, answer+answer) })
-		res, err := r.door.Call(r.Context(), opaque.call(t))
+		res, err := r.caller.Call(r.Context(), opaque.call(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -328,7 +328,7 @@ func (*rulesPieces) Close() error { return nil }
 
 // TestWritesLeaveTheServersWord holds that what lives by the server's ttlMs is not invalidated by a tools/call.
 func TestWritesLeaveTheServersWord(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{Tools: map[string]time.Duration{"get_*": time.Second}, FlushOnCall: true}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{Tools: map[string]time.Duration{"get_*": time.Second}, FlushOnCall: true}, func(r *rulesRig) {
 		first := r.asks("first", rulesRead("file:///a"))
 		r.asks("a tool", rulesTool("write"))
 		r.hits("after the tool", first.n, rulesRead("file:///a"))
@@ -337,7 +337,7 @@ func TestWritesLeaveTheServersWord(t *testing.T) {
 
 // TestJoiningEnds holds whose flights take no joiners when a tool is called: the credential's own, and everybody's.
 func TestJoiningEnds(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		j := r.joining(rulesModern("tools/list"))
 		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
 			j.want("before the call")

@@ -13,7 +13,7 @@ import (
 
 // lifetime is the TTL rule. How long an answer is fresh is said by the operator, else by the legacy rule, else by the server, whose
 // ttlMs min_ttl raises where it is above 0.
-func (u *Upstream) lifetime(q *request, subscribed bool, serverTTL int64) time.Duration {
+func (u *Stage) lifetime(q *request, subscribed bool, serverTTL int64) time.Duration {
 	var ttl time.Duration
 	switch {
 	case q.override:
@@ -27,7 +27,7 @@ func (u *Upstream) lifetime(q *request, subscribed bool, serverTTL int64) time.D
 }
 
 // toolTTL returns the operator's TTL for a tool's calls. The longest pattern that matches is the most particular one.
-func (o *UpstreamOptions) toolTTL(tool string) (time.Duration, bool) {
+func (o *StageOptions) toolTTL(tool string) (time.Duration, bool) {
 	if ttl, ok := o.Tools[tool]; ok {
 		return ttl, true // its very name
 	}
@@ -44,7 +44,7 @@ func (o *UpstreamOptions) toolTTL(tool string) (time.Duration, bool) {
 
 // plainTTL returns the operator's TTL for a method, given as its token; 0 where there is none. It does not allocate for
 // names as they are mostly written.
-func (u *Upstream) plainTTL(token []byte) time.Duration {
+func (u *Stage) plainTTL(token []byte) time.Duration {
 	if len(token) < 2 {
 		return 0
 	}
@@ -84,7 +84,7 @@ func ttlOf(token []byte) int64 {
 }
 
 // limit reduces the life of an entry to what this upstream gives it: it may have been stored under another configuration.
-func (u *Upstream) limit(q *request, e *entry) {
+func (u *Stage) limit(q *request, e *entry) {
 	ttl := u.lifetime(q, true, e.serverTTL)
 	e.freshUntil = min(e.freshUntil, e.storedAt+ttl.Milliseconds())
 	e.staleUntil = min(e.staleUntil, e.freshUntil+u.opts.staleFor(ttl).Milliseconds())
@@ -94,7 +94,7 @@ func (u *Upstream) limit(q *request, e *entry) {
 }
 
 // staleFor returns how long after its time an answer that lives for ttl may be served at all.
-func (o *UpstreamOptions) staleFor(ttl time.Duration) time.Duration {
+func (o *StageOptions) staleFor(ttl time.Duration) time.Duration {
 	if ttl <= 0 {
 		return 0
 	}

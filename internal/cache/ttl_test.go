@@ -17,7 +17,7 @@ var rulesSix = map[string]string{
 }
 
 func TestModernMethods(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		for method, params := range rulesSix {
 			a := rulesModern(method).with(params)
 			first := r.asks(method, a)
@@ -60,12 +60,12 @@ func TestServerTTL(t *testing.T) {
 		`1`: time.Millisecond, `9999`: 9999 * time.Millisecond, `0`: 0, `-1`: 0, `-9223372036854775809`: 0, `1e3`: 0, `1.0`: 0,
 		`"1000"`: 0, `null`: 0, `true`: 0, `[1000]`: 0, `{"ttlMs":1000}`: 0,
 	} {
-		rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 			r.says(`"ttlMs":` + ttl)
 			r.rulesLives("ttlMs "+ttl, rulesAsk{era: mcp.EraModern}, life)
 		})
 	}
-	rulesTest(t, cache.UpstreamOptions{}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		r.says(`"cacheScope":"private"`)
 		r.rulesLives("no ttlMs", rulesAsk{era: mcp.EraModern}, 0)
 	})
@@ -76,20 +76,20 @@ func TestLongLives(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, tt := range []struct {
 		ttlMs  string
-		o      cache.UpstreamOptions
+		o      cache.StageOptions
 		longer time.Duration // than this it lives, nineteen twentieths taken already
 		most   time.Duration
 	}{
-		{`60000`, cache.UpstreamOptions{}, 57 * time.Second, time.Minute},
-		{`60000`, cache.UpstreamOptions{MaxTTL: 20 * time.Second}, 19 * time.Second, 20 * time.Second},
-		{`1`, cache.UpstreamOptions{MinTTL: 20 * time.Second}, 19 * time.Second, 20 * time.Second},
-		{`172800000`, cache.UpstreamOptions{}, day * 19 / 20, day},
-		{`9223372036854775807`, cache.UpstreamOptions{}, day * 19 / 20, day},
-		{`99999999999999999999999999`, cache.UpstreamOptions{}, day * 19 / 20, day},
-		{`172800000`, cache.UpstreamOptions{MaxTTL: 2 * day}, day * 19 / 20, day},
-		{`60000`, cache.UpstreamOptions{StaleIfError: time.Hour, StaleAfter: time.Second}, 57 * time.Second, time.Minute},
-		{`172800000`, cache.UpstreamOptions{StaleIfError: day, StaleWhileRevalidate: day}, day * 19 / 20, day},
-		{`0`, cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/list": 2 * day}}, day * 19 / 20, day},
+		{`60000`, cache.StageOptions{}, 57 * time.Second, time.Minute},
+		{`60000`, cache.StageOptions{MaxTTL: 20 * time.Second}, 19 * time.Second, 20 * time.Second},
+		{`1`, cache.StageOptions{MinTTL: 20 * time.Second}, 19 * time.Second, 20 * time.Second},
+		{`172800000`, cache.StageOptions{}, day * 19 / 20, day},
+		{`9223372036854775807`, cache.StageOptions{}, day * 19 / 20, day},
+		{`99999999999999999999999999`, cache.StageOptions{}, day * 19 / 20, day},
+		{`172800000`, cache.StageOptions{MaxTTL: 2 * day}, day * 19 / 20, day},
+		{`60000`, cache.StageOptions{StaleIfError: time.Hour, StaleAfter: time.Second}, 57 * time.Second, time.Minute},
+		{`172800000`, cache.StageOptions{StaleIfError: day, StaleWhileRevalidate: day}, day * 19 / 20, day},
+		{`0`, cache.StageOptions{TTL: map[string]time.Duration{"tools/list": 2 * day}}, day * 19 / 20, day},
 	} {
 		rulesTest(t, tt.o, func(r *rulesRig) {
 			r.says(`"ttlMs":` + tt.ttlMs)
@@ -107,7 +107,7 @@ func TestLongLives(t *testing.T) {
 
 func TestOperatorTTL(t *testing.T) {
 	ttl := map[string]time.Duration{"tools/list": 5 * time.Second, "prompts/list": 0, "resources/read": 5 * time.Second}
-	for what, o := range map[string]cache.UpstreamOptions{
+	for what, o := range map[string]cache.StageOptions{
 		"alone": {TTL: ttl}, "above min_ttl": {TTL: ttl, MinTTL: 9 * time.Second},
 	} {
 		rulesTest(t, o, func(r *rulesRig) {
@@ -124,7 +124,7 @@ func TestOperatorTTL(t *testing.T) {
 
 // TestClampsAreTheServers holds that min_ttl raises what a server said, where it said something: neither nothing nor 0.
 func TestClampsAreTheServers(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{MinTTL: 5 * time.Second, MaxTTL: 8 * time.Second}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{MinTTL: 5 * time.Second, MaxTTL: 8 * time.Second}, func(r *rulesRig) {
 		for says, life := range map[string]time.Duration{
 			`"ttlMs":1`: 5 * time.Second, `"ttlMs":6000`: 6 * time.Second, `"ttlMs":9000`: 8 * time.Second, `"ttlMs":0`: 0, `"x":1`: 0,
 			`"ttlMs":-5`: 0,
@@ -138,7 +138,7 @@ func TestClampsAreTheServers(t *testing.T) {
 
 // TestOperatorTTLIsNotShown holds that nobody is told more than the server said.
 func TestOperatorTTLIsNotShown(t *testing.T) {
-	rulesTest(t, cache.UpstreamOptions{TTL: map[string]time.Duration{"tools/list": time.Hour}}, func(r *rulesRig) {
+	rulesTest(t, cache.StageOptions{TTL: map[string]time.Duration{"tools/list": time.Hour}}, func(r *rulesRig) {
 		for says, shown := range map[string]string{
 			`"x":1`: "", `"ttlMs":0`: "0", `"ttlMs":1000`: "0", `"ttlMs":5000`: "3000", `"ttlMs":"a"`: "0", `"ttlMs":-7`: "0",
 		} {
@@ -160,7 +160,7 @@ func TestRemainingTTL(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 3))
 	for slow := range 2 {
-		rulesTestTiers(t, slow, cache.UpstreamOptions{}, func(r *rulesRig) {
+		rulesTestTiers(t, slow, cache.StageOptions{}, func(r *rulesRig) {
 			r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
 				<-time.After(1234567 * time.Microsecond) // age counts from the end of the answer
 				return rulesWhole(200, rulesAnswer(n, c, `"ttlMs":50000`)), nil

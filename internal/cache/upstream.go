@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,19 +13,20 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// Upstream is the caching stage of one upstream, a mcp.Caller that is safe for concurrent use. Make one with Store.Upstream.
-type Upstream struct {
+// Stage is the caching stage of one upstream, a mcp.Caller that is safe for concurrent use. Make one with Store.Stage.
+type Stage struct {
 	store        *Store
-	opts         UpstreamOptions
+	opts         StageOptions
 	metrics      *upstreamMetrics
 	times        *mcp.RecentTimes
 	requests     [requestShards]table[[32]byte, *request] // see maxRequests
 	sessions     table[string, *session]
 	agentStreams agentStreams
 	views        views
-	notKept      keySet      // private keys whose last answer could not be kept
-	fetching     sync.Map    // the tier.Keys for which a call of the daemon's own is under way
-	failing      atomic.Bool // expired answers are served instead of the server's
+	notKept      keySet         // private keys whose last answer could not be kept
+	fetching     sync.Map       // the tier.Keys for which a call of the daemon's own is under way
+	fetches      sync.WaitGroup // those calls
+	failing      atomic.Bool    // expired answers are served instead of the server's
 	listener     *listener.Listener
 	next         mcp.Caller                                                      // the next stage
 	flights      *flight.Group[*mcp.Call, *sharedAnswer]                         // the calls that equal ones may join
@@ -41,7 +43,7 @@ type serverState struct {
 	refusedCursors table[tier.Key, uint64] // by listKey: the list of which the server refused a cursor. Its pages are not served to that principal any more
 	identities     [2]identity             // by era: they say it in different words
 	writers        writers
-	staleOnCall    bool // the operator has answers kept that a tools/call invalidates
+	staleOnCall    atomic.Bool // an operator has answers kept that a tools/call invalidates
 	writeCounts    writeCounts
 	families       [familyCount]tier.Generation
 }
@@ -55,17 +57,15 @@ func newServerState(identity string, remembered map[partition]time.Time) *server
 	return s
 }
 
-// Upstream makes the stage of one upstream. server is the next stage.
-func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
+// Stage makes the stage of one upstream. server is the next stage.
+func (s *Store) Stage(o StageOptions, server mcp.Caller) *Stage {
 	o.complete()
-	u := &Upstream{
-		store: s, opts: o, next: server, metrics: s.metrics.upstream(o.Name), times: s.Times(o.Name), serverState: s.servers[o.Identity],
+	u := &Stage{
+		store: s, opts: o, next: server, metrics: s.metrics.upstream(o.Name), times: s.Times(o.Name), serverState: s.server(o.Identity),
 	}
-	if u.serverState == nil {
-		u.serverState = newServerState(o.Identity, s.state.credentials(o.Identity))
-		s.servers[o.Identity] = u.serverState
+	if o.keepsOnTools() {
+		u.staleOnCall.Store(true)
 	}
-	u.staleOnCall = u.staleOnCall || o.keepsOnTools()
 	u.flights = flight.New[*mcp.Call, *sharedAnswer](flight.Options{Base: o.Base, MaxAge: o.MaxAge, Hold: o.Hold})
 	u.joinOrLead, u.answerer = u.joinFlight, u.answer
 	for _, t := range s.slowTiers {
@@ -78,7 +78,7 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 		Off: !o.Listen || o.Plain, Base: s.life, Log: s.log,
 	})
 	s.mu.Lock()
-	s.upstreams = append(s.upstreams, u)
+	s.upstreams = append(slices.Clip(s.upstreams), u) // parts has handed out the list
 	s.mu.Unlock()
 	for _, t := range s.slowTiers {
 		s.resumeFor(t, u)
@@ -86,14 +86,24 @@ func (s *Store) Upstream(o UpstreamOptions, server mcp.Caller) *Upstream {
 	return u
 }
 
+// server returns what is known of a server.
+func (s *Store) server(identity string) *serverState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.servers[identity] == nil {
+		s.servers[identity] = newServerState(identity, s.state.credentials(identity))
+	}
+	return s.servers[identity]
+}
+
 // saved notes that the server was spared a call: by a tier, or by the answer of another call.
-func (u *Upstream) saved(c *mcp.Call) {
+func (u *Stage) saved(c *mcp.Call) {
 	u.metrics.savedCalls.Inc()
 	u.metrics.savedSeconds.Add(u.times.Seconds(c.Method().Group()))
 }
 
 // savedBySession notes that a session got the answer of another one.
-func (u *Upstream) savedBySession(q *request) {
+func (u *Stage) savedBySession(q *request) {
 	if q.forView {
 		u.views.hits.Add(1)
 	}
@@ -105,5 +115,14 @@ func (s *Store) Times(upstream string) *mcp.RecentTimes {
 	return t.(*mcp.RecentTimes)
 }
 
-// Wait returns when the last flight has ended. No call comes after it has been called; the end of Base makes it soon.
-func (u *Upstream) Wait() { u.flights.Wait() }
+// Close returns when the last flight and what goes on behind the calls have ended, which the end of Base makes soon, and the streams
+// of the upstream's own are closed. No call comes after it has been called. What is kept of the server stays.
+func (u *Stage) Close() {
+	u.flights.Wait()
+	u.fetches.Wait()
+	u.listener.Close()
+	s := u.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.upstreams = slices.DeleteFunc(slices.Clone(s.upstreams), func(other *Stage) bool { return other == u })
+}

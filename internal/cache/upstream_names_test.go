@@ -10,11 +10,11 @@ import (
 )
 
 // twoNames is a rig with a second name for its server, which has options of its own.
-func twoNames(t *testing.T, s cache.StoreOptions, o, two cache.UpstreamOptions, tiers []worker.Options, f func(one, two *rulesRig)) {
+func twoNames(t *testing.T, s cache.StoreOptions, o, two cache.StageOptions, tiers []worker.Options, f func(one, two *rulesRig)) {
 	t.Helper()
 	withRig(t, s, o, tiers, func(r *rulesRig) {
-		up, door := r.another("docs2", "https://docs.example.com/mcp", two)
-		other := r.through(door)
+		up, caller := r.another("docs2", "https://docs.example.com/mcp", two)
+		other := r.through(caller)
 		other.up = up
 		f(r, other)
 	})
@@ -23,7 +23,7 @@ func twoNames(t *testing.T, s cache.StoreOptions, o, two cache.UpstreamOptions, 
 // TestTwoNamesOfOneServer: what happens under one name of a server counts under the other: they keep under the same keys.
 func TestTwoNamesOfOneServer(t *testing.T) {
 	read, list := rulesRead("file:///a"), rulesModern("tools/list")
-	for what, two := range map[string]cache.UpstreamOptions{"the same options": writeOptions(), "nothing to keep": {FlushOnCall: true}} {
+	for what, two := range map[string]cache.StageOptions{"the same options": writeOptions(), "nothing to keep": {FlushOnCall: true}} {
 		t.Run("a tools/call, "+what, func(t *testing.T) {
 			tier := newRigTier("database", newRigDisk())
 			twoNames(t, cache.StoreOptions{}, writeOptions(), two, []worker.Options{slow(rigFile{tier})}, func(one, other *rulesRig) {
@@ -38,7 +38,7 @@ func TestTwoNamesOfOneServer(t *testing.T) {
 		})
 	}
 	t.Run("flights", func(t *testing.T) {
-		twoNames(t, cache.StoreOptions{}, cache.UpstreamOptions{}, cache.UpstreamOptions{}, nil, func(one, other *rulesRig) {
+		twoNames(t, cache.StoreOptions{}, cache.StageOptions{}, cache.StageOptions{}, nil, func(one, other *rulesRig) {
 			before := one.up.FlightKey(list.call(one))
 			other.ask(rulesTool("write"))
 			if one.up.FlightKey(list.call(one)) == before {
@@ -47,7 +47,7 @@ func TestTwoNamesOfOneServer(t *testing.T) {
 		})
 	})
 	t.Run("a refusal", func(t *testing.T) {
-		twoNames(t, cache.StoreOptions{}, cache.UpstreamOptions{}, cache.UpstreamOptions{}, nil, func(one, other *rulesRig) {
+		twoNames(t, cache.StoreOptions{}, cache.StageOptions{}, cache.StageOptions{}, nil, func(one, other *rulesRig) {
 			one.says(rulesPublic)
 			one.asks("first", list)
 			kept := one.asks("by another", list.by("b"))
@@ -62,7 +62,7 @@ func TestTwoNamesOfOneServer(t *testing.T) {
 	})
 	t.Run("a cursor", func(t *testing.T) {
 		page := list.with(`"cursor":"c"`)
-		twoNames(t, cache.StoreOptions{}, cache.UpstreamOptions{}, cache.UpstreamOptions{}, nil, func(one, other *rulesRig) {
+		twoNames(t, cache.StoreOptions{}, cache.StageOptions{}, cache.StageOptions{}, nil, func(one, other *rulesRig) {
 			one.asks("the first page", list)
 			kept := one.asks("a page", page)
 			other.hits("the same", kept.n, page)
@@ -85,7 +85,7 @@ func TestTwoNamesAreRemembered(t *testing.T) {
 			}
 			defer state.Close()
 			tiers := []worker.Options{slow(newRigTier("database", disk))}
-			twoNames(t, cache.StoreOptions{State: state}, cache.UpstreamOptions{}, cache.UpstreamOptions{}, tiers, func(one, other *rulesRig) {
+			twoNames(t, cache.StoreOptions{State: state}, cache.StageOptions{}, cache.StageOptions{}, tiers, func(one, other *rulesRig) {
 				one.says(`"ttlMs":60000,"cacheScope":"public"`)
 				if first {
 					f(one, one, other)

@@ -25,7 +25,7 @@ const (
 	hold   = 20 * time.Second
 )
 
-// leader is one whose call takes some time, and brings a Landing.
+// leader is one whose call takes some time, and brings an Outcome.
 type leader struct {
 	takes   time.Duration
 	outcome flight.Outcome
@@ -120,8 +120,8 @@ func none(r *rig) (context.Context, *leader) {
 	return r.Context(), &leader{crash: func() { r.Error("it is called") }}
 }
 
-// TestLandings holds what a follower gets of what a leader brings, when it does.
-func TestLandings(t *testing.T) {
+// TestOutcomes holds what a follower gets of what a leader brings, when it does.
+func TestOutcomes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		outcome flight.Outcome
 		role    flight.Role
@@ -152,7 +152,7 @@ func TestLandings(t *testing.T) {
 	}
 }
 
-// TestKeys holds that calls are one under one question of one epoch, and while the first one is under way.
+// TestKeys holds that calls are one under one key of one epoch, and while the first one is under way.
 func TestKeys(t *testing.T) {
 	test(t, nil, func(r *rig) {
 		r.call(r.Context(), "1", brings("a", time.Second))
@@ -232,7 +232,7 @@ func TestComingBack(t *testing.T) {
 	}
 }
 
-// TestHold holds that nobody shares under a question for a while after a Landing that says so, whatever the epoch, and that
+// TestHold holds that nobody shares under a key for a while after an Outcome that says so, whatever the epoch, and that
 // others are not concerned.
 func TestHold(t *testing.T) {
 	test(t, nil, func(r *rig) {

@@ -28,8 +28,8 @@ func tooManyAnswers(sent mcp.Sent) *mcp.Failure {
 	}
 }
 
-// exchange sends one call and reads its answer, within the budget. The failure's Sent is true to the facts.
-func (r *run) exchange(ctx context.Context, c *mcp.Call, budget *mcp.Budget) (reply, *mcp.Failure) {
+// callOnce sends one call and reads its answer, within the budget. The failure's Sent is true to the facts.
+func (r *run) callOnce(ctx context.Context, c *mcp.Call, budget *mcp.Budget) (reply, *mcp.Failure) {
 	res, err := r.a.opts.Next.Call(ctx, c)
 	if err != nil {
 		return reply{}, ended(ctx, mcp.AsFailure(err))
@@ -59,7 +59,7 @@ type reading struct {
 func (t *reading) result(ctx context.Context, res *mcp.Result) *mcp.Failure {
 	switch {
 	case len(res.Body) > 0 && (res.Checked || res.Events == nil):
-		return t.found(res.Said())
+		return t.found(res.Scanned())
 	case res.Events != nil:
 		data, f := mcp.ReadAnswer(res.Events, t.c.ID(), func(ev *mcp.Event) *mcp.Failure { return t.other(ctx, ev) })
 		if f != nil {
@@ -145,7 +145,7 @@ func (t *reading) found(b []byte) *mcp.Failure {
 func (t *reading) message(b []byte, m *mcp.Message) *mcp.Failure {
 	answers := !m.Loose && t.c.Answers(b, m)
 	if !answers || t.Body != nil {
-		t.Spoke = t.Spoke || !answers
+		t.OtherMessages = t.OtherMessages || !answers
 		t.r.a.meters.dropped.Inc()
 		return nil
 	}

@@ -31,7 +31,7 @@ func (t *reading) decline(ctx context.Context, ev *mcp.Event) *mcp.Failure {
 		}
 	}
 	if ctx.Err() != nil {
-		return mcp.Left(ctx, mcp.SentYes)
+		return mcp.Canceled(ctx, mcp.SentYes)
 	}
 	return &mcp.Failure{
 		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes, Cause: err,

@@ -9,7 +9,8 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// perCall are the header fields of the caller's that are about one call, as Mcp-Param-* are, and so about none of an array's.
+// perCall are the header fields of the caller's that are about one call, as Mcp-Param-* are, and so about none of an array's. Its
+// like for calls of the daemon's own in a session is ofOneCall in package session.
 var perCall = []string{"Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "Last-Event-Id"}
 
 // perBody are the header fields that are about the bytes of the array, or would make one call of its elements.

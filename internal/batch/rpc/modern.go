@@ -13,7 +13,7 @@ func (r *run) modern(ctx context.Context, body []byte, m *mcp.Message, version s
 	body, own := r.withMeta(body, m, version)
 	for tries := 0; ; tries++ {
 		c, tools := r.modernCall(ctx, body, &own, version)
-		p, f := r.exchange(ctx, c, r.budget)
+		p, f := r.callOnce(ctx, c, r.budget)
 		mismatch := p.ErrorCode() == mcp.CodeHeaderMismatch && p.IsRefused() // and so the call did not run
 		if f != nil || tries == 1 || tools == nil || !mismatch {
 			return p, f

@@ -1,24 +1,22 @@
 package rpc_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"fluentd-perf/internal/batch/rpc"
 	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/mcptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -257,102 +255,12 @@ func asScanned(tb testing.TB, c *mcp.Call) {
 	}
 }
 
-func rawBody(text string, size int, end error, closed *atomic.Int64) *raw {
-	return &raw{pieces: pieces([]byte(text), size), end: end, closed: closed}
-}
+// What these tests share with those of other stages.
+var (
+	rawBody     = mcptest.Body
+	stream      = mcptest.EventsOf
+	after       = mcptest.After
+	wantFailure = mcptest.WantFailure
+)
 
 func joinElements(elements []string) string { return "[" + strings.Join(elements, ",") + "]" }
-
-// after waits for d, or until the context ends: then it fails as an upstream does.
-func after(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes, Cause: context.Cause(ctx)}
-	}
-}
-
-// raw is a body that comes in pieces.
-type raw struct {
-	pieces [][]byte
-	end    error
-	closed *atomic.Int64
-}
-
-func (b *raw) Read(p []byte) (int, error) {
-	if len(b.pieces) == 0 {
-		return 0, b.end
-	}
-	n := copy(p, b.pieces[0])
-	if b.pieces[0] = b.pieces[0][n:]; len(b.pieces[0]) == 0 {
-		b.pieces = b.pieces[1:]
-	}
-	return n, nil
-}
-
-func (b *raw) Close() error {
-	b.closed.Add(1)
-	return nil
-}
-
-func pieces(b []byte, size int) (all [][]byte) {
-	for len(b) > size {
-		all = append(all, bytes.Clone(b[:size]))
-		b = b[size:]
-	}
-	return append(all, bytes.Clone(b))
-}
-
-// script is a stream of events, given as SSE text; after them comes end, or it waits for the context.
-type script struct {
-	ctx    context.Context
-	call   *mcp.Call
-	reader *mcp.EventReader
-	end    error
-	closed *atomic.Int64
-}
-
-func stream(ctx context.Context, c *mcp.Call, text string, end error, closed *atomic.Int64) *mcp.Result {
-	return &mcp.Result{
-		Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}},
-		Events: &script{ctx, c, mcp.NewEventReader(strings.NewReader(text), nil, 1<<20), end, closed},
-	}
-}
-
-func (s *script) Next() (mcp.Event, error) {
-	ev, err := s.reader.Next()
-	if err == io.EOF && s.end != nil {
-		return mcp.Event{}, s.end
-	}
-	if err == io.EOF {
-		<-s.ctx.Done()
-		return mcp.Event{}, after(s.ctx, time.Hour)
-	}
-	if err == nil && len(ev.Data) > 0 {
-		if err = mcp.Scan(ev.Data, &ev.Message); err != nil {
-			panic(err)
-		}
-		ev.Answer = ev.Message.Kind == mcp.KindResult || ev.Message.Kind == mcp.KindError
-	}
-	return ev, err
-}
-
-func (s *script) Close() error {
-	s.closed.Add(1)
-	s.reader.Close()
-	return nil
-}
-
-// wantFailure checks that the call failed, and how.
-func wantFailure(tb testing.TB, err error, code int, reason mcp.Reason) *mcp.Failure {
-	tb.Helper()
-	f, ok := err.(*mcp.Failure)
-	if !ok {
-		tb.Fatalf("got %T %v, want a *mcp.Failure", err, err)
-	}
-	if f.Code != code || f.Reason != reason {
-		tb.Fatalf("got %d %s (%v), want %d %s", f.Code, f.Reason, f, code, reason)
-	}
-	return f
-}

@@ -146,7 +146,7 @@ func (a *Arrays) forAll(what string, within time.Duration, ask func(context.Cont
 // panicked is the failure of what panicked.
 func (a *Arrays) panicked(what string, p any) *mcp.Failure {
 	a.opts.Log.Error("bug: "+what+" panicked", "upstream", a.opts.Upstream, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	return mcp.Inside(fmt.Errorf("panic: %v", p))
+	return mcp.InternalFailure(fmt.Errorf("panic: %v", p))
 }
 
 // quoted returns a text as a JSON string.

@@ -57,7 +57,7 @@ func thousand(t *testing.T, plain bool) {
 		case "stream":
 			text := ": hello\n\nid: 1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\ndata:" +
 				strings.TrimSpace(okBody(c, `"streamed"`)) + "\n\n"
-			return stream(ctx, c, text, nil, &closed), nil
+			return stream(ctx, text, nil, &closed), nil
 		case "raw":
 			return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(okBody(c, `"raw"`), 7, io.EOF, &closed)}, nil
 		case "rubbish":
@@ -349,7 +349,7 @@ func TestArrayDeadlines(t *testing.T) {
 			sent = mcp.SentYes
 		}
 		var cause *mcp.Failure
-		if methodOf(c) == "sent" && errors.As(context.Cause(ctx), &cause) { // as internal/upstream does
+		if methodOf(c) == "sent" && errors.As(context.Cause(ctx), &cause) { // as internal/upstream/http does
 			own := *cause
 			own.Sent = sent
 			return nil, &own
@@ -382,7 +382,7 @@ func TestArrayRoom(t *testing.T) {
 			text := strings.TrimSpace(okBody(c, fmt.Sprintf("%q", long)))
 			switch how {
 			case "stream":
-				return stream(ctx, c, "data:"+text+"\n\n", nil, &closed), nil
+				return stream(ctx, "data:"+text+"\n\n", nil, &closed), nil
 			case "raw":
 				return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(text+strings.Repeat(" ", 1<<10), 100, io.EOF, &closed)}, nil
 			}
@@ -411,9 +411,9 @@ func TestArrayStreams(t *testing.T) {
 		note := "data: {\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"sampling/createMessage\"}\n\n"
 		switch methodOf(c) {
 		case "broken":
-			return stream(ctx, c, note, broken, &closed), nil
+			return stream(ctx, note, broken, &closed), nil
 		case "body too":
-			res := stream(ctx, c, note, broken, &closed)
+			res := stream(ctx, note, broken, &closed)
 			text := whole(200, okBody(c, "2"))
 			res.Body, res.Message, res.Checked = text.Body, text.Message, true
 			return res, nil
@@ -426,7 +426,7 @@ func TestArrayStreams(t *testing.T) {
 		case "cut":
 			return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(`{"json`, 3, broken, &closed)}, nil
 		}
-		res := stream(ctx, c, "", nil, &closed)
+		res := stream(ctx, "", nil, &closed)
 		res.Events = &emptyStream{closed: &closed}
 		return res, nil
 	}, func(o *rpc.Options) { o.Plain = true })

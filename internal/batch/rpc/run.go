@@ -139,7 +139,7 @@ func (r *run) ask(ctx context.Context, body []byte, m *mcp.Message) (reply, *mcp
 	request := m.Kind == mcp.KindRequest
 	switch {
 	case ctx.Err() != nil:
-		return reply{}, mcp.Left(ctx, mcp.SentNo)
+		return reply{}, mcp.Canceled(ctx, mcp.SentNo)
 	case request && r.full.Load():
 		return reply{}, tooManyAnswers(mcp.SentNo)
 	}
@@ -175,7 +175,7 @@ func (r *run) keep(e *element, m *mcp.Message, p *reply) {
 // ended makes a failure that comes from the end of ctx one with its reason.
 func ended(ctx context.Context, f *mcp.Failure) *mcp.Failure {
 	if f.Reason == mcp.ReasonCanceled && ctx.Err() != nil {
-		return mcp.Left(ctx, f.Sent)
+		return mcp.Canceled(ctx, f.Sent)
 	}
 	return f
 }
@@ -224,7 +224,7 @@ func readableID(id []byte) []byte {
 // overall returns the failure of the array as a whole: its caller has left, or it is of notifications of which none was
 // taken. Then it is that of one which is the likeliest to have been sent.
 func (r *run) overall(ctx context.Context) (likeliest *mcp.Failure) {
-	if f := mcp.Left(ctx, mcp.SentUnknown); ctx.Err() != nil && f.Reason == mcp.ReasonCanceled {
+	if f := mcp.Canceled(ctx, mcp.SentUnknown); ctx.Err() != nil && f.Reason == mcp.ReasonCanceled {
 		return f
 	}
 	for _, e := range r.elements {

@@ -14,7 +14,7 @@ import (
 // speak the era that was found out, is sent in the other.
 func (r *run) send(ctx context.Context, body []byte, m *mcp.Message) (reply, *mcp.Failure) {
 	if r.a.opts.Plain {
-		return r.exchange(ctx, r.newCall(mcp.EraPlain, "", body, m, r.header), r.budget)
+		return r.callOnce(ctx, r.newCall(mcp.EraPlain, "", body, m, r.header), r.budget)
 	}
 	if version, ok := r.stated(body, m); ok {
 		return r.sendIn(ctx, mcp.EraOf(version), version, body, m)
@@ -66,7 +66,7 @@ func (r *run) sendIn(ctx context.Context, in mcp.Era, version string, body []byt
 	case in == mcp.EraModern:
 		return r.modern(ctx, body, m, version)
 	case r.session != "":
-		return r.exchange(ctx, r.legacyCall(body, m, r.version, r.session), r.budget)
+		return r.callOnce(ctx, r.legacyCall(body, m, r.version, r.session), r.budget)
 	}
 	return r.onOwnSession(ctx, body, m)
 }
@@ -79,7 +79,7 @@ func (r *run) onOwnSession(ctx context.Context, body []byte, m *mcp.Message) (re
 		if f != nil {
 			return reply{}, f
 		}
-		p, f := r.exchange(ctx, r.legacyCall(body, m, s.version, s.id), r.budget)
+		p, f := r.callOnce(ctx, r.legacyCall(body, m, s.version, s.id), r.budget)
 		// A restart notice of another stage is about state in the session, and callers have none in this one.
 		again := r.a.isLost(s, &p) || f != nil && f.Code == mcp.CodeSessionRestart && f.Sent == mcp.SentNo
 		r.a.leave(s)

@@ -66,7 +66,7 @@ func (r *run) ownSession(ctx context.Context) (*ownSession, *mcp.Failure) {
 	case <-s.ready:
 	case <-ctx.Done():
 		a.leave(s)
-		return nil, mcp.Left(ctx, mcp.SentNo)
+		return nil, mcp.Canceled(ctx, mcp.SentNo)
 	}
 	if s.failure != nil {
 		a.leave(s)
@@ -93,7 +93,7 @@ func (r *run) open(s *ownSession) {
 func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 	c := r.ownCall("", r.header, fmt.Sprintf(`"id":%s,"method":"initialize","params":{"protocolVersion":%q,"capabilities":{},"clientInfo":%s}`,
 		r.a.ids.Next(), mcp.Version20251125, r.a.info))
-	p, f := r.exchange(ctx, c, mcp.NewBudget(ownAnswer))
+	p, f := r.callOnce(ctx, c, mcp.NewBudget(ownAnswer))
 	if f != nil {
 		return f
 	}
@@ -112,7 +112,7 @@ func (r *run) initialize(ctx context.Context, s *ownSession) *mcp.Failure {
 	}
 	s.id = p.Header.Get("Mcp-Session-Id")
 	s.header, s.query = r.headerIn(s.version, s.id), r.call.Query
-	p, f = r.exchange(ctx, r.ownCall(s.version, s.header, `"method":"notifications/initialized"`), nil)
+	p, f = r.callOnce(ctx, r.ownCall(s.version, s.header, `"method":"notifications/initialized"`), nil)
 	if f == nil && p.Status >= http.StatusMultipleChoices {
 		f = p.Failure()
 	}

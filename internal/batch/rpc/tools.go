@@ -50,7 +50,7 @@ func (r *run) toolHeaders(ctx context.Context, version string) *toolHeaders {
 	return t
 }
 
-// forgetTools forgets a list that was wrong or is old, and not what has come since.
+// forgetTools forgets a list that was wrong or is stale, and not what has come since.
 func (a *Arrays) forgetTools(key [32]byte, t *toolHeaders) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -77,7 +77,7 @@ func (r *run) listPages(ctx context.Context, t *toolHeaders, version string) *mc
 		own := r.ownCall("", nil, `"id":0,"method":"tools/list","params":{`+params+`}`)
 		body, m := r.withMeta(own.Body, &own.Message, version)
 		c, _ := r.modernCall(ctx, body, &m, version)
-		p, f := r.exchange(ctx, c, budget)
+		p, f := r.callOnce(ctx, c, budget)
 		if f != nil {
 			return f
 		}

@@ -213,7 +213,7 @@ func (a *array) rescue() {
 	if panicked := recover(); panicked != nil {
 		a.stage.opts.Log.Error("an array of calls ended in the middle (this is a bug)", slog.String("upstream", a.stage.opts.Upstream),
 			slog.Any("panic", panicked), slog.String("stack", string(debug.Stack())))
-		a.deliver(outcome{failure: mcp.Inside(fmt.Errorf("panic: %v", panicked))}, a.calls...)
+		a.deliver(outcome{failure: mcp.InternalFailure(fmt.Errorf("panic: %v", panicked))}, a.calls...)
 	}
 }
 
@@ -232,6 +232,7 @@ func (a *array) call() *mcp.Call {
 	return &out
 }
 
+// encode joins the calls. A caller may have left since close: its call can still be read (mcp.Call).
 func (a *array) encode() []byte {
 	body := append(make([]byte, 0, a.size+len(a.calls)*(len(a.calls[0].id)+len(","))+len("]")), '[')
 	for _, p := range a.calls {

@@ -127,7 +127,7 @@ func (x *cancels) id(name string) string {
 	return x.ids[fmt.Sprintf(`{"name":%q}`, name)]
 }
 
-// TestWindowCancelBefore: what has not left is not sent, and the server does not hear of it.
+// TestWindowCancelBefore: what has not left is not sent, and the server is not told of it.
 func TestWindowCancelBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newCancels(t, func(ids []string) (*mcp.Result, error) { return say("[%s,%s]", ok(ids[0]), ok(ids[1]))(ids) })

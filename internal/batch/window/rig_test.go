@@ -17,6 +17,7 @@ import (
 
 	"fluentd-perf/internal/batch/window"
 	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/mcptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -184,12 +185,4 @@ func wantOwn(t *testing.T, c *mcp.Call, g ended) {
 	_ = g.res.Close()
 }
 
-// after waits for d, or until the context ends: then it fails as an upstream does.
-func after(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes, Cause: context.Cause(ctx)}
-	}
-}
+var after = mcptest.After

@@ -95,7 +95,7 @@ func (w *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	p := w.enqueue(c)
 	select {
 	case <-ctx.Done():
-		return nil, mcp.Left(ctx, w.leave(p))
+		return nil, mcp.Canceled(ctx, w.leave(p))
 	case o := <-p.done:
 		switch {
 		case o.single:

@@ -12,10 +12,10 @@ import (
 
 func TestAnIdlePartition(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
-		r.Stored(modernCall("u"), partition(1))
-		r.Stored(modernCall(""), partition(2))
+		r.Stored(modernCall("u"), partitionOf(1))
+		r.Stored(modernCall(""), partitionOf(2))
 		r.at(5*time.Minute - 1)
-		r.Touched(partition(1))
+		r.Touched(partitionOf(1))
 		r.wantOpen(2)
 		r.at(5 * time.Minute)
 		r.wantOpen(1)
@@ -23,10 +23,10 @@ func TestAnIdlePartition(t *testing.T) {
 		r.wantOpen(1)
 		r.at(10*time.Minute - 1)
 		r.wantOpen(0)
-		r.Touched(partition(1)) // a request alone opens nothing
+		r.Touched(partitionOf(1)) // a request alone opens nothing
 		r.at(11 * time.Minute)
 		r.wantOpen(0)
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		r.wantOpen(1) // and only for what is stored anew
 		if uris := urisOf(t, r.server.lastCall(t, "listen")); uris != nil {
 			t.Errorf("subscribed to is %q still", uris)
@@ -40,13 +40,13 @@ func TestAnIdlePartition(t *testing.T) {
 func TestARefusedPartition(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
 		for i := range 2 {
-			r.Stored(modernCall("u"), partition(i))
+			r.Stored(modernCall("u"), partitionOf(i))
 		}
 		r.wantOpen(2)
-		r.Refused(partition(0))
+		r.Refused(partitionOf(0))
 		r.wantOpen(1)
 		r.at(time.Second)
-		r.Stored(modernCall("u"), partition(0))
+		r.Stored(modernCall("u"), partitionOf(0))
 		r.wantOpen(2)
 	})
 }
@@ -72,7 +72,7 @@ func TestAStreamIsOpenedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			listenerTest(t, &server{}, func(r *rig) {
-				r.Stored(modernCall(""), partition(1))
+				r.Stored(modernCall(""), partitionOf(1))
 				synctest.Wait()
 				// again ends the stream and returns after how long it was opened again, 30 s later.
 				again := func() time.Duration {
@@ -81,7 +81,7 @@ func TestAStreamIsOpenedAgain(t *testing.T) {
 					end(r.server.last(t, "listen"))
 					r.wantOpen(0)
 					r.at(ended + 30*time.Second)
-					r.Touched(partition(1))
+					r.Touched(partitionOf(1))
 					r.wantOpen(1)
 					at := r.server.times("listen")
 					if len(at) != n+1 {
@@ -139,7 +139,7 @@ func TestAFailureIsTriedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			listenerTest(t, &server{listen: answer}, func(r *rig) {
-				r.Stored(modernCall(""), partition(1))
+				r.Stored(modernCall(""), partitionOf(1))
 				r.at(2 * time.Second)
 				if n := len(r.server.times("listen")); n != 2 {
 					t.Errorf("within 2 s it was tried %d times, want 2", n)

@@ -28,8 +28,8 @@ const (
 	refusedFor    = 10 * time.Minute // how long what a server refused is not asked for again
 )
 
-// Partition is a credential by the HMAC over its headers.
-type Partition = [32]byte
+// partition is a credential by the HMAC over its headers.
+type partition = [32]byte
 
 // Options say to which upstream a Listener subscribes, and who is told. Next, Received and Base are required.
 type Options struct {
@@ -55,14 +55,14 @@ type Listener struct {
 	running sync.WaitGroup
 
 	mu      sync.RWMutex                // guards the following, and what a subscription says it guards
-	by      map[Partition]*subscription // the running ones. With refused they are at most maxPartitions
-	refused map[Partition]time.Time     // until when the server is not asked
+	by      map[partition]*subscription // the running ones. With refused they are at most maxPartitions
+	refused map[partition]time.Time     // until when the server is not asked
 }
 
 // New returns a Listener with no stream open.
 func New(o Options) *Listener {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler)).With(slog.String("upstream", o.Upstream))
-	l := &Listener{o: o, by: make(map[Partition]*subscription), refused: make(map[Partition]time.Time)}
+	l := &Listener{o: o, by: make(map[partition]*subscription), refused: make(map[partition]time.Time)}
 	l.base, l.stop = context.WithCancel(o.Base)
 	return l
 }
@@ -70,7 +70,7 @@ func New(o Options) *Listener {
 // Stored says that an answer to the call was stored for the partition. It subscribes where there is no subscription yet,
 // with the call's own headers, version, capabilities and client info, which are copied and kept in memory only. The uri of a
 // resources/read is subscribed to as well. A tools/call subscribes to nothing: no notification says that its answer is stale.
-func (l *Listener) Stored(c *mcp.Call, p Partition) {
+func (l *Listener) Stored(c *mcp.Call, p partition) {
 	if l.o.Off || c.Era != mcp.EraModern || c.Method() == mcp.MethodToolsCall {
 		return
 	}
@@ -87,7 +87,7 @@ func (l *Listener) Stored(c *mcp.Call, p Partition) {
 }
 
 // Touched says that a request of the partition passed: its stream, if there is one, stays open for idleAfter.
-func (l *Listener) Touched(p Partition) {
+func (l *Listener) Touched(p partition) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if s := l.by[p]; s != nil {
@@ -97,7 +97,7 @@ func (l *Listener) Touched(p Partition) {
 
 // Refused says that the server answered the partition 401 or 403: its stream is closed. The next answer stored opens it
 // again.
-func (l *Listener) Refused(p Partition) {
+func (l *Listener) Refused(p partition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := l.by[p]; s != nil {
@@ -117,9 +117,9 @@ func (l *Listener) Close() {
 }
 
 // subscribeLocked begins a subscription; nil if there is no room for one, or the server is not to be asked.
-func (l *Listener) subscribeLocked(c *mcp.Call, p Partition) *subscription {
+func (l *Listener) subscribeLocked(c *mcp.Call, p partition) *subscription {
 	now := time.Now()
-	maps.DeleteFunc(l.refused, func(_ Partition, until time.Time) bool { return !now.Before(until) })
+	maps.DeleteFunc(l.refused, func(_ partition, until time.Time) bool { return !now.Before(until) })
 	if _, refused := l.refused[p]; refused || len(l.by)+len(l.refused) >= maxPartitions || l.base.Err() != nil {
 		return nil
 	}

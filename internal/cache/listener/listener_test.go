@@ -16,15 +16,15 @@ import (
 func TestSubscribeAfterTheFirstStoredAnswer(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
 		r.wantLog("")
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		r.wantLog("0s server/discover, 0s listen")
 		r.wantOpen(1)
 		for range 3 {
 			r.at(time.Since(r.server.start) + time.Minute)
-			r.Stored(modernCall(""), partition(1))
+			r.Stored(modernCall(""), partitionOf(1))
 		}
 		r.wantLog("0s server/discover, 0s listen")
-		r.Stored(modernCall(""), partition(2))
+		r.Stored(modernCall(""), partitionOf(2))
 		r.wantLog("0s server/discover, 0s listen, 3m0s server/discover, 3m0s listen")
 		r.wantOpen(2)
 	})
@@ -39,7 +39,7 @@ func TestRequests(t *testing.T) {
 	listenerTest(t, server, func(r *rig) {
 		c := modernCall("file:///a")
 		before := c.Header.Clone()
-		r.Stored(c, partition(1))
+		r.Stored(c, partitionOf(1))
 		if !reflect.DeepEqual(c.Header, before) {
 			t.Errorf("the agent's header is now %v, want %v", c.Header, before)
 		}
@@ -123,8 +123,8 @@ func TestSubscribeToWhatIsAnnounced(t *testing.T) {
 		`{"resources":{"subscribe":true}}`:                                `{"resourceSubscriptions":["u"]}`,
 	} {
 		listenerTest(t, &server{capabilities: capabilities}, func(r *rig) {
-			r.Stored(modernCall("u"), partition(1))
-			r.Touched(partition(1))
+			r.Stored(modernCall("u"), partitionOf(1))
+			r.Touched(partitionOf(1))
 			synctest.Wait()
 			if want == "" {
 				r.wantLog("0s server/discover")
@@ -178,7 +178,7 @@ func TestDiscoverInAnyShape(t *testing.T) {
 				return st.open(), nil
 			}
 			listenerTest(t, s, func(r *rig) {
-				r.Stored(modernCall(""), partition(1))
+				r.Stored(modernCall(""), partitionOf(1))
 				r.wantOpen(f.open)
 			})
 		})
@@ -187,7 +187,7 @@ func TestDiscoverInAnyShape(t *testing.T) {
 
 func TestReceive(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
-		r.Stored(modernCall("file:///a"), partition(1))
+		r.Stored(modernCall("file:///a"), partitionOf(1))
 		synctest.Wait()
 		s := r.server.last(t, "listen")
 		s.say(acknowledged)
@@ -212,7 +212,7 @@ func TestReceive(t *testing.T) {
 func TestAtMost32Partitions(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
 		for i := range 100 {
-			r.Stored(modernCall(""), partition(i))
+			r.Stored(modernCall(""), partitionOf(i))
 		}
 		r.wantOpen(32)
 		if n := len(r.server.times("server/discover")); n != 32 {
@@ -220,15 +220,15 @@ func TestAtMost32Partitions(t *testing.T) {
 		}
 		r.at(time.Minute)
 		for i := 1; i < 31; i++ {
-			r.Touched(partition(i))
+			r.Touched(partitionOf(i))
 		}
 		r.at(5*time.Minute - 1)
-		r.Stored(modernCall(""), partition(50))
+		r.Stored(modernCall(""), partitionOf(50))
 		r.wantOpen(32)
 		r.at(5 * time.Minute) // two are idle
 		r.wantOpen(30)
 		for i := range 10 {
-			r.Stored(modernCall(""), partition(50+i))
+			r.Stored(modernCall(""), partitionOf(50+i))
 		}
 		r.wantOpen(32)
 	})
@@ -237,10 +237,10 @@ func TestAtMost32Partitions(t *testing.T) {
 func TestOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, &server{}, true)
-		r.Stored(modernCall("u"), partition(1))
-		r.Touched(partition(1))
+		r.Stored(modernCall("u"), partitionOf(1))
+		r.Touched(partitionOf(1))
 		r.wantLog("")
-		r.Refused(partition(1))
+		r.Refused(partitionOf(1))
 		r.wantLog("")
 		r.end()
 		r.Close()
@@ -260,13 +260,13 @@ func TestStoredOfNoUse(t *testing.T) {
 		return func(c *mcp.Call) { c.Body = []byte(strings.Replace(string(c.Body), old, with, 1)) }
 	}
 	listenerTest(t, &server{}, func(r *rig) {
-		r.Stored(legacyCall(), partition(1))
-		r.Stored(modern(func(c *mcp.Call) { c.Era = mcp.EraLegacy }), partition(2))
-		r.Stored(modern(replaced("tools/list", "tools/call")), partition(3)) // no notification says that its answer is stale
-		r.Stored(modern(replaced("io.modelcontextprotocol/clientCapabilities", "x")), partition(4))
-		r.Stored(modern(replaced(`{"elicitation":{}}`, `{"x":"`+strings.Repeat("x", 64<<10)+`"}`)), partition(5))
-		r.Touched(partition(6))
-		r.Refused(partition(6))
+		r.Stored(legacyCall(), partitionOf(1))
+		r.Stored(modern(func(c *mcp.Call) { c.Era = mcp.EraLegacy }), partitionOf(2))
+		r.Stored(modern(replaced("tools/list", "tools/call")), partitionOf(3)) // no notification says that its answer is stale
+		r.Stored(modern(replaced("io.modelcontextprotocol/clientCapabilities", "x")), partitionOf(4))
+		r.Stored(modern(replaced(`{"elicitation":{}}`, `{"x":"`+strings.Repeat("x", 64<<10)+`"}`)), partitionOf(5))
+		r.Touched(partitionOf(6))
+		r.Refused(partitionOf(6))
 		r.wantLog("")
 	})
 }

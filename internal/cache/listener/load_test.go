@@ -19,23 +19,23 @@ func TestEndWithTheDaemon(t *testing.T) {
 			return nil, &mcp.Failure{Reason: mcp.ReasonCanceled}
 		}
 		r := newRig(t, &server{listen: stuck}, false)
-		r.Stored(modernCall("u"), partition(1)) // waits for the head of the answer
+		r.Stored(modernCall("u"), partitionOf(1)) // waits for the head of the answer
 		r.wantOpen(0)
 		r.server.change(func() { r.server.listen = nil })
-		r.Stored(modernCall("u"), partition(2)) // reads
-		r.Stored(modernCall(""), partition(3))  // reads, too
+		r.Stored(modernCall("u"), partitionOf(2)) // reads
+		r.Stored(modernCall(""), partitionOf(3))  // reads, too
 		r.wantOpen(2)
 		r.server.change(func() { r.server.listen = func(*fakeStream) (*mcp.Result, error) { return nil, errBroke } })
-		r.Stored(modernCall("u"), partition(4)) // pauses
+		r.Stored(modernCall("u"), partitionOf(4)) // pauses
 		r.wantOpen(2)
 		r.server.change(func() { r.server.listen = func(*fakeStream) (*mcp.Result, error) { return jsonAnswer(404, ""), nil } })
-		r.Stored(modernCall("u"), partition(5)) // was refused
+		r.Stored(modernCall("u"), partitionOf(5)) // was refused
 		synctest.Wait()
 		before := r.server.log()
 		r.Close()
 		r.wantOpen(0)
-		r.Stored(modernCall("u"), partition(6))
-		if r.get(partition(6)) != nil {
+		r.Stored(modernCall("u"), partitionOf(6))
+		if r.get(partitionOf(6)) != nil {
 			t.Error("it subscribes after the end")
 		}
 		r.wantLog(before)
@@ -50,9 +50,9 @@ func TestNeverBlock(t *testing.T) {
 	}
 	listenerTest(t, server, func(r *rig) {
 		for i := range 100 {
-			r.Stored(modernCall(fmt.Sprint(i)), partition(i%40))
-			r.Touched(partition(i % 40))
-			r.Refused(partition(i % 20))
+			r.Stored(modernCall(fmt.Sprint(i)), partitionOf(i%40))
+			r.Touched(partitionOf(i % 40))
+			r.Refused(partitionOf(i % 20))
 		}
 		if d := time.Since(server.start); d != 0 {
 			t.Errorf("it took %v", d)
@@ -77,7 +77,7 @@ func TestUnderLoad(t *testing.T) {
 		for g := range 8 {
 			wg.Go(func() {
 				for i := range 300 {
-					principal := partition((g*7 + i) % 48)
+					principal := partitionOf((g*7 + i) % 48)
 					switch i % 3 {
 					case 0:
 						r.Stored(modernCall(fmt.Sprint("u", i)), principal)
@@ -105,12 +105,12 @@ func TestUnderLoad(t *testing.T) {
 func BenchmarkTouched(b *testing.B) { // the price of every request
 	r := newRig(b, &server{}, false)
 	for i := range 32 {
-		r.Stored(modernCall(""), partition(i))
+		r.Stored(modernCall(""), partitionOf(i))
 	}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			r.Touched(partition(i & 31))
+			r.Touched(partitionOf(i & 31))
 		}
 	})
 	r.end()
@@ -120,10 +120,10 @@ func BenchmarkTouched(b *testing.B) { // the price of every request
 func BenchmarkStored(b *testing.B) { // the price of a stored answer of a known partition
 	r := newRig(b, &server{}, false)
 	c := modernCall("file:///a")
-	r.Stored(c, partition(1))
+	r.Stored(c, partitionOf(1))
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Stored(c, partition(1))
+		r.Stored(c, partitionOf(1))
 	}
 	r.end()
 	r.Close()

@@ -37,18 +37,18 @@ func TestARefusalIsNotRepeated(t *testing.T) {
 	for name, answer := range refusals {
 		t.Run(name, func(t *testing.T) {
 			listenerTest(t, &server{listen: answer}, func(r *rig) {
-				r.Stored(modernCall(""), partition(1))
+				r.Stored(modernCall(""), partitionOf(1))
 				for d := time.Duration(0); d < 10*time.Minute; d += time.Minute {
 					r.at(d)
-					r.Stored(modernCall(""), partition(1))
+					r.Stored(modernCall(""), partitionOf(1))
 				}
 				r.at(10*time.Minute - 1)
-				r.Stored(modernCall(""), partition(1))
+				r.Stored(modernCall(""), partitionOf(1))
 				r.wantLog("0s server/discover, 0s listen")
 				r.server.change(func() { r.server.listen = nil })
 				r.at(10 * time.Minute)
 				r.wantLog("0s server/discover, 0s listen")
-				r.Stored(modernCall(""), partition(1))
+				r.Stored(modernCall(""), partitionOf(1))
 				r.wantLog("0s server/discover, 0s listen, 10m0s server/discover, 10m0s listen")
 				r.wantOpen(1)
 			})
@@ -61,14 +61,14 @@ func TestARefusedDiscoverIsNotRepeated(t *testing.T) {
 	listenerTest(t, server, func(r *rig) {
 		for d := time.Duration(0); d < 10*time.Minute; d += time.Minute {
 			r.at(d)
-			r.Stored(modernCall("u"), partition(1))
+			r.Stored(modernCall("u"), partitionOf(1))
 		}
 		r.at(10*time.Minute - 1)
-		r.Stored(modernCall("u"), partition(1))
+		r.Stored(modernCall("u"), partitionOf(1))
 		r.wantLog("0s server/discover")
 		server.change(func() { server.capabilities = "" })
 		r.at(10 * time.Minute)
-		r.Stored(modernCall("u"), partition(1))
+		r.Stored(modernCall("u"), partitionOf(1))
 		r.wantOpen(1)
 		if log := server.log(); !strings.HasPrefix(log, "0s server/discover, 10m0s server/discover, ") {
 			t.Errorf("asked was %s", log)
@@ -87,9 +87,9 @@ func TestRefusedURIs(t *testing.T) {
 	}
 	server := newServer(listen)
 	listenerTest(t, server, func(r *rig) {
-		r.Stored(modernCall("u"), partition(1))
+		r.Stored(modernCall("u"), partitionOf(1))
 		r.wantOpen(1)
-		r.Stored(modernCall("v"), partition(1))
+		r.Stored(modernCall("v"), partitionOf(1))
 		r.at(time.Minute)
 		r.wantLog("0s server/discover, 0s listen, 0s listen")
 		if uris := urisOf(t, server.last(t, "listen").call); uris != nil {
@@ -98,12 +98,12 @@ func TestRefusedURIs(t *testing.T) {
 	})
 	server = newServer(listen)
 	listenerTest(t, server, func(r *rig) {
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		r.wantOpen(1)
 		first := server.last(t, "listen")
 		for i := range 9 {
 			r.at(time.Duration(i) * time.Minute)
-			r.Stored(modernCall(fmt.Sprint("u", i)), partition(1))
+			r.Stored(modernCall(fmt.Sprint("u", i)), partitionOf(1))
 		}
 		r.wantLog("0s server/discover, 0s listen, 5s listen")
 		r.wantOpen(1)
@@ -123,14 +123,14 @@ func TestRefusedURIs(t *testing.T) {
 func TestARefusalOutlivesThePartition(t *testing.T) {
 	server := &server{listen: func(*fakeStream) (*mcp.Result, error) { return jsonAnswer(403, ""), nil }}
 	listenerTest(t, server, func(r *rig) {
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		r.at(7 * time.Minute)
-		r.Refused(partition(1)) // as the agent's credential is, and back
-		r.Stored(modernCall(""), partition(1))
+		r.Refused(partitionOf(1)) // as the agent's credential is, and back
+		r.Stored(modernCall(""), partitionOf(1))
 		r.at(10*time.Minute - 1)
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		r.wantLog("0s server/discover, 0s listen")
-		r.Stored(modernCall(""), partition(2)) // another's
+		r.Stored(modernCall(""), partitionOf(2)) // another's
 		r.wantLog("0s server/discover, 0s listen, 9m59.999999999s server/discover, 9m59.999999999s listen")
 	})
 }
@@ -142,11 +142,11 @@ func TestAnEndIsNoRefusal(t *testing.T) {
 		return jsonAnswer(404, ""), nil
 	}}
 	listenerTest(t, server, func(r *rig) {
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		synctest.Wait()
-		r.Refused(partition(1))
+		r.Refused(partitionOf(1))
 		r.at(time.Minute)
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		r.wantLog("0s server/discover, 0s listen, 1m0s server/discover, 1m0s listen")
 	})
 }
@@ -156,17 +156,17 @@ func TestRoomAfterRefusals(t *testing.T) {
 	server := &server{capabilities: `[]`}
 	listenerTest(t, server, func(r *rig) {
 		for i := range 40 {
-			r.Stored(modernCall(""), partition(i))
+			r.Stored(modernCall(""), partitionOf(i))
 		}
 		r.at(10*time.Minute - 1)
-		r.Stored(modernCall(""), partition(100))
+		r.Stored(modernCall(""), partitionOf(100))
 		synctest.Wait()
 		if n := len(server.times("server/discover")); n != 32 {
 			t.Errorf("discover was asked %d times, want 32", n)
 		}
 		server.change(func() { server.capabilities = "" })
 		r.at(10 * time.Minute)
-		r.Stored(modernCall(""), partition(100))
+		r.Stored(modernCall(""), partitionOf(100))
 		r.wantOpen(1)
 		if n := r.partitions(); n != 1 {
 			t.Errorf("%d partitions are known, want 1", n)
@@ -180,7 +180,7 @@ func TestASlowDiscover(t *testing.T) {
 		return nil, &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentYes}
 	}}
 	listenerTest(t, server, func(r *rig) {
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		r.at(time.Minute)
 		server.change(func() { server.discover = nil })
 		r.wantOpen(0)

@@ -104,13 +104,13 @@ func (r *rig) partitions() int {
 	return len(r.by) + len(r.refused)
 }
 
-func (r *rig) get(p Partition) *subscription {
+func (r *rig) get(p partition) *subscription {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.by[p]
 }
 
-func partition(n int) Partition { return Partition{1, byte(n), byte(n >> 8)} }
+func partitionOf(n int) [32]byte { return [32]byte{1, byte(n), byte(n >> 8)} }
 
 // modernCall is an agent's modern call: of tools/list, or of resources/read if there is a uri.
 func modernCall(uri string) *mcp.Call {

@@ -19,7 +19,7 @@ const (
 // for idleAfter, is refused, or the daemon ends.
 type subscription struct {
 	l         *Listener
-	partition Partition
+	partition partition
 	client    *client
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -40,7 +40,7 @@ type subscription struct {
 	wait time.Time   // not before
 }
 
-func newSubscription(l *Listener, p Partition, c *client) *subscription {
+func newSubscription(l *Listener, p partition, c *client) *subscription {
 	s := &subscription{l: l, partition: p, client: c, begun: time.Now(), due: time.NewTimer(0)}
 	s.ctx, s.cancel = context.WithCancel(l.base)
 	s.idle = time.AfterFunc(idleAfter, s.expire)
@@ -140,6 +140,6 @@ func (s *subscription) next() error {
 // pause returns how long to wait after so many failures in a row before: at most 2, 4, 8, 16 and then maxPause seconds, and
 // at least half of that, by chance, so that many daemons do not come back to a server all at once.
 func pause(failures int) time.Duration {
-	most := min(2*minPause<<min(failures, 10), maxPause)
-	return most/2 + rand.N(most/2+1)
+	longest := min(2*minPause<<min(failures, 10), maxPause)
+	return longest/2 + rand.N(longest/2+1)
 }

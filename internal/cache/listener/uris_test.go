@@ -39,24 +39,24 @@ func TestReadResources(t *testing.T) {
 			}
 			r.wantOpen(1)
 		}
-		r.Stored(modernCall(""), partition(1))
+		r.Stored(modernCall(""), partitionOf(1))
 		r.at(6 * time.Second)
 		r.wantLog("0s server/discover, 0s listen")
-		r.Stored(modernCall("b"), partition(1))
+		r.Stored(modernCall("b"), partitionOf(1))
 		want("b")
 		for i, uri := range []string{"a", "b", "c", "a\"<é>"} {
 			r.at(time.Duration(6+i) * time.Second)
-			r.Stored(modernCall(uri), partition(1))
+			r.Stored(modernCall(uri), partitionOf(1))
 		}
 		r.at(11*time.Second - 1)
 		want("b")
 		r.at(11 * time.Second)
 		want("a", `a"<é>`, "b", "c")
-		r.Stored(modernCall("c"), partition(1)) // known: nothing changes
+		r.Stored(modernCall("c"), partitionOf(1)) // known: nothing changes
 		r.at(time.Minute)
-		r.Stored(modernCall("d"), partition(1)) // 5 s have long passed
+		r.Stored(modernCall("d"), partitionOf(1)) // 5 s have long passed
 		want("a", `a"<é>`, "b", "c", "d")
-		r.Stored(modernCall("e"), partition(1))
+		r.Stored(modernCall("e"), partitionOf(1))
 		r.at(time.Minute + 5*time.Second)
 		want("a", `a"<é>`, "b", "c", "d", "e")
 		r.wantLog("0s server/discover, 0s listen, 6s listen, 11s listen, 1m0s listen, 1m5s listen")
@@ -70,9 +70,9 @@ func TestURIsBeforeDiscover(t *testing.T) {
 		return jsonAnswer(200, `{"jsonrpc":"2.0","id":1,"result":`+server.discovered()+`}`), nil
 	}
 	listenerTest(t, server, func(r *rig) {
-		r.Stored(modernCall("a"), partition(1))
+		r.Stored(modernCall("a"), partitionOf(1))
 		r.at(9 * time.Second)
-		r.Stored(modernCall("b"), partition(1))
+		r.Stored(modernCall("b"), partitionOf(1))
 		r.at(10 * time.Second)
 		if got := urisOf(t, server.last(t, "listen").call); !slices.Equal(got, []string{"a", "b"}) {
 			t.Errorf("subscribed to is %q", got)
@@ -87,12 +87,12 @@ func TestURIsBeforeDiscover(t *testing.T) {
 func TestThe256LatestURIs(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
 		for i := range 300 {
-			r.Stored(modernCall(fmt.Sprintf("u%03d", i)), partition(1))
+			r.Stored(modernCall(fmt.Sprintf("u%03d", i)), partitionOf(1))
 			if i == 299 {
-				r.Stored(modernCall("u044"), partition(1)) // the oldest but for this
+				r.Stored(modernCall("u044"), partitionOf(1)) // the oldest but for this
 			}
 		}
-		r.Stored(modernCall("u300"), partition(1))
+		r.Stored(modernCall("u300"), partitionOf(1))
 		r.at(5 * time.Second)
 		var want []string
 		for i := range 301 {
@@ -108,11 +108,11 @@ func TestThe256LatestURIs(t *testing.T) {
 
 func TestURIsAfterABreak(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
-		r.Stored(modernCall("a"), partition(1))
+		r.Stored(modernCall("a"), partitionOf(1))
 		r.at(time.Minute)
 		r.server.last(t, "listen").end(errBroke)
 		r.wantOpen(0)
-		r.Stored(modernCall("b"), partition(1)) // does not shorten the pause
+		r.Stored(modernCall("b"), partitionOf(1)) // does not shorten the pause
 		r.wantOpen(0)
 		r.at(time.Minute + 2*time.Second)
 		if got := urisOf(t, r.server.last(t, "listen").call); !slices.Equal(got, []string{"a", "b"}) {
@@ -131,11 +131,11 @@ func TestURIsAfterABreak(t *testing.T) {
 
 func TestALongURI(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
-		r.Stored(modernCall(strings.Repeat("x", 2047)), partition(1)) // with its quotes over 2 KiB
+		r.Stored(modernCall(strings.Repeat("x", 2047)), partitionOf(1)) // with its quotes over 2 KiB
 		r.at(time.Minute)
 		r.wantLog("0s server/discover, 0s listen")
 		fits := strings.Repeat("x", 2046)
-		r.Stored(modernCall(fits), partition(1))
+		r.Stored(modernCall(fits), partitionOf(1))
 		synctest.Wait()
 		if got := urisOf(t, r.server.last(t, "listen").call); !slices.Equal(got, []string{fits}) {
 			t.Errorf("subscribed to is %q", got)
@@ -155,7 +155,7 @@ func TestASlowListen(t *testing.T) {
 	}}
 	listenerTest(t, server, func(r *rig) {
 		for i := range 10 {
-			r.Stored(modernCall(fmt.Sprint(i)), partition(1))
+			r.Stored(modernCall(fmt.Sprint(i)), partitionOf(1))
 			r.at(time.Duration(i) * time.Second)
 		}
 		r.at(20 * time.Second)
@@ -172,7 +172,7 @@ func TestASlowListen(t *testing.T) {
 // The stream that is open is closed only when there is another one: no change is missed.
 func TestReopenMissesNothing(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
-		r.Stored(modernCall("a"), partition(1))
+		r.Stored(modernCall("a"), partitionOf(1))
 		r.at(time.Minute)
 		first := r.server.last(t, "listen")
 		r.server.change(func() {
@@ -181,7 +181,7 @@ func TestReopenMissesNothing(t *testing.T) {
 				return s.open(), nil
 			}
 		})
-		r.Stored(modernCall("b"), partition(1))
+		r.Stored(modernCall("b"), partitionOf(1))
 		r.wantOpen(1)
 		first.say(toolsChanged)
 		r.wantReceived("notifications/tools/list_changed")
@@ -192,7 +192,7 @@ func TestReopenMissesNothing(t *testing.T) {
 		}
 		r.server.change(func() { r.server.listen = func(*fakeStream) (*mcp.Result, error) { return nil, errBroke } })
 		r.at(2 * time.Minute)
-		r.Stored(modernCall("c"), partition(1))
+		r.Stored(modernCall("c"), partitionOf(1))
 		r.at(3 * time.Minute) // a failure leaves it open
 		r.wantOpen(1)
 		if n := len(r.server.times("listen")); n < 5 {
@@ -211,7 +211,7 @@ func TestReopenMissesNothing(t *testing.T) {
 // have the server asked again.
 func TestTakenURIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSubscription(New(Options{Base: t.Context()}), partition(1), nil)
+		s := newSubscription(New(Options{Base: t.Context()}), partitionOf(1), nil)
 		s.announced = &filter{takesURIs: true}
 		<-s.due.C
 		s.addLocked("a")

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/bits"
-	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -26,7 +25,8 @@ type Options struct {
 	Head     int   // bytes of a value that Head returns
 }
 
-// Tier is a tier.Tier. Get, Head, Put and Tokens are for the stage, which copies and allocates less with them.
+// Tier keeps what a tier.Tier keeps, by methods of its own with which the stage copies and allocates less. With those that its tests
+// add it keeps the contract of tiers, too. It is safe for concurrent use.
 type Tier struct {
 	Tokens   *Tokens
 	ring     *bigcache.BigCache
@@ -92,9 +92,6 @@ func (m *Tier) removed(key string, _ []byte, why bigcache.RemoveReason) {
 // text is a key as bigcache wants it, which does not keep it: it shares the key's memory.
 func text(k *tier.Key) string { return unsafe.String(&k[0], len(k)) }
 
-// Name returns "memory".
-func (m *Tier) Name() string { return "memory" }
-
 // MaxEntry is how many bytes a value may have.
 func (m *Tier) MaxEntry() int { return m.maxEntry }
 
@@ -136,34 +133,6 @@ func (m *Tier) find(l *tier.Lookup, now time.Time, room []tier.Token) (value []b
 	return stored[Prefix(n):], tokens, expires
 }
 
-// Read answers lookups. A value was written under the very tokens that it is answered with: a bump and a write may come in
-// between.
-func (m *Tier) Read(_ context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
-	found := make([]tier.Found, len(lookups))
-	now := time.Now()
-	for i := range lookups {
-		l, f := &lookups[i], &found[i]
-		f.Tokens = m.Tokens.Read(l.Generations, make([]tier.Token, 0, len(l.Generations)))
-		var room [tier.MaxGuards]tier.Token
-		if value, tokens, expires := m.find(l, now, room[:0]); value != nil && slices.Equal(tokens, f.Tokens) {
-			f.Value, f.Expires = value, time.UnixMilli(expires)
-		}
-	}
-	return found, nil
-}
-
-// Write stores entries whose tokens hold; those over the size cap are left out.
-func (m *Tier) Write(_ context.Context, writes []tier.Write) error {
-	for i := range writes {
-		w := &writes[i]
-		entry := append(make([]byte, Prefix(len(w.Guard.Tokens)), Prefix(len(w.Guard.Tokens))+len(w.Value)), w.Value...)
-		if _, err := m.Put(&w.Key, entry, w.Expires, &w.Guard); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Put stores a copy of one value and reports whether it did: not if it is over the size cap or a token does not hold. Before
 // the value are Prefix bytes for Put to write to.
 //
@@ -189,23 +158,7 @@ func (m *Tier) Put(k *tier.Key, entry []byte, expires time.Time, guard *tier.Gua
 	return err == nil, err
 }
 
-// Bump replaces tokens.
-func (m *Tier) Bump(_ context.Context, generations []tier.Generation) error {
-	m.Tokens.Bump(generations)
-	return nil
-}
-
-// Delete removes entries.
-func (m *Tier) Delete(_ context.Context, keys []tier.Key) error {
-	for i := range keys {
-		if err := m.ring.Delete(text(&keys[i])); err != nil && !errors.Is(err, bigcache.ErrEntryNotFound) {
-			return err
-		}
-	}
-	return nil
-}
-
-// Holds implements tier.Holder; entries that are stale but not yet thrown out are included.
+// Holds is what is held; entries that are stale but not yet thrown out are included.
 func (m *Tier) Holds() tier.Stats {
 	return tier.Stats{Entries: int64(m.ring.Len()), Bytes: int64(m.ring.Capacity()), Evictions: m.evicted.Load()}
 }

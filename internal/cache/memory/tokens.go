@@ -108,7 +108,7 @@ func (t *Tokens) holdLocked(generations []tier.Generation, want []tier.Token) bo
 
 func (t *Tokens) bumpLocked(g *tier.Generation) {
 	if t.by[*g].pinned {
-		t.by[*g] = token{tier.NewToken(), true}
+		t.by[*g] = token{newToken(), true}
 		return
 	}
 	*t.slot(g) = rand.Uint64()
@@ -143,6 +143,15 @@ func (t *Tokens) makeRoomLocked() {
 		}
 		if !own.pinned {
 			delete(t.by, some)
+		}
+	}
+}
+
+// newToken returns a token that was never there before.
+func newToken() tier.Token {
+	for {
+		if t := tier.Token(rand.Uint64()); t != 0 {
+			return t
 		}
 	}
 }

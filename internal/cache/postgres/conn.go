@@ -16,7 +16,7 @@ const (
 )
 
 // configure sets what connections of the pool and the one that listens need.
-func (t *Tier) configure(config *pgxpool.Config) {
+func (t *adapter) configure(config *pgxpool.Config) {
 	config.MaxConns = int32(t.opt.Pool)
 	config.MinConns, config.MinIdleConns = 0, min(config.MinIdleConns, config.MaxConns)
 	config.MaxConnLifetime = t.opt.Lifetime
@@ -64,12 +64,12 @@ func (c boundConn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// eraKey is where a connection of the pool keeps the era from which it is.
-const eraKey = "era"
+// epochKey is where a connection of the pool keeps the epoch of tier.OneServer from which it is.
+const epochKey = "epoch"
 
 // admit makes a new connection of the pool one that can be used.
-func (t *Tier) admit(ctx context.Context, conn *pgx.Conn) error {
-	conn.PgConn().CustomData()[eraKey] = t.one.Era() // before its server is known: a link that changes after that outdates it
+func (t *adapter) admit(ctx context.Context, conn *pgx.Conn) error {
+	conn.PgConn().CustomData()[epochKey] = t.one.Epoch() // before its server is known: a link that changes after that outdates it
 	id, err := serverID(ctx, conn)
 	if err == nil {
 		err = t.one.Admit(id)
@@ -82,8 +82,8 @@ func (t *Tier) admit(ctx context.Context, conn *pgx.Conn) error {
 
 // outdated says whether the server of the link was another when the connection was made: not when it was acquired, since the
 // pool is reset after the link is noted.
-func (t *Tier) outdated(conn *pgxpool.Conn) bool {
-	return conn.Conn().PgConn().CustomData()[eraKey] != t.one.Era()
+func (t *adapter) outdated(conn *pgxpool.Conn) bool {
+	return conn.Conn().PgConn().CustomData()[epochKey] != t.one.Epoch()
 }
 
 // serverID returns what tells the server from others: when it was started, to the microsecond. The system identifier is the

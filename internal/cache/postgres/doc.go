@@ -15,6 +15,6 @@ package postgres
 
 import "errors"
 
-// ErrUnavailable is in the error of calls while there is no usable database: it was never reached, or its tables are being
+// errUnavailable is in the error of calls while there is no usable database: it was never reached, or its tables are being
 // made again.
-var ErrUnavailable = errors.New("the database is not available")
+var errUnavailable = errors.New("the database is not available")

@@ -48,7 +48,7 @@ func TestSaysWhy(t *testing.T) {
 func saysWhy(t *testing.T, url, word string) {
 	t.Helper()
 	log := &lines{}
-	tier, err := postgres.Open(postgres.Options{URL: url, Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
+	tier, err := postgres.OpenTier(postgres.Options{URL: url, Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func saysWhy(t *testing.T, url, word string) {
 			t.Errorf("%s, %s: %q, want %s", url, what, text, word)
 		}
 	}
-	if text := log.String(); strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, "postgres cannot be used: changes that other daemons hear of are not heard") {
+	if text := log.String(); strings.Count(text, "level=WARN") != 1 || !strings.Contains(text, "postgres cannot be used: invalidations by other daemons are not received") {
 		t.Errorf("%s: %s", url, text)
 	}
 }

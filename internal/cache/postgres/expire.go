@@ -22,7 +22,7 @@ const (
 )
 
 // keepSwept deletes what has expired, whoever's it is, until ctx ends.
-func (t *Tier) keepSwept(ctx context.Context) {
+func (t *adapter) keepSwept(ctx context.Context) {
 	for pause := rand.N(t.opt.Sweep); ; pause = t.opt.Sweep/2 + rand.N(t.opt.Sweep) {
 		select {
 		case <-ctx.Done():
@@ -42,7 +42,7 @@ func (t *Tier) keepSwept(ctx context.Context) {
 
 // deleteAll deletes in chunks, until one is not full. Nobody waits for it: it has more time than calls, and is broken off
 // when ctx ends.
-func (t *Tier) deleteAll(ctx context.Context, statement string, limit int64) error {
+func (t *adapter) deleteAll(ctx context.Context, statement string, limit int64) error {
 	deleted, err := int64(sweepChunk), error(nil)
 	for err == nil && deleted == sweepChunk {
 		ctx, cancel := context.WithTimeout(ctx, sweepTimeout)

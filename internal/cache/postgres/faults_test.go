@@ -58,7 +58,7 @@ func TestMayComeLater(t *testing.T) {
 	s := startPostgres(t)
 	s.kill()
 	told := new(counter)
-	held, err := postgres.Open(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: tight, Listener: told.listener()})
+	held, err := postgres.OpenTier(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: tight, Listener: told.listener()})
 	if err != nil {
 		t.Fatal(err)
 	}

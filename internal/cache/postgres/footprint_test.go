@@ -8,20 +8,6 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// readNothing asks 2,000 times for what is not there.
-func readNothing(t *testing.T, held tier.Tier) {
-	t.Helper()
-	lookups := make([]tier.Lookup, 500)
-	for range 4 {
-		for i := range lookups {
-			lookups[i] = newEntry().Lookup()
-		}
-		if _, err := held.Read(t.Context(), lookups); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestReadsLeaveNothing asks for what is not there, and stores something: there is one row of tokens, of the prefix.
 // A bump adds its generation's, and no other.
 func TestReadsLeaveNothing(t *testing.T) {

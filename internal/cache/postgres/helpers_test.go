@@ -17,7 +17,9 @@ var (
 	closeTier   = tiertest.Close
 	works       = tiertest.Works
 	worksWithin = tiertest.WorksWithin
+	readNothing = tiertest.ReadNothing
 	load        = tiertest.Load
 	eventually  = tiertest.Eventually
+	series      = tiertest.Series
 	noise       = tiertest.Noise
 )

@@ -15,7 +15,7 @@ import (
 
 // Bump implements tier.Tier. The new tokens and the messages that tell of them are one transaction. The tokens stay until
 // nothing can be there any more that was written, or is yet to be written, under what was read before: see entryLife.
-func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
+func (t *adapter) Bump(ctx context.Context, generations []tier.Generation) error {
 	if len(generations) == 0 {
 		return nil
 	}
@@ -41,7 +41,7 @@ func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
 }
 
 // Delete implements tier.Tier.
-func (t *Tier) Delete(ctx context.Context, keys []tier.Key) error {
+func (t *adapter) Delete(ctx context.Context, keys []tier.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}

@@ -7,33 +7,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fluentd-perf/internal/cache/postgres"
+	"fluentd-perf/internal/cache/tier"
 )
-
-// series gathers what a registry has: the sums of histograms are left out, their counts are not.
-func series(t *testing.T, reg *prometheus.Registry) map[string]float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
-			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
-			}
-			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-		}
-	}
-	return got
-}
 
 // TestCollectors registers the series beside those of other pools.
 func TestCollectors(t *testing.T) {
 	s := commonPostgres(t)
-	held := open(t, s, func(o *postgres.Options) { o.Pool = 1 })
 	reg := prometheus.NewPedanticRegistry()
+	held := open(t, s, func(o *postgres.Options) { o.Pool = 1; o.Pools = tier.NewPools(reg) })
 	waited := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "fluentd_perf_pool_wait_seconds", Help: "How long those waited that had to wait for a connection.",
 	}, []string{"pool"})
@@ -42,7 +23,7 @@ func TestCollectors(t *testing.T) {
 		Name: "fluentd_perf_pool_connections_total", Help: "Connections that requests were given, new ones and reused ones.",
 	}, []string{"pool", "reused"})
 	given.WithLabelValues("docs", "true").Inc()
-	reg.MustRegister(waited, given, held.Collector())
+	reg.MustRegister(waited, given)
 	if !works(t, held) {
 		t.Fatal("it does not work")
 	}

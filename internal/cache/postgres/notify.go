@@ -26,10 +26,10 @@ const (
 )
 
 // channel is the name of the prefix's notifications.
-func (t *Tier) channel() string { return "fluentd_perf_" + t.opt.Prefix }
+func (t *adapter) channel() string { return "fluentd_perf_" + t.opt.Prefix }
 
 // received passes a notification on. One that makes no sense may be a newer daemon's: then everything may be stale.
-func (t *Tier) received(n *pgconn.Notification) {
+func (t *adapter) received(n *pgconn.Notification) {
 	raw, err := base64.RawStdEncoding.DecodeString(n.Payload)
 	generations, ok := t.sender.Parse(raw)
 	if err != nil || !ok {
@@ -40,7 +40,7 @@ func (t *Tier) received(n *pgconn.Notification) {
 }
 
 // keepLink keeps a connection of its own, on which the tables are made and bumps are received, until ctx ends.
-func (t *Tier) keepLink(ctx context.Context) {
+func (t *adapter) keepLink(ctx context.Context) {
 	pause, logged := linkMinPause, ""
 	for {
 		up, err := t.link(ctx)
@@ -54,12 +54,12 @@ func (t *Tier) keepLink(ctx context.Context) {
 		line := "postgres: the connection is lost"
 		if t.down.Load() != nil {
 			line = "postgres cannot be used"
-			why := fmt.Errorf("%w: %w", ErrUnavailable, err)
+			why := fmt.Errorf("%w: %w", errUnavailable, err)
 			t.down.Store(&why)
 		}
 		if err.Error() != logged {
 			logged = err.Error()
-			t.opt.Log.Warn(line+": changes that other daemons hear of are not heard", "error", err)
+			t.opt.Log.Warn(line+": invalidations by other daemons are not received", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -71,7 +71,7 @@ func (t *Tier) keepLink(ctx context.Context) {
 }
 
 // link connects, listens until the link breaks, and reports whether it ever was up.
-func (t *Tier) link(ctx context.Context) (up bool, err error) {
+func (t *adapter) link(ctx context.Context) (up bool, err error) {
 	connecting, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(connecting, t.pool.Config().ConnConfig)
@@ -102,7 +102,7 @@ func (t *Tier) link(ctx context.Context) (up bool, err error) {
 	if !t.one.Stand() {
 		return true, context.Cause(ctx)
 	}
-	t.opt.Log.Info("postgres is in use: changes that other daemons hear of are heard")
+	t.opt.Log.Info("postgres is in use: invalidations by other daemons are received")
 	for err == nil {
 		err = t.receive(ctx, conn)
 	}
@@ -113,7 +113,7 @@ func (t *Tier) link(ctx context.Context) (up bool, err error) {
 }
 
 // listen makes the tables and then listens, so that who uses them misses nothing. It returns which server it is.
-func (t *Tier) listen(ctx context.Context, conn *pgx.Conn) (id string, err error) {
+func (t *adapter) listen(ctx context.Context, conn *pgx.Conn) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
 	if err := made(conn); err != nil {
@@ -133,7 +133,7 @@ var errGone = errors.New("the tables are not there any more")
 
 // receive waits for one notification; after a silence it asks whether the link still holds. Where the tables have gone, the
 // link is made anew, and they with it.
-func (t *Tier) receive(ctx context.Context, conn *pgx.Conn) error {
+func (t *adapter) receive(ctx context.Context, conn *pgx.Conn) error {
 	silence, cancel := context.WithTimeout(ctx, linkPing)
 	defer cancel()
 	if t.missing.Swap(false) {

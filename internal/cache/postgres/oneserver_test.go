@@ -104,7 +104,7 @@ func (r *relay) open(t *testing.T, change func(*postgres.Options)) *postgres.Tie
 	if change != nil {
 		change(&opt)
 	}
-	held, err := postgres.Open(opt)
+	held, err := postgres.OpenTier(opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type Options struct {
 	Lifetime time.Duration // of a connection of the pool, up to a tenth more; 0 means an hour
 	Sweep    time.Duration // between two looks for what has expired; 0 means a minute; at most a day
 	Listener tier.Listener // is told what daemons of the same Prefix bump; its functions may be nil
+	Pools    *tier.Pools   // shows the connections of the pool, as postgres; nil: nobody looks
 	Log      *slog.Logger  // nil means silent
 }
 

@@ -58,7 +58,7 @@ func TestNotAPostgresServer(t *testing.T) {
 	})
 	defer group.Wait()
 	defer l.Close()
-	held, err := postgres.Open(postgres.Options{URL: fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable", l.Addr()), Prefix: "p", Timeout: tight})
+	held, err := postgres.OpenTier(postgres.Options{URL: fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable", l.Addr()), Prefix: "p", Timeout: tight})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		opt.Prefix = "p"
-		if held, err := postgres.Open(opt); err == nil {
+		if held, err := postgres.OpenTier(opt); err == nil {
 			closeTier(t, held)
 			t.Errorf("%s: opened", name)
 		}
@@ -104,7 +104,7 @@ func TestOptions(t *testing.T) {
 		t.Error(err)
 	}
 	for _, prefix := range []string{"", `x"; DROP`, strings.Repeat("x", 49)} {
-		if held, err := postgres.Open(postgres.Options{URL: good, Prefix: prefix}); err == nil {
+		if held, err := postgres.OpenTier(postgres.Options{URL: good, Prefix: prefix}); err == nil {
 			closeTier(t, held)
 			t.Errorf("prefix %q: opened", prefix)
 		}

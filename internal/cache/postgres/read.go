@@ -22,7 +22,7 @@ const (
 
 // named returns a key or generation as it is stored, with the prefix before it. Their lengths tell prefixes apart where one
 // is the beginning of another.
-func (t *Tier) named(name []byte) []byte { return append(slices.Clip(t.prefix), name...) }
+func (t *adapter) named(name []byte) []byte { return append(slices.Clip(t.prefix), name...) }
 
 // derived makes the token of a generation that has none of its own of a number that it shares with others; and of the token
 // the number.
@@ -48,7 +48,7 @@ const (
 )
 
 // Read implements tier.Tier.
-func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) (found []tier.Found, err error) {
+func (t *adapter) Read(ctx context.Context, lookups []tier.Lookup) (found []tier.Found, err error) {
 	if len(lookups) == 0 {
 		return nil, nil
 	}
@@ -106,10 +106,11 @@ func (a *answer) take(rows pgx.Rows, err error) error {
 }
 
 // found makes the answers, and removes entries that make no sense.
-func (t *Tier) found(ctx context.Context, conn *pgxpool.Conn, a *answer, lookups []tier.Lookup, keys [][]byte) []tier.Found {
+func (t *adapter) found(ctx context.Context, conn *pgxpool.Conn, a *answer, lookups []tier.Lookup, keys [][]byte) []tier.Found {
 	found := make([]tier.Found, len(lookups))
 	now := time.Now()
 	var damaged [][]byte
+	var why error
 	for i := range lookups {
 		found[i].Tokens = make([]tier.Token, len(lookups[i].Generations))
 		for j, g := range lookups[i].Generations {
@@ -118,14 +119,17 @@ func (t *Tier) found(ctx context.Context, conn *pgxpool.Conn, a *answer, lookups
 			}
 		}
 		stored := a.stored[lookups[i].Key]
-		if stored != nil && t.codec.Decode(&found[i], &lookups[i].Key, stored, now) != nil {
-			damaged = append(damaged, keys[i])
+		if stored == nil {
+			continue
+		}
+		if err := t.codec.Decode(&found[i], &lookups[i].Key, stored, now); err != nil {
+			damaged, why = append(damaged, keys[i]), err
 		}
 	}
 	if damaged != nil {
 		n := t.damaged.Add(int64(len(damaged)))
 		t.warning.Do(func() {
-			t.opt.Log.Warn("entries of the cache's database that make no sense are removed", "times", n, "error", tier.ErrDamaged)
+			t.opt.Log.Warn("entries of the cache's database that make no sense are removed", "times", n, "error", why)
 		})
 		_ = remove(ctx, conn, damaged) // if they stay, they are misses again
 	}

@@ -13,7 +13,7 @@ import (
 const migrationLock = 0x666c7065_72660001
 
 // migrations make the tables; what stands at index i leads from version i to i+1. Each may run again over its own
-// result. There is only one way: forward. A table made by a newer version is left alone, and not used.
+// result. There is only one way: forward. A table made by a newer version is neither changed nor used.
 //
 // Values are large, and compressed by us where that helps: EXTERNAL keeps Postgres from trying as well. Dead rows are
 // most of what a cache makes, so vacuum comes sooner than by default.

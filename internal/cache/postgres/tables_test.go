@@ -75,7 +75,7 @@ func TestIsMadeOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for range 6 {
 		group.Go(func() {
-			tier, err := postgres.Open(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: 5 * time.Second})
+			tier, err := postgres.OpenTier(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: 5 * time.Second})
 			if err != nil {
 				t.Error(err)
 				return
@@ -102,18 +102,18 @@ func TestNeedsNoRightsToFindItsTables(t *testing.T) {
 	role := "guest_of_" + s.database // roles are the server's, not the database's
 	s.exec("CREATE ROLE " + role + " LOGIN; REVOKE CREATE ON SCHEMA public FROM public")
 	url := strings.Replace(s.url(), "test:secret", role, 1)
-	guest, err := postgres.Open(postgres.Options{URL: url, Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
+	reader, err := postgres.OpenTier(postgres.Options{URL: url, Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeTier(t, guest)
+	defer closeTier(t, reader)
 	eventually(t, "it says why it cannot", func() bool { return log.Has("permission denied for schema public") })
-	if works(t, guest) {
+	if works(t, reader) {
 		t.Error("it works without tables")
 	}
 	closeTier(t, open(t, s, nil))
 	s.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON fluentd_perf_entries, fluentd_perf_tokens, fluentd_perf_schema TO " + role)
-	worksWithin(t, guest, 5*time.Second)
+	worksWithin(t, reader, 5*time.Second)
 }
 
 func TestLeavesNewerTablesAlone(t *testing.T) {
@@ -121,7 +121,7 @@ func TestLeavesNewerTablesAlone(t *testing.T) {
 	closeTier(t, open(t, s, nil))
 	s.exec("UPDATE fluentd_perf_schema SET version = 1000")
 	log := &lines{}
-	tier, err := postgres.Open(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
+	tier, err := postgres.OpenTier(postgres.Options{URL: s.url(), Prefix: "0123abcd", Timeout: 5 * time.Second, Log: log.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}

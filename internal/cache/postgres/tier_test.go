@@ -16,7 +16,7 @@ func open(t testing.TB, s *pgServer, change func(*postgres.Options)) *postgres.T
 	if change != nil {
 		change(&opt)
 	}
-	tier, err := postgres.Open(opt)
+	tier, err := postgres.OpenTier(opt)
 	if err != nil {
 		t.Fatal(err)
 	}

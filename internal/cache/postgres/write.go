@@ -37,15 +37,15 @@ type columns struct {
 }
 
 // Write implements tier.Tier. All of it is one transaction.
-func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
+func (t *adapter) Write(ctx context.Context, writes []tier.Write) error {
 	var c columns
 	latest := time.Now().Add(entryLife)
 	for _, w := range writes {
 		if w.Expires.After(latest) {
 			w.Expires = latest
 		}
-		if t.codec.Storable(&w) {
-			t.add(&c, &w)
+		if stored := t.codec.Encode(&w); stored != nil {
+			t.add(&c, &w, stored)
 		}
 	}
 	if len(c.keys) == 0 {
@@ -57,10 +57,10 @@ func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
 	})
 }
 
-func (t *Tier) add(c *columns, w *tier.Write) {
+func (t *adapter) add(c *columns, w *tier.Write, stored []byte) {
 	c.keys = append(c.keys, t.named(w.Key[:]))
 	c.expires = append(c.expires, w.Expires.UnixMilli())
-	c.values = append(c.values, t.codec.Encode(w))
+	c.values = append(c.values, stored)
 	for i := range w.Guard.Generations {
 		g, token := &w.Guard.Generations[i], w.Guard.Tokens[i]
 		c.entries = append(c.entries, int32(len(c.keys)))

@@ -20,7 +20,7 @@ import (
 const dialTimeout = time.Second
 
 // callOptions are the driver's for calls.
-func (t *Tier) callOptions() *goredis.Options {
+func (t *adapter) callOptions() *goredis.Options {
 	c := t.dialer.options()
 	c.Dialer = t.dialer.dialPooled(valueHeader(0) + 4096 + t.o.MaxValue)
 	c.OnConnect = func(ctx context.Context, conn *goredis.Conn) error {
@@ -124,9 +124,9 @@ func (d *dialer) admit(run string) error {
 // outlives Close by a second; so each call finds out by itself how the server is.
 func (d *dialer) dialPooled(maxBulk int) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		era, number := d.one.Era(), max(1, d.calls.Load().number) // the first connection is that of the first server
+		epoch, number := d.one.Epoch(), max(1, d.calls.Load().number) // the first connection is that of the first server
 		c, err := d.dial(ctx, network, addr, maxBulk, func() error {
-			if d.one.Era() != era || d.calls.Load().number > number {
+			if d.one.Epoch() != epoch || d.calls.Load().number > number {
 				return tier.ErrOtherServer
 			}
 			return nil

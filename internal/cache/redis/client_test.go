@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fluentd-perf/internal/cache/redis"
+	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
 // TestTLS reaches the server through TLS, and does not where the certificate is not good.
@@ -108,31 +110,18 @@ func TestClientName(t *testing.T) {
 // TestCollector registers the tier's series beside those of other pools.
 func TestCollector(t *testing.T) {
 	s := newServer(t)
-	tier := newTier(t, s.url())
 	reg := prometheus.NewRegistry()
+	shown := newTier(t, s.url(), func(o *redis.Options) { o.Pools = tier.NewPools(reg) })
 	others := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "fluentd_perf_pool_connections_total",
 		Help: "Connections that requests were given, new ones and reused ones.",
 	}, []string{"pool", "reused"})
 	others.WithLabelValues("docs", "true").Inc()
-	reg.MustRegister(others, tier.Collector())
-	if !works(tier) {
+	reg.MustRegister(others)
+	if !works(shown) {
 		t.Fatal("it does not work")
 	}
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
-			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
-			}
-			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
-	}
+	got := tiertest.Series(t, reg)
 	for name, want := range map[string]float64{
 		"fluentd_perf_open_connections redis":             1,
 		"fluentd_perf_idle_connections redis":             1,

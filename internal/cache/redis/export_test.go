@@ -6,6 +6,12 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
+// Tier is what New returns, with what only tests ask for.
+type Tier = adapter
+
+// NewTier is New.
+var NewTier = newAdapter
+
 // CheckRESP feeds the parts to a check that takes strings of maxBulk bytes, and returns what it says in the end. The server
 // cannot be made to cut its answers at every place, so that tests reach the check by this.
 func CheckRESP(maxBulk int, parts ...[]byte) error {

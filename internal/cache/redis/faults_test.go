@@ -249,9 +249,9 @@ func TestPassword(t *testing.T) {
 			}
 			check(name, err.Error())
 		}
-		eventually(t, "the log says it", func() bool { return strings.Contains(log.String(), "are not heard") })
+		eventually(t, "the log says it", func() bool { return strings.Contains(log.String(), "are not received") })
 		check("the log", log.String())
-		if !strings.Contains(log.String(), "redis refuses the daemon: changes that other daemons hear of are not heard") {
+		if !strings.Contains(log.String(), "redis refuses the daemon: invalidations by other daemons are not received") {
 			t.Errorf("%q: %s", login, log)
 		}
 	}
@@ -262,7 +262,7 @@ func TestDeadLogged(t *testing.T) {
 	log := &lines{}
 	newTier(t, "unix:///nonexistent/redis.sock", newRecorder().listen, func(o *redis.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
 	eventually(t, "the log says it", func() bool { return log.String() != "" })
-	if text := log.String(); strings.Count(text, "redis cannot be reached: changes that other daemons hear of are not heard") != 1 ||
+	if text := log.String(); strings.Count(text, "redis cannot be reached: invalidations by other daemons are not received") != 1 ||
 		!strings.Contains(text, "no such file") {
 		t.Errorf("the log says:\n%s", text)
 	}

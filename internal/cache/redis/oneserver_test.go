@@ -113,7 +113,7 @@ func TestLinkIsCutBeforeItStands(t *testing.T) {
 	var rt atomic.Pointer[redis.Tier]
 	var links atomic.Int32
 	watch := lineFunc(func(line string) {
-		if strings.Contains(line, "heard again") && links.Load() == 1 {
+		if strings.Contains(line, "received again") && links.Load() == 1 {
 			t.Errorf("a link that was cut: %s", line)
 		}
 	})
@@ -130,7 +130,7 @@ func TestLinkIsCutBeforeItStands(t *testing.T) {
 	eventually(t, "the link stands", rt.Load().Linked)
 	s.do("CLIENT", "KILL", "TYPE", "pubsub")
 	eventually(t, "the next link stands, and that is logged", func() bool {
-		return links.Load() == 2 && rt.Load().Linked() && strings.Contains(log.String(), "heard again")
+		return links.Load() == 2 && rt.Load().Linked() && strings.Contains(log.String(), "received again")
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// Options say which server a Tier uses, and how much of it. The zero value of each field but URL and Prefix is useful.
+// Options say which server a tier uses, and how much of it. The zero value of each field but URL and Prefix is useful.
 type Options struct {
 	// URL is redis://[user:password@]host[:6379][/db], rediss:// for TLS, or unix://[user:password@]/path?db=n. Of
 	// parameters only db, and skip_verify with rediss, are taken.
@@ -36,6 +36,8 @@ type Options struct {
 	Prefix string
 	// Listener receives what is bumped. Where both functions are nil, nothing is subscribed to.
 	Listener tier.Listener
+	// Pools shows the connections for calls, as redis. Nil means nobody looks.
+	Pools *tier.Pools
 	// Log gets a line when the link to the other daemons is lost and when it is back. Nil means silent.
 	Log *slog.Logger
 }

@@ -56,7 +56,7 @@ func TestValidateSizes(t *testing.T) {
 	} {
 		o := good
 		change(&o)
-		if _, err := redis.New(o); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := redis.NewTier(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}

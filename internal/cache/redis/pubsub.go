@@ -26,7 +26,7 @@ var errSilent = errors.New("the server is silent")
 
 // link receives what other daemons bump, on a connection of its own.
 type link struct {
-	t      *Tier
+	t      *adapter
 	stood  bool // it has stood before
 	warned bool // the log says that it does not
 }
@@ -63,7 +63,7 @@ func (l *link) warn(err error) {
 	case l.stood:
 		what = "redis: the connection is lost"
 	}
-	l.t.o.Log.Warn(what+": changes that other daemons hear of are not heard", "error", explain(err))
+	l.t.o.Log.Warn(what+": invalidations by other daemons are not received", "error", explain(err))
 }
 
 // stand has the link stand: everything that is bumped from now on will be received.
@@ -74,7 +74,7 @@ func (l *link) stand() {
 	l.stood = true
 	if l.t.dialer.one.Stand() && l.warned {
 		l.warned = false
-		l.t.o.Log.Info("redis: changes that other daemons hear of are heard again")
+		l.t.o.Log.Info("redis: invalidations by other daemons are received again")
 	}
 }
 
@@ -137,7 +137,7 @@ func (l *link) options(ctx context.Context, run *string) *goredis.Options {
 			return nil, net.ErrClosed // a link has one connection
 		}
 		dialed = true
-		conn, err := l.t.dialer.dial(dctx, network, addr, max(tier.MessageBytes(chunk), maxLine), func() error { return nil })
+		conn, err := l.t.dialer.dial(dctx, network, addr, max(len(l.t.sender.Message(make([]tier.Generation, chunk))), maxLine), func() error { return nil })
 		if err == nil {
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}

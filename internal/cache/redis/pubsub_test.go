@@ -69,7 +69,7 @@ func TestLinkCut(t *testing.T) {
 			eventually(t, "the other daemon's tier works", func() bool { return works(other) })
 			bump(t, other, x)
 			eventually(t, "a bump is received", func() bool { return r.has(x.gen) })
-			if text := log.String(); strings.Count(text, "are not heard") != 1 || strings.Count(text, "heard again") != 1 {
+			if text := log.String(); strings.Count(text, "are not received") != 1 || strings.Count(text, "received again") != 1 {
 				t.Errorf("the log says:\n%s", text)
 			}
 		})

@@ -116,7 +116,7 @@ func newCall(keys, args int) call {
 // eval runs the script once for each call, in one round trip; in one more where the server does not know the script, as
 // after its start. Then all run again: those that had run do the same once more. It returns the commands, and an error where
 // any of them failed, or where the run id that they were given may not be that of the server that answered.
-func (t *Tier) eval(ctx context.Context, s *script, calls []call) ([]*goredis.Cmd, error) {
+func (t *adapter) eval(ctx context.Context, s *script, calls []call) ([]*goredis.Cmd, error) {
 	at := t.dialer.calls.Load()
 	for _, c := range calls {
 		c.keys[0], c.args[0] = t.names.slots, at.run
@@ -134,7 +134,7 @@ func (t *Tier) eval(ctx context.Context, s *script, calls []call) ([]*goredis.Cm
 // send runs the calls in one pipeline, behind the script's text where the server has to learn it. Its error is that of
 // the first command that failed, with the number of those that did. Where the server refuses the connection itself
 // (WRONGPASS), the driver sends nothing, tells the pipeline alone, and leaves the commands without an answer and an error.
-func (t *Tier) send(ctx context.Context, s *script, calls []call, learn bool) ([]*goredis.Cmd, error) {
+func (t *adapter) send(ctx context.Context, s *script, calls []call, learn bool) ([]*goredis.Cmd, error) {
 	cmds := make([]*goredis.Cmd, len(calls))
 	_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error {
 		if learn { // not by EVAL: what a server knows from that it forgets when it has run 500 others

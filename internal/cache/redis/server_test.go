@@ -16,15 +16,13 @@ import (
 	"go.uber.org/goleak"
 
 	"fluentd-perf/internal/cache/redis"
+	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
 func TestMain(m *testing.M) {
 	logging.Disable() // the tests' own clients ask servers that are not there yet
 	goleak.VerifyTestMain(m)
 }
-
-// eventuallyTimeout is how long a test waits for what has to come by itself, on a machine that has other things to do.
-const eventuallyTimeout = 20 * time.Second
 
 // server is a real Redis server, a child of the test, on a Unix socket. It keeps nothing on disk unless it is told to.
 type server struct {
@@ -143,27 +141,14 @@ func open(tb testing.TB, url string, change ...func(*redis.Options)) *redis.Tier
 	for _, f := range change {
 		f(&o)
 	}
-	tier, err := redis.New(o)
+	tier, err := redis.NewTier(o)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return tier
 }
 
-// eventually tries f until it is true.
-func eventually(tb testing.TB, what string, f func() bool) {
-	tb.Helper()
-	deadline := time.After(eventuallyTimeout)
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	for !f() {
-		select {
-		case <-again.C:
-		case <-deadline:
-			tb.Fatalf("not within %v: %s", eventuallyTimeout, what)
-		}
-	}
-}
+var eventually = tiertest.Eventually
 
 // fakeServer answers every connection with f, on a port of its own.
 func fakeServer(tb testing.TB, f func(net.Conn)) (url string) {

@@ -29,8 +29,8 @@ import (
 // name is the tier's label.
 const name = "redis"
 
-// Tier is a tier.Tier on a Redis server. Make it with New.
-type Tier struct {
+// adapter is a tier on a Redis server.
+type adapter struct {
 	o      Options
 	names  names
 	client *goredis.Client
@@ -41,18 +41,25 @@ type Tier struct {
 	linking sync.WaitGroup // the link, where there is a Listener
 }
 
-var _ tier.Tier = (*Tier)(nil)
+// New makes a tier. It does not wait for the server, which may be dead; it returns an error where the options are unusable.
+func New(o Options) (tier.Shared, error) {
+	t, err := newAdapter(o)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
 
-// New makes a Tier. It does not wait for the server, which may be dead; it returns an error where the options are unusable.
-func New(o Options) (*Tier, error) {
+func newAdapter(o Options) (*adapter, error) {
 	o, err := o.complete()
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
 	logging.Disable()       // the driver writes to stderr, for all its clients or for none
 	server, _ := o.server() // it was good a moment ago
-	t := &Tier{o: o, names: newNames(o.Prefix), dialer: newDialer(server), sender: tier.NewSender()}
+	t := &adapter{o: o, names: newNames(o.Prefix), dialer: newDialer(server), sender: tier.NewSender()}
 	t.client = goredis.NewClient(t.callOptions())
+	o.Pools.Add(name, t.pool, false)
 	if o.Listener.Bumped != nil || o.Listener.Lost != nil {
 		t.linking.Go(func() { (&link{t: t}).run(t.dialer.ctx) })
 	}
@@ -60,10 +67,19 @@ func New(o Options) (*Tier, error) {
 }
 
 // Name implements tier.Tier.
-func (t *Tier) Name() string { return name }
+func (t *adapter) Name() string { return name }
+
+// pool says how the connections for calls are used. The one that receives what other daemons bump is not counted.
+func (t *adapter) pool() tier.PoolStats {
+	s := t.client.PoolStats()
+	return tier.PoolStats{
+		Open: int(s.TotalConns), Idle: int(s.IdleConns), Active: int(s.TotalConns - min(s.TotalConns, s.IdleConns)),
+		Fresh: int64(s.Misses), Reused: int64(s.Hits),
+	}
+}
 
 // Close ends the tier: its connections, and the subscription. It waits for no server.
-func (t *Tier) Close() error {
+func (t *adapter) Close() error {
 	t.dialer.stop()
 	t.linking.Wait()
 	err := t.client.Close()
@@ -71,12 +87,11 @@ func (t *Tier) Close() error {
 	return err
 }
 
-// Linked says whether what other daemons bump is received at this moment. A link that went silent counts as linked for up to
-// 3 s. A tier without a Listener is never linked.
-func (t *Tier) Linked() bool { return t.dialer.one.Stands() }
+// Linked implements tier.Shared.
+func (t *adapter) Linked() bool { return t.dialer.one.Stands() }
 
 // Read implements tier.Tier. It is one round trip, but for the first after a start of this daemon or the server.
-func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
+func (t *adapter) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	if len(lookups) == 0 {
 		return nil, nil
 	}
@@ -108,7 +123,7 @@ func (t *Tier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, e
 }
 
 // readCall builds the one call that reads all lookups.
-func (t *Tier) readCall(lookups []tier.Lookup) (call, error) {
+func (t *adapter) readCall(lookups []tier.Lookup) (call, error) {
 	c := newCall(len(lookups)*(1+tier.MaxGuards), 3)
 	c.args = append(c.args, len(lookups), valueHeader(tier.MaxGuards)+t.o.MaxValue, rand.Text()[:slotSize])
 	for _, l := range lookups {
@@ -127,7 +142,7 @@ func (t *Tier) readCall(lookups []tier.Lookup) (call, error) {
 
 // parse reads the answer to readCall: the values in their order, then the tokens in theirs. It returns the names of values
 // that could not be read, too.
-func (t *Tier) parse(parts []string, lookups []tier.Lookup) (found []tier.Found, unreadable []string, err error) {
+func (t *adapter) parse(parts []string, lookups []tier.Lookup) (found []tier.Found, unreadable []string, err error) {
 	if len(parts) < len(lookups) {
 		return nil, nil, errMalformed
 	}
@@ -160,7 +175,7 @@ func (t *Tier) parse(parts []string, lookups []tier.Lookup) (found []tier.Found,
 
 // Write implements tier.Tier. An entry whose time is over only removes the one that it replaces. Where some could not be
 // stored, the others are; a call that came to its Timeout may have stored any of them.
-func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
+func (t *adapter) Write(ctx context.Context, writes []tier.Write) error {
 	calls := make([]call, 0, len(writes))
 	var faults error
 	now := time.Now()
@@ -182,7 +197,7 @@ func (t *Tier) Write(ctx context.Context, writes []tier.Write) error {
 }
 
 // writeCall builds the call that stores one entry, or removes what it replaces where its time is over.
-func (t *Tier) writeCall(w *tier.Write, now time.Time) (call, error) {
+func (t *adapter) writeCall(w *tier.Write, now time.Time) (call, error) {
 	g := w.Guard
 	if n := len(g.Generations); n == 0 || n > tier.MaxGuards || n != len(g.Tokens) {
 		return call{}, fmt.Errorf("%d generations and %d tokens guard an entry, want 1 to %d of both",
@@ -215,7 +230,7 @@ const chunk = 1024
 // Bump implements tier.Tier. It removes the numbers of the slots and the tokens, and then notifies the other daemons; who
 // reads next makes new ones. A full server allows all of it, as it would not were it one transaction. When it fails, any part
 // may have happened.
-func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
+func (t *adapter) Bump(ctx context.Context, generations []tier.Generation) error {
 	return t.pipeline(ctx, "bumping", func(ctx context.Context, p goredis.Pipeliner) {
 		for some := range slices.Chunk(generations, chunk) {
 			slots, tokens := make([]string, len(some)), make([]string, len(some))
@@ -233,7 +248,7 @@ func (t *Tier) Bump(ctx context.Context, generations []tier.Generation) error {
 }
 
 // Delete implements tier.Tier.
-func (t *Tier) Delete(ctx context.Context, keys []tier.Key) error {
+func (t *adapter) Delete(ctx context.Context, keys []tier.Key) error {
 	return t.pipeline(ctx, "deleting", func(ctx context.Context, p goredis.Pipeliner) {
 		for some := range slices.Chunk(keys, chunk) {
 			values := make([]string, len(some))
@@ -246,7 +261,7 @@ func (t *Tier) Delete(ctx context.Context, keys []tier.Key) error {
 }
 
 // pipeline runs the commands that f queues, in one round trip. Without any it asks nothing.
-func (t *Tier) pipeline(ctx context.Context, what string, f func(context.Context, goredis.Pipeliner)) error {
+func (t *adapter) pipeline(ctx context.Context, what string, f func(context.Context, goredis.Pipeliner)) error {
 	return t.do(ctx, what, func(ctx context.Context) error {
 		_, err := t.client.Pipelined(ctx, func(p goredis.Pipeliner) error { f(ctx, p); return nil })
 		return err
@@ -254,7 +269,7 @@ func (t *Tier) pipeline(ctx context.Context, what string, f func(context.Context
 }
 
 // do runs one call within the timeout, and once more where the server has turned out to be another.
-func (t *Tier) do(ctx context.Context, what string, f func(context.Context) error) (err error) {
+func (t *adapter) do(ctx context.Context, what string, f func(context.Context) error) (err error) {
 	within, cancel := context.WithTimeout(ctx, t.o.Timeout)
 	defer cancel()
 	defer func() {

@@ -90,8 +90,8 @@ func (c *contents) tokenLocked(g *tier.Generation) tokenState {
 	return tokenState{token: tier.Token(*c.slotOf(g) ^ binary.BigEndian.Uint64(g[8:]))}
 }
 
-// settle takes over what a transaction has changed in the file.
-func (c *contents) settle(done *transaction) {
+// adopt takes over what a transaction has changed in the file.
+func (c *contents) adopt(done *transaction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, there := range done.rows {

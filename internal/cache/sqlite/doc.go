@@ -12,8 +12,8 @@ package sqlite
 import "errors"
 
 var (
-	// ErrInUse is in the error of Open where another process uses the file.
-	ErrInUse = errors.New("in use by another process")
-	// ErrUnavailable is in the error of calls while there is no file that can be used.
-	ErrUnavailable = errors.New("the database is not available")
+	// errInUse is in the error of Open where another process uses the file.
+	errInUse = errors.New("in use by another process")
+	// errUnavailable is in the error of calls while there is no file that can be used.
+	errUnavailable = errors.New("the database is not available")
 )

@@ -15,13 +15,13 @@ const (
 
 // walBytes is what the -wal is cut back to. It is begun anew when a quarter of that is in it and nobody reads, so that
 // it is as large as that and one transaction, and the file may have all but twice as much.
-func (t *Tier) walBytes() int64 { return min(8<<20, t.opt.MaxBytes/8) }
+func (t *adapter) walBytes() int64 { return min(8<<20, t.opt.MaxBytes/8) }
 
 // batchBytes is what a transaction writes at most, or one value.
-func (t *Tier) batchBytes() int64 { return t.walBytes() / 2 }
+func (t *adapter) batchBytes() int64 { return t.walBytes() / 2 }
 
 // maxPages is the limit of the file itself.
-func (t *Tier) maxPages() int64 { return (t.opt.MaxBytes - 2*t.walBytes()) / pageSize }
+func (t *adapter) maxPages() int64 { return (t.opt.MaxBytes - 2*t.walBytes()) / pageSize }
 
 // costOf is what an entry with a stored value of that many bytes takes of a transaction: beside the value, a leaf of the
 // table and one of the index.
@@ -37,7 +37,7 @@ const tokenSize = 64
 func (w *writer) sweep() time.Duration {
 	now := time.Now()
 	_, n, err := w.deleteSoonest(math.MaxInt64, "WHERE expires <= ?", now.UnixMilli())
-	if err == nil && n < w.mostDeleted() && now.Sub(w.swept) > tokenTouch {
+	if err == nil && n < w.deletionLimit() && now.Sub(w.swept) > tokenTouch {
 		w.swept = now
 		err = w.sweepTokens(now.Add(-tokenLife))
 	}
@@ -45,7 +45,7 @@ func (w *writer) sweep() time.Duration {
 		w.file.failed(err)
 		w.file.tier.opt.Log.Warn("expired entries cannot be deleted from the cache's file", "error", err)
 	}
-	if n == w.mostDeleted() {
+	if n == w.deletionLimit() {
 		return sweepPause
 	}
 	return w.file.tier.opt.Sweep
@@ -111,11 +111,11 @@ func (w *writer) evict(size int64) error {
 	return nil
 }
 
-// mostDeleted is how many entries a transaction may delete, for the -wal to bear it.
-func (w *writer) mostDeleted() int64 { return min(maxDeleted, w.file.tier.batchBytes()/costOf(0)) }
+// deletionLimit is how many entries a transaction may delete, for the -wal to bear it.
+func (w *writer) deletionLimit() int64 { return min(maxDeleted, w.file.tier.batchBytes()/costOf(0)) }
 
 // deleteSoonest deletes, in one transaction, those entries that expire first, until they have left so many bytes free or are
-// as many as mostDeleted. Which may go at all is said by where.
+// as many as deletionLimit. Which may go at all is said by where.
 func (w *writer) deleteSoonest(size int64, where string, args ...driver.Value) (freed, entries int64, err error) {
 	gone := map[int64]bool{}
 	err = w.conn.query("SELECT id, length(value) FROM entries "+where+" ORDER BY expires LIMIT ?", func(row []driver.Value) {
@@ -125,7 +125,7 @@ func (w *writer) deleteSoonest(size int64, where string, args ...driver.Value) (
 			gone[id] = false
 			freed += sizeOf(stored)
 		}
-	}, append(args, w.mostDeleted())...)
+	}, append(args, w.deletionLimit())...)
 	if err != nil || len(gone) == 0 {
 		return 0, 0, err
 	}
@@ -140,6 +140,6 @@ func (w *writer) deleteSoonest(size int64, where string, args ...driver.Value) (
 	if err != nil {
 		return 0, 0, err
 	}
-	w.file.contents.settle(&transaction{rows: gone})
+	w.file.contents.adopt(&transaction{rows: gone})
 	return freed, int64(len(gone)), nil
 }

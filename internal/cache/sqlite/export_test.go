@@ -1,5 +1,17 @@
 package sqlite
 
+// Tier is what Open returns, with what only tests ask for.
+type Tier = adapter
+
+// OpenTier is Open.
+var OpenTier = openTier
+
+// ErrInUse and ErrUnavailable are in the errors of Open and of calls.
+var (
+	ErrInUse       = errInUse
+	ErrUnavailable = errUnavailable
+)
+
 // TokensKept is how many tokens are in memory.
 func (t *Tier) TokensKept() int {
 	c := t.current.Load().file.contents

@@ -14,7 +14,7 @@ const closeTimeout = 5 * time.Second
 // file is one opened file: a few readers and one writer, each a goroutine with a connection of its own. Callers hand them
 // what is to be done and wait, so that a disk that hangs keeps nobody longer than the caller's time.
 type file struct {
-	tier     *Tier
+	tier     *adapter
 	contents *contents
 	bytes    atomic.Int64 // of the file's pages in use; what is still in the -wal counts as well
 
@@ -31,7 +31,7 @@ type file struct {
 }
 
 // newFile starts the goroutines; conns are the writer's and the readers'.
-func (t *Tier) newFile(conns []*conn, contents *contents) *file {
+func (t *adapter) newFile(conns []*conn, contents *contents) *file {
 	f := &file{
 		tier: t, contents: contents,
 		reads: make(chan *readCall, 256), urgent: make(chan *change, 64), changes: make(chan *change, 64),
@@ -81,7 +81,7 @@ func begin[T any](ctx context.Context, f *file, queue chan<- T, call T) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-f.quit:
-		return ErrUnavailable
+		return errUnavailable
 	}
 }
 
@@ -93,7 +93,7 @@ func (f *file) wait(ctx context.Context, done <-chan error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-f.ended:
-		return ErrUnavailable
+		return errUnavailable
 	}
 }
 

@@ -168,7 +168,7 @@ func TestBelongsToOne(t *testing.T) {
 	dir := t.TempDir()
 	held := open(t, at(dir))
 	opt := sqlite.Options{Path: filepath.Join(dir, "cache.db"), Prefix: "0123abcd", Timeout: 100 * time.Millisecond}
-	if _, err := sqlite.Open(opt); !errors.Is(err, sqlite.ErrInUse) || !strings.Contains(err.Error(), opt.Path) {
+	if _, err := sqlite.OpenTier(opt); !errors.Is(err, sqlite.ErrInUse) || !strings.Contains(err.Error(), opt.Path) {
 		t.Errorf("a second tier on the file: %v", err)
 	}
 	if !works(t, held) {
@@ -185,13 +185,13 @@ func TestBelongsToOne(t *testing.T) {
 	if _, err := db.Exec("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sqlite.Open(opt); !errors.Is(err, sqlite.ErrInUse) {
+	if _, err := sqlite.OpenTier(opt); !errors.Is(err, sqlite.ErrInUse) {
 		t.Errorf("a tier on a locked file: %v", err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := func() error { held, err := sqlite.Open(opt); return errors.Join(err, held.Close()) }(); err != nil {
+	if err := func() error { held, err := sqlite.OpenTier(opt); return errors.Join(err, held.Close()) }(); err != nil {
 		t.Error(err)
 	}
 }
@@ -225,7 +225,7 @@ func TestWaitsForALockNoLongerThanItMay(t *testing.T) {
 	worksWithin(t, held, 5*time.Second)
 }
 
-func TestSetsAForeignFileAside(t *testing.T) {
+func TestSetsAnotherProgramsFileAside(t *testing.T) {
 	for name, statements := range map[string]string{
 		"somebody's":      "CREATE TABLE treasure (x); INSERT INTO treasure VALUES (1)",
 		"another version": "PRAGMA application_id=1718642275; PRAGMA user_version=99; CREATE TABLE treasure (x)",
@@ -244,7 +244,7 @@ func TestSetsAForeignFileAside(t *testing.T) {
 				t.Error("it does not work")
 			}
 			if after, err := os.ReadFile(path + ".foreign"); err != nil || !bytes.Equal(before, after) {
-				t.Errorf("the foreign file has changed: %v", err)
+				t.Errorf("the file has changed: %v", err)
 			}
 		})
 	}

@@ -5,32 +5,15 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-// series gathers what a registry has: the sums of histograms are left out, their counts are not.
-func series(t *testing.T, reg *prometheus.Registry) map[string]float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
-			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
-			}
-			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-		}
-	}
-	return got
-}
+	"fluentd-perf/internal/cache/sqlite"
+	"fluentd-perf/internal/cache/tier"
+)
 
 // TestCollectors registers the series beside those of other pools.
 func TestCollectors(t *testing.T) {
-	held := open(t, nil)
 	reg := prometheus.NewPedanticRegistry()
+	held := open(t, func(o *sqlite.Options) { o.Pools = tier.NewPools(reg) })
 	waited := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "fluentd_perf_pool_wait_seconds", Help: "How long those waited that had to wait for a connection.",
 	}, []string{"pool"})
@@ -39,7 +22,7 @@ func TestCollectors(t *testing.T) {
 		Name: "fluentd_perf_pool_connections_total", Help: "Connections that requests were given, new ones and reused ones.",
 	}, []string{"pool", "reused"})
 	given.WithLabelValues("docs", "true").Inc()
-	reg.MustRegister(waited, given, held.Collector())
+	reg.MustRegister(waited, given)
 	if !works(t, held) {
 		t.Fatal("it does not work")
 	}

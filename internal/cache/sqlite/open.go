@@ -20,7 +20,7 @@ func lockFile(path string) (*os.File, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // nothing was written
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = ErrInUse
+			err = errInUse
 		}
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -34,23 +34,23 @@ func fatalAtStart(err error) bool {
 	if errors.As(err, &path) {
 		return !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) && !errors.Is(err, syscall.EIO)
 	}
-	return errors.Is(err, ErrInUse) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errNotRegular)
+	return errors.Is(err, errInUse) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errNotRegular)
 }
 
 var (
-	errForeign    = errors.New("not a file of ours")
+	errNotOurs    = errors.New("not a file of ours")
 	errNotRegular = errors.New("not a regular file")
 )
 
 // open opens the file, or sets it aside and begins a new one where it is corrupt or not ours.
-func (t *Tier) open() (*file, error) {
+func (t *adapter) open() (*file, error) {
 	f, err := t.openOnce()
 	suffix := ".corrupt"
 	switch {
-	case errors.Is(err, errForeign):
+	case errors.Is(err, errNotOurs):
 		suffix = ".foreign"
 	case isLocked(err):
-		return nil, fmt.Errorf("%s: %w: %w", t.opt.Path, ErrInUse, err)
+		return nil, fmt.Errorf("%s: %w: %w", t.opt.Path, errInUse, err)
 	case damageOf(err) != corrupt:
 		return f, err
 	}
@@ -61,7 +61,7 @@ func (t *Tier) open() (*file, error) {
 }
 
 // setAside renames the file and its -wal, over those that were set aside before.
-func (t *Tier) setAside(suffix string, why error) error {
+func (t *adapter) setAside(suffix string, why error) error {
 	t.opt.Log.Warn("the cache's file is set aside and a new one begun", "path", t.opt.Path, "as", t.opt.Path+suffix, "error", why)
 	var errs []error
 	for _, part := range []string{"", "-wal"} {
@@ -79,7 +79,7 @@ func unlessMissing(err error) error {
 }
 
 // openOnce opens the file as it is: by the connection that writes, then by those that read.
-func (t *Tier) openOnce() (*file, error) {
+func (t *adapter) openOnce() (*file, error) {
 	if err := ownFile(t.opt.Path); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"regexp"
 	"time"
+
+	"fluentd-perf/internal/cache/tier"
 )
 
 // Limits of the options.
@@ -27,6 +29,7 @@ type Options struct {
 	Timeout  time.Duration // of a whole call; 0 means 150 ms; at most 10 s
 	MaxValue int           // bytes of a value; larger ones are left out; 0 means 1 MiB, or an eighth of MaxBytes where that is less; at most 64 MiB, and an eighth of MaxBytes
 	Sweep    time.Duration // between two looks for what has expired; 0 means a minute; at most a day
+	Pools    *tier.Pools   // shows the file's connections, as sqlite; nil: nobody looks
 	Log      *slog.Logger  // nil means silent
 }
 

@@ -30,14 +30,14 @@ func TestOptions(t *testing.T) {
 		"something that is not": {Path: pipe(t, dir)},
 	} {
 		opt.Prefix = "p"
-		tier, err := sqlite.Open(opt)
+		tier, err := sqlite.OpenTier(opt)
 		if err == nil {
 			closeTier(t, tier)
 			t.Errorf("%s: no error", name)
 		}
 	}
 	for _, prefix := range []string{"", "a b", strings.Repeat("x", 49)} {
-		if tier, err := sqlite.Open(sqlite.Options{Path: good, Prefix: prefix}); err == nil {
+		if tier, err := sqlite.OpenTier(sqlite.Options{Path: good, Prefix: prefix}); err == nil {
 			closeTier(t, tier)
 			t.Errorf("prefix %q: opened", prefix)
 		}

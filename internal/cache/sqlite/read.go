@@ -80,7 +80,7 @@ func (f *file) answerOne(c *conn, call *readCall) {
 	f.reading.Add(1)
 	defer f.reading.Add(-1)
 	if !call.queued.IsZero() {
-		f.tier.metrics.Waited(time.Since(call.queued))
+		f.tier.waited(time.Since(call.queued))
 	}
 	err := call.readFrom(c, int64(f.tier.codec.MaxStored()))
 	if err != nil {
@@ -89,14 +89,14 @@ func (f *file) answerOne(c *conn, call *readCall) {
 	call.done <- err
 }
 
-func (r *readCall) readFrom(c *conn, most int64) error {
+func (r *readCall) readFrom(c *conn, limit int64) error {
 	for i := range r.keys {
 		// What is larger than an entry of ours can be is not even loaded.
 		err := c.query("SELECT CASE WHEN typeof(value) = 'blob' AND length(value) <= ? THEN value END FROM entries WHERE id = ? AND key = ?", func(row []driver.Value) {
 			if r.stored[i], _ = row[0].([]byte); r.stored[i] == nil {
 				r.stored[i] = []byte{} // somebody put something else there
 			}
-		}, most, rowOf(&r.keys[i]), r.keys[i][:])
+		}, limit, rowOf(&r.keys[i]), r.keys[i][:])
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 const reopenPause = time.Second
 
 // keepOpen has a usable file at hand until ctx ends. f is the first one; where it is nil, err says why.
-func (t *Tier) keepOpen(ctx context.Context, f *file, err error) {
+func (t *adapter) keepOpen(ctx context.Context, f *file, err error) {
 	for logged := ""; ; {
 		opened := time.Now()
 		if f != nil {
@@ -40,7 +40,7 @@ func (t *Tier) keepOpen(ctx context.Context, f *file, err error) {
 }
 
 // dispose closes a broken file and, where it is of no more use, sets it aside.
-func (t *Tier) dispose(f *file, why error) {
+func (t *adapter) dispose(f *file, why error) {
 	t.opt.Log.Warn("the cache's file is opened anew", "path", t.opt.Path, "error", why)
 	_ = f.close() // what fails here has failed before
 	if damageOf(why) == corrupt {

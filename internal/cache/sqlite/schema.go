@@ -11,7 +11,7 @@ import (
 )
 
 // schema is what makes a file ours, and what currentSchema answers of it: the name of the application, the version of the
-// tables (another one is a foreign file), and the tables.
+// tables (a file of another version is not ours), and the tables.
 //
 // An entry's rowid is the first eight bytes of its key: keys are hashes, so two entries with one rowid are as good as
 // impossible, and where it happens the later replaces the earlier. That saves the index that a key of 32 bytes would need,
@@ -39,7 +39,7 @@ const pageSize = 4096 // bytes
 //
 // synchronous=OFF: the file is safe against the end of this process, not of the machine. After that the daemon's end was
 // unclean, and BumpAll makes all entries unreadable anyhow. A clean end writes it out: see writer.end.
-func (t *Tier) pragmas() [][]string {
+func (t *adapter) pragmas() [][]string {
 	common := []string{fmt.Sprintf("busy_timeout=%d", t.opt.Timeout.Milliseconds()), "trusted_schema=OFF", "cell_size_check=ON"}
 	all := [][]string{append([]string{
 		fmt.Sprintf("page_size=%d", pageSize), "synchronous=OFF", "temp_store=MEMORY", "cache_size=-8192",
@@ -54,7 +54,7 @@ func (t *Tier) pragmas() [][]string {
 
 // load makes the tables in a new file and checks those of an old one, before it changes anything in it, then reads what the
 // file has.
-func (t *Tier) load(c *conn) (*contents, error) {
+func (t *adapter) load(c *conn) (*contents, error) {
 	var found []string
 	err := c.query(currentSchema, func(row []driver.Value) {
 		text, _ := row[0].(string)
@@ -62,7 +62,7 @@ func (t *Tier) load(c *conn) (*contents, error) {
 	})
 	fresh := slices.Equal(found, freshSchema)
 	if err == nil && !fresh && !slices.Equal(found, schema) {
-		err = errForeign
+		err = errNotOurs
 	}
 	if err == nil {
 		err = useWAL(c)

@@ -17,7 +17,7 @@ func open(t testing.TB, change func(*sqlite.Options)) *sqlite.Tier {
 	if change != nil {
 		change(&opt)
 	}
-	tier, err := sqlite.Open(opt)
+	tier, err := sqlite.OpenTier(opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,14 +34,15 @@ type put struct {
 }
 
 // changesOf packs writes, in pieces that do not keep the writer for long.
-func (t *Tier) changesOf(writes []tier.Write) (changes []*change) {
+func (t *adapter) changesOf(writes []tier.Write) (changes []*change) {
 	current, limit := &change{}, min(maxChangeBytes, t.batchBytes())
 	for i := range writes {
 		w := &writes[i]
-		if !t.codec.Storable(w) {
+		stored := t.codec.Encode(w)
+		if stored == nil {
 			continue
 		}
-		p := put{w.Key, w.Expires.UnixMilli(), t.codec.Encode(w), tier.Guard{
+		p := put{w.Key, w.Expires.UnixMilli(), stored, tier.Guard{
 			Generations: slices.Clone(w.Guard.Generations), Tokens: slices.Clone(w.Guard.Tokens),
 		}}
 		cost := costOf(int64(len(p.stored)))
@@ -197,7 +198,7 @@ func (w *writer) commit(b batch) error {
 		return nil
 	})
 	if err == nil {
-		w.file.contents.settle(t)
+		w.file.contents.adopt(t)
 	}
 	return err
 }

@@ -19,12 +19,12 @@ const (
 	messageHead   = 1 + len(Sender{})
 )
 
-// MessageBytes is how long the message of so many generations is.
-func MessageBytes(generations int) int { return messageHead + generations*len(Generation{}) }
+// messageBytes is how long the message of so many generations is.
+func messageBytes(generations int) int { return messageHead + generations*len(Generation{}) }
 
 // Message says that these generations have been bumped, for a shared tier to carry to the other daemons.
 func (s Sender) Message(generations []Generation) []byte {
-	m := append(make([]byte, 0, MessageBytes(len(generations))), messageFormat)
+	m := append(make([]byte, 0, messageBytes(len(generations))), messageFormat)
 	m = append(m, s[:]...)
 	for i := range generations {
 		m = append(m, generations[i][:]...)

@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,37 +15,70 @@ type PoolStats struct {
 	Fresh, Reused      int64 // calls that a connection was made for, and calls that found one, since the tier was opened
 }
 
-// PoolMetrics is the collector of the series of a tier's connections, by pool: fluentd_perf_open_connections,
-// _idle_connections, _active_connections, _pool_connections_total by reused, and _pool_wait_seconds. They join the families
-// of the other pools in the same registry, whose help texts have to be the same. One tier of a name at a time can be
-// registered.
-type PoolMetrics struct {
-	labels prometheus.Labels
-	stats  func() PoolStats
-	waits  prometheus.Histogram
+// Pools shows the connections of tiers, by pool: fluentd_perf_open_connections, _idle_connections, _active_connections,
+// _pool_connections_total by reused, and _pool_wait_seconds. They join the families of the other pools in the same registry,
+// whose help texts have to be the same. A nil Pools shows nothing.
+type Pools struct {
+	mu  sync.Mutex // guards the following
+	all []pool
 }
 
-// NewPoolMetrics makes the series of a pool, whose stats are asked for at every scrape.
-func NewPoolMetrics(pool string, stats func() PoolStats) *PoolMetrics {
-	labels := prometheus.Labels{"pool": pool}
-	return &PoolMetrics{labels, stats, prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "fluentd_perf_pool_wait_seconds", Buckets: mcp.DurationBuckets, ConstLabels: labels,
-		Help: "How long those waited that had to wait for a connection.",
-	})}
+// NewPools makes a Pools and registers it.
+func NewPools(reg prometheus.Registerer) *Pools {
+	p := new(Pools)
+	reg.MustRegister(poolCollector{p})
+	return p
 }
 
-// Waited notes that a call waited for a connection.
-func (m *PoolMetrics) Waited(wait time.Duration) { m.waits.Observe(wait.Seconds()) }
+// Add shows a pool, whose stats are asked for at every scrape, under a name that no other one has. waited is to be told how long a
+// call waited that had to wait for a connection; without waits, for a pool that cannot tell, there is no _pool_wait_seconds.
+func (p *Pools) Add(name string, stats func() PoolStats, waits bool) (waited func(time.Duration)) {
+	if p == nil {
+		return func(time.Duration) {}
+	}
+	one := pool{labels: prometheus.Labels{"pool": name}, stats: stats}
+	waited = func(time.Duration) {}
+	if waits {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fluentd_perf_pool_wait_seconds", Buckets: mcp.DurationBuckets, ConstLabels: one.labels,
+			Help: "How long those waited that had to wait for a connection.",
+		})
+		one.waits = h
+		waited = func(wait time.Duration) { h.Observe(wait.Seconds()) }
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all = append(p.all, one)
+	return waited
+}
 
-// Describe implements prometheus.Collector. It describes nothing: a registry takes each description once, and those of
-// other pools have it; what is collected is still checked against theirs.
-func (m *PoolMetrics) Describe(chan<- *prometheus.Desc) {}
+// poolCollector is the collector of a Pools.
+type poolCollector struct{ *Pools }
+
+// Describe describes nothing: a registry takes each description once, and those of other pools have it; what is collected is
+// still checked against theirs.
+func (poolCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
-func (m *PoolMetrics) Collect(ch chan<- prometheus.Metric) {
-	s := m.stats()
+func (c poolCollector) Collect(ch chan<- prometheus.Metric) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.all {
+		c.all[i].collect(ch)
+	}
+}
+
+// pool is the connections of one tier.
+type pool struct {
+	labels prometheus.Labels
+	stats  func() PoolStats
+	waits  prometheus.Histogram // nil: nobody can tell
+}
+
+func (p *pool) collect(ch chan<- prometheus.Metric) {
+	s := p.stats()
 	send := func(kind prometheus.ValueType, name, help string, v float64, reused ...string) {
-		desc := prometheus.NewDesc("fluentd_perf_"+name, help, []string{"reused"}[:len(reused)], m.labels)
+		desc := prometheus.NewDesc("fluentd_perf_"+name, help, []string{"reused"}[:len(reused)], p.labels)
 		ch <- prometheus.MustNewConstMetric(desc, kind, v, reused...)
 	}
 	send(prometheus.GaugeValue, "open_connections", "Connections that are open.", float64(s.Open))
@@ -53,5 +87,7 @@ func (m *PoolMetrics) Collect(ch chan<- prometheus.Metric) {
 	const given = "Connections that requests were given, new ones and reused ones."
 	send(prometheus.CounterValue, "pool_connections_total", given, float64(s.Fresh), "false")
 	send(prometheus.CounterValue, "pool_connections_total", given, float64(s.Reused), "true")
-	m.waits.Collect(ch)
+	if p.waits != nil {
+		p.waits.Collect(ch)
+	}
 }

@@ -7,16 +7,16 @@ import (
 )
 
 // ErrOtherServer means that a connection of a shared tier was, or is, at another server than its link: what it reads may
-// have changed unheard.
-var ErrOtherServer = errors.New("the connection is at another server than the one whose changes are heard")
+// have been invalidated without a message on the link.
+var ErrOtherServer = errors.New("the connection is at another server than the one whose invalidations are received")
 
 // OneServer holds the connections of a shared tier to the server of its link, the connection on which other daemons'
-// changes are heard: behind one address there may be several servers, one after the other. A server is known by an identity
+// invalidations are received: behind one address there may be several servers, one after the other. A server is known by an identity
 // of its process, which each connection asks for once, when it is made; "" is one that does not say, and passes. The zero
 // value is a tier without a link. It is safe for concurrent use.
 type OneServer struct {
-	era atomic.Uint64 // goes up with a link at another server: connections from before are not used any more
-	up  atomic.Bool   // the link stands; set under mu
+	epoch atomic.Uint64 // goes up with a link at another server: connections from before are not used any more
+	up    atomic.Bool   // the link stands; set under mu
 
 	mu  sync.Mutex // guards the following
 	id  string     // of the link's server; "" where there is no link
@@ -25,8 +25,8 @@ type OneServer struct {
 	two bool       // some of them are at another
 }
 
-// Era is what a connection remembers from before it was dialled: it is good while Era is the same.
-func (o *OneServer) Era() uint64 { return o.era.Load() }
+// Epoch is what a connection remembers from before it was dialled: it is good while Epoch is the same.
+func (o *OneServer) Epoch() uint64 { return o.epoch.Load() }
 
 // Linked notes a new link, which cut ends, and reports whether it is at another server than some connection was since the last
 // link: what was told there while no link stood is not known here. It is called before anybody sees the link stand.
@@ -34,7 +34,7 @@ func (o *OneServer) Linked(id string, cut func()) (moved bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if moved = o.at != "" && id != o.at || o.two; moved {
-		o.era.Add(1)
+		o.epoch.Add(1)
 	}
 	o.id, o.cut, o.at, o.two = id, cut, id, false
 	return moved

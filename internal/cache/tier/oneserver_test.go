@@ -68,9 +68,9 @@ func TestOneServerMoves(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			era := o.Era()
-			if got := o.Linked(test.link, func() {}); got != test.moved || (o.Era() != era) != test.moved {
-				t.Errorf("moved: %t, want %t; connections from before are used: %t", got, test.moved, o.Era() == era)
+			epoch := o.Epoch()
+			if got := o.Linked(test.link, func() {}); got != test.moved || (o.Epoch() != epoch) != test.moved {
+				t.Errorf("moved: %t, want %t; connections from before are used: %t", got, test.moved, o.Epoch() == epoch)
 			}
 			o.Unlinked()
 			if o.Linked(test.link, func() {}) {

@@ -17,8 +17,7 @@ const (
 	sumAt, expiresAt, countAt, tokensAt = 1, 5, 13, 14
 )
 
-// ErrDamaged is the error of Codec.Decode.
-var ErrDamaged = errors.New("a damaged value")
+var errDamaged = errors.New("a damaged value")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -27,8 +26,8 @@ type Codec struct {
 	MaxValue int // bytes of an entry's value
 }
 
-// Storable reports whether a write can be stored at all; the others are left out.
-func (c Codec) Storable(w *Write) bool {
+// storable reports whether a write can be stored at all.
+func (c Codec) storable(w *Write) bool {
 	g := &w.Guard
 	return len(w.Value) <= c.MaxValue && len(g.Generations) == len(g.Tokens) && len(g.Tokens) > 0 && len(g.Tokens) <= MaxGuards
 }
@@ -36,9 +35,13 @@ func (c Codec) Storable(w *Write) bool {
 // MaxStored is how many bytes a stored value has at most.
 func (c Codec) MaxStored() int { return tokensAt + 8*MaxGuards + c.MaxValue }
 
-// Encode returns the stored value of a write that is Storable, in memory of its own. What is less than a millisecond of the
+// Encode returns the stored value of a write, in memory of its own; nil of one that cannot be stored and is left out: too large, or
+// guarded by none or too many. What is less than a millisecond of the
 // expiry is cut off, so that a life never becomes longer.
 func (c Codec) Encode(w *Write) []byte {
+	if !c.storable(w) {
+		return nil
+	}
 	stored := make([]byte, tokensAt, tokensAt+8*len(w.Guard.Tokens)+len(w.Value))
 	stored[0] = storedFormat
 	binary.BigEndian.PutUint64(stored[expiresAt:], uint64(w.Expires.UnixMilli()))
@@ -61,14 +64,14 @@ func checksum(key *Key, stored []byte) uint32 {
 }
 
 // Decode fills found from a stored value, if the tokens in found are those that it was written under and its time has
-// not come. The value is in the memory of stored. The error is ErrDamaged.
+// not come. The value is in the memory of stored. The error says that it is damaged.
 func (c Codec) Decode(found *Found, key *Key, stored []byte, now time.Time) error {
 	if len(stored) < tokensAt || binary.BigEndian.Uint32(stored[sumAt:]) != checksum(key, stored) {
-		return ErrDamaged
+		return errDamaged
 	}
 	count := int(stored[countAt])
 	if len(stored) < tokensAt+8*count {
-		return ErrDamaged
+		return errDamaged
 	}
 	tokens, value := stored[tokensAt:tokensAt+8*count], stored[tokensAt+8*count:]
 	expires := time.UnixMilli(int64(binary.BigEndian.Uint64(stored[expiresAt:])))
@@ -77,7 +80,7 @@ func (c Codec) Decode(found *Found, key *Key, stored []byte, now time.Time) erro
 	case !holds || !now.Before(expires) || stored[0] != storedFormat:
 		return nil
 	case len(value) > c.MaxValue:
-		return ErrDamaged
+		return errDamaged
 	}
 	found.Value, found.Expires = value[:len(value):len(value)], expires
 	return nil

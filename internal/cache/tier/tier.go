@@ -4,30 +4,20 @@ package tier
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 )
 
 // Key names an entry in every tier: a SHA-256 over length-prefixed parts, so that it tells nothing of what it names.
 type Key [32]byte
 
-// Generation names one of the things whose change makes entries old: a family of an upstream's methods, a uri, a
+// Generation names one of the things whose change invalidates entries: a family of an upstream's methods, a uri, a
 // credential. It is a hash, too.
 type Generation [16]byte
 
 // Token is the present value of a Generation in one tier: a random number that a bump replaces, never 0. An entry is good
 // only while the tokens with which it was written still hold. Random, because a counter that a tier lost and began anew
-// could make an old entry good again.
+// could make an invalidated entry good again.
 type Token uint64
-
-// NewToken returns a Token that was never there before.
-func NewToken() Token {
-	for {
-		if t := Token(rand.Uint64()); t != 0 {
-			return t
-		}
-	}
-}
 
 // MaxLife is more than any entry lives: fresh for a day, stale for another.
 const MaxLife = 49 * time.Hour
@@ -93,9 +83,23 @@ type Tier interface {
 	Close() error
 }
 
-// Holder is a tier that counts what it holds as things happen: it answers at once. Of another one this daemon counts its own
-// writes.
-type Holder interface{ Holds() Stats }
+// Shared is a tier that several daemons may use.
+type Shared interface {
+	Tier
+	// Linked reports whether what other daemons bump is received at this moment. A link that went silent counts as linked for up to
+	// 3 s. A tier without a Listener is never linked.
+	Linked() bool
+}
+
+// Embedded is a tier of this daemon alone.
+type Embedded interface {
+	Tier
+	// Holds is what it holds, counted as things happen: it answers at once.
+	Holds() Stats
+	// BumpAll gives every generation a new token: no entry that was written before is answered again. It is for the start after an
+	// unclean end, when bumps may have been lost. It may take up to 5 s; while it fails, the tier answers as before.
+	BumpAll(ctx context.Context) error
+}
 
 // Listener is told by a shared tier of what other daemons bump. Its functions are called from the tier's own goroutine,
 // return soon and do not call the tier.

@@ -144,7 +144,7 @@ func (w *Worker) resetLocked() job {
 			if w.reset == round {
 				w.reset = 0
 			}
-		}, w.Tier.(allBumper).BumpAll(ctx)
+		}, w.Tier.(tier.Embedded).BumpAll(ctx)
 	}
 }
 

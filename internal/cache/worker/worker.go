@@ -19,18 +19,16 @@ type Options struct {
 	Tier    tier.Tier
 	ID      string        // what tells it from another tier of the kind, for the next run: a file, an address; "": its name
 	Timeout time.Duration // of one read: what a slow tier costs a call at most
-	Breaker Breaker
-	Private bool // keeps private answers of resources/read too
-	Shared  bool // other daemons use it as well
-}
-
-// Breaker keeps a tier that fails from costing every call its timeout.
-type Breaker interface {
-	// Allow returns what is told how it went, or false while the tier is not to be used. The trip takes no longer than
-	// most; one whose result is not known by then has failed.
-	Allow(most time.Duration) (done func(error), ok bool)
-	// State is closed, open or half-open.
-	State() string
+	Private bool          // keeps private answers of resources/read too
+	Shared  bool          // other daemons use it as well
+	// Breaker keeps a tier that fails from costing every call its timeout.
+	Breaker interface {
+		// Allow returns what is told how it went, or false while the tier is not to be used. The trip takes no longer than
+		// within; one whose result is not known by then has failed.
+		Allow(within time.Duration) (done func(error), ok bool)
+		// State is closed, open or half-open.
+		State() string
+	}
 }
 
 // stateClosed is the state of a breaker whose tier is used.
@@ -67,14 +65,6 @@ type Worker struct {
 	err      error
 }
 
-// allBumper is a tier that can make all its entries stale: an embedded one, where bumps may have been missed.
-type allBumper interface {
-	BumpAll(context.Context) error
-}
-
-// linker is a tier that is told what other daemons bump.
-type linker interface{ Linked() bool }
-
 // New makes a Worker. Nothing is written before Run.
 func New(o Options) *Worker {
 	if o.ID == "" {
@@ -98,15 +88,15 @@ func (w *Worker) AwaitStart() {
 	}
 }
 
-// Alone reports whether no other daemon uses the tier: nobody but this one invalidates what it holds.
-func (w *Worker) Alone() bool {
-	_, all := w.Tier.(allBumper)
+// Exclusive reports whether no other daemon uses the tier: nobody but this one invalidates what it holds.
+func (w *Worker) Exclusive() bool {
+	_, all := w.Tier.(tier.Embedded)
 	return all && !w.Shared
 }
 
 // Linked reports whether the tier is told what other daemons bump, or has no other daemons.
 func (w *Worker) Linked() bool {
-	l, ok := w.Tier.(linker)
+	l, ok := w.Tier.(tier.Shared)
 	return !w.Shared || !ok || l.Linked()
 }
 
@@ -200,7 +190,7 @@ func (w *Worker) Invalidate(generations, families []tier.Generation) {
 // InvalidateAll makes all that a tier of this daemon alone holds stale: bumps may have been missed. From now on it is not read
 // until that is done. Of a tier that others use it does nothing.
 func (w *Worker) InvalidateAll() {
-	if !w.Alone() {
+	if !w.Exclusive() {
 		return
 	}
 	w.mu.Lock()
@@ -270,7 +260,7 @@ func (w *Worker) Report() Report {
 
 // Holds is what the tier holds; of one that does not count, what this daemon has written to it since its start.
 func (w *Worker) Holds() tier.Stats {
-	if h, ok := w.Tier.(tier.Holder); ok {
+	if h, ok := w.Tier.(tier.Embedded); ok {
 		return h.Holds()
 	}
 	return tier.Stats{Entries: w.written.Load(), Bytes: w.writtenBytes.Load(), Evictions: -1}

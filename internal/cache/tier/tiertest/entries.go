@@ -234,7 +234,7 @@ func stats(w *world) {
 	for range 10 {
 		w.store(newEntry(1), make([]byte, 100))
 	}
-	holder, ok := w.tier.(tier.Holder)
+	holder, ok := w.tier.(interface{ Holds() tier.Stats })
 	if !ok {
 		return
 	}

@@ -91,7 +91,7 @@ func writeUnderOldTokens(w *world) {
 	w.wantValue(e, []byte("newer"))
 }
 
-func writeUnderForeignTokens(w *world) {
+func writeUnderUnknownTokens(w *world) {
 	e := newEntry(2)
 	w.write(e.with([]byte("unread"), []tier.Token{1, 2})) // of generations that the tier has never seen
 	w.wantValue(e, nil)

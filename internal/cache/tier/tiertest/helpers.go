@@ -119,6 +119,20 @@ func WorksWithin(t testing.TB, held tier.Tier, limit time.Duration) {
 	}
 }
 
+// ReadNothing asks 2,000 times for what is not there.
+func ReadNothing(t testing.TB, held tier.Tier) {
+	t.Helper()
+	lookups := make([]tier.Lookup, 500)
+	for range 4 {
+		for i := range lookups {
+			lookups[i] = NewEntry().Lookup()
+		}
+		if _, err := held.Read(t.Context(), lookups); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Load has four goroutines read and write until stop is called, which returns the longest that a call took. Calls may
 // fail, but a value that is answered must be the one that was written.
 func Load(t testing.TB, held tier.Tier) (stop func() time.Duration) {

@@ -79,7 +79,7 @@ func (e *received) losses() int {
 	return e.lost
 }
 
-// attend waits until all of them hear what d bumps.
+// attend waits until all of them receive what d bumps.
 func (d *daemon) attend(all ...*daemon) {
 	for _, other := range all {
 		eventually(d.T, "the listener listens", func() bool {

@@ -17,8 +17,8 @@ import (
 	"fluentd-perf/internal/cache/tier"
 )
 
-// patience is how long a tier may take for what it does by and by, and any call on a busy machine.
-const patience = 10 * time.Second
+// waitTimeout is how long a tier may take for what it does by and by, and any call on a busy machine.
+const waitTimeout = 10 * time.Second
 
 // Run runs the contract that every tier keeps. open returns a new tier, or a new view of the same one, for each test; it
 // takes entries of 1 MiB and has room for 32 MiB. Run closes what open returned.
@@ -43,7 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) tier.Tier) {
 		{"bump what nobody knows", bumpUnknown},
 		{"bump many", bumpMany},
 		{"a write under old tokens", writeUnderOldTokens},
-		{"a write under tokens never given", writeUnderForeignTokens},
+		{"a write under tokens never given", writeUnderUnknownTokens},
 		{"first writes under a generation", firstWrites},
 		{"bump what nothing was written under", bumpUnwritten},
 		{"readers, writers and bumpers", storm},
@@ -63,7 +63,7 @@ type world struct {
 
 // begin has the tier closed at the end of the test.
 func begin(t *testing.T, tier tier.Tier) *world {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*waitTimeout)
 	t.Cleanup(func() {
 		cancel()
 		if err := tier.Close(); err != nil {
@@ -175,14 +175,14 @@ func brief(value []byte) string {
 // eventually tries f until it reports true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(waitTimeout)
 	again := time.NewTicker(2 * time.Millisecond)
 	defer again.Stop()
 	for !f() {
 		select {
 		case <-again.C:
 		case <-deadline:
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", waitTimeout, what)
 		}
 	}
 }
