@@ -16,7 +16,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -42,8 +41,9 @@ type Options struct {
 // order of asking and the agents by deficit round robin: in each round an agent is credited one, and a call costs one and
 // another for every 16 KiB of its body. It is safe for concurrent use.
 type Admission struct {
-	opts Options
-	gate gate
+	opts  Options
+	gate  gate
+	leave func() // gate.leave, made once
 
 	mu    sync.Mutex          // guards the following
 	lines [overTotal + 1]line // by result
@@ -57,7 +57,7 @@ func New(o Options) *Admission {
 	o.Metrics, o.Log = cmp.Or(o.Metrics, NewMetrics(nil)), cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	a := &Admission{opts: o}
 	a.gate = newGate(o.MaxInFlight, o.Queue, o.QueueWait, o.Metrics.queueWaits.WithLabelValues(o.Upstream))
-	a.gate.total = o.Total
+	a.gate.total, a.leave = o.Total, a.gate.leave
 	o.Metrics.attach(a)
 	return a
 }
@@ -72,47 +72,25 @@ func (a *Admission) Stats() (inFlight, queued int) {
 	return a.gate.inFlight, a.gate.queue.waiting
 }
 
-// Enter gets the call a slot, for which it may have to wait. The Slot must be left exactly when the call is over. Calls
-// without a request in them, and streams, take no slot and get nil at once: those that hold slots may be waiting for just
-// them.
+// Enter gets the call a slot, for which it may have to wait, and returns how long it did. leave has to be called exactly once, when
+// the call is over, from whatever goroutine. Calls without a request in them, and streams, take no slot and get nil at
+// once: those that hold slots may be waiting for just them.
 //
 // Of the failures all have Sent no: queue_full, queue_wait and in_flight (1429) with RetryAfter; where ctx ends while the
 // call waits, the *mcp.Failure that is its cause, else canceled.
-func (a *Admission) Enter(ctx context.Context, c *mcp.Call) (*Slot, *mcp.Failure) {
-	if !takesSlot(c) {
-		return nil, nil
+func (a *Admission) Enter(ctx context.Context, c *mcp.Call) (leave func(), waited time.Duration, f *mcp.Failure) {
+	if !c.HoldsRequest() {
+		return nil, 0, nil
 	}
-	got, waited := a.gate.tryEnter(), time.Duration(0)
+	got := a.gate.tryEnter()
 	if got == waiting {
 		got, waited = a.gate.wait(ctx, agentOf(c, a.opts.Partition), costOf(c))
 	}
 	switch got {
 	case admitted:
-		return &Slot{gate: &a.gate, waited: waited}, nil
+		return a.leave, waited, nil
 	case left:
-		return nil, mcp.Left(ctx, mcp.SentNo)
+		return nil, waited, mcp.Canceled(ctx, mcp.SentNo)
 	}
-	return nil, a.refuse(got)
-}
-
-// Slot is what a call holds while it is under way. nil holds nothing.
-type Slot struct {
-	gate   *gate
-	waited time.Duration
-	left   atomic.Bool
-}
-
-// Leave lets the slot go, to whoever waits for it. Only the first call counts, from whatever goroutine.
-func (s *Slot) Leave() {
-	if s != nil && s.left.CompareAndSwap(false, true) {
-		s.gate.leave()
-	}
-}
-
-// Waited is how long the call waited for the slot, 0 if it did not have to.
-func (s *Slot) Waited() time.Duration {
-	if s == nil {
-		return 0
-	}
-	return s.waited
+	return nil, waited, a.refuse(got)
 }

@@ -7,21 +7,6 @@ const bytesPerCost = 16 << 10
 
 func costOf(c *mcp.Call) uint64 { return 1 + uint64(len(c.Body))/bytesPerCost }
 
-// takesSlot reports whether a call is one that a server has to answer, and not a stream.
-func takesSlot(c *mcp.Call) bool {
-	switch c.Lane {
-	case mcp.LaneRequest:
-		return true
-	case mcp.LaneBatch:
-		return true
-	case mcp.LaneOpaque: // taken for the most that it could be
-		return c.Message.Kind != mcp.KindBatch || mcp.HasRequest(c.Body)
-	case mcp.LaneMessage:
-		return c.Message.Kind == mcp.KindRequest || c.Message.Kind == mcp.KindBatch && mcp.HasRequest(c.Body)
-	}
-	return false
-}
-
 // agentOf names the agent of a call that has to wait: by its session, else by its credential and the name that it gives
 // itself, else by its connection. No name is empty.
 func agentOf(c *mcp.Call, partition func(*mcp.Call) [32]byte) string {

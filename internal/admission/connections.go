@@ -12,7 +12,7 @@ import (
 
 // ConnectionOptions are those of Connections. All but Metrics are required.
 type ConnectionOptions struct {
-	Upstream string        // the upstream's name: the label "pool" of metrics
+	Upstream string        // the label "pool" of metrics: the upstream's name, where no cache tier has that
 	Max      int           // connections for calls
 	Wait     time.Duration // how long one call waits for one
 	Metrics  *Metrics      // nil: not shown
@@ -54,7 +54,7 @@ func NewConnections(o ConnectionOptions) *Connections {
 // Enter takes a connection for a call or a document, and returns its kind, 0 for one of those for calls, and how long it
 // waited. Leave has to be told that kind when the connection is free again.
 //
-// It fails with pool_wait (1429) where none came free in time, and as mcp.Left says where ctx ended.
+// It fails with pool_wait (1429) where none came free in time, and as mcp.Canceled says where ctx ended.
 func (c *Connections) Enter(ctx context.Context, l mcp.Lane) (kind int, waited time.Duration, f *mcp.Failure) {
 	if l == mcp.LaneFetch {
 		kind = forFetches
@@ -71,7 +71,7 @@ func (c *Connections) Enter(ctx context.Context, l mcp.Lane) (kind int, waited t
 	case admitted:
 		return kind, waited, nil
 	case left:
-		return kind, waited, mcp.Left(ctx, mcp.SentNo)
+		return kind, waited, mcp.Canceled(ctx, mcp.SentNo)
 	}
 	return kind, waited, &mcp.Failure{
 		Code: mcp.CodeOverloaded, Reason: mcp.ReasonPoolWait, Sent: mcp.SentNo, RetryAfter: time.Second,

@@ -120,24 +120,24 @@ func TestShares(t *testing.T) {
 				g := newGate(t, admission.Options{Queue: 1000, QueueWait: time.Hour})
 				spent := make([]int, len(c.depth))
 				current := -1
-				var slot *admission.Slot
+				var slot func()
 				ask := func(agent int) {
 					call := request(fmt.Sprint(agent))
 					call.Body = make([]byte, c.size[agent]<<10)
 					go func() {
-						if k, f := g.Enter(t.Context(), call); f == nil {
+						if k, _, f := g.Enter(t.Context(), call); f == nil {
 							current, slot = agent, k
 						}
 					}()
 					synctest.Wait()
 				}
-				busy, _ := g.Enter(t.Context(), request("busy"))
+				busy, _, _ := g.Enter(t.Context(), request("busy"))
 				for agent, n := range c.depth {
 					for range n {
 						ask(agent)
 					}
 				}
-				busy.Leave()
+				busy()
 				for range 600 {
 					synctest.Wait()
 					spent[current] += 1 + c.size[current]/16
@@ -146,7 +146,7 @@ func TestShares(t *testing.T) {
 					}
 					done := slot
 					ask(current) // it always has as many waiting
-					done.Leave()
+					done()
 				}
 				g.drainAll(&slot)
 			})
@@ -155,13 +155,13 @@ func TestShares(t *testing.T) {
 }
 
 // drainAll lets everybody through whose slot comes to stand in slot.
-func (g *gate) drainAll(slot **admission.Slot) {
+func (g *gate) drainAll(slot *func()) {
 	for {
 		synctest.Wait()
 		if n, _ := g.Stats(); n == 0 {
 			return
 		}
-		(*slot).Leave()
+		(*slot)()
 	}
 }
 
@@ -190,13 +190,13 @@ func TestManyAgents(t *testing.T) {
 	const agents = 10_050
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(t, admission.Options{Queue: agents + 10, QueueWait: time.Hour})
-		busy, _ := g.Enter(t.Context(), request("busy"))
+		busy, _, _ := g.Enter(t.Context(), request("busy"))
 		var order []int
 		ask := func(i int, agent string) {
 			go func() {
-				if slot, f := g.Enter(t.Context(), request(agent)); f == nil {
+				if slot, _, f := g.Enter(t.Context(), request(agent)); f == nil {
 					order = append(order, i)
-					slot.Leave()
+					slot()
 				}
 			}()
 		}
@@ -209,7 +209,7 @@ func TestManyAgents(t *testing.T) {
 		ask(-1, "0") // a second one of an agent with a queue of its own
 		synctest.Wait()
 		g.stats(1, agents+1)
-		busy.Leave()
+		busy()
 		synctest.Wait()
 		g.stats(0, 0)
 		want := append([]int{10_000, -1}, sequence(10_001, agents)...) // one in a round

@@ -43,7 +43,7 @@ func TestCallersLeave(t *testing.T) {
 		busy := g.ask("busy", request("x"))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, f := g.Enter(ctx, request("x")); f == nil || f.Reason != mcp.ReasonCanceled || f.Sent != mcp.SentNo {
+		if _, _, f := g.Enter(ctx, request("x")); f == nil || f.Reason != mcp.ReasonCanceled || f.Sent != mcp.SentNo {
 			t.Errorf("got %v", f)
 		}
 		g.stats(1, 0)
@@ -60,14 +60,14 @@ func TestLeavesAsItComes(t *testing.T) {
 			busy, first, second := g.ask("busy", request("x")), g.ask("first", request("x")), g.ask("second", request("x"))
 			switch i % 3 {
 			case 0:
-				busy.slot.Leave()
+				busy.slot()
 				first.cancel(nil)
 			case 1:
 				first.cancel(nil)
-				busy.slot.Leave()
+				busy.slot()
 			case 2:
 				pass(time.Second) // the timers and this one wake in any order
-				busy.slot.Leave()
+				busy.slot()
 			}
 			synctest.Wait()
 			for _, k := range []*caller{first, second} {

@@ -217,7 +217,7 @@ func againstModel(t *testing.T, r *rand.Rand, steps int) {
 	}
 	synctest.Wait()
 	for _, c := range all {
-		c.slot.Leave()
+		c.slot()
 	}
 	g.stats(0, 0)
 }

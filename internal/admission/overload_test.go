@@ -35,7 +35,7 @@ func TestOverload(t *testing.T) {
 		var most int
 		one := func(agent string, k *tally) {
 			start := time.Now()
-			slot, f := a.Enter(t.Context(), request(agent))
+			slot, _, f := a.Enter(t.Context(), request(agent))
 			if f != nil {
 				if f.Code != mcp.CodeOverloaded || f.RetryAfter < 100*time.Millisecond || f.RetryAfter > 2*time.Second {
 					t.Errorf("refused by %+v", f)
@@ -52,7 +52,7 @@ func TestOverload(t *testing.T) {
 			k.longest = max(k.longest, time.Since(start))
 			mu.Unlock()
 			pass(takes)
-			slot.Leave()
+			slot()
 		}
 		for tick := range int(lasts / time.Millisecond) {
 			offer := func(agent string, k *tally, every, n int) {
@@ -109,7 +109,7 @@ func TestNoLostSlots(t *testing.T) {
 	var wg sync.WaitGroup
 	reasons := []mcp.Reason{mcp.ReasonQueueFull, mcp.ReasonQueueWait, mcp.ReasonInFlight, mcp.ReasonCanceled}
 	var admitted atomic.Int64
-	var came [4]atomic.Int64
+	var counts [4]atomic.Int64
 	for w := range workers {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 7))
@@ -119,9 +119,9 @@ func TestNoLostSlots(t *testing.T) {
 				if r.IntN(3) == 0 {
 					go cancel()
 				}
-				slot, f := gates[g].Enter(ctx, request(string(rune('a'+w%5))))
+				slot, _, f := gates[g].Enter(ctx, request(string(rune('a'+w%5))))
 				if f != nil {
-					came[slices.Index(reasons, f.Reason)].Add(1) // panics at any other
+					counts[slices.Index(reasons, f.Reason)].Add(1) // panics at any other
 				} else {
 					admitted.Add(1)
 					if n := under[g].Add(1); n > 4 {
@@ -135,9 +135,10 @@ func TestNoLostSlots(t *testing.T) {
 					}
 					under[g].Add(-1)
 					if r.IntN(2) == 0 {
-						wg.Go(slot.Leave)
+						wg.Go(slot)
+					} else {
+						slot()
 					}
-					slot.Leave()
 				}
 				cancel()
 			}
@@ -157,7 +158,7 @@ func TestNoLostSlots(t *testing.T) {
 	}
 	t.Logf("admitted %d", admitted.Load())
 	for i, reason := range reasons {
-		t.Logf("%s %d", reason, came[i].Load())
+		t.Logf("%s %d", reason, counts[i].Load())
 	}
 }
 
@@ -173,18 +174,18 @@ func BenchmarkAdmission(b *testing.B) {
 		a, c := make(512, 1024), request("x")
 		b.ReportAllocs()
 		for b.Loop() {
-			slot, _ := a.Enter(b.Context(), c)
-			slot.Leave()
+			slot, _, _ := a.Enter(b.Context(), c)
+			slot()
 		}
 	})
 	b.Run("refused", func(b *testing.B) {
 		a, c := make(1, 0), request("x")
-		slot, _ := a.Enter(b.Context(), c)
+		slot, _, _ := a.Enter(b.Context(), c)
 		b.ReportAllocs()
 		for b.Loop() {
 			a.Enter(b.Context(), c)
 		}
-		slot.Leave()
+		slot()
 	})
 	for _, o := range []struct{ callers, slots, agents int }{{64, 64, 8}, {64, 8, 8}, {10_000, 8, 10_000}} {
 		b.Run(fmt.Sprintf("%d callers for %d slots", o.callers, o.slots), func(b *testing.B) {
@@ -195,8 +196,8 @@ func BenchmarkAdmission(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				c := request(fmt.Sprint(int(n.Add(1)) % o.agents))
 				for pb.Next() {
-					slot, _ := a.Enter(b.Context(), c)
-					slot.Leave()
+					slot, _, _ := a.Enter(b.Context(), c)
+					slot()
 				}
 			})
 		})

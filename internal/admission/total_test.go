@@ -70,7 +70,7 @@ func TestNothingOfOneIsHeldByTheOther(t *testing.T) {
 		for range 1000 {
 			k := b.ask("b", request("x"))
 			k.want("admitted")
-			if k.took != 0 || k.slot.Waited() != 0 {
+			if k.took != 0 || k.waited != 0 {
 				t.Fatalf("a call of b waited for a: %v", k.took)
 			}
 			k.leave()
@@ -116,14 +116,14 @@ func TestRetryAfter(t *testing.T) {
 			for range o.slots + o.queue { // the slots and the queue are always full
 				go func() {
 					for ctx.Err() == nil {
-						if slot, f := g.Enter(ctx, request("x")); f == nil {
+						if slot, _, f := g.Enter(ctx, request("x")); f == nil {
 							select {
 							case <-time.After(call):
 							case <-hangs:
 								<-ctx.Done()
 							case <-ctx.Done():
 							}
-							slot.Leave()
+							slot()
 						}
 					}
 				}()
@@ -133,7 +133,7 @@ func TestRetryAfter(t *testing.T) {
 				close(hangs)
 				pass(hung)
 			}
-			_, f := g.Enter(t.Context(), request("x"))
+			_, _, f := g.Enter(t.Context(), request("x"))
 			if f == nil || f.Reason != mcp.ReasonQueueFull {
 				t.Fatalf("got %v", f)
 			}
@@ -169,11 +169,11 @@ func TestRetryAfterOfTotal(t *testing.T) {
 		a := newGate(t, admission.Options{Upstream: "a", MaxInFlight: 1000, Total: total})
 		var first, last time.Duration
 		for range 1000 {
-			slot, f := a.Enter(t.Context(), request("x"))
+			slot, _, f := a.Enter(t.Context(), request("x"))
 			if f == nil {
 				go func() {
 					pass(2 * time.Second)
-					slot.Leave()
+					slot()
 				}()
 			} else if last = f.RetryAfter; first == 0 {
 				first = last

@@ -1,18 +1,19 @@
 // Package breaker keeps calls away from what has failed: an endpoint of an upstream, or a cache tier.
 //
-// A Breaker is a state machine without opinions: whoever calls asks Allow before, and says after what came of it. It is
-// gobreaker's CircuitBreaker, which counts what was reported, and what gobreaker does not have: a row of failures however
-// old, a wait between probes that grows, probes with a deadline. It promises:
+// A Breaker is a state machine without opinions: whoever calls asks Allow before, and reports after what came of it. Gobreaker's
+// CircuitBreaker counts what was reported since the breaker closed, and says when it opens. What it does not have is here:
+// consecutive failures however old, a wait between probes that grows, probes with a deadline. It promises:
 //   - what fails costs a few calls, then nothing but a probe now and then: one call at a time;
 //   - what works again is used again after the next probe, as soon as somebody asks;
-//   - a caller that never reports holds nothing up, one that reports twice or late makes nothing look worse than it is;
-//   - no function of others is called under its lock.
+//   - a caller that never reports holds nothing up, one that reports late makes nothing look worse than it is.
 //
 // It leaves to others: what a failure is, the timeout of each call, and what to do instead of one that is not allowed.
 package breaker
 
 import (
+	"cmp"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -28,14 +29,6 @@ const (
 	Open     = "open"      // it lets nothing through
 )
 
-// The rules of docs/resilience.md, where nothing else is configured.
-const (
-	window       = 10 * time.Second // for the ratio
-	minReports   = 20               // in the window, for the ratio to count
-	failureRatio = 0.5
-	inARow       = 3 // failures, without a success between and however old
-)
-
 // leastRetry is what a caller is told to wait at least.
 const leastRetry = 100 * time.Millisecond
 
@@ -48,73 +41,57 @@ type rules struct {
 	refused    int           // the same of refused connections; 0: they count as failures only
 	first      time.Duration // from the opening to the first probe; no two probes are nearer than that
 	longest    time.Duration // from one probe's failure to the next: first, doubled each time, up to this
-	probe      time.Duration // how long a probe may go without a report
 }
 
 // Breaker is the breaker of one endpoint, see NewEndpoint, or of a Tier. It is safe for concurrent use, and waits for nobody.
 type Breaker struct {
-	rules    rules
-	announce func(change)  // called without the lock, in order and one at a time
-	closed   atomic.Uint64 // the epoch while closed, else 0: a call of a closed breaker needs no lock
+	kind    *kind
+	names   []string // the values of the kind's labels
+	rules   rules
+	metrics *Metrics      // nil: not shown
+	log     *slog.Logger  // of changes, under the lock, so that they come in order
+	closed  atomic.Uint64 // the ticket of all calls while closed, else 0: a call of a closed breaker needs no lock
 
-	mu                  sync.Mutex // guards the following, and is held around every use of counts, so that they agree
-	counts              *gobreaker.CircuitBreaker[struct{}]
-	state               string
-	epoch               uint64        // changes of state so far: what was allowed in an older one counts no more
-	probe               *Permit       // the probe under way; nil: none
-	begun               time.Time     // when it was allowed
-	early               bool          // the last probe was an early one
-	waited              time.Duration // by the probes of this epoch whose callers left
-	proofFrom           uint64        // the epoch from which on a probe is proof, however late: none that began after it has failed
-	consecutiveFailures int           // since the last success
-	consecutiveRefusals int           // of connections, since then
-	step                time.Duration // from the last opening to the probe after it
-	opened              time.Time     // last: by a failure that was one too many, or by a failed probe
-	due                 time.Time     // the next probe, while open
-	last                error         // that was reported
-	changes             []change
-	telling             bool // somebody is handing out changes
+	mu                  sync.Mutex                          // guards the following, and is held around every use of counts, so that they agree
+	counts              *gobreaker.CircuitBreaker[struct{}] // of what has ended since the breaker closed
+	consecutiveFailures int                                 // since the last success
+	consecutiveRefusals int                                 // of connections, since then
+	issued              uint64                              // tickets so far, see ticket.go
+	probe               uint64                              // the ticket of the probe under way; 0: none
+	deadline            *time.Timer                         // of the last probe
+	begun               time.Time                           // when it was allowed
+	early               bool                                // it was an early one
+	waited              time.Duration                       // by the probes since opened whose callers left
+	proofFrom           uint64                              // the ticket from which on a probe is proof, however late: none that began after it has failed
+	opened              time.Time                           // last: by a failure that was one too many, or by a failed probe
+	step                time.Duration                       // from then to the next probe
+	due                 time.Time                           // that probe, but for early ones
+	last                error                               // that was reported
 }
 
-// change is a change of state, and the failure before it.
-type change struct {
-	from, to string
-	err      error
-}
-
-func newBreaker(r rules, announce func(change)) *Breaker {
-	b := &Breaker{rules: r, announce: announce}
-	b.counts = b.newCounts()
-	b.enterLocked(Closed)
+func newBreaker(k *kind, r rules, m *Metrics, log *slog.Logger, names ...string) *Breaker {
+	b := &Breaker{kind: k, names: names, rules: r, metrics: m, log: cmp.Or(log, slog.New(slog.DiscardHandler))}
+	for i, label := range k.labels {
+		b.log = b.log.With(slog.String(label, names[i]))
+	}
+	b.beginLocked()
+	m.show(b)
 	return b
 }
 
-// newCounts returns a closed gobreaker. It is told only of what has ended, so that what ends within the window counts in it,
-// however long ago it began, and a probe that never ends does not hold it half-open for ever.
-func (b *Breaker) newCounts() *gobreaker.CircuitBreaker[struct{}] {
-	r := &b.rules
-	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests: 1, Interval: r.window, BucketPeriod: r.window / 10,
-		Timeout:       r.first - 1, // it waits for more than that
-		ReadyToTrip:   b.tripsLocked,
-		OnStateChange: func(_ string, _, to gobreaker.State) { b.changeLocked(to.String()) },
+// Close ends the breaker's series of the metrics: what it kept calls from is gone. Calls that are under way may report still.
+func (b *Breaker) Close() { b.metrics.forget(b) }
+
+// beginLocked makes the breaker a closed one that knows nothing.
+func (b *Breaker) beginLocked() {
+	b.counts = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Interval: b.rules.window, BucketPeriod: b.rules.window / 10, ReadyToTrip: b.tripsLocked,
 	})
+	b.consecutiveFailures, b.consecutiveRefusals, b.step, b.early = 0, 0, 0, false
+	b.issued++
+	b.closed.Store(2 * b.issued)
+	b.proofFrom = 2 * b.issued // another outage has probes of its own
 }
-
-// countLocked tells gobreaker what came of a call.
-func (b *Breaker) countLocked(failed bool) {
-	outcome := succeeded
-	if failed {
-		outcome = hasFailed
-	}
-	_, _ = b.counts.Execute(outcome) // the error is outcome's own: gobreaker is never told anything while it is open
-}
-
-// What gobreaker is told, as functions that it may call.
-func succeeded() (none struct{}, err error) { return none, nil }
-func hasFailed() (none struct{}, err error) { return none, errFailed }
-
-var errFailed = errors.New("failed")
 
 // tripsLocked reports whether a closed breaker opens. It looks at the rows itself: gobreaker forgets what has left the
 // window.
@@ -124,45 +101,81 @@ func (b *Breaker) tripsLocked(c gobreaker.Counts) bool {
 		reports >= r.minReports && float64(c.TotalFailures) >= r.ratio*float64(reports)
 }
 
-// Closed reports whether the breaker lets everything through. Unlike State it changes nothing.
-func (b *Breaker) Closed() bool { return b.closed.Load() != 0 }
-
-// State returns Closed, HalfOpen or Open. An open breaker becomes half-open by the first Allow or State after a probe has
-// become due.
-func (b *Breaker) State() string {
-	if b.Closed() {
-		return Closed
-	}
-	b.mu.Lock()
-	defer b.unlock()
-	b.wakeLocked(false)
-	return b.state
+// succeededLocked counts a call of the closed breaker. It is counted when it has ended, so that what ends within the window counts
+// in it, however long ago it began.
+func (b *Breaker) succeededLocked() {
+	b.consecutiveFailures, b.consecutiveRefusals = 0, 0
+	_, _ = b.counts.Execute(func() (none struct{}, err error) { return none, nil })
 }
 
-// Allow reports whether a call may go there now. If so, the Permit must be told what came of it. It is false while the breaker
-// is open and no probe is due, and while a probe is under way. An early call is worth a probe whatever the backoff: it is the
-// probe as soon as a second has passed since the breaker opened or the last probe failed.
-func (b *Breaker) Allow(early bool) (*Permit, bool) { return b.allow(b.rules.probe, early) }
+// failedLocked counts a call of the closed breaker, and opens it if that was one too many.
+func (b *Breaker) failedLocked(err error) {
+	b.consecutiveFailures++
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		b.consecutiveRefusals++
+	}
+	_, _ = b.counts.Execute(func() (none struct{}, _ error) { return none, err })
+	if b.counts.State() == gobreaker.StateOpen {
+		b.log.Warn("circuit open: "+b.kind.fails, slog.String("error", describe(err)))
+		b.openLocked()
+	}
+}
 
-// allow lets a call through. If it is a probe, it has failed when nothing is heard of it for that long, less what those before it
-// took whose callers left. Or a server that hangs had a probe whenever an agent leaves.
-func (b *Breaker) allow(within time.Duration, early bool) (*Permit, bool) {
-	if epoch := b.closed.Load(); epoch != 0 {
-		return &Permit{breaker: b, epoch: epoch}, true
+// openLocked sets when the next probe is due, after a failure that was one too many or a probe that failed. An early one that failed
+// says nothing of ordinary calls: theirs stays due when it was, but no two probes are nearer than rules.first.
+func (b *Breaker) openLocked() {
+	b.closed.Store(0)
+	b.opened, b.waited = time.Now(), 0
+	if !b.early {
+		b.step = min(max(2*b.step, b.rules.first), b.rules.longest)
+		b.due = b.opened.Add(b.step)
+	} else if least := b.opened.Add(b.rules.first); b.due.Before(least) {
+		b.due = least
+	}
+}
+
+// Closed reports whether the breaker lets everything through.
+func (b *Breaker) Closed() bool { return b.closed.Load() != 0 }
+
+// State returns Closed, HalfOpen or Open. An open breaker is half-open from when a probe is due until one has failed.
+func (b *Breaker) State() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.Closed():
+		return Closed
+	case b.probe != 0 || !time.Now().Before(b.due):
+		return HalfOpen
+	}
+	return Open
+}
+
+// Allow reports whether a call may go there now, and whether it is the probe, which tries whether it works again. It may not while
+// the breaker is open and no probe is due, and while a probe is under way. An early call is worth a probe whatever the
+// backoff: it is the probe as soon as a second has passed since the breaker opened or the last probe failed. If it may, Report has
+// to be called once with the ticket.
+func (b *Breaker) Allow(early bool) (ticket uint64, probe, ok bool) {
+	ticket = b.allow(probeTimeout, early)
+	return ticket, isProbe(ticket), ticket != 0
+}
+
+// allow lets a call through, and returns its ticket, or 0. A probe that has not reported within that long,
+// less what those before it took whose callers left, has failed. Or a server that hangs had a probe whenever an agent leaves.
+func (b *Breaker) allow(within time.Duration, early bool) (ticket uint64) {
+	if closed := b.closed.Load(); closed != 0 {
+		return closed
 	}
 	b.mu.Lock()
-	defer b.unlock()
-	b.wakeLocked(early)
-	switch {
-	case b.state == Closed:
-		return &Permit{breaker: b, epoch: b.epoch}, true
-	case b.state == Open || b.probe != nil:
-		return nil, false
+	defer b.mu.Unlock()
+	if b.Closed() || b.probe != 0 || time.Now().Before(b.dueLocked(early)) {
+		return b.closed.Load()
 	}
-	p := &Permit{breaker: b, epoch: b.epoch}
-	p.deadline = time.AfterFunc(within-b.waited, p.expire)
-	b.probe, b.begun, b.early = p, time.Now(), early
-	return p, true
+	b.issued++
+	probe := 2*b.issued + 1
+	b.probe, b.begun, b.early = probe, time.Now(), early
+	b.deadline = time.AfterFunc(within-b.waited, func() { b.expire(probe) })
+	b.log.Debug("circuit half-open")
+	return probe
 }
 
 // RetryAfter returns how long it is until the next probe of such a call is due, 100 ms at least; 0 while the breaker is closed.
@@ -171,43 +184,17 @@ func (b *Breaker) RetryAfter(early bool) time.Duration {
 		return 0
 	}
 	b.mu.Lock()
-	defer b.unlock()
-	switch b.state {
-	case Closed:
+	defer b.mu.Unlock()
+	switch {
+	case b.Closed():
 		return 0
-	case HalfOpen:
-		return leastRetry // a probe is under way
+	case b.probe != 0:
+		return leastRetry
 	}
 	return max(time.Until(b.dueLocked(early)), leastRetry)
 }
 
-// Alive says that something which does not count went well there, a stream that was accepted, say: if the breaker is open,
-// the next probe is due at once, though not before a second has passed since it opened or a probe failed, and the waits
-// begin anew at a second.
-func (b *Breaker) Alive() {
-	if b.Closed() {
-		return
-	}
-	b.mu.Lock()
-	defer b.unlock()
-	b.aliveLocked()
-}
-
-// Last returns the last failure that was reported, nil if there was none.
-func (b *Breaker) Last() error {
-	b.mu.Lock()
-	defer b.unlock()
-	return b.last
-}
-
-// wakeLocked makes an open breaker half-open when a probe is due.
-func (b *Breaker) wakeLocked(early bool) {
-	if b.state == Open && !time.Now().Before(b.dueLocked(early)) {
-		b.counts.State()
-	}
-}
-
-// dueLocked is when the next probe of an open breaker is due. An early one waits no longer than gobreaker does, but after
+// dueLocked is when the next probe of an open breaker is due. An early one waits for no backoff, but after
 // another early one it lets an ordinary call go first that is due.
 func (b *Breaker) dueLocked(early bool) time.Time {
 	if !early {
@@ -220,84 +207,28 @@ func (b *Breaker) dueLocked(early bool) time.Time {
 	return due
 }
 
-// failedLocked notes a failure for Last and for the rows.
-func (b *Breaker) failedLocked(err error, counts bool) {
-	b.last = err
-	if !counts {
+// Alive says that something which does not count went well there, a stream that was accepted, say: if the breaker is open,
+// the next probe is due at once, though not before a second has passed since it opened or a probe failed, and the waits
+// begin anew at a second.
+func (b *Breaker) Alive() {
+	if b.Closed() {
 		return
 	}
-	b.consecutiveFailures++
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		b.consecutiveRefusals++
-	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.aliveLocked()
 }
 
-// closeLocked closes the breaker from whatever state. Gobreaker closes half-open and a second after it opened only, so it
-// begins anew; the probe under way, if there is one, is an ordinary call of before from now on.
-func (b *Breaker) closeLocked() {
-	b.endProbeLocked()
-	b.consecutiveFailures, b.consecutiveRefusals = 0, 0
-	b.counts = b.newCounts()
-	b.changeLocked(Closed)
-}
-
-// changeLocked changes the state, and notes it for tell: it may be called under gobreaker's lock.
-func (b *Breaker) changeLocked(to string) {
-	from := b.state
-	b.changes = append(b.changes, change{from: from, to: to, err: b.last})
-	b.enterLocked(to)
-	switch to {
-	case Open:
-		b.openLocked(from)
-	case Closed:
-		b.step, b.early = 0, false
-		b.proofFrom = b.epoch // another outage has probes of its own
-	}
-}
-
-// enterLocked begins an epoch, the first of which is 1.
-func (b *Breaker) enterLocked(state string) {
-	b.state, b.waited = state, 0
-	b.epoch++
-	b.closed.Store(0)
-	if state == Closed {
-		b.closed.Store(b.epoch)
-	}
-}
-
-// openLocked sets when the next probe is due. An early one that failed says nothing of ordinary calls: theirs stays due when
-// it was, as far as gobreaker lets it.
-func (b *Breaker) openLocked(from string) {
-	b.opened = time.Now()
-	if b.early && from == HalfOpen {
-		if least := b.opened.Add(b.rules.first); b.due.Before(least) {
-			b.due = least
-		}
-		return
-	}
-	b.step = min(max(2*b.step, b.rules.first), b.rules.longest)
-	b.due = b.opened.Add(b.step)
-}
-
-// aliveLocked lets the waits begin anew: something that does not count went well there. Gobreaker's own time stays.
 func (b *Breaker) aliveLocked() {
 	b.step = 0
-	if due := b.opened.Add(b.rules.first); b.state == Open && due.Before(b.due) {
+	if due := b.opened.Add(b.rules.first); due.Before(b.due) {
 		b.due = due
 	}
 }
 
-// unlock ends what began with mu.Lock, and hands out the changes since then.
-func (b *Breaker) unlock() {
-	for len(b.changes) > 0 && !b.telling { // else another goroutine is at it, and does these as well
-		changes := b.changes
-		b.changes, b.telling = nil, true
-		b.mu.Unlock()
-		for _, c := range changes {
-			b.announce(c)
-		}
-		b.mu.Lock()
-		b.telling = false
-	}
-	b.mu.Unlock()
+// Last returns the last failure that was reported, nil if there was none.
+func (b *Breaker) Last() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last
 }

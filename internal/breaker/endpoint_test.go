@@ -1,6 +1,7 @@
 package breaker_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,7 +21,7 @@ import (
 
 // endpoint is the breaker of one and what it shows.
 type endpoint struct {
-	*breaker.Breaker
+	asking
 	tb  testing.TB
 	reg *prometheus.Registry
 	log strings.Builder
@@ -31,8 +32,27 @@ var (
 	errLeft    = errors.New("nothing was learnt")
 )
 
+// asking is a breaker of which a call that is allowed is a permit.
+type asking struct{ *breaker.Breaker }
+
+// permit is a call that was allowed.
+type permit struct {
+	breaker *breaker.Breaker
+	ticket  uint64
+	probe   bool
+}
+
+func (b asking) Allow(early bool) (*permit, bool) {
+	ticket, probe, ok := b.Breaker.Allow(early)
+	return &permit{b.Breaker, ticket, probe}, ok
+}
+
+func (p *permit) Probe() bool    { return p.probe }
+func (p *permit) Done(err error) { p.breaker.Report(p.ticket, err) }
+func (p *permit) Ignore()        { p.Done(context.Canceled) }
+
 // end reports what came of a call: nil, an error, or errLeft for nothing.
-func end(p *breaker.Permit, outcome error) {
+func end(p *permit, outcome error) {
 	if outcome == errLeft {
 		p.Ignore()
 		return
@@ -42,14 +62,21 @@ func end(p *breaker.Permit, outcome error) {
 
 func newEndpoint(tb testing.TB) *endpoint {
 	c := &endpoint{tb: tb, reg: prometheus.NewRegistry()}
-	c.Breaker = breaker.NewEndpoint(breaker.EndpointOptions{
-		Upstream: "files", Endpoint: "1", Metrics: breaker.NewMetrics(c.reg), Log: slog.New(slog.NewTextHandler(&c.log, nil)),
-	})
+	o := options()
+	o.Metrics, o.Log = breaker.NewMetrics(c.reg), slog.New(slog.NewTextHandler(&c.log, nil))
+	c.asking = asking{breaker.NewEndpoint(o)}
 	return c
 }
 
+// options are those of an endpoint as the configuration has them by default.
+func options() breaker.EndpointOptions {
+	return breaker.EndpointOptions{
+		Upstream: "files", Endpoint: "1", Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: 3,
+	}
+}
+
 // enter asks, and fails the test if the call is not allowed.
-func (c *endpoint) enter() *breaker.Permit {
+func (c *endpoint) enter() *permit {
 	c.tb.Helper()
 	p, ok := c.Allow(false)
 	if !ok {
@@ -99,7 +126,7 @@ func (c *endpoint) refuses(when string) {
 }
 
 // probeAfter waits, and makes the probe that is due then and not before.
-func (c *endpoint) probeAfter(d time.Duration) *breaker.Permit {
+func (c *endpoint) probeAfter(d time.Duration) *permit {
 	c.tb.Helper()
 	pass(d - 1)
 	c.refuses("before the probe was due")
@@ -130,7 +157,7 @@ func TestEndpointOpens(t *testing.T) {
 	// late allows n calls, and reports them when a minute has passed.
 	late := func(n int, outcomes ...error) func(*endpoint) {
 		return func(c *endpoint) {
-			var all []*breaker.Permit
+			var all []*permit
 			for range n {
 				all = append(all, c.enter())
 			}
@@ -204,9 +231,10 @@ func TestEndpointOpens(t *testing.T) {
 // TestEndpointOptions: each setting moves its own bound.
 func TestEndpointOptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		open := func(o breaker.EndpointOptions, outcomes ...error) int {
-			o.Upstream, o.Endpoint = "files", "0"
-			c := breaker.NewEndpoint(o)
+		open := func(set func(*breaker.EndpointOptions), outcomes ...error) int {
+			o := options()
+			set(&o)
+			c := asking{breaker.NewEndpoint(o)}
 			for i := range 1000 {
 				p, ok := c.Allow(false)
 				if !ok {
@@ -220,19 +248,19 @@ func TestEndpointOptions(t *testing.T) {
 		ok, bad := error(nil), errDown
 		cases := []struct {
 			name string
-			o    breaker.EndpointOptions
+			set  func(*breaker.EndpointOptions)
 			mix  []error
 			want int // the call that is refused
 		}{
-			{"defaults", breaker.EndpointOptions{}, []error{ok, bad}, 20},
-			{"MinRequests", breaker.EndpointOptions{MinRequests: 8}, []error{ok, bad}, 8},
-			{"FailureRatio not reached", breaker.EndpointOptions{FailureRatio: 0.6}, []error{ok, bad}, 0},
-			{"FailureRatio", breaker.EndpointOptions{FailureRatio: 0.3}, []error{ok, ok, bad}, 21},
-			{"InARow", breaker.EndpointOptions{InARow: 7}, []error{bad}, 7},
-			{"Window too short", breaker.EndpointOptions{Window: time.Second}, []error{ok, bad}, 0},
+			{"defaults", func(*breaker.EndpointOptions) {}, []error{ok, bad}, 20},
+			{"MinRequests", func(o *breaker.EndpointOptions) { o.MinRequests = 8 }, []error{ok, bad}, 8},
+			{"FailureRatio not reached", func(o *breaker.EndpointOptions) { o.FailureRatio = 0.6 }, []error{ok, bad}, 0},
+			{"FailureRatio", func(o *breaker.EndpointOptions) { o.FailureRatio = 0.3 }, []error{ok, ok, bad}, 21},
+			{"InARow", func(o *breaker.EndpointOptions) { o.InARow = 7 }, []error{bad}, 7},
+			{"Window too short", func(o *breaker.EndpointOptions) { o.Window = time.Second }, []error{ok, bad}, 0},
 		}
 		for _, k := range cases {
-			if got := open(k.o, k.mix...); got != k.want {
+			if got := open(k.set, k.mix...); got != k.want {
 				t.Errorf("%s: the call %d was refused, want %d", k.name, got, k.want)
 			}
 		}
@@ -241,20 +269,21 @@ func TestEndpointOptions(t *testing.T) {
 
 // TestEndpointPanics: what cannot be is a bug of whoever made it.
 func TestEndpointPanics(t *testing.T) {
-	bad := []breaker.EndpointOptions{
-		{Endpoint: "0"}, {Upstream: "files"},
-		{Upstream: "files", Endpoint: "0", Window: -1},
-		{Upstream: "files", Endpoint: "0", ProbeTimeout: -1},
-		{Upstream: "files", Endpoint: "0", MinRequests: -1},
-		{Upstream: "files", Endpoint: "0", InARow: -1},
-		{Upstream: "files", Endpoint: "0", FailureRatio: -0.1},
-		{Upstream: "files", Endpoint: "0", FailureRatio: 1.1},
-	}
-	for _, o := range bad {
+	for _, set := range []func(*breaker.EndpointOptions){
+		func(o *breaker.EndpointOptions) { o.Upstream = "" },
+		func(o *breaker.EndpointOptions) { o.Endpoint = "" },
+		func(o *breaker.EndpointOptions) { o.Window = 0 },
+		func(o *breaker.EndpointOptions) { o.MinRequests = 0 },
+		func(o *breaker.EndpointOptions) { o.InARow = 0 },
+		func(o *breaker.EndpointOptions) { o.FailureRatio = 0 },
+		func(o *breaker.EndpointOptions) { o.FailureRatio = 1.1 },
+	} {
+		o := options()
+		set(&o)
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%+v makes a endpoint", o)
+					t.Errorf("%+v makes an endpoint", o)
 				}
 			}()
 			breaker.NewEndpoint(o)
@@ -358,48 +387,48 @@ func TestEndpointLateProbe(t *testing.T) {
 	bad := errDown
 	cases := []struct {
 		name string
-		do   func(c *endpoint, first *breaker.Permit) // the first probe's time is over
+		do   func(c *endpoint, first *permit) // the first probe's time is over
 		want string
 	}{
-		{"at once", func(c *endpoint, first *breaker.Permit) { first.Done(nil) }, breaker.Closed},
-		{"it fails", func(c *endpoint, first *breaker.Permit) { first.Done(errDown) }, breaker.Open},
-		{"its caller leaves", func(c *endpoint, first *breaker.Permit) { first.Ignore() }, breaker.Open},
-		{"after others whose time is over as well", func(c *endpoint, first *breaker.Permit) {
+		{"at once", func(c *endpoint, first *permit) { first.Done(nil) }, breaker.Closed},
+		{"it fails", func(c *endpoint, first *permit) { first.Done(errDown) }, breaker.Open},
+		{"its caller leaves", func(c *endpoint, first *permit) { first.Ignore() }, breaker.Open},
+		{"after others whose time is over as well", func(c *endpoint, first *permit) {
 			c.probeAfter(2 * time.Second)
 			c.expire()
 			c.probeAfter(4 * time.Second)
 			c.expire()
 			first.Done(nil)
 		}, breaker.Closed},
-		{"beside the next", func(c *endpoint, first *breaker.Permit) {
+		{"beside the next", func(c *endpoint, first *permit) {
 			next := c.probeAfter(2 * time.Second)
 			first.Done(nil)
 			c.want(breaker.Closed)
 			next.Done(errDown)
 			c.report(2, bad) // a new row
 		}, breaker.Closed},
-		{"beside the next, which hangs", func(c *endpoint, first *breaker.Permit) {
+		{"beside the next, which hangs", func(c *endpoint, first *permit) {
 			c.probeAfter(2 * time.Second)
 			first.Done(nil)
 			pass(time.Minute)
 		}, breaker.Closed},
-		{"the next has failed", func(c *endpoint, first *breaker.Permit) {
+		{"the next has failed", func(c *endpoint, first *permit) {
 			c.probeAfter(2 * time.Second).Done(errDown)
 			first.Done(nil)
 		}, breaker.Open},
-		{"the next has failed late", func(c *endpoint, first *breaker.Permit) {
+		{"the next has failed late", func(c *endpoint, first *permit) {
 			next := c.probeAfter(2 * time.Second)
 			c.expire()
 			next.Done(errRefused)
 			first.Done(nil)
 		}, breaker.Open},
-		{"one before the next has failed late", func(c *endpoint, first *breaker.Permit) {
+		{"one before the next has failed late", func(c *endpoint, first *permit) {
 			next := c.probeAfter(2 * time.Second)
 			c.expire()
 			first.Done(errDown)
 			next.Done(nil)
 		}, breaker.Closed},
-		{"of another outage", func(c *endpoint, first *breaker.Permit) {
+		{"of another outage", func(c *endpoint, first *permit) {
 			c.probeAfter(2 * time.Second).Done(nil)
 			c.trip()
 			first.Done(nil)
@@ -473,23 +502,16 @@ func TestEndpointProbeLeft(t *testing.T) {
 	})
 }
 
-// TestEndpointOnce: only the first report of a permit counts, and a permit that was not given reports nothing.
+// TestEndpointOnce: a probe that failed is no proof if it reports a success after that.
 func TestEndpointOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *endpoint) {
-		p := c.enter()
-		for range 10 {
-			p.Done(errRefused)
-		}
-		c.want(breaker.Closed)
-		p.Done(nil) // does not end the row
-		c.report(1, errRefused)
+		c.report(2, errRefused)
 		c.want(breaker.Open)
 		probe := c.probeAfter(time.Second)
 		probe.Done(errDown)
 		probe.Done(nil)
-		c.probeAfter(2 * time.Second).Done(nil)
-		var none breaker.Permit
-		none.Done(errDown)
+		c.want(breaker.Open)
+		c.probeAfter(time.Second).Done(nil)
 		c.want(breaker.Closed)
 	})
 }
@@ -498,7 +520,7 @@ func TestEndpointOnce(t *testing.T) {
 // once, though a second after the last failure at the soonest.
 func TestEndpointLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *endpoint) {
-		var old []*breaker.Permit
+		var old []*permit
 		for range 6 {
 			old = append(old, c.enter())
 		}
@@ -638,7 +660,7 @@ func TestEndpointLogsNoURL(t *testing.T) {
 // goroutine: TestEndpointRace has the many.
 func TestEndpointManyCallers(t *testing.T) {
 	type call struct {
-		permit *breaker.Permit
+		permit *permit
 		ends   time.Time
 	}
 	inBubble(t, func(t *testing.T, c *endpoint) {
@@ -657,7 +679,6 @@ func TestEndpointManyCallers(t *testing.T) {
 			}
 			served++
 			k.permit.Done(nil)
-			k.permit.Done(errDown)
 		}
 		for i := range 40_000 { // 40 seconds
 			for j := range 3 {
@@ -697,14 +718,14 @@ func TestEndpointManyCallers(t *testing.T) {
 // TestEndpointRace uses one breaker from many goroutines in real time, in every way there is, for the race detector; then a
 // success closes it still.
 func TestEndpointRace(t *testing.T) {
-	c := breaker.NewEndpoint(breaker.EndpointOptions{Upstream: "files", Endpoint: "0", ProbeTimeout: time.Microsecond})
+	c := asking{breaker.NewEndpoint(options())}
 	outcomes := []error{nil, errDown, errRefused, errLeft, nil}
 	var wg sync.WaitGroup
 	for worker := range 100 {
 		wg.Go(func() {
 			for i := range 300 {
-				p, ok := c.Allow(false)
-				if ok && i%11 != 0 {
+				p := &permit{breaker: c.Breaker, ticket: c.AllowWithin(time.Microsecond)}
+				if p.ticket != 0 && i%11 != 0 {
 					var both sync.WaitGroup
 					both.Go(func() { end(p, outcomes[(i+worker)%len(outcomes)]) })
 					both.Go(func() { p.Done(nil) })

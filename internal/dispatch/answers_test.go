@@ -554,6 +554,29 @@ func TestLossCountsNothing(t *testing.T) {
 	}
 }
 
+// TestRememberedCountsNothing: an answer for which no server was asked is neither a failure nor a success, nor does it prove anything.
+func TestRememberedCountsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		remembered := func(ctx context.Context, work func()) (*mcp.Result, error) {
+			res, err := answers(ctx, work)
+			res.Remembered = true
+			return res, err
+		}
+		s := newStage(t, setup{}, newServer(says(500), says(500), remembered, says(500), remembered, says(500)))
+		for _, c := range []*mcp.Call{post(callBody), post(callBody), post(listBody), post(callBody)} {
+			s.do(t.Context(), c)
+		}
+		if s.breakers[0].State() != breaker.Open {
+			t.Error("it counts as a success")
+		}
+		pass(2 * time.Second)
+		if status, _ := s.do(t.Context(), post(listBody)); status != 200 || s.breakers[0].State() == breaker.Closed {
+			t.Errorf("as a probe it got %d and leaves the breaker %s", status, s.breakers[0].State())
+		}
+		s.idle()
+	})
+}
+
 // piecewise is a piece of an event that is too large to hold.
 var piecewise = piece{event: mcp.Event{Raw: []byte("data: aaaa"), Partial: true}}
 

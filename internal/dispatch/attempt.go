@@ -7,27 +7,33 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// attempt is what a call holds at an endpoint: its place there, and the breaker's permit, of the last sending where there were
-// several. What came of that one is reported when the endpoint is let go. The zero attempt holds nothing. It is used by
+// attempt is what a call holds at an endpoint: its place there, and what its breaker is to be told of the last sending, where
+// there were several. That is reported when the endpoint is let go. The zero attempt holds nothing. It is used by
 // one goroutine at a time, and moves with the answer.
 type attempt struct {
-	stage    *Stage
-	at       *endpoint // nil: none, or let go
-	permit   Permit
-	health   health // what the last sending said of the endpoint, as far as it is known
-	cause    error  // of that, if it failed
-	reported bool
-	forced   bool      // the breaker was not asked, or said no
-	begun    time.Time // where somebody wants to know how long it takes, else zero; the wait for a connection is not the server's
+	stage *Stage
+	at    *endpoint // nil: none, or let go
+	ticket
+	forced bool         // the breaker said no
+	health health       // what the last sending said of the endpoint, as far as it is known
+	cause  *mcp.Failure // of that, if it failed
+	begun  time.Time    // where there is a SlowCall, else zero; the wait for a connection is not the server's
+}
+
+// ticket is what the breaker has allowed the call as.
+type ticket struct {
+	number uint64
+	untold bool // what came of it has to be reported still
+	probe  bool // it tries whether the endpoint works again
 }
 
 // take makes t an attempt at the one of these endpoints with the least in flight of which the breaker allows one for the call,
 // and reports whether there is one.
 func (s *Stage) take(t *attempt, c *mcp.Call, among set) bool {
 	for e := s.endpoints.least(among); e != nil; e = s.endpoints.least(among) {
-		if p, ok := s.endpoints.allow(e, c); ok {
+		if allowed, ok := s.endpoints.allow(e, c); ok {
 			e.inFlight.Add(1)
-			*t = attempt{stage: s, at: e, permit: p}
+			*t = attempt{stage: s, at: e, ticket: allowed}
 			return true
 		}
 		among = among.without(only(e))
@@ -35,53 +41,36 @@ func (s *Stage) take(t *attempt, c *mcp.Call, among set) bool {
 	return false
 }
 
-// renew reports whether the call may be sent to the same endpoint once more. The permit that it had, which must not be a
-// probe's, is forgotten: what came of it is not reported.
-func (t *attempt) renew(c *mcp.Call) bool {
-	p, ok := t.stage.endpoints.allow(t.at, c)
-	if ok {
-		t.permit = p
-	}
-	return ok
-}
-
-// learn notes what the last sending said.
-func (t *attempt) learn(h health, cause error) {
-	if t.at == nil {
+// learn notes what the last sending said, and the failure that it was, if it was one.
+func (t *attempt) learn(h health, f *mcp.Failure) {
+	switch {
+	case t.at == nil:
 		return
-	}
-	if h == healthy && t.slow() {
-		h, cause = failing, errSlow
-	}
-	t.health, t.cause = h, cause
-	t.stage.note(t.at, h, cause)
-}
-
-// learnFailure notes that the last sending failed.
-func (t *attempt) learnFailure(f *mcp.Failure) {
-	h := healthOfFailure(f)
-	if h == unknown && !f.Counted && isTimeout(f.Reason) && t.slow() {
+	case h == healthy && t.slow():
+		h, f = failing, errSlow
+	case h == unknown && f != nil && !f.Counted && isTimeout(f.Reason) && t.slow():
 		h = failing
 	}
-	t.learn(h, f)
+	t.health, t.cause = h, f
+	t.stage.note(t.at, h, f)
 }
 
-// report tells the breaker what came of the last sending. Only the first report counts.
-func (t *attempt) report() {
-	if t.at == nil || t.reported {
+// tell tells the breaker what came of the last sending. Only the first time counts.
+func (t *attempt) tell() {
+	if t.forced && t.health == healthy {
+		t.at.Breaker.Alive()
+	}
+	if !t.untold {
 		return
 	}
-	t.reported = true
+	t.untold = false
 	switch t.health {
 	case healthy:
-		t.permit.Done(nil)
-		if t.forced {
-			t.at.Breaker.Alive()
-		}
+		t.at.Breaker.Report(t.number, nil)
 	case failing:
-		t.permit.Done(t.cause)
+		t.at.Breaker.Report(t.number, t.cause)
 	default:
-		t.permit.Ignore()
+		t.at.Breaker.Report(t.number, context.Canceled)
 	}
 }
 
@@ -91,12 +80,12 @@ func (t *attempt) slow() bool {
 	return longest > 0 && time.Since(t.begun) > longest
 }
 
-// leave reports, and lets the endpoint go. Where nothing was learnt, that is no news.
+// leave tells the breaker, and lets the endpoint go.
 func (t *attempt) leave() {
 	if t.at == nil {
 		return
 	}
-	t.report()
+	t.tell()
 	t.at.inFlight.Add(-1)
 	t.at = nil
 }
@@ -104,8 +93,7 @@ func (t *attempt) leave() {
 // send sends the run's call to where t is, and learns what came of it. Of an answer that goes on that is not known yet,
 // but for a bad status.
 func (t *attempt) send(ctx context.Context, r *run) outcome {
-	s := t.stage
-	if s.opts.SlowCall > 0 || s.hedges {
+	if t.stage.opts.SlowCall > 0 {
 		t.begun = time.Now()
 	}
 	t.health, t.cause = unknown, nil
@@ -132,21 +120,21 @@ func (t *attempt) send(ctx context.Context, r *run) outcome {
 // judge learns what an answer's head, or all of it, says.
 func (t *attempt) judge(c *mcp.Call, o *outcome) {
 	h, cause := healthOfAnswer(c, o.result)
-	if h == unknown && t.permit.Probe() && losesSession(c, o.result) {
+	if h == unknown && t.probe && losesSession(c, o.result) {
 		h = healthy // a server that has lost a session is there
 	}
 	switch {
 	case !o.goesOn() || h == failing:
 		t.learn(h, cause)
-	case t.permit.Probe():
+	case t.probe:
 		// A probe is over with the head of a stream: a tool may run for minutes, and nobody else may try meanwhile.
 		t.learn(h, cause)
-		t.report()
+		t.tell()
 	}
 }
 
 // failed is the outcome of a sending that failed.
 func (t *attempt) failed(f *mcp.Failure) outcome {
-	t.learnFailure(f)
+	t.learn(healthOfFailure(f), f)
 	return outcome{failure: f}
 }

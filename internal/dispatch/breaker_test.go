@@ -206,7 +206,7 @@ func TestProbeThatWaits(t *testing.T) {
 	})
 }
 
-// TestPassesOpenBreaker: what the server's calls may wait for goes to a server that is left alone, and streams always do.
+// TestPassesOpenBreaker: what the server's calls may wait for goes to a server whose circuit is open, and streams always do.
 func TestPassesOpenBreaker(t *testing.T) {
 	cases := []struct {
 		call   *mcp.Call
@@ -365,8 +365,8 @@ func TestHolds(t *testing.T) {
 	})
 }
 
-// TestPatience: a stream that says nothing but comments is handed on in the end, and not sent again after that.
-func TestPatience(t *testing.T) {
+// TestSilentStreamIsHandedOn: a stream that says nothing but comments is handed on in the end, and not sent again after that.
+func TestSilentStreamIsHandedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		quiet := []piece{}
 		for range 5 {

@@ -3,12 +3,10 @@ package dispatch_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"testing"
 
 	"fluentd-perf/internal/admission"
-	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/dispatch"
 	"fluentd-perf/internal/mcp"
 )
@@ -24,13 +22,11 @@ func TestDirect(t *testing.T) {
 		return dispatch.Endpoint{Caller: mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 			got = append(got, seen{i, c.Header.Get("Mcp-Session-Id")})
 			return &mcp.Result{Status: 503, Header: http.Header{"Mcp-Session-Id": {"s"}}}, nil
-		}), Breaker: breakerOf{breaker.NewEndpoint(breaker.EndpointOptions{Upstream: "u", Endpoint: fmt.Sprint(i), InARow: 1})}}
+		}), Breaker: newBreaker(i, 1)}
 	}
 	gate := admission.New(admission.Options{Upstream: "u", MaxInFlight: 1})
 	defer gate.Close()
-	s := dispatch.New(dispatch.Options{
-		Upstream: "u", Admission: admissionOf{gate}, Endpoints: []dispatch.Endpoint{endpoint(0), endpoint(1)},
-	})
+	s := dispatch.New(complete(dispatch.Options{Admission: gate, Endpoints: []dispatch.Endpoint{endpoint(0), endpoint(1)}}))
 	c := &mcp.Call{Lane: mcp.LaneRequest, Header: http.Header{"Mcp-Session-Id": {"s~1"}}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		t.Fatal(err)
@@ -42,7 +38,7 @@ func TestDirect(t *testing.T) {
 	if _, err := s.Call(t.Context(), c); !errors.As(err, &f) || f.Reason != mcp.ReasonBreakerOpen {
 		t.Fatalf("the breaker is not open: %v", err)
 	}
-	if _, failure := gate.Enter(t.Context(), c); failure != nil {
+	if _, _, failure := gate.Enter(t.Context(), c); failure != nil {
 		t.Fatal(failure)
 	}
 	got = nil

@@ -4,7 +4,7 @@
 //   - a call goes to the endpoint with the least in flight among those whose breakers are closed, a session's to its own;
 //   - nothing is sent again that may have run, but what may be repeated; and never more often than the budget allows;
 //   - a call with its repeats counts once at each endpoint, by its last outcome there;
-//   - what a call holds (a slot, an endpoint, a breaker's permit) is let go once, whatever comes of it.
+//   - what a call holds (a slot, an endpoint, a breaker's ticket) is let go once, whatever comes of it.
 //
 // It leaves to others: how a breaker works and how calls wait for a slot, which it knows as Breaker and Admission, and
 // what a call is worth to its caller.
@@ -13,6 +13,7 @@ package dispatch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -21,16 +22,11 @@ import (
 
 // Admission bounds the calls under way. See internal/admission.
 type Admission interface {
-	// Enter gets a call its slot, for which it may have to wait. A call that needs none gets one that holds nothing.
-	Enter(context.Context, *mcp.Call) (Slot, *mcp.Failure)
+	// Enter gets a call a slot, for which it may have to wait, and returns how long it did. leave has to be called once when the
+	// call is over; nil: it needs no slot.
+	Enter(context.Context, *mcp.Call) (leave func(), waited time.Duration, f *mcp.Failure)
 	// Stats says how many calls hold a slot and how many wait for one.
 	Stats() (inFlight, queued int)
-}
-
-// Slot is what a call holds that was admitted. Leave may be called more than once, from whatever goroutine.
-type Slot interface {
-	Leave()
-	Waited() time.Duration
 }
 
 // RetryOptions say how often a call is sent.
@@ -40,16 +36,15 @@ type RetryOptions struct {
 	Hedge  bool    // ask a second endpoint where the first one takes longer than 95 of a hundred calls of that method
 }
 
-// Options are those of a Stage. Upstream and Endpoints are required.
+// Options are those of a Stage. All but SlowCall and Metrics are required.
 type Options struct {
 	Upstream  string     // the configured name: a label of metrics
 	Endpoints []Endpoint // up to 64
-	Admission Admission  // nil: no bound
+	Admission Admission
 	Retry     RetryOptions
 	SlowCall  time.Duration // a call that takes longer counts as failed, though its answer goes on; 0: none
 
-	// Repeatable reports whether a request may be sent again though nobody knows whether it ran. It is asked only once the
-	// call has been sent, and when that matters. nil: mcp.Call.Repeatable.
+	// Repeatable reports whether a request may be sent again though nobody knows whether it ran.
 	Repeatable func(*mcp.Call) bool
 
 	Metrics *Metrics // nil: not shown
@@ -78,30 +73,17 @@ type Stage struct {
 	last    atomic.Pointer[LastError]
 }
 
-// New returns a Stage. It panics without a name or endpoints, or with more than 64 of them.
+// New returns a Stage. It panics without a required option, or with more than 64 endpoints.
 func New(o Options) *Stage {
-	if o.Upstream == "" || o.Retry.Max < 0 || !(o.Retry.Budget >= 0 && o.Retry.Budget <= 1) || o.SlowCall < 0 {
-		panic("dispatch: a stage without a name, or with an option that cannot be (this is a bug)")
-	}
-	if o.Repeatable == nil {
-		o.Repeatable = (*mcp.Call).Repeatable
-	}
-	if o.Admission == nil {
-		o.Admission = unbounded{}
+	if o.Upstream == "" || o.Admission == nil || o.Repeatable == nil || o.Retry.Max < 0 || !(o.Retry.Budget >= 0 && o.Retry.Budget <= 1) ||
+		o.SlowCall < 0 {
+		panic("dispatch: a stage without what it needs, or with an option that cannot be (this is a bug)")
 	}
 	s := &Stage{opts: o, endpoints: newEndpoints(o.Endpoints), budget: newBudget(o.Retry.Budget)}
 	s.meter = cmp.Or(o.Metrics, NewMetrics(nil)).retry(o.Upstream)
 	s.hedges = o.Retry.Hedge && s.endpoints.several()
 	return s
 }
-
-// unbounded is the Admission of a Stage without one, and the Slot that it gives.
-type unbounded struct{}
-
-func (unbounded) Enter(context.Context, *mcp.Call) (Slot, *mcp.Failure) { return unbounded{}, nil }
-func (unbounded) Stats() (inFlight, queued int)                         { return 0, 0 }
-func (unbounded) Leave()                                                {}
-func (unbounded) Waited() time.Duration                                 { return 0 }
 
 // Call implements mcp.Caller. What it refuses itself fails with breaker_open (1503, RetryAfter: until the next probe) or as
 // Admission.Enter says, always with Sent no. Any other failure or answer is the last one that an endpoint gave, with Sent
@@ -111,15 +93,19 @@ func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.Lane.Long() || c.Lane == mcp.LaneFetch {
 		return s.pass(ctx, c, bound)
 	}
-	r := run{stage: s, call: s.whole(c), among: s.endpoints.of(bound), slot: unbounded{}}
+	r := run{stage: s, call: s.whole(c), among: s.endpoints.of(bound)}
 	if c.Lane == mcp.LaneNotification && c.Message.Method == mcp.MethodCancelled {
 		r.counted = s.giveUp(c, r.among)
 	}
+	defer r.leave()
 	if f := r.enter(ctx); f != nil {
 		return nil, f
 	}
-	defer r.leave()
-	return r.finish(r.send(ctx))
+	o := r.sendFirst(ctx)
+	for r.again(ctx, &o) {
+		o = r.attempt.send(ctx, &r)
+	}
+	return r.finish(o)
 }
 
 // whole returns the call with its answer to be held whole, if it is the operator who says that it may be sent again: no byte of
@@ -168,13 +154,33 @@ func (s *Stage) relay(ctx context.Context, c *mcp.Call, e *endpoint) (*mcp.Resul
 // not due for a probe. It takes nothing. nil: Call would not, as far as can be told.
 func (s *Stage) Refusal(c *mcp.Call) *mcp.Failure {
 	bound, c := s.where(c)
-	r := run{stage: s, call: c, among: s.endpoints.of(bound)}
-	refused := s.endpoints.soonest(c, r.among) > leastRetry
+	among := s.endpoints.of(bound)
+	refused := s.endpoints.soonest(c, among) > leastRetry
 	if uncounted(c) {
-		refused = s.endpoints.closed(r.among) == 0
+		refused = s.endpoints.closed(among) == 0
 	}
 	if !refused || passesOpenBreaker(c) {
 		return nil
 	}
-	return r.refuse()
+	return s.refuse(c, among)
+}
+
+// leastRetry is what a caller is told to wait at least.
+const leastRetry = 100 * time.Millisecond
+
+// refuse is the failure of a call that no breaker of these endpoints allows.
+func (s *Stage) refuse(c *mcp.Call, among set) *mcp.Failure {
+	f := &mcp.Failure{
+		Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: mcp.SentNo,
+		Message:    "the server failed too often just now and is not called for a while",
+		RetryAfter: max(s.endpoints.soonest(c, among), leastRetry),
+	}
+	last := s.endpoints.least(among).Breaker.Last()
+	if failed := new(mcp.Failure); errors.As(last, &failed) {
+		f.Message += ": " + failed.Message // which holds no address, as its cause may
+	} else if last != nil {
+		f.Message += ": " + last.Error() // the breaker's own
+	}
+	f.Cause = last
+	return f
 }

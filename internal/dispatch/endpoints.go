@@ -18,6 +18,33 @@ type Endpoint struct {
 	GivenUp func(c *mcp.Call, least time.Duration) *mcp.Failure
 }
 
+// Breaker is the breaker of one endpoint. See internal/breaker, which says what each method promises.
+type Breaker interface {
+	Closed() bool  // it lets everything through
+	State() string // closed, half-open or open, for people
+	// Allow reports whether a call may go there now, an early one whatever the backoff, and whether it is the probe. Then Report
+	// has to be called once with the ticket and what came of it: nil, a failure, or context.Canceled where nothing was learnt.
+	Allow(early bool) (ticket uint64, probe, ok bool)
+	Report(ticket uint64, err error)
+	RetryAfter(early bool) time.Duration // until the next probe, 100 ms where one is due or under way; 0: closed
+	Alive()                              // something that does not count went well there
+	Last() error                         // the last failure
+}
+
+// BreakerOff is what Status says of an endpoint without a breaker.
+const BreakerOff = "off"
+
+// noBreaker is the breaker of an endpoint that has none.
+type noBreaker struct{}
+
+func (noBreaker) Closed() bool                    { return true }
+func (noBreaker) State() string                   { return BreakerOff }
+func (noBreaker) Allow(bool) (uint64, bool, bool) { return 0, false, true }
+func (noBreaker) Report(uint64, error)            {}
+func (noBreaker) RetryAfter(bool) time.Duration   { return 0 }
+func (noBreaker) Alive()                          {}
+func (noBreaker) Last() error                     { return nil }
+
 // maxEndpoints is what a set holds.
 const maxEndpoints = 64
 
@@ -98,16 +125,17 @@ func (s endpoints) least(among set) (best *endpoint) {
 	return best
 }
 
-// allow asks the breaker. A call that does not count has no permit, and is allowed only while the breaker is closed.
-func (s endpoints) allow(e *endpoint, c *mcp.Call) (Permit, bool) {
+// allow asks the breaker. A call that does not count reports nothing, and is allowed only while the breaker is closed.
+func (s endpoints) allow(e *endpoint, c *mcp.Call) (t ticket, ok bool) {
 	if uncounted(c) {
-		return noPermit{}, e.Breaker.Closed()
+		return ticket{}, e.Breaker.Closed()
 	}
-	p, ok := e.Breaker.Allow(opens(c))
+	t.untold = true
+	t.number, t.probe, ok = e.Breaker.Allow(opens(c))
 	if !ok && s.mayNotBackOff(e) {
-		return e.Breaker.Allow(true)
+		t.number, t.probe, ok = e.Breaker.Allow(true)
 	}
-	return p, ok
+	return t, ok
 }
 
 // retryAfter is how long it is until an endpoint may be sent this call: 0 if it may be now.

@@ -230,7 +230,7 @@ func TestSessions(t *testing.T) {
 	s.idle()
 }
 
-// TestSessionStays: a session's call is refused when its endpoint is left alone, and sent again only there.
+// TestSessionStays: a session's call is refused while the circuit of its endpoint is open, and sent again only there.
 func TestSessionStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newServer(answers), newServer(fails(unreachable))
@@ -311,7 +311,7 @@ func TestHedge(t *testing.T) {
 		{"not a read", after(time.Second, answers), quick, 40, post(callBody), false, false, time.Second, false, 200},
 		{"another method", after(time.Second, answers), quick, 40, post(listBody), false, false, time.Second, false, 200},
 		{"a session", after(time.Second, answers), quick, 40, post(readBody, "Mcp-Session-Id", "x~0"), false, false, time.Second, false, 200},
-		{"the other one is left alone", after(time.Second, answers), quick, 40, post(readBody), true, false, time.Second, false, 200},
+		{"the other one is open", after(time.Second, answers), quick, 40, post(readBody), true, false, time.Second, false, 200},
 		{"no budget", after(time.Second, answers), quick, 40, post(readBody), false, true, time.Second, false, 200},
 	}
 	for _, c := range cases {
@@ -362,7 +362,7 @@ func TestHedge(t *testing.T) {
 	}
 }
 
-// TestHedgeIsNoProbe: a hedge goes to no endpoint that is left alone, though a probe of it is due.
+// TestHedgeIsNoProbe: a hedge goes to no endpoint whose circuit is open, though a probe of it is due.
 func TestHedgeIsNoProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newServer(answers), newServer(answers)
@@ -378,7 +378,7 @@ func TestHedgeIsNoProbe(t *testing.T) {
 			t.Errorf("got %v", f)
 		}
 		if n, _ := b.sent(); n != before || s.Status().Hedges != 0 {
-			t.Errorf("%d calls went to an endpoint that is left alone, %d hedges", n-before, s.Status().Hedges)
+			t.Errorf("%d calls went to an endpoint whose circuit is open, %d hedges", n-before, s.Status().Hedges)
 		}
 		if got := s.breakers[1].State(); got != breaker.HalfOpen {
 			t.Errorf("its breaker is %s: no probe was due", got)
@@ -409,8 +409,8 @@ func spend(s *stage, at *server) {
 // fall opens a breaker.
 func fall(c *breaker.Breaker) {
 	for range 2 {
-		if p, ok := c.Allow(false); ok {
-			p.Done(syscall.ECONNREFUSED)
+		if ticket, _, ok := c.Allow(false); ok {
+			c.Report(ticket, syscall.ECONNREFUSED)
 		}
 	}
 }

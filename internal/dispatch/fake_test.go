@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -263,19 +264,11 @@ type broken struct{ err error }
 
 func (b broken) Read([]byte) (int, error) { return 0, b.err }
 
-// breakerOf and admissionOf make the real ones what a Stage knows them as.
-type breakerOf struct{ *breaker.Breaker }
-
-func (b breakerOf) Allow(early bool) (dispatch.Permit, bool) {
-	p, ok := b.Breaker.Allow(early)
-	return p, ok
-}
-
-type admissionOf struct{ *admission.Admission }
-
-func (a admissionOf) Enter(ctx context.Context, c *mcp.Call) (dispatch.Slot, *mcp.Failure) {
-	slot, f := a.Admission.Enter(ctx, c)
-	return slot, f
+// newBreaker is the breaker of an endpoint as the configuration has it by default, but for one number.
+func newBreaker(endpoint, inARow int) *breaker.Breaker {
+	return breaker.NewEndpoint(breaker.EndpointOptions{
+		Upstream: "files", Endpoint: fmt.Sprint(endpoint), Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: inARow,
+	})
 }
 
 var errDown = errors.New("connection refused")
@@ -293,13 +286,25 @@ type stage struct {
 	gate     *admission.Admission
 }
 
-// setup are the options of a stage under test. The zero one has a breaker at each endpoint, no admission, two resends and
+// setup are the options of a stage under test. The zero one has a breaker at each endpoint, as many slots as there are calls, two resends and
 // a budget of all.
 type setup struct {
 	dispatch.Options
 	noBreaker bool
 	inARow    int
-	gate      admission.Options // none without MaxInFlight
+	gate      admission.Options // as many as there are calls without MaxInFlight
+}
+
+// complete returns options with what the tests need not say.
+func complete(o dispatch.Options) dispatch.Options {
+	o.Upstream = "files"
+	if o.Admission == nil {
+		o.Admission = admission.New(admission.Options{Upstream: "files", MaxInFlight: 1 << 20})
+	}
+	if o.Repeatable == nil {
+		o.Repeatable = (*mcp.Call).Repeatable
+	}
+	return o
 }
 
 func newStage(tb testing.TB, o setup, servers ...*server) *stage {
@@ -307,17 +312,17 @@ func newStage(tb testing.TB, o setup, servers ...*server) *stage {
 	for i, server := range servers {
 		e := dispatch.Endpoint{Caller: server}
 		if !o.noBreaker {
-			b := breaker.NewEndpoint(breaker.EndpointOptions{Upstream: "files", Endpoint: fmt.Sprint(i), InARow: o.inARow})
-			e.Breaker, s.breakers = breakerOf{b}, append(s.breakers, b)
+			b := newBreaker(i, cmp.Or(o.inARow, 3))
+			e.Breaker, s.breakers = b, append(s.breakers, b)
 		}
 		o.Endpoints = append(o.Endpoints, e)
 	}
 	if o.gate.MaxInFlight > 0 {
 		o.gate.Upstream = "files"
 		s.gate = admission.New(o.gate)
-		o.Admission = admissionOf{s.gate}
+		o.Admission = s.gate
 	}
-	o.Upstream = "files"
+	o.Options = complete(o.Options)
 	if o.Retry == (dispatch.RetryOptions{}) {
 		o.Retry = dispatch.RetryOptions{Max: 2, Budget: 1}
 	}

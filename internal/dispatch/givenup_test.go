@@ -33,16 +33,16 @@ func TestGivenUpByCancelling(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := newServer(tt.cancellation)
-				b := breaker.NewEndpoint(breaker.EndpointOptions{Upstream: "files", Endpoint: "0", InARow: 3})
-				s := dispatch.New(dispatch.Options{Upstream: "files", Endpoints: []dispatch.Endpoint{{
-					Caller: server, Breaker: breakerOf{b},
+				b := newBreaker(0, 3)
+				s := dispatch.New(complete(dispatch.Options{Endpoints: []dispatch.Endpoint{{
+					Caller: server, Breaker: b,
 					GivenUp: func(_ *mcp.Call, least time.Duration) *mcp.Failure {
 						if tt.waited == 0 || tt.waited < least {
 							return nil
 						}
 						return &mcp.Failure{Reason: mcp.ReasonCanceled, Silent: true, Waited: tt.waited, Message: "it sent nothing"}
 					},
-				}}})
+				}}}))
 				for n := 1; n <= 3; n++ {
 					server.set(tt.cancellation)
 					_, _ = s.Call(t.Context(), of(mcp.LaneNotification, cancelledBody)) // what comes of it is tt.failures

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"syscall"
-	"time"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -19,30 +18,32 @@ const (
 	failing
 )
 
-// statusError is a status of 500 or above, as the cause of a failure.
-type statusError int
-
-// Error implements error.
-func (e statusError) Error() string { return "the server answered with status " + strconv.Itoa(int(e)) }
-
-// The other causes of failures that are none of the upstream's.
-var (
-	errSlow     = errors.New("the call took longer than breaker.slow_call")
-	errNoAnswer = errors.New("the server's stream ended without a response")
+// What makes an endpoint look bad beside the failures of its own calls. Their reasons are for people only.
+const (
+	reasonSlow    = mcp.Reason("slow_call")
+	reasonGivenUp = mcp.Reason("given_up")
 )
+
+var errSlow = &mcp.Failure{Code: mcp.CodeDeadlinePassed, Reason: reasonSlow, Message: "the call took longer than breaker.slow_call"}
+
+// badStatus is an answer that counts by its status, 500 or above.
+func badStatus(status int) *mcp.Failure {
+	text := strconv.Itoa(status)
+	return &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.Reason("http_" + text), Sent: mcp.SentYes, Message: "the server answered with status " + text}
+}
 
 // healthOfAnswer is what an answer says of the endpoint, and of a failing one why. One that answers in JSON-RPC is alive,
 // whatever the status, and so is one that refuses (4xx). What cannot be read counts by its status.
-func healthOfAnswer(c *mcp.Call, res *mcp.Result) (health, error) {
+func healthOfAnswer(c *mcp.Call, res *mcp.Result) (health, *mcp.Failure) {
 	switch {
-	case uncounted(c) || losesSession(c, res):
+	case uncounted(c) || losesSession(c, res) || res.Remembered:
 		return unknown, nil
 	case res.Status < http.StatusInternalServerError:
 		return healthy, nil
 	case noAnswerDue(c):
 		return unknown, nil // it came over HTTP
 	case !answered(c, res):
-		return failing, statusError(res.Status)
+		return failing, badStatus(res.Status)
 	}
 	return healthy, nil
 }
@@ -69,7 +70,7 @@ func answered(c *mcp.Call, res *mcp.Result) bool {
 	case c.Lane != mcp.LaneOpaque && c.Lane != mcp.LaneBatch:
 		return false
 	case res.Message.Kind == mcp.KindBatch:
-		return hasAnswer(res.Said())
+		return hasAnswer(res.Scanned())
 	}
 	return isAnswer(res.Message.Kind)
 }
@@ -78,7 +79,7 @@ func isAnswer(k mcp.Kind) bool { return k == mcp.KindResult || k == mcp.KindErro
 
 // hasAnswer reports whether there is an answer in an array.
 func hasAnswer(array []byte) bool {
-	elements, err := mcp.Elements(nil, array, mcp.MostElements)
+	elements, err := mcp.Elements(nil, array, mcp.MaxElements)
 	if err != nil {
 		return false
 	}
@@ -101,7 +102,7 @@ func healthOfFailure(f *mcp.Failure) health {
 		return unknown
 	case f.Reason == mcp.ReasonBadAnswer, f.Reason == mcp.ReasonRedirect:
 		return healthy
-	case f.Reason == mcp.ReasonConnect && !ownFault(f), f.Reason == mcp.ReasonBrokeOff, isTimeout(f.Reason) && f.Silent, gaveUp(f):
+	case f.Reason == mcp.ReasonConnect && !ownFault(f), f.Reason == mcp.ReasonBrokeOff, f.Reason == mcp.ReasonStartFailed, isTimeout(f.Reason) && f.Silent, gaveUp(f):
 		return failing
 	}
 	return unknown
@@ -121,23 +122,20 @@ func isTimeout(r mcp.Reason) bool {
 	return false
 }
 
-// givesUpAfter is how long an agent waits at least that gives a call up: who leaves sooner has changed its mind.
-const givesUpAfter = 10 * time.Second
-
 // gaveUp reports whether an agent gave up a call of which the server, silent to everybody, had sent no byte.
 func gaveUp(f *mcp.Failure) bool {
-	return f.Reason == mcp.ReasonCanceled && f.Silent && f.Waited >= givesUpAfter
+	return f.Reason == mcp.ReasonCanceled && f.Silent && f.Waited >= mcp.GiveUpAfter
 }
 
 // giveUp counts the call that a cancellation gives up, if it was silent for long enough: the TypeScript SDK says so, and leaves
 // the POST open. It reports whether there was one. Such a call says nothing to a breaker that is not closed: it is of an
-// earlier time, or is the probe, whose permit has a deadline.
+// earlier time, or is the probe, which has a deadline.
 func (s *Stage) giveUp(c *mcp.Call, among set) (counted bool) {
 	for _, e := range s.endpoints {
 		if !among.has(e) || e.GivenUp == nil {
 			continue
 		}
-		f := e.GivenUp(c, givesUpAfter)
+		f := e.GivenUp(c, mcp.GiveUpAfter)
 		if f == nil {
 			continue
 		}
@@ -146,8 +144,8 @@ func (s *Stage) giveUp(c *mcp.Call, among set) (counted bool) {
 		if !e.Breaker.Closed() {
 			continue
 		}
-		if p, ok := e.Breaker.Allow(false); ok {
-			p.Done(f)
+		if ticket, _, ok := e.Breaker.Allow(false); ok {
+			e.Breaker.Report(ticket, f)
 		}
 	}
 	return counted

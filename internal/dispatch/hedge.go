@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
+	"sync/atomic"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -28,116 +30,101 @@ func (r *run) sendFirst(ctx context.Context) outcome {
 	return o
 }
 
-// race is a call and the one beside it. The goroutines that send them only read it, but for their own attempt.
+// race is a call and the one beside it. What sends them only reads it, but for its own sending.
 type race struct {
-	run      run
-	attempts [2]attempt
-	cancels  [2]context.CancelCauseFunc
-	started  int
-	results  chan raced
+	run           run
+	first, second sending
+	winner        atomic.Pointer[sending] // the first with a good answer, or a panic
+	last          atomic.Pointer[sending] // the last without
 }
 
-// raced is how one of them ended.
-type raced struct {
+// sending is one of the two and how it ended.
+type sending struct {
+	attempt
 	outcome
-	which    int // of the attempts
-	panicked any // a panic of its goroutine, for the caller's
-}
-
-// hedge sends the call, and after that long to a second endpoint as well: one whose breaker is closed, once, from
-// the budget. The first good answer counts, and the other call is cancelled and waited for. It takes no second slot.
-func (r *run) hedge(ctx context.Context, after time.Duration) outcome {
-	c := &race{run: *r, results: make(chan raced, 2)} // a copy: r stays where it is
-	first := r.attempt.at
-	c.start(ctx, r.attempt)
-	r.attempt = attempt{}
-	timer := time.NewTimer(after)
-	defer timer.Stop()
-	select {
-	case got := <-c.results:
-		return r.keep(c, got)
-	case <-timer.C:
-	}
-	if second, ok := r.second(first); ok {
-		r.tried = r.tried.with(first).with(second.at)
-		c.start(ctx, second)
-		return r.keep(c, r.winner(c))
-	}
-	return r.keep(c, <-c.results)
-}
-
-// second takes an endpoint for the call beside the first.
-func (r *run) second(first *endpoint) (t attempt, ok bool) {
-	s := r.stage
-	among := s.endpoints.closed(r.among.without(only(first)))
-	if among == 0 || !s.takeBudget() {
-		return t, false
-	}
-	if !s.take(&t, r.call, among) {
-		s.budget.giveBack()
-		return t, false
-	}
-	s.meter.count(resendHedge)
-	s.hedged.Add(1)
-	return t, true
-}
-
-// start sends the call in a goroutine, which puts one result into the channel.
-func (c *race) start(ctx context.Context, t attempt) {
-	i := c.started
-	c.started++
-	c.attempts[i] = t
-	ctx, c.cancels[i] = context.WithCancelCause(ctx)
-	go func() {
-		got := raced{which: i}
-		defer func() {
-			got.panicked = recover()
-			c.results <- got
-		}()
-		got.outcome = c.attempts[i].send(ctx, &c.run)
-	}()
+	cancel   context.CancelCauseFunc
+	panicked any // for the caller's goroutine
 }
 
 // errOutrun ends the call that was slower. As a failure it is no agent's giving up.
 var errOutrun = &mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentUnknown, Message: "another endpoint was faster"}
 
-// winner waits for both and returns the one that counts: the first good one, else the last. A panic comes before any answer.
-func (r *run) winner(c *race) raced {
-	winner := <-c.results
-	over := winner.good() || winner.panicked != nil
-	if over {
-		c.cancels[1-winner.which](errOutrun)
+// hedge sends the call, and after that long to a second endpoint as well: one whose breaker is closed, once, from
+// the budget. The first good answer counts, and the other call is cancelled and waited for. It takes no second slot. The context
+// of a call lives as long as its answer.
+func (r *run) hedge(ctx context.Context, after time.Duration) outcome {
+	c := &race{run: *r, first: sending{attempt: r.attempt}} // a copy: r is not for other goroutines
+	r.attempt = attempt{}
+	var contexts [2]context.Context
+	contexts[0], c.first.cancel = context.WithCancelCause(ctx)
+	contexts[1], c.second.cancel = context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	timer := time.AfterFunc(after, func() {
+		defer close(ended)
+		if c.winner.Load() == nil && c.run.stage.takeSecond(&c.second.attempt, &c.run, c.first.at) {
+			c.send(contexts[1], &c.second, &c.first)
+		}
+	})
+	c.send(contexts[0], &c.first, &c.second)
+	if !timer.Stop() {
+		<-ended
 	}
-	loser := <-c.results
-	if !over || loser.panicked != nil {
-		winner, loser = loser, winner
-	}
-	r.seen = r.seen.Likelier(loser.sent())
-	loser.drop()
-	c.attempts[loser.which].leave()
-	c.cancels[loser.which](errOutrun)
-	return winner
+	return r.keep(c)
 }
 
-// keep makes what the one that counts holds the run's again, and returns its outcome, or panics as its goroutine did. The
-// context of the call lives as long as its answer.
-func (r *run) keep(c *race, got raced) outcome {
-	r.attempt = c.attempts[got.which]
-	end := func() { c.cancels[got.which](errOutrun) }
-	if got.panicked != nil {
-		end()
-		panic(got.panicked)
+// takeSecond takes an endpoint for the call beside the first.
+func (s *Stage) takeSecond(t *attempt, r *run, first *endpoint) bool {
+	among := s.endpoints.closed(r.among.without(only(first)))
+	if among == 0 || !s.takeBudget() {
+		return false
 	}
-	if got.result == nil {
-		end()
-		return got.outcome
+	if !s.take(t, r.call, among) {
+		s.budget.giveBack()
+		return false
 	}
-	release := got.result.Release
-	got.result.Release = func() {
-		end()
-		if release != nil {
-			release()
+	s.meter.count(resendHedge)
+	s.hedged.Add(1)
+	return true
+}
+
+// send sends one of the two, and cancels the other if it is the first that came to something.
+func (c *race) send(ctx context.Context, own, other *sending) {
+	defer func() {
+		own.panicked = recover()
+		if !own.good() && own.panicked == nil {
+			c.last.Store(own)
+		} else if c.winner.CompareAndSwap(nil, own) {
+			other.cancel(errOutrun)
 		}
+	}()
+	own.outcome = own.attempt.send(ctx, &c.run)
+}
+
+// keep makes what the one that counts holds the run's again, lets go of the other's, and returns the outcome, or panics as its
+// goroutine did. The one that counts is the winner, but for a panic of the other; without a winner it is the last.
+func (r *run) keep(c *race) outcome {
+	counts, other := cmp.Or(c.winner.Load(), c.last.Load()), &c.second
+	if counts == other {
+		other = &c.first
 	}
-	return got.outcome
+	if other.panicked != nil {
+		counts, other = other, counts
+	}
+	if other.at != nil {
+		r.tried = r.tried.with(counts.at).with(other.at)
+		r.seen = r.seen.Likelier(other.sent())
+		other.drop()
+		other.attempt.leave()
+	}
+	other.cancel(errOutrun)
+	r.attempt = counts.attempt
+	if counts.result != nil && counts.panicked == nil {
+		counts.result.OnClose(func() { counts.cancel(errOutrun) })
+		return counts.outcome
+	}
+	counts.cancel(errOutrun)
+	if counts.panicked != nil {
+		panic(counts.panicked)
+	}
+	return counts.outcome
 }

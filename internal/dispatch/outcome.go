@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -59,7 +60,7 @@ func (o *outcome) await() *mcp.Failure {
 	for {
 		ev, err := o.result.Events.Next()
 		if err != nil {
-			return endOfStream(err)
+			return failureOf(err)
 		}
 		if !isComment(&ev) || time.Since(since) > commentTime {
 			if comments != nil {
@@ -74,27 +75,22 @@ func (o *outcome) await() *mcp.Failure {
 	}
 }
 
-// endOfStream is the failure of a stream that ended before the response.
-func endOfStream(err error) *mcp.Failure {
-	var f *mcp.Failure
-	if errors.As(err, &f) {
-		return f
-	}
-	return &mcp.Failure{
-		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes, Message: errNoAnswer.Error(), Cause: err,
-	}
-}
-
 // isComment reports whether an event means nothing to anybody.
 func isComment(ev *mcp.Event) bool {
 	return ev.Data == nil && !ev.HasID && ev.Retry == nil && len(ev.Name) == 0 && ev.Failure == nil && !ev.Partial && !ev.Answer
 }
 
-// failureOf returns the failure that err is.
+// failureOf returns the failure that err is, of a call or of its stream. The end of a stream is one where an answer is due.
 func failureOf(err error) *mcp.Failure {
 	var f *mcp.Failure
-	if errors.As(err, &f) {
+	switch {
+	case errors.As(err, &f):
 		return f
+	case err == io.EOF:
+		return &mcp.Failure{
+			Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes,
+			Message: "the server's stream ended without a response", Cause: err,
+		}
 	}
 	panic("dispatch: a caller returned an error that is no failure (this is a bug): " + err.Error())
 }

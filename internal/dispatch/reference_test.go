@@ -11,8 +11,8 @@ import (
 // in the order in which it happens, by one goroutine.
 type reference struct {
 	now     time.Time
-	state   string
-	changed int // changes of state so far
+	open    bool
+	changed int // times that it opened or closed so far
 	start   time.Time
 	reports []report // since the breaker closed
 	row     int      // failures without a success between
@@ -54,30 +54,38 @@ type refCall struct {
 }
 
 func newReference() *reference {
-	return &reference{now: time.Now(), state: breaker.Closed, start: time.Now()}
+	return &reference{now: time.Now(), start: time.Now()}
 }
 
-func (r *reference) become(state string) {
-	from := r.state
-	r.state = state
-	r.changed++
-	r.waited = 0
-	switch state {
-	case breaker.Open:
-		r.opened = r.now
-		if r.early && from == breaker.HalfOpen { // ordinary calls are due when they were
-			if least := r.now.Add(time.Second); r.due.Before(least) {
-				r.due = least
-			}
-			break
-		}
-		r.step = min(max(2*r.step, time.Second), 30*time.Second)
-		r.due = r.now.Add(r.step)
-	case breaker.Closed:
-		r.early = false
-		r.step, r.row, r.refused, r.probe, r.proof = 0, 0, 0, nil, r.changed
-		r.start, r.reports = r.now, nil
+// state is half-open from when a probe is due until one has failed.
+func (r *reference) state() string {
+	switch {
+	case !r.open:
+		return breaker.Closed
+	case r.probe != nil || !r.now.Before(r.due):
+		return breaker.HalfOpen
 	}
+	return breaker.Open
+}
+
+// fail opens it, or has it wait for the next probe.
+func (r *reference) fail() {
+	r.open, r.opened, r.probe, r.waited = true, r.now, nil, 0
+	r.changed++
+	if r.early { // ordinary calls are due when they were
+		if least := r.now.Add(time.Second); r.due.Before(least) {
+			r.due = least
+		}
+		return
+	}
+	r.step = min(max(2*r.step, time.Second), 30*time.Second)
+	r.due = r.now.Add(r.step)
+}
+
+func (r *reference) close() {
+	r.changed++
+	r.open, r.early, r.step, r.row, r.refused, r.probe, r.proof = false, false, 0, 0, 0, nil, r.changed
+	r.start, r.reports = r.now, nil
 }
 
 // advance lets time pass: calls end, and a probe of which nothing is heard in ten seconds has failed.
@@ -86,7 +94,7 @@ func (r *reference) advance(to time.Time) {
 		next, what := to, func() {}
 		if p := r.probe; p != nil {
 			if at := p.begun.Add(10*time.Second - r.waited); !at.After(next) {
-				next, what = at, func() { r.probe = nil; r.become(breaker.Open) }
+				next, what = at, r.fail
 			}
 		}
 		for i, c := range r.pending {
@@ -111,8 +119,8 @@ func (r *reference) left(to time.Time) bool {
 	return slices.ContainsFunc(r.pending, func(c *refCall) bool { return !c.ends.After(to) })
 }
 
-// wake makes an open breaker half-open when a probe is due.
-func (r *reference) wake(early bool) {
+// isDue reports whether a probe is.
+func (r *reference) isDue(early bool) bool {
 	due := r.due
 	if early {
 		due = r.opened.Add(time.Second)
@@ -120,9 +128,7 @@ func (r *reference) wake(early bool) {
 			due = due.Add(time.Second)
 		}
 	}
-	if r.state == breaker.Open && !r.now.Before(due) {
-		r.become(breaker.HalfOpen)
-	}
+	return !r.now.Before(due)
 }
 
 // kind is how a breaker sees a call.
@@ -137,15 +143,14 @@ const (
 
 // ask allows a call or not.
 func (r *reference) ask(c *refCall, k kind) bool {
-	r.wake(k == opening)
 	c.changed, c.begun, c.over, c.probe, c.forced = r.changed, r.now, false, false, false
 	switch {
 	case k == discovering:
 		c.over = true // it reports nothing
-		return r.state == breaker.Closed
-	case r.state == breaker.Closed:
+		return !r.open
+	case !r.open:
 		return true
-	case r.state == breaker.HalfOpen && r.probe == nil:
+	case r.probe == nil && r.isDue(k == opening):
 		c.probe, r.probe, r.early = true, c, k == opening
 		return true
 	}
@@ -181,11 +186,11 @@ func (r *reference) end(c *refCall, v effect) {
 		}
 		return
 	case c.probe && failed:
-		r.probe, r.proof = nil, max(r.proof, c.changed+1)
-		r.become(breaker.Open)
+		r.proof = max(r.proof, c.changed+1)
+		r.fail()
 		return
 	case c.probe:
-		r.become(breaker.Closed)
+		r.close()
 		return
 	}
 	r.count(v, failed)
@@ -211,7 +216,7 @@ func (r *reference) count(v effect, failed bool) {
 		}
 	}
 	if r.row >= 3 || r.refused >= 2 || len(r.reports) >= 20 && 2*bad >= len(r.reports) {
-		r.become(breaker.Open)
+		r.fail()
 	}
 }
 
@@ -219,7 +224,7 @@ func (r *reference) count(v effect, failed bool) {
 func (r *reference) late(c *refCall, v effect) {
 	switch {
 	case v == sGood && c.probe && c.changed >= r.proof:
-		r.become(breaker.Closed)
+		r.close()
 	case v == sGood:
 		r.alive()
 	case v != sNothing && c.probe:
@@ -230,7 +235,7 @@ func (r *reference) late(c *refCall, v effect) {
 // alive lets the waits begin anew.
 func (r *reference) alive() {
 	r.step = 0
-	if due := r.opened.Add(time.Second); r.state == breaker.Open && due.Before(r.due) {
+	if due := r.opened.Add(time.Second); due.Before(r.due) {
 		r.due = due
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/dispatch"
 	"fluentd-perf/internal/mcp"
 )
@@ -14,9 +13,7 @@ import (
 // TestRefusal: it says what Call would say, and takes nothing, not even the place of a probe.
 func TestRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := breaker.NewEndpoint(breaker.EndpointOptions{
-			Upstream: "s", Endpoint: "0", Window: 10 * time.Second, MinRequests: 20, FailureRatio: 0.5, InARow: 3,
-		})
+		b := newBreaker(0, 3)
 		down := true
 		server := mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 			if down {
@@ -24,7 +21,7 @@ func TestRefusal(t *testing.T) {
 			}
 			return &mcp.Result{Status: 200}, nil
 		})
-		s := dispatch.New(dispatch.Options{Upstream: "s", Endpoints: []dispatch.Endpoint{{Caller: server, Breaker: breakerOf{b}}}})
+		s := dispatch.New(complete(dispatch.Options{Endpoints: []dispatch.Endpoint{{Caller: server, Breaker: b}}}))
 		call := &mcp.Call{Lane: mcp.LaneRequest, Message: mcp.Message{Kind: mcp.KindRequest, Method: mcp.MethodToolsCall}}
 		if f := s.Refusal(call); f != nil {
 			t.Errorf("closed: %v", f)

@@ -44,15 +44,6 @@ type resend struct {
 	elsewhere bool          // and not to an endpoint that had it
 }
 
-// send sends the call, and again where that may be.
-func (r *run) send(ctx context.Context) outcome {
-	o := r.sendFirst(ctx)
-	for r.again(ctx, &o) {
-		o = r.attempt.send(ctx, r)
-	}
-	return o
-}
-
 // waits reports whether the first event of a stream is waited for: until then the call can be sent again, and it is not
 // known which of two is faster.
 func (r *run) waits() bool {
@@ -87,14 +78,11 @@ func (r *run) again(ctx context.Context, o *outcome) bool {
 	if !r.worthWaiting(ctx, p, wait) || !s.takeBudget() {
 		return false
 	}
-	if !sleep(ctx, wait) {
-		s.budget.giveBack()
-		if o.failure != nil { // an answer stays
-			o.failure = mcp.Left(ctx, o.failure.Sent.Likelier(r.seen))
-		}
-		return false
+	here := sleep(ctx, wait)
+	if !here && o.failure != nil { // an answer stays
+		o.failure = mcp.Canceled(ctx, o.failure.Sent.Likelier(r.seen))
 	}
-	if !r.takeAnother(p) {
+	if !here || !r.takeAnother(p) {
 		s.budget.giveBack()
 		return false
 	}
@@ -163,22 +151,26 @@ func (r *run) worthWaiting(ctx context.Context, p resend, wait time.Duration) bo
 // candidates are the endpoints to which the call may go again.
 func (r *run) candidates(p resend) set {
 	fresh := r.among.without(r.tried)
-	if p.elsewhere || r.attempt.permit.Probe() {
+	if p.elsewhere || r.attempt.probe {
 		return fresh
 	}
 	return fresh.with(r.attempt.at)
 }
 
 // takeAnother takes an endpoint that has not had the call, else the one that had it last. What came of it is reported where
-// it is left.
+// it is left; one that has it again counts it once.
 func (r *run) takeAnother(p resend) bool {
 	var next attempt
-	if r.stage.take(&next, r.call, r.among.without(r.tried)) {
-		r.attempt.leave()
-		r.attempt = next
-		return true
+	fresh := r.among.without(r.tried)
+	if !r.stage.take(&next, r.call, fresh) && !r.stage.take(&next, r.call, r.candidates(p).without(fresh)) {
+		return false
 	}
-	return r.candidates(p).has(r.attempt.at) && r.attempt.renew(r.call)
+	if next.at == r.attempt.at {
+		r.attempt.untold = false
+	}
+	r.attempt.leave()
+	r.attempt = next
+	return true
 }
 
 // backoff is full jitter: anything up to a bound that doubles.

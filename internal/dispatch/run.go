@@ -13,31 +13,28 @@ type run struct {
 	call    *mcp.Call
 	among   set // the endpoints to which it may go
 	tried   set // those to which it went
-	slot    Slot
-	attempt attempt  // what it holds at an endpoint; nothing once a stream has it
-	seen    mcp.Sent // the most that is known of earlier sendings
-	resent  int      // times
-	hedged  bool     // it may be one of two
+	slot    func()
+	waited  time.Duration // for the slot
+	attempt attempt       // what it holds at an endpoint; nothing once a stream has it
+	seen    mcp.Sent      // the most that is known of earlier sendings
+	resent  int           // times
+	hedged  bool          // it may be one of two
 
 	counted bool // it has given up a call that was counted as failed: that it gets no answer either is not counted once more
 }
 
-// enter takes a slot and an endpoint. A call that all breakers refuse does not wait for a slot before it hears so, and one
+// enter takes a slot and an endpoint. A call that all breakers refuse is told so before it waits for a slot, and one
 // that is to try an endpoint is sure of that before it waits.
 func (r *run) enter(ctx context.Context) (f *mcp.Failure) {
 	s := r.stage
 	if s.endpoints.closed(r.among) == 0 && !r.begin() {
-		return r.refuse()
+		return s.refuse(r.call, r.among)
 	}
-	slot, f := s.opts.Admission.Enter(ctx, r.call)
-	if f != nil {
-		r.leave()
+	if r.slot, r.waited, f = s.opts.Admission.Enter(ctx, r.call); f != nil {
 		return f
 	}
-	r.slot = slot
 	if r.attempt.at == nil && !r.begin() {
-		r.leave()
-		return r.refuse()
+		return s.refuse(r.call, r.among)
 	}
 	s.budget.add(time.Now())
 	return nil
@@ -48,13 +45,12 @@ func (r *run) begin() bool {
 	if r.stage.take(&r.attempt, r.call, r.among) {
 		return true
 	}
-	if passesOpenBreaker(r.call) {
-		e := r.stage.endpoints.least(r.among)
-		e.inFlight.Add(1)
-		r.attempt = attempt{stage: r.stage, at: e, permit: noPermit{}, forced: true}
-		return true
+	if !passesOpenBreaker(r.call) {
+		return false
 	}
-	return false
+	r.attempt = attempt{stage: r.stage, at: r.stage.endpoints.least(r.among), forced: true}
+	r.attempt.at.inFlight.Add(1)
+	return true
 }
 
 // passesOpenBreaker reports whether calls that the server has begun to work on may be waiting for this one.
@@ -62,26 +58,12 @@ func passesOpenBreaker(c *mcp.Call) bool {
 	return isAnswer(c.Message.Kind) || c.Lane == mcp.LaneResponse || c.Message.Method == mcp.MethodCancelled
 }
 
-// refuse is the failure of a call that no breaker allows.
-func (r *run) refuse() *mcp.Failure {
-	f := &mcp.Failure{
-		Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: mcp.SentNo,
-		Message:    "the server failed too often just now and is not called for a while",
-		RetryAfter: max(r.stage.endpoints.soonest(r.call, r.among), leastRetry),
-	}
-	if f.Cause = r.stage.endpoints.least(r.among).Breaker.Last(); f.Cause != nil {
-		f.Message += ": " + clauseOf(f.Cause)
-	}
-	return f
-}
-
-// leastRetry is what a caller is told to wait at least.
-const leastRetry = 100 * time.Millisecond
-
 // leave lets go of what the call holds still: it has ended, or left it to a stream.
 func (r *run) leave() {
 	r.attempt.leave()
-	r.slot.Leave()
+	if r.slot != nil {
+		r.slot()
+	}
 }
 
 // finish returns an outcome as Call does.
@@ -95,7 +77,7 @@ func (r *run) finish(o outcome) (*mcp.Result, error) {
 		return nil, f
 	}
 	r.stage.mark(r.call, o.result, r.attempt.at)
-	o.result.Timing.Queue += r.slot.Waited()
+	o.result.Timing.Queue += r.waited
 	if o.goesOn() {
 		r.track(&o)
 	}

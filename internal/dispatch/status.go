@@ -1,8 +1,6 @@
 package dispatch
 
 import (
-	"errors"
-	"strconv"
 	"time"
 
 	"fluentd-perf/internal/mcp"
@@ -11,7 +9,7 @@ import (
 // Status is what a Stage does now.
 type Status struct {
 	Endpoints []EndpointStatus `json:"endpoints"`           // in the order of Options
-	InFlight  int              `json:"inFlight"`            // calls that hold a slot; without an Admission, of all endpoints
+	InFlight  int              `json:"inFlight"`            // calls that hold a slot
 	Queued    int              `json:"queued"`              // calls that wait for one
 	LastError *LastError       `json:"lastError,omitempty"` // nil: there was none
 	Retries   uint64           `json:"retries"`             // calls that were sent again, since the start, each time counted
@@ -47,13 +45,9 @@ type LastError struct {
 func (s *Stage) Status() Status {
 	st := Status{LastError: s.last.Load(), Retries: s.retries.Load(), Hedges: s.hedged.Load()}
 	for _, e := range s.endpoints {
-		es := e.status()
-		st.InFlight += es.InFlight
-		st.Endpoints = append(st.Endpoints, es)
+		st.Endpoints = append(st.Endpoints, e.status())
 	}
-	if a := s.opts.Admission; a != Admission(unbounded{}) {
-		st.InFlight, st.Queued = a.Stats()
-	}
+	st.InFlight, st.Queued = s.opts.Admission.Stats()
 	return st
 }
 
@@ -64,53 +58,30 @@ func (e *endpoint) status() EndpointStatus {
 	}
 }
 
-// note remembers for Status what a sending said of an endpoint. Of several that fail at once one may be missed: it is for
-// people.
-func (s *Stage) note(e *endpoint, h health, cause error) {
+// note remembers for Status what a sending said of an endpoint, and the failure that it was. Of several that fail at once one may
+// be missed: it is for people.
+func (s *Stage) note(e *endpoint, h health, f *mcp.Failure) {
 	before := e.trouble.Load()
 	if h == healthy && before != nil {
 		e.trouble.Store(nil)
 	}
-	if cause == nil {
+	if f == nil {
 		return
 	}
-	now, reason, message := time.Now(), reasonOf(cause), clauseOf(cause)
+	now, reason := time.Now(), f.Reason
+	if gaveUp(f) {
+		reason = reasonGivenUp
+	}
 	if h == failing {
-		t := Trouble{Since: now, Failures: 1, Reason: reason, Message: message}
+		t := Trouble{Since: now, Failures: 1, Reason: string(reason), Message: f.Message}
 		if before != nil {
 			t.Since, t.Failures = before.Since, before.Failures+1
 		}
 		e.trouble.Store(&t)
 	}
-	switch mcp.Reason(reason) {
-	case "", mcp.ReasonCanceled, mcp.ReasonDraining, mcp.ReasonRPCTimeout: // an agent left, or the daemon stops
+	switch reason {
+	case mcp.ReasonCanceled, mcp.ReasonDraining, mcp.ReasonRPCTimeout: // an agent left, or the daemon stops
 		return
 	}
-	s.last.Store(&LastError{Reason: reason, Endpoint: e.index, Message: message, At: now})
-}
-
-// clauseOf says in words of our own, without addresses and secrets, what a failure of the server's was.
-func clauseOf(cause error) string {
-	if f := new(mcp.Failure); errors.As(cause, &f) {
-		return f.Message
-	}
-	return cause.Error() // all others are made here
-}
-
-func reasonOf(cause error) string {
-	var f *mcp.Failure
-	var status statusError
-	switch {
-	case errors.As(cause, &f) && gaveUp(f):
-		return "given_up"
-	case f != nil:
-		return string(f.Reason)
-	case errors.As(cause, &status):
-		return "http_" + strconv.Itoa(int(status))
-	case cause == errSlow:
-		return "slow_call"
-	case cause == errNoAnswer:
-		return string(mcp.ReasonBrokeOff)
-	}
-	return ""
+	s.last.Store(&LastError{Reason: string(reason), Endpoint: e.index, Message: f.Message, At: now})
 }

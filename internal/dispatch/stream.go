@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"errors"
 	"io"
 	"net/http"
 
@@ -9,13 +8,13 @@ import (
 )
 
 // tracked is an answer that goes on, as Events or as Raw, with all that the call holds: the slot, the endpoint, the breaker's
-// permit. They are let go at the response event, at the end or a break, or at Close, whichever is first.
+// ticket. They are let go at the response event, at the end or a break, or at Close, whichever is first.
 type tracked struct {
 	events mcp.Events
 	raw    io.ReadCloser
 
 	attempt attempt
-	slot    Slot
+	slot    func() // nil: none, or let go
 
 	first  *mcp.Event // to be handed out before the others
 	one    bool       // an answer to come ends the wait: the call is no array
@@ -30,9 +29,9 @@ func (r *run) track(o *outcome) {
 		events: o.result.Events, raw: o.result.Raw, attempt: r.attempt, slot: r.slot, first: o.first,
 		one: isOne(r.call), due: answerDue(r.call, o.result.Status), legacy: r.call.Era == mcp.EraLegacy,
 	}
-	r.attempt, r.slot = attempt{}, unbounded{}
+	r.attempt, r.slot = attempt{}, nil
 	if a.attempt.health != unknown {
-		a.attempt.report() // its status says enough
+		a.attempt.tell() // its status says enough
 	}
 	if a.events != nil {
 		o.result.Events = a
@@ -44,15 +43,20 @@ func (r *run) track(o *outcome) {
 	}
 }
 
-// end reports what came of the call, and lets go of everything.
-func (a *tracked) end(h health, cause error) {
-	a.attempt.learn(h, cause)
+// end learns what came of the call, unless its status has said that already, and lets go of everything.
+func (a *tracked) end(h health, f *mcp.Failure) {
+	if a.attempt.health != failing {
+		a.attempt.learn(h, f)
+	}
 	a.letGo()
 }
 
 func (a *tracked) letGo() {
 	a.attempt.leave()
-	a.slot.Leave()
+	if a.slot != nil {
+		a.slot()
+		a.slot = nil
+	}
 }
 
 // Next implements mcp.Events.
@@ -92,18 +96,14 @@ func (a *tracked) Read(p []byte) (int, error) {
 
 // broke ends a stream. One that a legacy client can resume has not failed when it ends or breaks off.
 func (a *tracked) broke(err error) {
-	var f *mcp.Failure
-	isFailure := errors.As(err, &f)
+	defer a.letGo()
+	f := failureOf(err)
 	switch {
-	case a.legacy && a.withID && (err == io.EOF && a.due || isFailure && f.Reason == mcp.ReasonBrokeOff):
-	case isFailure:
-		a.attempt.learnFailure(f)
-	case err == io.EOF && a.due:
-		a.attempt.learn(failing, errNoAnswer)
-	case err == io.EOF:
-		a.attempt.learn(healthy, nil)
+	case err == io.EOF && !a.due:
+		a.end(healthy, nil)
+	case !a.legacy || !a.withID || f.Reason != mcp.ReasonBrokeOff:
+		a.end(healthOfFailure(f), f)
 	}
-	a.letGo()
 }
 
 // Close implements mcp.Events and io.Closer.

@@ -222,7 +222,7 @@ func (s *stress) beside() {
 	if s.rng.IntN(2) == 0 {
 		s.note("a GET, good %v", good)
 		s.do(s.tb.Context(), of(mcp.LaneStream, ""))
-		if good && s.ref.state != breaker.Closed {
+		if good && s.ref.open {
 			s.ref.alive()
 		}
 		return
@@ -238,7 +238,7 @@ func (s *stress) beside() {
 }
 
 func (s *stress) note(format string, args ...any) {
-	s.trace = append(s.trace, fmt.Sprintf("%v %s (%s)", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...), s.ref.state))
+	s.trace = append(s.trace, fmt.Sprintf("%v %s (%s)", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...), s.ref.state()))
 }
 
 func (s *stress) fatal(format string, args ...any) {
@@ -300,10 +300,9 @@ func (s *stress) agree() {
 	s.tb.Helper()
 	synctest.Wait()
 	s.ref.advance(time.Now())
-	s.ref.wake(false)
 	got := s.breakers[0].State()
 	s.seen[got]++
-	if got != s.ref.state {
-		s.fatal("the breaker is %s, the reference %s", got, s.ref.state)
+	if got != s.ref.state() {
+		s.fatal("the breaker is %s, the reference %s", got, s.ref.state())
 	}
 }

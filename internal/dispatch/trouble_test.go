@@ -1,6 +1,7 @@
 package dispatch_test
 
 import (
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,10 +20,12 @@ func TestTrouble(t *testing.T) {
 		play            play
 		reason, message string
 	}{
-		"not reached": {fails(down), "connect", down.Message},
-		"500":         {says(500), "http_500", "the server answered with status 500"},
-		"given up":    {fails(gone), "given_up", gone.Message},
-		"slow":        {after(2*time.Second, answers), "slow_call", "the call took longer than breaker.slow_call"},
+		"not reached":   {fails(down), "connect", down.Message},
+		"500":           {says(500), "http_500", "the server answered with status 500"},
+		"503 in pieces": {raws(503, io.EOF), "http_503", "the server answered with status 503"},
+		"500 cut off":   {raws(500, &cutOff), "http_500", "the server answered with status 500"},
+		"given up":      {fails(gone), "given_up", gone.Message},
+		"slow":          {after(2*time.Second, answers), "slow_call", "the call took longer than breaker.slow_call"},
 	} {
 		for _, noBreaker := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
@@ -72,5 +75,25 @@ func TestRefusalHoldsNoAddress(t *testing.T) {
 		if f == nil || f.Message != want {
 			t.Errorf("got %+v, want %q", f, want)
 		}
+	})
+}
+
+// TestRefusalAfterSilence: where the probe was not answered in time, a refusal says that.
+func TestRefusalAfterSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newServer(fails(refused))
+		s := newStage(t, setup{}, server)
+		s.down()
+		server.set(after(20*time.Second, answers))
+		pass(2 * time.Second)
+		go s.do(t.Context(), post(callBody))
+		pass(11 * time.Second)
+		_, f := s.do(t.Context(), post(callBody))
+		const want = "the server failed too often just now and is not called for a while: " +
+			"the call that tried whether it works again was not answered in time"
+		if f == nil || f.Message != want {
+			t.Errorf("got %+v, want %q", f, want)
+		}
+		pass(time.Minute)
 	})
 }

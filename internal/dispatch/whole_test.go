@@ -13,14 +13,13 @@ import (
 func TestListedCallsAreHeldWhole(t *testing.T) {
 	for _, listed := range []bool{true, false} {
 		var whole bool
-		s := dispatch.New(dispatch.Options{
-			Upstream:   "s",
+		s := dispatch.New(complete(dispatch.Options{
 			Repeatable: func(c *mcp.Call) bool { return listed && c.Method() == mcp.MethodToolsCall },
 			Endpoints: []dispatch.Endpoint{{Caller: mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 				whole = c.Whole
 				return &mcp.Result{Status: 200}, nil
 			})}},
-		})
+		}))
 		c := post(callBody)
 		res, err := s.Call(t.Context(), c)
 		if err != nil {
