@@ -9,8 +9,8 @@ import (
 
 // asked is a request of the server's that its agent has not answered yet.
 type asked struct {
-	id  []byte
-	gen int // of the place where the server sent it
+	id    []byte
+	place int // of the place where the server sent it
 }
 
 // isStaleAnswer reports whether an agent's answer is to a request of before the place. Servers begin to count anew, so of two
@@ -18,7 +18,7 @@ type asked struct {
 // session that was recovered, an answer to what is not known is one of before, unless something came since that nobody could
 // read.
 func (e *session) isStaleAnswer(at *place, id []byte) (stale bool) {
-	if at.gen == 0 {
+	if at.number == 0 {
 		return false
 	}
 	e.change(func() {
@@ -27,7 +27,7 @@ func (e *session) isStaleAnswer(at *place, id []byte) (stale bool) {
 			stale = !e.unread
 			return
 		}
-		if stale = e.asked[i].gen < at.gen; stale {
+		if stale = e.asked[i].place < at.number; stale {
 			e.asked = slices.Delete(e.asked, i, i+1)
 		}
 	})
@@ -77,7 +77,7 @@ func (e *session) addAsked(at *place, id []byte) {
 		return
 	}
 	e.change(func() {
-		e.asked = appendBounded(e.asked, asked{bytes.Clone(id), at.gen}, maxAsked)
+		e.asked = appendBounded(e.asked, asked{bytes.Clone(id), at.number}, maxAsked)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session"
@@ -17,7 +18,7 @@ import (
 func TestAnswerToWhatCouldNotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, pieces := range []bool{false, true} {
-			w := newWorld()
+			w := newFakeServer()
 			a := newAgent(t, w, session.HealReads)
 			a.begin()
 			w.forget()
@@ -56,30 +57,51 @@ func TestAnswerToWhatCouldNotBeRead(t *testing.T) {
 	})
 }
 
-// TestNotInitializedYet holds that a session whose server waits for notifications/initialized is not taken for lost: the ping
-// would get the same words.
-func TestNotInitializedYet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		a := newAgent(t, w, session.HealReads)
-		res, err := a.post(context.Background(), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"a","version":"1"}}}`)
-		if err != nil || res.Status != 200 {
-			t.Fatal(res, err)
+// TestLostAnswer holds that an answer to the server in a session that cannot be healed is no success.
+func TestLostAnswer(t *testing.T) {
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
+		w.restart()
+		w.name = "other"
+		a.wantStatus(404, `{"jsonrpc":"2.0","id":0,"result":{}}`)
+	})
+}
+
+// TestAnswersToTheServer holds that an answer to a request of before the healing reaches no request of after it.
+func TestAnswersToTheServer(t *testing.T) {
+	ask := func(id string) mcp.Event {
+		return mcp.Event{Data: []byte(`{"jsonrpc":"2.0","id":` + id + `,"method":"roots/list"}`)}
+	}
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
+		a.wantStatus(202, `{"jsonrpc":"2.0","id":77,"result":{}}`) // in a whole session all pass
+		res := a.get(t.Context(), "")
+		wantEvent(t, res, w.stream(t, 1), ask("0"))
+		wantEvent(t, res, w.stream(t, 1), ask("1"))
+		w.restart()
+		a.wantStatus(202, `{"jsonrpc":"2.0","id":0,"result":{"of":"before"}}`) // meets the loss
+		a.wantStatus(202, `{"jsonrpc":"2.0","id":5,"result":{"of":"unknown"}}`)
+		wait(10 * time.Second)
+		got := next(res)
+		w.stream(t, 1).events <- ask("1")
+		if _, err := (<-got)(); err != nil {
+			t.Fatal(err)
 		}
-		a.id = res.Header.Get("Mcp-Session-Id")
-		body(t, res)
-		early := `{"jsonrpc":"2.0","id":99,"error":{"code":-32000,"message":"Session not initialized. Send notifications/initialized first."}}`
-		w.before = func(c *mcp.Call) (*mcp.Result, error) {
-			if c.Method() == mcp.MethodInitialize || c.Lane == mcp.LaneNotification {
-				return nil, nil
+		wantEvent(t, res, w.stream(t, 1), mcp.Event{Data: []byte(`[{"jsonrpc":"2.0","id":"x","method":"ping"},{"jsonrpc":"2.0","method":"m"}]`)})
+		before := w.count(mcp.LaneResponse, mcp.MethodNone)
+		a.wantStatus(202, `{"jsonrpc":"2.0","id":1,"result":{"of":"before"}}`)
+		if n := w.count(mcp.LaneResponse, mcp.MethodNone); n != before {
+			t.Errorf("an answer of before came to the server")
+		}
+		for i, answer := range []string{`{"jsonrpc":"2.0","id":1,"result":{}}`, `{"jsonrpc":"2.0","id":"x","error":{"code":1,"message":"no"}}`} {
+			a.wantStatus(202, answer)
+			if n := w.count(mcp.LaneResponse, mcp.MethodNone); n != before+i+1 {
+				t.Errorf("%s did not come to the server", answer)
 			}
-			res := &mcp.Result{Status: 400, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(early)}
-			must(mcp.Scan(res.Body, &res.Message))
-			return res, nil
+			a.wantStatus(202, answer)
 		}
-		a.wantStatus(400, `{"jsonrpc":"2.0","id":99,"method":"tools/call","params":{"name":"t"}}`)
-		if n := w.count(mcp.LaneRequest, mcp.MethodInitialize); n != 1 {
-			t.Errorf("%d initialize", n)
+		if n := w.count(mcp.LaneResponse, mcp.MethodNone); n != before+2 {
+			t.Errorf("%d answers came to the server, want %d", n, before+2)
 		}
+		closed(t, res)
+		a.restarted()
 	})
 }

@@ -21,7 +21,7 @@ func BenchmarkCall(b *testing.B) {
 		{"session", session.HealReads, true, false}, {"healed", session.HealAll, true, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			w := newWorld()
+			w := newFakeServer()
 			answer := &mcp.Result{Status: 200, Checked: true, Body: []byte(`{"jsonrpc":"2.0","id":1,"result":{}}`)}
 			must(mcp.Scan(answer.Body, &answer.Message))
 			measured := false

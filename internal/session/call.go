@@ -8,9 +8,8 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// within answers a call of an agent's session.
-func (s *Stage) within(ctx context.Context, c *mcp.Call, id string) (*mcp.Result, error) {
-	e := s.sessions.find(id)
+// within answers a call of an agent's session, nil for one that is not known.
+func (s *Stage) within(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result, error) {
 	if e != nil && e.opening != nil {
 		return s.send(ctx, c, e)
 	}
@@ -22,62 +21,81 @@ func (s *Stage) within(ctx context.Context, c *mcp.Call, id string) (*mcp.Result
 	return res, err
 }
 
-// rounds bounds how often a call is sent into a session that the server loses again and again. So does the bound on
-// recoveries, as long as all of them are this daemon's.
-const rounds = healsPerMinute + 1
-
-// send sends a call to where its session lives, again after each recovery.
+// send sends a call of an agent's session to where the session lives.
 func (s *Stage) send(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result, error) {
-	for range rounds {
-		at := e.place()
+	return s.deliver(ctx, c, e, func(at *place) (*mcp.Result, error) {
 		if c.Lane == mcp.LaneResponse && e.isStaleAnswer(at, c.ID()) {
-			return taken(), nil
+			return mcp.Accepted(), nil
 		}
 		if s.takesNotice(ctx, c, e, at) {
 			return nil, restarted()
 		}
-		res, err := s.reach(ctx, c, e, at)
+		res, err := s.sendTo(ctx, c, e, at)
 		if err != nil {
 			return nil, err
 		}
-		if !s.isLoss(ctx, c, e, at, res) {
-			return s.answer(c, e, at, res), nil
+		return s.answer(c, e, at, res), nil
+	})
+}
+
+// rounds bounds how often a call is sent into a session that the server loses again and again. So does the bound on
+// recoveries, as long as all of them are this daemon's.
+const rounds = healsPerMinute + 1
+
+// deliver sends a call or a GET by try to the place where its session lives, and again after each recovery. The answer is a loss
+// only where the session could not be recovered.
+func (s *Stage) deliver(ctx context.Context, c *mcp.Call, e *session, try func(*place) (*mcp.Result, error)) (*mcp.Result, error) {
+	isStream := c.Lane == mcp.LaneStream
+	for range rounds {
+		if isStream {
+			e.waitForRecovery(ctx)
+		}
+		at := e.place()
+		if at.over {
+			return lostResult(), nil
+		}
+		res, err := try(at)
+		switch {
+		case err != nil && isStream && at.left() && ctx.Err() == nil:
+			continue // the session has moved meanwhile: the stream is to be where it lives now
+		case err != nil || !s.isLoss(ctx, c, e, at, res):
+			return res, err
+		case e.opening == nil: // whether there ever was such a session only the server knows: its own words pass
+			s.gaveUpOn(resultUnknown)
+			return res, nil
 		}
 		if res, err := s.recover(ctx, c, e, at, s.lossText(res)); res != nil || err != nil {
 			return res, err
 		}
 		if c.Lane == mcp.LaneResponse || c.Method() == mcp.MethodInitialized {
-			return taken(), nil // what it answers is gone; a recovery has sent this one
+			return mcp.Accepted(), nil // what it answers is gone; a recovery has sent this one
 		}
 	}
 	s.gaveUpOn(resultTooOften)
 	return lostResult(), nil
 }
 
-// reach sends a call to a place. Where another session lives by now, the call must not go: that is a loss.
-func (s *Stage) reach(ctx context.Context, c *mcp.Call, e *session, at *place) (*mcp.Result, error) {
-	if at.gone {
+// sendTo sends a call to a place: under the id that the session has there, which the agent does not get to see. Where another
+// session lives by now, the call must not go: that is a loss.
+func (s *Stage) sendTo(ctx context.Context, c *mcp.Call, e *session, at *place) (*mcp.Result, error) {
+	switch {
+	case at.gone:
 		return lostResult(), nil
-	}
-	if at.id == e.name {
-		return s.opts.Next.Call(ctx, c) // the agent's own
+	case at.id == e.name: // the agent's own
+		return s.opts.Next.Call(ctx, c)
 	}
 	out := *c
 	out.Header = maps.Clone(c.Header)
 	out.Header[sessionHeader] = at.header
-	return s.opts.Next.Call(ctx, &out)
-}
-
-// hideID hides the id that the session has in the place: the agent knows it by another.
-func (at *place) hideID(e *session, res *mcp.Result) {
-	if at.id != e.name && len(res.Header[sessionHeader]) > 0 {
+	res, err := s.opts.Next.Call(ctx, &out)
+	if err == nil && len(res.Header[sessionHeader]) > 0 {
 		res.Header[sessionHeader] = []string{e.name}
 	}
+	return res, err
 }
 
 // answer notes what an answer from the place says of the session, and returns it as the agent gets it.
 func (s *Stage) answer(c *mcp.Call, e *session, at *place, res *mcp.Result) *mcp.Result {
-	at.hideID(e, res)
 	if !isGood(res.Status) {
 		return res
 	}
@@ -125,26 +143,19 @@ func (s *Stage) watch(c *mcp.Call, e *session, at *place, events mcp.Events) mcp
 	}}
 }
 
-// end relays the end of a session. It ends here once the server has no such session any more, and not where the server
-// refuses to end it.
-func (s *Stage) end(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	e := s.sessions.find(sessionID(c.Header))
+// end relays the end of a session, nil for one that is not known. It ends here once the server has no such session any more,
+// and not where the server refuses to end it.
+func (s *Stage) end(ctx context.Context, c *mcp.Call, e *session) (*mcp.Result, error) {
 	if e == nil {
 		return s.opts.Next.Call(ctx, c)
 	}
 	at := e.place()
-	res, err := s.reach(ctx, c, e, at)
+	res, err := s.sendTo(ctx, c, e, at)
 	if err != nil {
 		return nil, err
 	}
-	gone := isGood(res.Status) || res.Status == http.StatusNotFound || e.opening != nil && s.heals() && s.isLoss(ctx, c, e, at, res)
-	at.hideID(e, res)
-	if gone {
+	if isGood(res.Status) || res.Status == http.StatusNotFound || e.opening != nil && s.isLoss(ctx, c, e, at, res) {
 		s.sessions.end(e)
 	}
 	return res, nil
 }
-
-// taken is the answer to what the server need not get any more: 202, as to everything that is no request (2025-11-25,
-// basic/transports).
-func taken() *mcp.Result { return &mcp.Result{Status: http.StatusAccepted, Header: http.Header{}} }

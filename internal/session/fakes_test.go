@@ -22,10 +22,10 @@ import (
 	"fluentd-perf/internal/session"
 )
 
-// world is a server with sessions, as far as healing can tell. What it forgets on restart is everything.
-type world struct {
+// fakeServer is a server with sessions, as far as healing can tell. What it forgets on restart is everything.
+type fakeServer struct {
 	mu       sync.Mutex
-	sessions map[string]*life
+	sessions map[string]*serverSession
 	minted   int
 	same     bool // mints the same id each time
 
@@ -44,22 +44,22 @@ type world struct {
 	ran   map[string]int // by method and id of the request
 }
 
-// life is a session on the server.
-type life struct {
+// serverSession is a session on the server.
+type serverSession struct {
 	initialized bool
 	level       string
 	uris        map[string]bool
-	feeds       []*feed
+	streams     []*serverStream
 }
 
-// feed is a GET stream.
-type feed struct {
+// serverStream is a GET stream.
+type serverStream struct {
 	ctx    context.Context
 	events chan mcp.Event
 	end    chan error
 }
 
-func (f *feed) Next() (mcp.Event, error) {
+func (f *serverStream) Next() (mcp.Event, error) {
 	select {
 	case ev := <-f.events:
 		return ev, nil
@@ -70,21 +70,21 @@ func (f *feed) Next() (mcp.Event, error) {
 	}
 }
 
-func (f *feed) Close() error { return nil }
+func (f *serverStream) Close() error { return nil }
 
-func newWorld() *world {
-	return &world{
-		sessions: make(map[string]*life), ran: make(map[string]int),
+func newFakeServer() *fakeServer {
+	return &fakeServer{
+		sessions: make(map[string]*serverSession), ran: make(map[string]int),
 		version: "2025-06-18", name: "world", capabilities: `{"tools":{"listChanged":true},"resources":{"subscribe":true}}`,
 	}
 }
 
 // restart loses all sessions and breaks all streams off.
-func (w *world) restart() {
+func (w *fakeServer) restart() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, l := range w.sessions {
-		for _, f := range l.feeds {
+		for _, f := range l.streams {
 			f.end <- errBroke
 		}
 		delete(w.sessions, id)
@@ -92,13 +92,13 @@ func (w *world) restart() {
 }
 
 // forget loses all sessions and leaves their streams open.
-func (w *world) forget() {
+func (w *fakeServer) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.sessions)
 }
 
-func (w *world) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+func (w *fakeServer) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, *c)
@@ -120,7 +120,7 @@ func (w *world) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	return res, err
 }
 
-func (w *world) serve(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+func (w *fakeServer) serve(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	id := c.Header.Get("Mcp-Session-Id")
 	if c.Method() == mcp.MethodInitialize {
 		return w.initialize(ctx, c)
@@ -143,8 +143,8 @@ func (w *world) serve(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		if w.noStreams != 0 {
 			return text(w.noStreams, "no such route"), nil
 		}
-		f := &feed{ctx: ctx, events: make(chan mcp.Event), end: make(chan error, 1)}
-		l.feeds = append(l.feeds, f)
+		f := &serverStream{ctx: ctx, events: make(chan mcp.Event), end: make(chan error, 1)}
+		l.streams = append(l.streams, f)
 		return &mcp.Result{Status: 200, Header: http.Header{"Mcp-Session-Id": {id}}, Events: f}, nil
 	case mcp.LaneEnd:
 		delete(w.sessions, id)
@@ -159,7 +159,7 @@ func (w *world) serve(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	return w.result(c, id, l.handle(c)), nil
 }
 
-func (l *life) handle(c *mcp.Call) string {
+func (l *serverSession) handle(c *mcp.Call) string {
 	switch c.Method() {
 	case mcp.MethodLoggingSetLevel:
 		l.level = string(c.Message.Params.Of(c.Body))
@@ -174,7 +174,7 @@ func (l *life) handle(c *mcp.Call) string {
 	return `{}`
 }
 
-func (w *world) initialize(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+func (w *fakeServer) initialize(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if w.slow > 0 {
 		w.mu.Unlock()
 		select {
@@ -191,7 +191,7 @@ func (w *world) initialize(ctx context.Context, c *mcp.Call) (*mcp.Result, error
 	if w.same {
 		id = "same"
 	}
-	w.sessions[id] = &life{}
+	w.sessions[id] = &serverSession{}
 	return w.result(c, id, fmt.Sprintf(`{"protocolVersion":%q,"capabilities":%s,"serverInfo":{"name":%q,"version":"%d"}}`,
 		w.version, w.capabilities, w.name, w.minted)), nil
 }
@@ -213,13 +213,13 @@ func whole(status int, contentType, body string) *mcp.Result {
 }
 
 func scanned(res *mcp.Result) *mcp.Result {
-	if mcp.Scan(res.Said(), &res.Message) != nil {
+	if mcp.Scan(res.Scanned(), &res.Message) != nil {
 		res.Message = mcp.Message{}
 	}
 	return res
 }
 
-func (w *world) result(c *mcp.Call, id, result string) *mcp.Result {
+func (w *fakeServer) result(c *mcp.Call, id, result string) *mcp.Result {
 	body := []byte(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, c.ID(), result))
 	if w.framed {
 		evs := []mcp.Event{answerTo(body)}
@@ -249,7 +249,7 @@ func must(err error) {
 }
 
 // count is how many calls of a method, or of a lane where it is MethodNone, came.
-func (w *world) count(lane mcp.Lane, m mcp.Method) (n int) {
+func (w *fakeServer) count(lane mcp.Lane, m mcp.Method) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.calls {
@@ -261,7 +261,7 @@ func (w *world) count(lane mcp.Lane, m mcp.Method) (n int) {
 }
 
 // live is how many sessions the server has.
-func (w *world) live() int {
+func (w *fakeServer) live() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.sessions)
@@ -274,7 +274,7 @@ func wait(d time.Duration) { <-time.After(d) }
 type agent struct {
 	t     *testing.T
 	stage *session.Stage
-	w     *world
+	w     *fakeServer
 	id    string
 	token string
 	n     int
@@ -289,7 +289,7 @@ func credential(c *mcp.Call) [32]byte {
 	return sha256.Sum256([]byte(c.Header.Get("Authorization") + c.Query))
 }
 
-func newAgent(t *testing.T, w *world, heal session.Heal) *agent {
+func newAgent(t *testing.T, w *fakeServer, heal session.Heal) *agent {
 	t.Helper()
 	a := &agent{t: t, w: w, token: "one", reg: prometheus.NewRegistry(), log: new(bytes.Buffer)}
 	a.stage = session.New(session.Options{
@@ -308,13 +308,18 @@ func newAgent(t *testing.T, w *world, heal session.Heal) *agent {
 // begin opens the session.
 func (a *agent) begin() {
 	a.t.Helper()
+	a.initialize()
+	a.wantStatus(202, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+}
+
+func (a *agent) initialize() {
+	a.t.Helper()
 	res, err := a.post(context.Background(), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"roots":{}},"clientInfo":{"name":"a","version":"1"}}}`)
 	if err != nil || res.Status != 200 {
 		a.t.Fatalf("initialize: %v, %v", res, err)
 	}
 	a.id = res.Header.Get("Mcp-Session-Id")
 	body(a.t, res)
-	a.wantStatus(202, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
 }
 
 func (a *agent) call(lane mcp.Lane, text string) *mcp.Call {

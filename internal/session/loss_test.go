@@ -46,7 +46,7 @@ func inOneEvent(l lossOf) lossOf {
 }
 
 // losing answers calls in unknown sessions so.
-func (w *world) losing(l lossOf) {
+func (w *fakeServer) losing(l lossOf) {
 	w.unknown = func(c *mcp.Call) *mcp.Result { return l(c) }
 }
 
@@ -95,7 +95,7 @@ func TestLostSessions(t *testing.T) {
 	for name, c := range shapes {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
+				w := newFakeServer()
 				a := newAgent(t, w, session.HealReads)
 				a.begin()
 				w.losing(c.says)
@@ -118,7 +118,7 @@ func TestLostSessions(t *testing.T) {
 }
 
 // pings answers pings so, and other requests so, whatever the session.
-func (w *world) pings(ping func(c *mcp.Call) (*mcp.Result, error), others lossOf) {
+func (w *fakeServer) pings(ping func(c *mcp.Call) (*mcp.Result, error), others lossOf) {
 	w.before = func(c *mcp.Call) (*mcp.Result, error) {
 		switch {
 		case c.Method() == mcp.MethodPing:
@@ -136,28 +136,28 @@ func TestNotLost(t *testing.T) {
 	answer := func(l lossOf) func(*mcp.Call) (*mcp.Result, error) {
 		return func(c *mcp.Call) (*mcp.Result, error) { return l(c), nil }
 	}
-	doubt := saysNull(400, -32000, "No such session, or so it seems")
+	uncertain := saysNull(400, -32000, "No such session, or so it seems")
 	for name, c := range map[string]struct {
 		ping func(*mcp.Call) (*mcp.Result, error)
 		says lossOf
 	}{
 		"alive": {answer(func(c *mcp.Call) *mcp.Result {
 			return jsonBody(200, `{"jsonrpc":"2.0","id":`+string(c.ID())+`,"result":{}}`)
-		}), doubt},
-		"an error of its own":      {answer(saysOwn(200, -32601, "session/ping: no such method")), doubt},
-		"the same status, its own": {answer(saysOwn(400, -32601, "session/ping: no such method")), doubt},
-		"the same, other words":    {answer(saysNull(400, -32000, "no")), doubt},
-		"another status":           {answer(saysNull(404, -32001, "Session not found")), doubt},
-		"busy":                     {answer(says(503, "busy")), doubt},
-		"no answer":                {func(*mcp.Call) (*mcp.Result, error) { return nil, errBroke }, doubt},
-		"not reached":              {func(*mcp.Call) (*mcp.Result, error) { return nil, errRefused }, doubt},
+		}), uncertain},
+		"an error of its own":      {answer(saysOwn(200, -32601, "session/ping: no such method")), uncertain},
+		"the same status, its own": {answer(saysOwn(400, -32601, "session/ping: no such method")), uncertain},
+		"the same, other words":    {answer(saysNull(400, -32000, "no")), uncertain},
+		"another status":           {answer(saysNull(404, -32001, "Session not found")), uncertain},
+		"busy":                     {answer(says(503, "busy")), uncertain},
+		"no answer":                {func(*mcp.Call) (*mcp.Result, error) { return nil, errBroke }, uncertain},
+		"not reached":              {func(*mcp.Call) (*mcp.Result, error) { return nil, errRefused }, uncertain},
 		"a 401, alive":             {answer(says(200, "")), says(401, "the session of your token is over")},
 		"a 503, alive":             {answer(says(202, "")), says(503, "too many sessions")},
 		"a tool's own":             {answer(says(200, "")), saysOwn(404, -32001, "Session not found")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
+				w := newFakeServer()
 				a := newAgent(t, w, session.HealReads)
 				a.begin()
 				w.pings(c.ping, c.says)
@@ -182,7 +182,7 @@ func TestNotLost(t *testing.T) {
 // TestSignIn holds that an answer that asks for signing in passes as it came, and costs no ping.
 func TestSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newFakeServer()
 		a := newAgent(t, w, session.HealReads)
 		a.begin()
 		w.pings(nil, func(*mcp.Call) *mcp.Result {
@@ -201,9 +201,7 @@ func TestSignIn(t *testing.T) {
 // TestOnePing holds that all who wait at the same time share one ping, that one credential's says nothing to another, and that
 // who sent it may leave.
 func TestOnePing(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		a.token = "two"
 		a.list()
 		w.pings(func(*mcp.Call) (*mcp.Result, error) {
@@ -253,7 +251,7 @@ func TestOnePing(t *testing.T) {
 
 // TestPingTime holds that a ping takes two seconds at most, and goes past what calls go through.
 func TestPingTime(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *fakeServer) {
 		w.pings(nil, saysNull(400, -32000, "no such session"))
 		var pings, others int
 		s := session.New(session.Options{
@@ -284,9 +282,7 @@ func TestRefusedHealing(t *testing.T) {
 	for _, status := range []int{401, 403} {
 		for _, step := range []mcp.Method{mcp.MethodInitialize, mcp.MethodInitialized} {
 			t.Run(fmt.Sprint(status, step), func(t *testing.T) {
-				bubble(t, func(t *testing.T, w *world) {
-					a := newAgent(t, w, session.HealReads)
-					a.begin()
+				inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 					w.restart()
 					w.before = func(c *mcp.Call) (*mcp.Result, error) {
 						if c.Method() != step {
@@ -334,7 +330,7 @@ func TestRefusedHealing(t *testing.T) {
 func TestRefusalInPieces(t *testing.T) {
 	for size, want := range map[int]int{10: 10, 64 << 10: 64 << 10, 64<<10 + 1: 0} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
+			w := newFakeServer()
 			a := newAgent(t, w, session.HealReads)
 			a.begin()
 			w.restart()
@@ -372,7 +368,7 @@ func TestLooseInitialize(t *testing.T) {
 		"a loose request":       {`{"jsonrpc":"2.0","id":0,"method":"initialize","params":null}`, strings.NewReplacer(), 404},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
+			bubble(t, func(t *testing.T, w *fakeServer) {
 				w.after = func(call *mcp.Call, res *mcp.Result) (*mcp.Result, error) {
 					if call.Method() != mcp.MethodInitialize {
 						return res, nil
@@ -401,4 +397,85 @@ func TestLooseInitialize(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNotInitializedYet holds that a session whose server waits for notifications/initialized is not taken for lost: the ping
+// would get the same words.
+func TestNotInitializedYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeServer()
+		a := newAgent(t, w, session.HealReads)
+		res, err := a.post(context.Background(), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"a","version":"1"}}}`)
+		if err != nil || res.Status != 200 {
+			t.Fatal(res, err)
+		}
+		a.id = res.Header.Get("Mcp-Session-Id")
+		body(t, res)
+		early := `{"jsonrpc":"2.0","id":99,"error":{"code":-32000,"message":"Session not initialized. Send notifications/initialized first."}}`
+		w.before = func(c *mcp.Call) (*mcp.Result, error) {
+			if c.Method() == mcp.MethodInitialize || c.Lane == mcp.LaneNotification {
+				return nil, nil
+			}
+			res := &mcp.Result{Status: 400, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(early)}
+			must(mcp.Scan(res.Body, &res.Message))
+			return res, nil
+		}
+		a.wantStatus(400, `{"jsonrpc":"2.0","id":99,"method":"tools/call","params":{"name":"t"}}`)
+		if n := w.count(mcp.LaneRequest, mcp.MethodInitialize); n != 1 {
+			t.Errorf("%d initialize", n)
+		}
+	})
+}
+
+// TestFirstGETBeforeInitialized holds that a session whose server waits for notifications/initialized, and has no GET streams, is
+// not taken for lost: a ping gets the words of a loss there.
+func TestFirstGETBeforeInitialized(t *testing.T) {
+	bubble(t, func(t *testing.T, w *fakeServer) {
+		a := newAgent(t, w, session.HealReads)
+		w.noStreams = 404
+		w.before = func(c *mcp.Call) (*mcp.Result, error) {
+			if c.Method() == mcp.MethodPing {
+				return jsonBody(400, rpcError("null", -32000, "Bad Request: Server not initialized")), nil
+			}
+			return nil, nil
+		}
+		a.initialize()
+		if res := a.get(t.Context(), ""); res.Status != 404 || string(res.Body) != "no such route" {
+			t.Errorf("got %d %s", res.Status, res.Body)
+		}
+		a.wantHeals(healed{})
+	})
+}
+
+// TestGETOfUnknownSession holds that of a session that this stage did not see begin the server's own words pass, be it that it
+// had a stream here.
+func TestGETOfUnknownSession(t *testing.T) {
+	bubble(t, func(t *testing.T, w *fakeServer) {
+		const own = `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}`
+		w.loss = func() *mcp.Result { return jsonBody(404, own) }
+		a := newAgent(t, w, session.HealReads)
+		a.id = "from before"
+		w.sessions[a.id] = &serverSession{}
+		closed(t, a.get(t.Context(), ""))
+		w.restart()
+		if res := a.get(t.Context(), ""); res.Status != 404 || string(res.Body) != own {
+			t.Errorf("got %d %s", res.Status, res.Body)
+		}
+		a.wantHeals(healed{"unknown": 1})
+	})
+}
+
+// TestUnknownSession: whether there ever was a session that this daemon did not see begin only the server knows, so its own
+// words pass, for a POST and for a GET.
+func TestUnknownSession(t *testing.T) {
+	bubble(t, func(t *testing.T, w *fakeServer) {
+		const body = `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}`
+		w.loss = func() *mcp.Result { return jsonBody(400, body) }
+		a := newAgent(t, w, session.HealReads)
+		a.id = "never seen"
+		if got := a.wantStatus(400, a.request("tools/list", `{}`)); got != body {
+			t.Errorf("the body is %q", got)
+		}
+		a.wantHeals(healed{"unknown": 1})
+	})
 }

@@ -25,3 +25,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	return m
 }
+
+// Healed counts what became of a session of a server whose sessions are not a Stage's, by one of its results.
+func (m *Metrics) Healed(upstream, result string) { m.heals.WithLabelValues(upstream, result).Inc() }

@@ -16,7 +16,7 @@ import (
 
 // checker is a server that knows which of its sessions live, and judges whoever opens one.
 type checker struct {
-	*world
+	*fakeServer
 	t      *testing.T
 	r      *rand.Rand
 	opened map[string]int    // initializes by credential
@@ -25,7 +25,7 @@ type checker struct {
 }
 
 func newChecker(t *testing.T, seed uint64) *checker {
-	k := &checker{world: newWorld(), t: t, r: rand.New(rand.NewPCG(seed, 0)), opened: map[string]int{}, last: map[string]string{}}
+	k := &checker{fakeServer: newFakeServer(), t: t, r: rand.New(rand.NewPCG(seed, 0)), opened: map[string]int{}, last: map[string]string{}}
 	k.after = func(c *mcp.Call, res *mcp.Result) (*mcp.Result, error) {
 		if c.Method() == mcp.MethodInitialize {
 			token := c.Header.Get("Authorization")
@@ -212,7 +212,7 @@ func TestMixedErrors(t *testing.T) {
 	slices.Sort(names)
 	synctest.Test(t, func(t *testing.T) {
 		k := newChecker(t, seed)
-		first := newAgent(t, k.world, session.HealReads)
+		first := newAgent(t, k.fakeServer, session.HealReads)
 		var agents []*agent
 		for i := range 20 {
 			a := *first
@@ -249,7 +249,7 @@ func TestTooManyLosses(t *testing.T) {
 	for name, shape := range shapes {
 		synctest.Test(t, func(t *testing.T) {
 			k := newChecker(t, 1)
-			a := newAgent(t, k.world, session.HealReads)
+			a := newAgent(t, k.fakeServer, session.HealReads)
 			a.begin()
 			for range 3 {
 				k.heals(a, name)

@@ -6,50 +6,25 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// notice is the restart notice of a session: under HealReads the agent's model has to learn by one error, 1410, that what
-// the session had on its server is gone. It belongs to requests that may have changed something (those without R); all
-// others never get it.
+// The restart notice of a session: under HealReads the agent's model has to learn by one error, 1410 session_restarted, that what the session
+// had on its server is gone. It belongs to requests that may have changed something (those that are not repeatable); all others never get it.
 //
-//   - Each such request that waits for a recovery gets it when that succeeds.
-//   - If there was none, or all of them have left, it is pending: the next such request gets it, and is not sent.
+//   - Each such request that waits for a recovery claims it (recovery.claims), and gets it when that succeeds.
+//   - If there was none, or all of them have left, it is due: the next such request gets it, and is not sent.
 //   - Only who belongs to the session gets it: a ping asks the server about a credential that had no 2xx in it.
 //   - A recovery that fails changes nothing.
-type notice struct {
-	pending bool // since a recovery, until somebody gets it
-	waiting int  // requests that will get it: for them the pending one is kept
-}
 
-// needsNotice reports whether a call may get the notice: a request without R, or what the daemon does not understand,
+// needsNotice reports whether a call may get the notice: a request that is not repeatable, or what the daemon does not understand,
 // which may be one.
 func (s *Stage) needsNotice(c *mcp.Call) bool {
 	return s.opts.Heal == HealReads &&
 		(c.Lane == mcp.LaneRequest && !s.opts.Repeatable(c) || c.Lane == mcp.LaneOpaque)
 }
 
-// takesNotice reports whether the call gets the notice that is pending instead of being sent.
+// takesNotice reports whether the call gets the notice that is due instead of being sent.
 func (s *Stage) takesNotice(ctx context.Context, c *mcp.Call, e *session, at *place) bool {
-	return e.hasNotice(false) && ctx.Err() == nil && !at.gone && s.needsNotice(c) && s.belongs(ctx, c, e, at) && e.hasNotice(true)
-}
-
-// hasNotice reports whether a notice is pending for the next request, which takes it or only looks.
-func (e *session) hasNotice(take bool) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	has := e.notice.pending && e.notice.waiting == 0
-	if has && take {
-		e.notice.pending = false
-	}
-	return has
-}
-
-// endWait ends the wait of a request for a recovery; got says that the request gets the notice.
-func (e *session) endWait(got bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.notice.waiting--
-	if got {
-		e.notice.pending = false
-	}
+	return e.noticeDue.Load() && ctx.Err() == nil && !at.gone && s.needsNotice(c) && s.belongs(ctx, c, e, at) &&
+		e.noticeDue.CompareAndSwap(true, false)
 }
 
 // belongs reports whether the call's credential is one of the session's. Of one that had no 2xx in it yet, a stranger's or
@@ -59,11 +34,24 @@ func (s *Stage) belongs(ctx context.Context, c *mcp.Call, e *session, at *place)
 	if e.trusts(credential) {
 		return true
 	}
-	if !isGood(s.ask(ctx, c, e, at).status) {
+	if status, _ := s.ask(ctx, c, e, at); !isGood(status) {
 		return false
 	}
 	e.trust(credential)
 	return true
+}
+
+// unclaim gives up the claim of a request whose agent has left, if it had one. Where all have left that had one, the notice is due.
+func (r *recovery) unclaim(had bool) {
+	if !had {
+		return
+	}
+	e := r.session
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r.claims--; r.claims == 0 && r.succeeded {
+		e.noticeDue.Store(true)
+	}
 }
 
 // restarted is the notice.

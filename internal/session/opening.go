@@ -17,13 +17,9 @@ type opening struct {
 	server  facts
 }
 
-// facts are what a server says of itself in the answer to initialize. With other facts a session would be another one to
-// its agent, which was told of these.
-type facts struct {
-	version      string // protocolVersion
-	name         string // serverInfo.name
-	capabilities [sha256.Size]byte
-}
+// facts stand for what a server says of itself in the answer to initialize: its protocol version, name and capabilities. With
+// other facts a session would be another one to its agent, which was told of these.
+type facts [sha256.Size]byte
 
 // factsOf reads the answer to initialize. It returns false for an error, or for what is not as the protocol says.
 func factsOf(body []byte, m *mcp.Message) (facts, bool) {
@@ -38,10 +34,9 @@ func factsOf(body []byte, m *mcp.Message) (facts, bool) {
 	}
 	version, ok := result["protocolVersion"].(string)
 	server, _ := result["serverInfo"].(map[string]any)
-	name, _ := server["name"].(string)
-	// Encoded again, capabilities that differ in spelling alone are the same: servers may write members in any order.
-	capabilities, err := json.Marshal(result["capabilities"])
-	return facts{version, name, sha256.Sum256(capabilities)}, ok && err == nil
+	// Encoded again, what differs in spelling alone is the same: servers may write members in any order.
+	text, err := json.Marshal([]any{version, server["name"], result["capabilities"]})
+	return sha256.Sum256(text), ok && err == nil
 }
 
 // initialize relays an agent's initialize. If the answer carries a session id, the session is remembered, with what it
@@ -62,7 +57,7 @@ func (s *Stage) initialize(ctx context.Context, c *mcp.Call) (*mcp.Result, error
 			}
 		}}
 	default:
-		s.opened(c, id, res.Said(), &res.Message)
+		s.opened(c, id, res.Scanned(), &res.Message)
 	}
 	return res, nil
 }
@@ -76,5 +71,5 @@ func (s *Stage) opened(c *mcp.Call, id string, body []byte, m *mcp.Message) {
 	e := newSession(id, &opening{body: bytes.Clone(c.Body), version: strings.Clone(c.Header.Get("Mcp-Protocol-Version")), server: server})
 	e.trust(s.opts.Credential(c))
 	s.sessions.add(e)
-	s.sessions.take(e, e.name)
+	s.sessions.takeID(e, e.name)
 }

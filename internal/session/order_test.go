@@ -2,9 +2,7 @@ package session_test
 
 import (
 	"context"
-	"io"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,7 +14,7 @@ import (
 
 // slowGETs is a server whose GETs take a time until they are written, as they dial, and whose POSTs arrive at once.
 type slowGETs struct {
-	*world
+	*fakeServer
 	dials time.Duration // negative: never written
 
 	mu      sync.Mutex
@@ -44,7 +42,17 @@ func (s *slowGETs) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.Lane == mcp.LaneStream {
 		wait(time.Second) // the head of a quiet stream may be long in coming
 	}
-	return s.world.Call(ctx, c)
+	return s.fakeServer.Call(ctx, c)
+}
+
+// newSlowGETs makes an agent in front of such a server, whose session has begun.
+func newSlowGETs(t *testing.T, dials time.Duration, heal session.Heal) (*slowGETs, *agent) {
+	s := &slowGETs{fakeServer: newFakeServer(), dials: dials}
+	a := newAgent(t, s.fakeServer, heal)
+	a.stage = session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute, Heal: heal, Credential: credential, Base: t.Context()})
+	t.Cleanup(a.stage.Close)
+	a.begin()
+	return s, a
 }
 
 // TestOrder holds that whatever an agent posts behind its GET reaches the server behind it, a thousand times, whether sessions
@@ -53,11 +61,7 @@ func TestOrder(t *testing.T) {
 	for name, heal := range map[string]session.Heal{"reads": session.HealReads, "off": session.HealOff} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &slowGETs{world: newWorld(), dials: 50 * time.Millisecond}
-				a := newAgent(t, s.world, heal)
-				a.stage = session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute, Heal: heal, Credential: credential, Base: t.Context()})
-				defer a.stage.Close()
-				a.begin()
+				s, a := newSlowGETs(t, 50*time.Millisecond, heal)
 				other := a.second()
 				for i := range 1000 {
 					s.arrived = nil
@@ -91,11 +95,7 @@ func TestOrder(t *testing.T) {
 // so long, and one that has ended none.
 func TestOrderIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &slowGETs{world: newWorld(), dials: -1}
-		a := newAgent(t, s.world, session.HealReads)
-		a.stage = session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute, Heal: session.HealReads, Credential: credential, Base: t.Context()})
-		defer a.stage.Close()
-		a.begin()
+		_, a := newSlowGETs(t, -1, session.HealReads)
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 2 { // a stream that came later is waited for as well, within the same time
 			go func() { _, _ = a.stage.Call(ctx, a.call(mcp.LaneStream, "")) }()
@@ -119,120 +119,6 @@ func TestOrderIsBounded(t *testing.T) {
 		a.tool()
 		if took := time.Since(start); took != 0 {
 			t.Errorf("the call waited %v for GETs that have ended", took)
-		}
-	})
-}
-
-// TestGETDuringHealing holds that a GET which meets a healing waits for it: whether it comes while it is going on, or was on
-// its way to where the session lived before.
-func TestGETDuringHealing(t *testing.T) {
-	for name, early := range map[string]bool{"comes": false, "on its way": true} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a := newAgent(t, w, session.HealReads)
-				a.begin()
-				w.restart()
-				w.slow = 10 * time.Second
-				w.hang(early) // the old place does not answer a GET
-				got := make(chan *mcp.Result, 1)
-				get := func() { got <- a.get(t.Context(), "") }
-				if early {
-					go get()
-					synctest.Wait()
-					w.hang(false)
-				}
-				go func() { a.list() }()
-				synctest.Wait()
-				if !early {
-					go get()
-				}
-				res := <-got
-				if res.Status != 200 || res.Events == nil {
-					t.Fatalf("got %d %s", res.Status, res.Body)
-				}
-				gets := w.count(mcp.LaneStream, mcp.MethodNone)
-				if want := map[bool]int{true: 2, false: 1}[early]; gets != want || w.lastGet(t).Get("Mcp-Session-Id") != "s2" {
-					t.Errorf("%d GETs came, the last with %v", gets, w.lastGet(t))
-				}
-				wantEvent(t, res, w.feed(t, 1), numbered("1"))
-				closed(t, res)
-				a.wantHeals(healed{"healed": 1})
-			})
-		})
-	}
-}
-
-// hang makes the server answer no GET, or answer again those that come.
-func (w *world) hang(on bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.hangs = on
-}
-
-// TestMintedAgain holds that the GET stream of an agent ends, and is not opened again, when a server that counts its ids gives
-// that of its session to another: whether the stream stands, waits for its next try or is on its way, and whatever is healed.
-func TestMintedAgain(t *testing.T) {
-	for name, heal := range map[string]session.Heal{"reads": session.HealReads, "off": session.HealOff} {
-		for state, lose := range map[string]func(w *world){
-			"stands":  func(w *world) { w.forget() },
-			"waits":   func(w *world) { w.restart() },
-			"tries":   func(w *world) { w.restart(); w.hang(true) },
-			"is away": func(w *world) { w.restart(); w.away(100 * time.Millisecond) },
-		} {
-			t.Run(name+", "+state, func(t *testing.T) {
-				bubble(t, func(t *testing.T, w *world) {
-					a := newAgent(t, w, heal)
-					a.begin()
-					res := a.get(t.Context(), "")
-					got := next(res)
-					w.feed(t, 1)
-					lose(w)
-					if synctest.Wait(); state == "tries" {
-						wait(2 * time.Second)
-					}
-					w.mu.Lock()
-					w.minted, w.before, w.hangs = 0, nil, false
-					n := len(w.calls)
-					w.mu.Unlock()
-					b := a.second()
-					if b.id != a.id {
-						t.Fatalf("the server gave %s and %s", a.id, b.id)
-					}
-					if ev, err := (<-got)(); err != io.EOF {
-						t.Errorf("the stream gave %+v, %v", ev, err)
-					}
-					closed(t, res)
-					wait(time.Minute)
-					w.mu.Lock()
-					defer w.mu.Unlock()
-					for _, c := range w.calls[n:] {
-						if c.Lane == mcp.LaneStream {
-							t.Errorf("a GET with the first agent's %v came", c.Header)
-						}
-					}
-				})
-			})
-		}
-	}
-}
-
-// TestEndEndsStreams holds that a session that its agent ends ends with its streams.
-func TestEndEndsStreams(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		res := a.get(t.Context(), "")
-		got := next(res)
-		w.feed(t, 1)
-		if res, err := a.stage.Call(t.Context(), a.call(mcp.LaneEnd, "")); err != nil || res.Status != 204 {
-			t.Fatalf("%v, %v", res, err)
-		}
-		if _, err := (<-got)(); err != io.EOF {
-			t.Errorf("ended with %v", err)
-		}
-		closed(t, res)
-		if strings.Contains(a.log.String(), "re-opening") {
-			t.Error("the stream was opened again")
 		}
 	})
 }

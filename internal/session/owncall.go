@@ -1,9 +1,7 @@
 package session
 
 import (
-	"math/rand/v2"
-	"net/http"
-	"strconv"
+	"maps"
 	"strings"
 	"time"
 
@@ -11,30 +9,22 @@ import (
 )
 
 // ownRequest makes a request of the daemon's own, with params as JSON if there are any; see ownCall.
-func ownRequest(t *mcp.Call, m mcp.Method, params, id string) *mcp.Call {
+func (s *Stage) ownRequest(t *mcp.Call, m mcp.Method, params, id string) *mcp.Call {
 	if params != "" {
 		params = `,"params":` + params
 	}
-	return ownCall(t, mcp.LaneRequest, []byte(`{"jsonrpc":"2.0","id":`+newID()+`,"method":"`+m.String()+`"`+params+`}`), id)
+	body := `{"jsonrpc":"2.0","id":` + string(s.ids.Next()) + `,"method":"` + m.String() + `"` + params + `}`
+	return ownCall(t, mcp.LaneRequest, []byte(body), id)
 }
-
-// newID returns an id for a request of the daemon's own. Some servers take integers only; all of JavaScript's are below
-// 2^53, and agents count from the other end.
-func newID() string { return strconv.FormatInt(1<<52+rand.Int64N(1<<52), 10) }
 
 // ownCall makes a call of the daemon's own in the session of that id, if any: with the headers of an agent's call, less
 // what belongs to that call alone.
 func ownCall(t *mcp.Call, lane mcp.Lane, body []byte, id string) *mcp.Call {
 	c := &mcp.Call{
 		Upstream: t.Upstream, Lane: lane, Era: mcp.EraLegacy, Version: t.Version, Body: body, Query: t.Query, Whole: true,
-		Start: time.Now(), Conn: t.Conn,
-		Header: make(http.Header, len(t.Header)+2),
+		Start: time.Now(), Conn: t.Conn, Header: maps.Clone(t.Header),
 	}
-	for name, values := range t.Header {
-		if !ofOneCall(name) {
-			c.Header[name] = values
-		}
-	}
+	maps.DeleteFunc(c.Header, func(name string, _ []string) bool { return ofOneCall(name) })
 	c.Header["Accept"] = []string{"application/json, text/event-stream"}
 	if id != "" {
 		c.Header[sessionHeader] = []string{id}
@@ -49,7 +39,8 @@ func ownCall(t *mcp.Call, lane mcp.Lane, body []byte, id string) *mcp.Call {
 	return c
 }
 
-// ofOneCall reports whether a header field belongs to one call and not to the agent.
+// ofOneCall reports whether a header field belongs to one call and not to the agent. Its like for arrays is perCall and perBody in
+// package rpc.
 func ofOneCall(canonical string) bool {
 	switch canonical {
 	case sessionHeader, lastEventHeader, "Mcp-Method", "Mcp-Name", "Idempotency-Key", "X-Idempotency-Key", "Accept",

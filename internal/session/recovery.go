@@ -31,16 +31,12 @@ type recovery struct {
 	credential [32]byte  // of the trigger
 	id         string    // of the new session; "" until there is one. Owned by the recovery's goroutine
 
-	done   chan struct{}
-	failed *setback // set before done is closed; nil: the session is open again
-}
+	claims    int  // requests that get the restart notice if it succeeds. Guarded by the session's lock, as is the next
+	succeeded bool // the session is open again
 
-// recovered stands for a recovery that has succeeded before somebody met the loss.
-var recovered = func() *recovery {
-	r := &recovery{done: make(chan struct{})}
-	close(r.done)
-	return r
-}()
+	done   chan struct{}
+	failed *recoveryError // set before done is closed; nil: it succeeded
+}
 
 // recover opens a session again that its server has lost from the place at, or waits for the recovery that is going on. It
 // returns nil where the call may be sent again, to the session's new place. Else the call gets what it returns: the loss, or
@@ -48,66 +44,61 @@ var recovered = func() *recovery {
 // server that could not be asked just now, so that the session may still be recovered later.
 func (s *Stage) recover(ctx context.Context, c *mcp.Call, e *session, at *place, lost *mcp.Result) (*mcp.Result, error) {
 	credential := s.opts.Credential(c)
-	noticed := s.needsNotice(c) && e.trusts(credential)
-	for {
-		r, res := s.join(c, e, at, credential, noticed)
-		if r == nil {
+	claims := s.needsNotice(c) && e.trusts(credential)
+	for ctx.Err() == nil { // who has left must not use the notice up
+		r, res := s.join(c, e, at, credential, claims)
+		if r == nil && res != resultHealed {
 			s.gaveUpOn(res)
 			return lost, nil
 		}
-		left := false
-		select {
-		case <-r.done:
-		case <-ctx.Done():
-			left = true
-		}
-		isOpen := !left && r.failed == nil
-		if noticed {
-			e.endWait(isOpen)
+		var failed *recoveryError
+		if r != nil {
+			select {
+			case <-r.done:
+				failed = r.failed
+			case <-ctx.Done():
+				r.unclaim(claims)
+				continue
+			}
 		}
 		switch {
-		case left:
-			return nil, mcp.Left(ctx, mcp.SentNo)
-		case isOpen && noticed:
+		case failed == nil && claims:
 			return nil, restarted()
-		case isOpen:
+		case failed == nil:
 			return nil, nil
-		case r.failed.failure != nil:
-			return nil, notSent(r.failed.failure)
+		case failed.failure != nil:
+			f := *failed.failure
+			f.Sent = mcp.SentNo // of this call: it met the loss, and has therefore not run
+			return nil, &f
 		case r.credential == credential:
-			return r.failed.answer(lost), nil
+			return failed.answer(lost), nil
 		}
 		// Another credential's recovery failed: it may have been the credential.
 	}
+	return nil, mcp.Canceled(ctx, mcp.SentNo)
 }
 
-// notSent is a recovery's failure as that of a call that met the loss, which has therefore not run.
-func notSent(f *mcp.Failure) *mcp.Failure {
-	own := *f
-	own.Sent = mcp.SentNo
-	return &own
-}
-
-// join finds the recovery to wait for, which may have ended, or begins one; or says why there is none. noticed says that the
-// caller is to get the restart notice.
-func (s *Stage) join(c *mcp.Call, e *session, at *place, credential [32]byte, noticed bool) (*recovery, result) {
+// join finds the recovery to wait for, or begins one. If there is none, it says why: the session has been recovered since the
+// call was sent (resultHealed), or cannot be. claims says that the call is one that gets the restart notice.
+func (s *Stage) join(c *mcp.Call, e *session, at *place, credential [32]byte, claims bool) (*recovery, result) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r, res := e.recovery, result("")
 	switch {
-	case e.at.gen > at.gen && !e.at.gone: // since the call was sent
-		r = recovered
-	case e.ended:
+	case e.at.number > at.number && !e.at.gone:
+		if claims {
+			e.noticeDue.Store(false)
+		}
+		return nil, resultHealed
+	case e.at.over:
 		return nil, resultEnded
-	case e.opening == nil:
-		return nil, resultUnknown
 	case !slices.Contains(e.trusted, credential):
 		return nil, resultCredential
 	case r == nil:
 		r, res = s.beginLocked(c, e, credential)
 	}
-	if r != nil && noticed {
-		e.notice.waiting++
+	if r != nil && claims {
+		r.claims++
 	}
 	return r, res
 }
@@ -131,16 +122,17 @@ func (s *Stage) beginLocked(c *mcp.Call, e *session, credential [32]byte) (*reco
 }
 
 // finish ends the recovery: with the session's new place where it succeeded.
-func (r *recovery) finish(failed *setback) {
+func (r *recovery) finish(failed *recoveryError) {
 	e := r.session
 	e.change(func() {
 		e.recovery = nil
 		switch {
-		case failed == nil && e.ended:
-			failed = &setback{result: resultEnded}
+		case failed == nil && e.at.over:
+			failed = &recoveryError{result: resultEnded}
 		case failed == nil:
 			e.moveLocked(r.id, false)
-			e.notice.pending = r.stage.opts.Heal == HealReads
+			r.succeeded = true
+			e.noticeDue.Store(r.stage.opts.Heal == HealReads && r.claims == 0)
 		case r.id == "" && failed.unsent() && len(e.begun) > 0:
 			e.begun = e.begun[:len(e.begun)-1] // no session was opened: it says nothing of how long one lasts
 		}
@@ -167,8 +159,9 @@ func (e *session) waitForRecovery(ctx context.Context) {
 	}
 }
 
-// succeeded counts and logs that a session is open again.
+// succeeded counts and tells that a session is open again.
 func (s *Stage) succeeded() {
+	s.opts.Recovered()
 	s.healed.Add(1)
 	s.opts.Metrics.heals.WithLabelValues(s.opts.Upstream, string(resultHealed)).Inc()
 	s.opts.Log.Info("session healed", "upstream", s.opts.Upstream)

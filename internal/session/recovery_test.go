@@ -3,7 +3,6 @@ package session_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -17,11 +16,11 @@ import (
 type healed = map[string]float64
 
 // bubble runs a test in false time, with both framings of the server's answers.
-func bubble(t *testing.T, f func(t *testing.T, w *world)) {
+func bubble(t *testing.T, f func(t *testing.T, w *fakeServer)) {
 	for name, framed := range map[string]bool{"json": false, "events": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
+				w := newFakeServer()
 				w.framed = framed
 				f(t, w)
 			})
@@ -29,12 +28,19 @@ func bubble(t *testing.T, f func(t *testing.T, w *world)) {
 	}
 }
 
+// inSession runs a test in a bubble with an agent that has begun its session.
+func inSession(t *testing.T, heal session.Heal, f func(t *testing.T, w *fakeServer, a *agent)) {
+	bubble(t, func(t *testing.T, w *fakeServer) {
+		a := newAgent(t, w, heal)
+		a.begin()
+		f(t, w, a)
+	})
+}
+
 // TestHealReads holds the rule of `reads`: what only reads works, and one restart notice, 1410, is pending.
 func TestHealReads(t *testing.T) {
 	t.Run("a list first", func(t *testing.T) {
-		bubble(t, func(t *testing.T, w *world) {
-			a := newAgent(t, w, session.HealReads)
-			a.begin()
+		inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 			a.tool()
 			w.restart()
 			a.list()
@@ -53,9 +59,7 @@ func TestHealReads(t *testing.T) {
 		})
 	})
 	t.Run("a call first", func(t *testing.T) {
-		bubble(t, func(t *testing.T, w *world) {
-			a := newAgent(t, w, session.HealReads)
-			a.begin()
+		inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 			w.restart()
 			a.restarted()
 			a.tool()
@@ -68,9 +72,7 @@ func TestHealReads(t *testing.T) {
 		})
 	})
 	t.Run("a notification first", func(t *testing.T) {
-		bubble(t, func(t *testing.T, w *world) {
-			a := newAgent(t, w, session.HealReads)
-			a.begin()
+		inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 			w.restart()
 			a.wantStatus(202, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`)
 			if n := w.count(mcp.LaneNotification, mcp.MethodRootsListChanged); n != 2 {
@@ -82,49 +84,9 @@ func TestHealReads(t *testing.T) {
 	})
 }
 
-// TestNoticeOfWhatIsNotUnderstood holds that what may have been a request that changes something gets the notice.
-func TestNoticeOfWhatIsNotUnderstood(t *testing.T) {
-	t.Run("an array", func(t *testing.T) {
-		bubble(t, func(t *testing.T, w *world) {
-			a := newAgent(t, w, session.HealReads)
-			a.begin()
-			w.restart()
-			const array = `[{"jsonrpc":"2.0","method":"notifications/progress"}]`
-			_, err := a.post(t.Context(), array)
-			wantRestarted(t, err)
-			a.wantStatus(202, array)
-			w.restart()
-			a.list()
-			_, err = a.post(t.Context(), array)
-			wantRestarted(t, err)
-			a.wantStatus(202, array)
-			a.tool()
-			if n := w.count(mcp.LaneOpaque, mcp.MethodOther); n != 3 {
-				t.Errorf("it came to the server %d times, want 3", n)
-			}
-		})
-	})
-	t.Run("what is loose", func(t *testing.T) {
-		bubble(t, func(t *testing.T, w *world) {
-			a := newAgent(t, w, session.HealReads)
-			a.begin()
-			w.restart()
-			const loose = `{"jsonrpc":"2.0","id":9,"method":"tools/list","params":null}`
-			_, err := a.post(t.Context(), loose)
-			wantRestarted(t, err)
-			a.wantStatus(200, loose)
-			if n := w.ran["tools/list 9"]; n != 1 {
-				t.Errorf("it ran %d times", n)
-			}
-		})
-	})
-}
-
 // TestHealAll holds that the operator's word lets everything through.
 func TestHealAll(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealAll)
-		a.begin()
+	inSession(t, session.HealAll, func(t *testing.T, w *fakeServer, a *agent) {
 		w.restart()
 		a.tool()
 		a.tool()
@@ -143,7 +105,7 @@ func TestHealAll(t *testing.T) {
 
 // TestHealOff holds that everything passes as it is.
 func TestHealOff(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *fakeServer) {
 		const body = `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}`
 		w.loss = func() *mcp.Result { return jsonBody(404, body) }
 		a := newAgent(t, w, session.HealOff)
@@ -160,22 +122,20 @@ func TestHealOff(t *testing.T) {
 // TestGivenUp holds each reason not to heal: the loss is passed on in text, and nothing of a session is left over.
 func TestGivenUp(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(*world)
+		change func(*fakeServer)
 		agent  func(*agent)
 		want   string
 	}{
-		"version":             {change: func(w *world) { w.version = "2025-11-25" }, want: "changed"},
-		"name":                {change: func(w *world) { w.name = "other" }, want: "changed"},
-		"capabilities":        {change: func(w *world) { w.capabilities = `{"tools":{}}` }, want: "changed"},
+		"version":             {change: func(w *fakeServer) { w.version = "2025-11-25" }, want: "changed"},
+		"name":                {change: func(w *fakeServer) { w.name = "other" }, want: "changed"},
+		"capabilities":        {change: func(w *fakeServer) { w.capabilities = `{"tools":{}}` }, want: "changed"},
 		"credential":          {agent: func(a *agent) { a.token = "two" }, want: "credential"},
 		"unknown":             {agent: func(a *agent) { a.id = "never seen" }, want: "unknown"},
 		"initialize 400":      {change: refuse(mcp.MethodInitialize, text(400, "no"), nil), want: "refused"},
 		"initialized refused": {change: refuse(mcp.MethodInitialized, text(400, "no"), nil), want: "refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a := newAgent(t, w, session.HealReads)
-				a.begin()
+			inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 				w.restart()
 				if c.change != nil {
 					c.change(w)
@@ -199,22 +159,9 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// TestSpelling holds that the order of members in capabilities is no difference.
-func TestSpelling(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		w.restart()
-		w.capabilities = `{"resources": {"subscribe":true}, "tools":{"listChanged":true}}`
-		a.list()
-	})
-}
-
 // TestThreeInAMinute holds the bound, and that it is of a minute.
 func TestThreeInAMinute(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		for range 3 {
 			w.restart()
 			a.list()
@@ -229,9 +176,7 @@ func TestThreeInAMinute(t *testing.T) {
 
 // TestFlapping holds that a server that loses each session at once ends the call.
 func TestFlapping(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealAll)
-		a.begin()
+	inSession(t, session.HealAll, func(t *testing.T, w *fakeServer, a *agent) {
 		w.before = func(c *mcp.Call) (*mcp.Result, error) {
 			if c.Lane == mcp.LaneRequest && c.Method() != mcp.MethodInitialize {
 				return text(404, "gone"), nil
@@ -247,9 +192,7 @@ func TestFlapping(t *testing.T) {
 
 // TestWaiters holds that a hundred requests of two credentials that meet one loss make one session.
 func TestWaiters(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		a.token = "two"
 		a.list()
 		w.restart()
@@ -279,9 +222,7 @@ func TestWaiters(t *testing.T) {
 // TestOtherCredential holds that a healing that fails for one credential is none for another, and that a new credential
 // goes with the new id once there is one.
 func TestOtherCredential(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		a.token = "two"
 		a.list()
 		w.restart()
@@ -310,9 +251,7 @@ func TestOtherCredential(t *testing.T) {
 
 // TestLeaving holds that a healing outlives its callers, and that a notice that nobody got is pending.
 func TestLeaving(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		w.restart()
 		w.slow = 10 * time.Second
 		drain := &mcp.Failure{Code: 1503, Reason: mcp.ReasonDraining}
@@ -336,36 +275,10 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
-// TestReplay holds what a healing says again: what the server accepted last, and nothing else.
-func TestReplay(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		a.works("logging/setLevel", `{"level":"debug"}`)
-		a.works("logging/setLevel", `{"level":"error","_meta":{"x":1}}`)
-		for i := range 40 {
-			a.works("resources/subscribe", fmt.Sprintf(`{"uri":"test://%d"}`, i))
-		}
-		a.works("resources/unsubscribe", `{"uri":"test:\/\/7"}`)
-		w.restart()
-		a.list()
-		if len(w.sessions) != 1 {
-			t.Fatalf("%d sessions", len(w.sessions))
-		}
-		for _, l := range w.sessions {
-			if !l.initialized || l.level != `{"level":"error"}` || len(l.uris) != 39 || l.uris[`"test://7"`] {
-				t.Errorf("the new session is %+v", l)
-			}
-		}
-	})
-}
-
 // TestInFlight holds the second form of the failure: it ran, and the answer was lost. That is no loss of the session, and
 // nothing is sent again.
 func TestInFlight(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealAll)
-		a.begin()
+	inSession(t, session.HealAll, func(t *testing.T, w *fakeServer, a *agent) {
 		w.after = func(c *mcp.Call, res *mcp.Result) (*mcp.Result, error) {
 			if c.Method() == mcp.MethodToolsCall {
 				clear(w.sessions)
@@ -386,7 +299,7 @@ func TestInFlight(t *testing.T) {
 
 // TestSameID holds that a server that mints the same id again is healed as well, and not for ever.
 func TestSameID(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *fakeServer) {
 		w.same = true
 		a := newAgent(t, w, session.HealReads)
 		a.begin()
@@ -398,50 +311,9 @@ func TestSameID(t *testing.T) {
 	})
 }
 
-// TestEnd holds that DELETE goes to the session's new place and ends the alias, and that a healing that is going on ends
-// with it.
-func TestEnd(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		w.restart()
-		a.list()
-		end := func() int {
-			res, err := a.stage.Call(t.Context(), a.call(mcp.LaneEnd, ""))
-			must(err)
-			return res.Status
-		}
-		if status := end(); status != 204 || w.live() != 0 {
-			t.Errorf("DELETE: %d, %d sessions left", status, w.live())
-		}
-		a.wantStatus(404, a.request("tools/list", `{}`))
-		if status := end(); status != 404 {
-			t.Errorf("a second DELETE: %d", status)
-		}
-
-		a.id = ""
-		a.begin()
-		w.restart()
-		w.slow = time.Second
-		var wg sync.WaitGroup
-		wg.Go(func() { a.wantStatus(404, a.request("tools/list", `{}`)) })
-		synctest.Wait()
-		if status := end(); status != 404 {
-			t.Errorf("DELETE of a lost session: %d", status)
-		}
-		wg.Wait()
-		wait(time.Second)
-		if w.live() != 0 || a.stage.Status().Sessions != 0 {
-			t.Errorf("%d sessions left on the server, %+v", w.live(), a.stage.Status())
-		}
-	})
-}
-
 // TestIdle holds that an alias ends after 24 hours without a call, and not before.
 func TestIdle(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		w.restart()
 		a.list()
 		wait(23 * time.Hour)
@@ -456,7 +328,7 @@ func TestIdle(t *testing.T) {
 // TestManySessions holds the bounds of the table.
 func TestManySessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newFakeServer()
 		a := newAgent(t, w, session.HealReads)
 		for range 10_100 {
 			a.id = ""
@@ -483,7 +355,7 @@ func TestManySessions(t *testing.T) {
 // TestClose holds that a healing ends with the daemon.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
+		w := newFakeServer()
 		a := newAgent(t, w, session.HealReads)
 		a.begin()
 		w.restart()
@@ -502,24 +374,9 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// TestUnknownSession: whether there ever was a session that this daemon did not see begin only the server knows, so its own
-// words pass, for a POST and for a GET.
-func TestUnknownSession(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		const body = `{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}`
-		w.loss = func() *mcp.Result { return jsonBody(400, body) }
-		a := newAgent(t, w, session.HealReads)
-		a.id = "never seen"
-		if got := a.wantStatus(400, a.request("tools/list", `{}`)); got != body {
-			t.Errorf("the body is %q", got)
-		}
-		a.wantHeals(healed{"unknown": 1})
-	})
-}
-
 // refuse makes a server answer a method so.
-func refuse(m mcp.Method, res *mcp.Result, err error) func(*world) {
-	return func(w *world) {
+func refuse(m mcp.Method, res *mcp.Result, err error) func(*fakeServer) {
+	return func(w *fakeServer) {
 		w.before = func(c *mcp.Call) (*mcp.Result, error) {
 			if c.Method() == m {
 				return res, err

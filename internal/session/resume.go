@@ -14,8 +14,8 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// eventTag is what stands before the id of each event that the server sends in a place which is not the session's first:
-// the generation, so that a Last-Event-ID tells where it comes from. Without it, an id of before a recovery would look like
+// eventTag is put before the id of each event that the server sends in a place which is not the session's first: the
+// place's number, so that a Last-Event-ID tells where it comes from. Without it, an id of before a recovery would look like
 // one of after, as servers count from the start again.
 type eventTag struct {
 	text    string // "" for no tag
@@ -23,18 +23,18 @@ type eventTag struct {
 }
 
 func (s *Stage) tagOf(at *place) eventTag {
-	if at.gen == 0 {
+	if at.number == 0 {
 		return eventTag{}
 	}
-	return eventTag{text: s.tag + strconv.Itoa(at.gen) + "-"}
+	return eventTag{text: s.tag + strconv.Itoa(at.number) + "-"}
 }
 
-// eventOf returns the server's own id in a Last-Event-ID of an agent's, and the generation of the place that gave it.
-func (s *Stage) eventOf(lastID string) (id string, gen int) {
+// eventOf returns the server's own id in a Last-Event-ID of an agent's, and the number of the place that gave it.
+func (s *Stage) eventOf(lastID string) (id string, number int) {
 	if tagged, ok := strings.CutPrefix(lastID, s.tag); ok {
-		if number, id, ok := strings.Cut(tagged, "-"); ok {
-			if gen, err := strconv.Atoi(number); err == nil {
-				return id, gen
+		if text, id, ok := strings.Cut(tagged, "-"); ok {
+			if number, err := strconv.Atoi(text); err == nil {
+				return id, number
 			}
 		}
 	}
@@ -66,7 +66,7 @@ func (t *eventTag) put(ev *mcp.Event) {
 // (2025-11-25, basic/transports, "Resumability"). Guarded by the session's lock.
 type postStream struct {
 	id       []byte    // the request's
-	gen      int       // of the place where it runs
+	place    int       // of the place where it runs
 	ids      [8]uint64 // hashes of the ids of its last events
 	n        int       // how many events had one
 	reported time.Time // when its agent got the error that says so; zero before
@@ -83,7 +83,7 @@ func (e *session) addPostStream(at *place, id []byte) *postStream {
 	if len(id) > maxToken {
 		return nil
 	}
-	p := &postStream{id: bytes.Clone(id), gen: at.gen}
+	p := &postStream{id: bytes.Clone(id), place: at.number}
 	e.change(func() {
 		e.postStreams = appendBounded(e.postStreams, p, maxPostStreams)
 	})
@@ -108,24 +108,37 @@ func (e *session) passedID(p *postStream, id string) {
 	p.n++
 }
 
-// postStreamOf returns the latest POST stream of that generation with an event of that id, or nil.
-func (e *session) postStreamOf(id string, gen int) *postStream {
+// postStreamOf returns the latest POST stream of the place of that number with an event of that id, or nil.
+func (e *session) postStreamOf(id string, number int) *postStream {
 	h := maphash.String(idSeed, id)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, p := range slices.Backward(e.postStreams) {
-		isOld := !p.reported.IsZero() && time.Since(p.reported) >= keepReported
-		if p.gen == gen && !isOld && slices.Contains(p.ids[:min(p.n, len(p.ids))], h) {
+		expired := !p.reported.IsZero() && time.Since(p.reported) >= keepReported
+		if p.place == number && !expired && slices.Contains(p.ids[:min(p.n, len(p.ids))], h) {
 			return p
 		}
 	}
 	return nil
 }
 
+// lostCallResult is the answer to a GET that resumes the stream of a lost call: a stream with that call's error. Who was told
+// already gets 405, so that it does not ask again.
+func (e *session) lostCallResult(p *postStream) *mcp.Result {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p.reported.IsZero() {
+		p.reported = time.Now()
+		return streamResult(&lostCall{id: p.id})
+	}
+	res := textResult(http.StatusMethodNotAllowed, "fluentd-perf: the call of this stream was lost with its session\n")
+	res.Header.Set("Allow", "POST, DELETE")
+	return res
+}
+
 // lostCall is the stream of a call whose session the server has lost: that call's error, and the end.
 type lostCall struct {
-	e    *session
-	post *postStream
+	id   []byte // the request's
 	over bool
 }
 
@@ -135,11 +148,8 @@ func (l *lostCall) Next() (mcp.Event, error) {
 		return mcp.Event{}, io.EOF
 	}
 	l.over = true
-	l.e.mu.Lock()
-	defer l.e.mu.Unlock()
-	l.post.reported = time.Now()
 	return mcp.Event{
-		FailedID: l.post.id,
+		FailedID: l.id,
 		Failure: &mcp.Failure{
 			Code: mcp.CodeBadGateway, Reason: mcp.ReasonSessionLost, Sent: mcp.SentUnknown,
 			Message: "the server lost the session before it answered this call",
@@ -149,20 +159,6 @@ func (l *lostCall) Next() (mcp.Event, error) {
 
 // Close does nothing: there is no stream of the server's.
 func (l *lostCall) Close() error { return nil }
-
-// lostCallResult is the answer to a GET that resumes the stream of a lost call. Who knows already gets 405, so that it does
-// not ask again.
-func (e *session) lostCallResult(p *postStream) *mcp.Result {
-	e.mu.Lock()
-	reported := !p.reported.IsZero()
-	e.mu.Unlock()
-	if !reported {
-		return streamResult(&lostCall{e: e, post: p})
-	}
-	res := textResult(http.StatusMethodNotAllowed, "fluentd-perf: the call of this stream was lost with its session\n")
-	res.Header.Set("Allow", "POST, DELETE")
-	return res
-}
 
 // streamResult is an event stream of the daemon's own.
 func streamResult(events mcp.Events) *mcp.Result {

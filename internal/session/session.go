@@ -32,21 +32,20 @@ const (
 	streamBytes  = 192     // a POST stream, besides its id
 )
 
-// place is where a session lives on its server. It never changes: a session that moves gets another.
+// place is where a session lives on its server. A session that moves gets another: but for the pings, it never changes.
 type place struct {
 	id     string
 	header []string        // the id as a header's value, shared by all calls
-	gen    int             // 0 for the first place of a session, one more for each later one
-	gone   bool            // the server has given the id to another session: this one is lost, and lives nowhere
+	number int             // 0 for the first place of a session, one more for each later one
+	gone   bool            // the session lives nowhere: the server has given the id to another, or it is over
+	over   bool            // the session has ended: by DELETE, or its id was given to another session
 	ctx    context.Context // ends when the session moves, or is ended by its agent
 	leave  context.CancelFunc
+	pings  map[[32]byte]*ping // under way, by credential; guarded by the session's lock
 }
 
-// nowhere is the place of a stream outside of any session that is known.
-var nowhere = &place{ctx: context.Background()}
-
-func newPlace(id string, gen int, gone bool) *place {
-	p := &place{id: id, header: []string{id}, gen: gen, gone: gone}
+func newPlace(id string, number int, gone bool) *place {
+	p := &place{id: id, header: []string{id}, number: number, gone: gone, pings: make(map[[32]byte]*ping)}
 	p.ctx, p.leave = context.WithCancel(context.Background())
 	return p
 }
@@ -56,33 +55,32 @@ func (at *place) left() bool { return at.ctx.Err() != nil }
 
 // session is what is known of one session of an agent's.
 type session struct {
-	name    string   // the id that the agent knows
+	name    string   // the id that the agent knows; "" for what is in no session
 	opening *opening // nil: not seen, or too large
 
 	// The table's: guarded by its lock.
-	table   *table // nil: in none. Written under mu as well
-	element *list.Element
-	used    time.Time
-	livesAs string // the id under which it stands in table.living; "" for none
+	table    *table // nil: in none. Written under mu as well
+	element  *list.Element
+	used     time.Time
+	serverID string // the id under which it is in table.byServerID; "" for none
+	streams  int    // GETs under way, and GET streams that are open
 
-	initialized atomic.Bool  // the server took notifications/initialized, or answered something in it
-	accepted    atomic.Bool  // its GET stream was accepted once
-	streams     atomic.Int32 // GET streams that are open
+	initialized atomic.Bool // the server took notifications/initialized, or answered something in it
+	accepted    atomic.Bool // its GET stream was accepted once
+	noticeDue   atomic.Bool // the restart notice is pending (notice.go)
 
 	mu          sync.Mutex // guards the following
 	at          *place
-	ended       bool        // by DELETE, or the server has given its id to another
 	bytes       int64       // that it takes, about
 	recovery    *recovery   // that is going on; nil: none
 	begun       []time.Time // when the recoveries of the last minute began
-	notice      notice
-	pings       map[pingKey]*ping // under way
-	trusted     [][32]byte        // credentials that had a 2xx, the latest last
-	level       string            // of the last logging/setLevel that was accepted, as raw JSON
-	uris        [][]byte          // resources that are subscribed to, as raw JSON, in order
+	trusted     [][32]byte  // credentials that had a 2xx, the latest last
+	level       string      // of the last logging/setLevel that was accepted, as raw JSON
+	uris        [][]byte    // resources that are subscribed to, as raw JSON, in order
 	postStreams []*postStream
 	asked       []asked
-	unread      bool // something came in this place that nobody could read
+	unread      bool            // something came in this place that nobody could read
+	unwritten   []chan struct{} // GETs under way that have not been written yet; closed when they are
 }
 
 // newSession makes a session by the id that its agent knows; opening is nil where that was not seen.
@@ -132,7 +130,7 @@ func (e *session) enter(t *table) {
 func (e *session) bytesLocked() int64 {
 	n := sessionBytes + len(e.name) + len(e.at.id) + 32*len(e.trusted) + len(e.level)
 	if o := e.opening; o != nil {
-		n += len(o.body) + len(o.version) + len(o.server.version) + len(o.server.name)
+		n += len(o.body) + len(o.version)
 	}
 	for _, uri := range e.uris {
 		n += entryBytes + len(uri)
@@ -149,7 +147,7 @@ func (e *session) bytesLocked() int64 {
 // moveLocked gives the session another place. What belongs to the place of before sees that it was left.
 func (e *session) moveLocked(id string, gone bool) {
 	e.at.leave()
-	e.at = newPlace(id, e.at.gen+1, gone)
+	e.at = newPlace(id, e.at.number+1, gone)
 	e.unread = false
 }
 
@@ -166,14 +164,8 @@ func (e *session) leavePlace(id string) {
 func (e *session) end() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.ended = true
-	e.at.leave()
-}
-
-func (e *session) hasEnded() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.ended
+	e.moveLocked(e.at.id, true)
+	e.at.over = true
 }
 
 // trust notes that the credential had a 2xx in this session.
@@ -207,6 +199,7 @@ func (e *session) tookRequest(c *mcp.Call, answer mcp.Kind) {
 		return
 	}
 	uri := c.Message.URI.Of(c.Body)
+	same := func(u []byte) bool { return mcp.SameID(u, uri) } // one may be spelled with other escapes
 	switch c.Method() {
 	case mcp.MethodLoggingSetLevel:
 		params := c.Message.Params.Of(c.Body)
@@ -215,20 +208,12 @@ func (e *session) tookRequest(c *mcp.Call, answer mcp.Kind) {
 			e.change(func() { e.level = string(level.Of(params)) })
 		}
 	case mcp.MethodResourcesSubscribe:
-		if len(uri) > 0 && len(uri) <= maxURI {
-			e.change(func() { e.subscribeLocked(uri) })
-		}
-	case mcp.MethodResourcesUnsubscribe:
 		e.change(func() {
-			e.uris = slices.DeleteFunc(e.uris, func(u []byte) bool { return mcp.SameID(u, uri) })
+			if len(uri) > 0 && len(uri) <= maxURI && len(e.uris) < maxURIs && !slices.ContainsFunc(e.uris, same) {
+				e.uris = append(e.uris, bytes.Clone(uri))
+			}
 		})
-	}
-}
-
-// subscribeLocked adds a uri, which may be there already, spelled with other escapes.
-func (e *session) subscribeLocked(uri []byte) {
-	same := func(u []byte) bool { return mcp.SameID(u, uri) }
-	if len(e.uris) < maxURIs && !slices.ContainsFunc(e.uris, same) {
-		e.uris = append(e.uris, bytes.Clone(uri))
+	case mcp.MethodResourcesUnsubscribe:
+		e.change(func() { e.uris = slices.DeleteFunc(e.uris, same) })
 	}
 }

@@ -37,6 +37,7 @@ type Options struct {
 	Heal       Heal                     // `sessions.heal`
 	Credential func(*mcp.Call) [32]byte // who asks, by the headers that go to the server; nil means HealOff
 	Repeatable func(*mcp.Call) bool     // what may be sent again though nobody knows whether it ran; nil means Call.Repeatable
+	Recovered  func()                   // is told of each session that was opened again: another server may answer now; nil means nobody is
 	Base       context.Context          // the daemon's: a recovery belongs to all who wait for it; nil means context.Background
 }
 
@@ -46,6 +47,9 @@ func (o *Options) fill() {
 	o.Bound = cmp.Or(o.Bound, new(Bound))
 	if o.Probe == nil {
 		o.Probe = o.Next
+	}
+	if o.Recovered == nil {
+		o.Recovered = func() {}
 	}
 	if o.Base == nil {
 		o.Base = context.Background()
@@ -62,8 +66,8 @@ func (o *Options) fill() {
 type Stage struct {
 	opts     Options
 	sessions table
-	gets     unwritten
-	tag      string // of event ids: this stage's alone, so that none of a server's own begins so
+	ids      *mcp.IDs // of requests of the stage's own
+	tag      string   // of event ids: this stage's alone, so that none of a server's own begins so
 
 	base           context.Context // ends with Options.Base, or with Close
 	stop           context.CancelFunc
@@ -76,7 +80,7 @@ type Stage struct {
 // New makes a Stage. It is to be closed.
 func New(o Options) *Stage {
 	o.fill()
-	s := &Stage{opts: o, sessions: newTable(o.Bound), tag: rand.Text()[:8] + "-"}
+	s := &Stage{opts: o, sessions: newTable(o.Bound), ids: mcp.NewIDs(), tag: rand.Text()[:8] + "-"}
 	s.base, s.stop = context.WithCancel(o.Base)
 	return s
 }
@@ -89,6 +93,9 @@ func (s *Stage) Close() {
 	s.mu.Unlock()
 	s.running.Wait()
 }
+
+// Forget forgets all sessions, so that they take no room among those of other Stages. No call comes any more.
+func (s *Stage) Forget() { s.sessions.clear() }
 
 // start runs f on a goroutine of the stage's, unless the stage is closed or the daemon stops.
 func (s *Stage) start(f func()) bool {
@@ -123,10 +130,13 @@ func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return s.open(ctx, c)
 	}
 	id := sessionID(c.Header)
-	s.gets.wait(ctx, id)
+	e := s.sessions.find(id)
+	if e != nil {
+		e.waitForGETs(ctx)
+	}
 	switch c.Lane {
 	case mcp.LaneEnd:
-		return s.end(ctx, c)
+		return s.end(ctx, c, e)
 	case mcp.LaneRequest, mcp.LaneNotification, mcp.LaneResponse, mcp.LaneOpaque:
 		initialize := c.Method() == mcp.MethodInitialize
 		switch {
@@ -134,7 +144,7 @@ func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		case id == "" && initialize && c.Lane == mcp.LaneRequest:
 			return s.initialize(ctx, c)
 		case id != "" && !initialize && s.heals():
-			return s.within(ctx, c, id)
+			return s.within(ctx, c, e)
 		}
 	}
 	return s.opts.Next.Call(ctx, c)

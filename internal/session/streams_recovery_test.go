@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,17 +33,17 @@ func (a *agent) get(ctx context.Context, lastID string) *mcp.Result {
 	return res
 }
 
-// feed returns the GET stream that the server has open, the last of all, once there are n.
-func (w *world) feed(t *testing.T, n int) *feed {
+// stream returns the GET stream that the server has open, the last of all, once there are n.
+func (w *fakeServer) stream(t *testing.T, n int) *serverStream {
 	t.Helper()
 	for range 100 {
 		synctest.Wait()
 		w.mu.Lock()
-		var last *feed
+		var last *serverStream
 		all := 0
 		for _, l := range w.sessions {
-			if all += len(l.feeds); len(l.feeds) > 0 {
-				last = l.feeds[len(l.feeds)-1]
+			if all += len(l.streams); len(l.streams) > 0 {
+				last = l.streams[len(l.streams)-1]
 			}
 		}
 		w.mu.Unlock()
@@ -56,7 +57,7 @@ func (w *world) feed(t *testing.T, n int) *feed {
 }
 
 // lastGet returns the headers of the last GET that came.
-func (w *world) lastGet(t *testing.T) http.Header {
+func (w *fakeServer) lastGet(t *testing.T) http.Header {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -80,7 +81,7 @@ func next(res *mcp.Result) <-chan func() (mcp.Event, error) {
 }
 
 // wantEvent makes the server send an event, which the agent is to get, and returns its id as the agent got it.
-func wantEvent(t *testing.T, res *mcp.Result, f *feed, ev mcp.Event) string {
+func wantEvent(t *testing.T, res *mcp.Result, f *serverStream, ev mcp.Event) string {
 	t.Helper()
 	out := next(res)
 	f.events <- ev
@@ -108,27 +109,25 @@ func closed(t *testing.T, res *mcp.Result) {
 // heals it: the stream itself, when it is re-opened; or another request, also while the old stream still stands.
 func TestOpenStream(t *testing.T) {
 	for name, c := range map[string]struct {
-		lose  func(*world)
+		lose  func(*fakeServer)
 		lists bool
 	}{
-		"by itself":          {(*world).restart, false},
-		"by a list":          {(*world).restart, true},
-		"stands on":          {(*world).forget, true},
-		"the server is away": {func(w *world) { w.restart(); w.away(5 * time.Second) }, false},
+		"by itself":          {(*fakeServer).restart, false},
+		"by a list":          {(*fakeServer).restart, true},
+		"stands on":          {(*fakeServer).forget, true},
+		"the server is away": {func(w *fakeServer) { w.restart(); w.away(5 * time.Second) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a := newAgent(t, w, session.HealReads)
-				a.begin()
+			inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 				a.works("resources/subscribe", `{"uri":"test://1"}`)
 				res := a.get(t.Context(), "")
-				wantEvent(t, res, w.feed(t, 1), numbered("7"))
+				wantEvent(t, res, w.stream(t, 1), numbered("7"))
 				c.lose(w)
 				if c.lists {
 					a.list()
 				}
 				got := next(res)
-				f := w.feed(t, 1)
+				f := w.stream(t, 1)
 				f.events <- numbered("1")
 				if ev, err := (<-got)(); err != nil || serverID(ev) != "1" {
 					t.Fatalf("got %+v, %v", ev, err)
@@ -144,7 +143,7 @@ func TestOpenStream(t *testing.T) {
 				// A break in the new session goes on from the new session's event.
 				f.end <- errBroke
 				got = next(res)
-				w.feed(t, 2).events <- numbered("2")
+				w.stream(t, 2).events <- numbered("2")
 				if ev, err := (<-got)(); err != nil || serverID(ev) != "2" || w.lastGet(t).Get("Last-Event-ID") != "1" {
 					t.Errorf("got %+v, %v after %v", ev, err, w.lastGet(t))
 				}
@@ -158,7 +157,7 @@ func TestOpenStream(t *testing.T) {
 }
 
 // away makes the server refuse everything for a time.
-func (w *world) away(d time.Duration) {
+func (w *fakeServer) away(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	back := time.Now().Add(d)
@@ -174,9 +173,7 @@ func (w *world) away(d time.Duration) {
 func TestStreamGivenUp(t *testing.T) {
 	for name, heal := range map[string]session.Heal{"changed": session.HealReads, "off": session.HealOff} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a := newAgent(t, w, heal)
-				a.begin()
+			inSession(t, heal, func(t *testing.T, w *fakeServer, a *agent) {
 				res := a.get(t.Context(), "")
 				w.name = "other"
 				w.restart()
@@ -192,12 +189,10 @@ func TestStreamGivenUp(t *testing.T) {
 // TestFreshGET holds that a first GET heals a session that is lost, and that a server without GET streams, which says 404
 // to them, has lost nothing.
 func TestFreshGET(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		w.restart()
 		res := a.get(t.Context(), "")
-		wantEvent(t, res, w.feed(t, 1), numbered("1"))
+		wantEvent(t, res, w.stream(t, 1), numbered("1"))
 		closed(t, res)
 		a.restarted()
 
@@ -226,9 +221,7 @@ func TestFreshGET(t *testing.T) {
 // TestFirstGETOfSeenSession holds that a session which the stage saw begin, and which had no stream yet, does not wait for a
 // server that cannot be reached.
 func TestFirstGETOfSeenSession(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		w.away(5 * time.Second)
 		res, err := a.stage.Call(t.Context(), a.call(mcp.LaneStream, ""))
 		var f *mcp.Failure
@@ -238,278 +231,158 @@ func TestFirstGETOfSeenSession(t *testing.T) {
 	})
 }
 
-// dropAfterID makes the next tools/call answer with one event that has an id, and then an end.
-func (w *world) dropAfterID(id string, end error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.before = func(c *mcp.Call) (*mcp.Result, error) {
-		if c.Method() != mcp.MethodToolsCall {
-			return nil, nil
-		}
-		w.before = nil
-		prime := mcp.Event{Raw: []byte("id: " + id + "\ndata:\n\n"), ID: []byte(id), HasID: true}
-		return &mcp.Result{Status: 200, Header: http.Header{}, Events: &events{list: []mcp.Event{prime}, end: end}}, nil
-	}
-}
-
-func (a *agent) dropped(id string, end error) {
-	a.t.Helper()
-	a.w.dropAfterID(id, end)
-	res, err := a.post(a.t.Context(), a.request("tools/call", `{"name":"t"}`))
-	must(err)
-	if ids, err := read(a.t, res); len(ids) != 1 || !errors.Is(err, end) {
-		a.t.Fatalf("got %v, %v", ids, err)
-	}
-}
-
-// wantLost reads a stream that carries the error of a lost call.
-func wantLost(t *testing.T, res *mcp.Result, id string) {
-	t.Helper()
-	if res.Status != 200 || res.Events == nil {
-		t.Fatalf("got %d %s, want a stream", res.Status, res.Body)
-	}
-	ev, err := res.Events.Next()
-	if err != nil || ev.Failure == nil {
-		t.Fatalf("got %+v, %v", ev, err)
-	}
-	f := ev.Failure
-	if f.Code != 1502 || f.Reason != mcp.ReasonSessionLost || f.Sent != mcp.SentUnknown || string(ev.FailedID) != id {
-		t.Errorf("the call %s failed with %+v", ev.FailedID, f)
-	}
-	if _, err := res.Events.Next(); err != io.EOF {
-		t.Errorf("then %v", err)
-	}
-	closed(t, res)
-}
-
-// TestLostCall holds what a client gets that resumes the stream of a call whose session was lost: the call's error, once.
-func TestLostCall(t *testing.T) {
-	for name, first := range map[string]bool{"the GET heals": false, "a list heals": true} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a := newAgent(t, w, session.HealReads)
-				a.begin()
-				a.dropped("p-1", io.EOF)
-				a.dropped("p-2", errBroke)
-				w.restart()
-				if first {
-					a.list()
+// TestFromBeforeAndMintedAgain holds that a GET of a session from before the daemon, which waits for its server, is not opened
+// again when the server gives its id to a new session, or when its agent ends the session; and that the log says what it waits
+// for.
+func TestFromBeforeAndMintedAgain(t *testing.T) {
+	for name, heal := range map[string]session.Heal{"reads": session.HealReads, "off": session.HealOff} {
+		for what, end := range map[string]func(a *agent){
+			"minted again": func(a *agent) { a.second() },
+			"ended": func(a *agent) {
+				if _, err := a.stage.Call(a.t.Context(), a.call(mcp.LaneEnd, "")); err != nil {
+					a.t.Error(err)
 				}
-				wantLost(t, a.get(t.Context(), "p-2"), "2")
-				if res := a.get(t.Context(), "p-2"); res.Status != 405 || res.Header.Get("Allow") == "" {
-					t.Errorf("a further GET got %d %v", res.Status, res.Header)
-				}
-				wantLost(t, a.get(t.Context(), "p-1"), "1")
-				if w.live() != 1 || w.count(mcp.LaneNotification, mcp.MethodInitialized) != 2 {
-					t.Errorf("%d sessions are on the server", w.live())
-				}
-				for _, id := range []string{"p-0", "something else"} {
-					res := a.get(t.Context(), id)
-					if got := w.lastGet(t).Get("Last-Event-ID"); res.Status != 200 || got != "" {
-						t.Errorf("a GET with an id of before: %d, and %q went to the server", res.Status, got)
+			},
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *fakeServer) {
+					a := newAgent(t, w, heal)
+					a.id = "s1"
+					w.away(time.Second)
+					res := a.get(t.Context(), "")
+					if said := a.log.String(); !strings.Contains(said, "waiting for the server") || !strings.Contains(said, "breaker_open") {
+						t.Errorf("the log says %s", said)
+					}
+					wait(100 * time.Millisecond)
+					w.mu.Lock()
+					w.before, w.calls = nil, nil
+					w.mu.Unlock()
+					end(a)
+					if _, err := (<-next(res))(); err != io.EOF {
+						t.Errorf("ended with %v", err)
+					}
+					if n := w.count(mcp.LaneStream, mcp.MethodNone); n != 0 {
+						t.Errorf("%d GETs came", n)
 					}
 					closed(t, res)
+				})
+			})
+		}
+	}
+}
+
+// TestRefusedGETsAreForgotten holds that a GET of a session that nobody knows takes a place in the table only while it is under
+// way, or its stream was accepted: or GETs with made-up ids would drive the others out.
+func TestRefusedGETsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeServer()
+		a := newAgent(t, w, session.HealReads)
+		a.begin()
+		known := a.id
+		for i := range 3 {
+			a.id = fmt.Sprint("never seen ", i)
+			closed(t, a.get(t.Context(), ""))
+		}
+		w.away(time.Hour)
+		waits := a.get(t.Context(), "")
+		if got := a.stage.Status().Sessions; got != 2 {
+			t.Errorf("%d sessions are known while a GET waits, want 2", got)
+		}
+		closed(t, waits)
+		if got := a.stage.Status().Sessions; got != 1 {
+			t.Errorf("%d sessions are known in the end, want 1", got)
+		}
+		w.before = nil
+		a.id = known
+		a.list()
+	})
+}
+
+// TestGETDuringHealing holds that a GET which meets a healing waits for it: whether it comes while it is going on, or was on
+// its way to where the session lived before.
+func TestGETDuringHealing(t *testing.T) {
+	for name, early := range map[string]bool{"comes": false, "on its way": true} {
+		t.Run(name, func(t *testing.T) {
+			inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
+				w.restart()
+				w.slow = 10 * time.Second
+				w.hang(early) // the old place does not answer a GET
+				got := make(chan *mcp.Result, 1)
+				get := func() { got <- a.get(t.Context(), "") }
+				if early {
+					go get()
+					synctest.Wait()
+					w.hang(false)
 				}
+				go func() { a.list() }()
+				synctest.Wait()
+				if !early {
+					go get()
+				}
+				res := <-got
+				if res.Status != 200 || res.Events == nil {
+					t.Fatalf("got %d %s", res.Status, res.Body)
+				}
+				gets := w.count(mcp.LaneStream, mcp.MethodNone)
+				if want := map[bool]int{true: 2, false: 1}[early]; gets != want || w.lastGet(t).Get("Mcp-Session-Id") != "s2" {
+					t.Errorf("%d GETs came, the last with %v", gets, w.lastGet(t))
+				}
+				wantEvent(t, res, w.stream(t, 1), numbered("1"))
+				closed(t, res)
 				a.wantHeals(healed{"healed": 1})
 			})
 		})
 	}
 }
 
-// TestResumed holds that a stream that is resumed in a whole session passes as it is, that one whose server dies then
-// tells of the lost call, and that an answered one is none.
-func TestResumed(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		a.dropped("p-1", io.EOF)
-		res := a.get(t.Context(), "p-1")
-		if got := w.lastGet(t).Get("Last-Event-ID"); got != "p-1" {
-			t.Errorf("resumed with %q", got)
-		}
-		f := w.feed(t, 1)
-		wantEvent(t, res, f, numbered("p-5"))
-		w.restart()
-		wantLost(t, res, "1")
-		if res := a.get(t.Context(), "p-5"); res.Status != 405 {
-			t.Errorf("a further GET got %d", res.Status)
-		}
-	})
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealAll)
-		a.begin()
-		a.dropped("p-1", io.EOF)
-		res := a.get(t.Context(), "p-1")
-		wantEvent(t, res, w.feed(t, 1), mcp.Event{ID: []byte("p-9"), HasID: true, Data: []byte(`{"jsonrpc":"2.0","id":1,"result":{}}`)})
-		closed(t, res)
-		w.restart()
-		res = a.get(t.Context(), "p-9")
-		if got := w.lastGet(t); got.Get("Last-Event-ID") != "" || got.Get("Mcp-Session-Id") != "s2" {
-			t.Errorf("the GET went with %v", got)
-		}
-		// In the new session ids are passed on.
-		id := wantEvent(t, res, w.feed(t, 1), numbered("n-1"))
-		closed(t, res)
-		res = a.get(t.Context(), id)
-		if got := w.lastGet(t).Get("Last-Event-ID"); got != "n-1" {
-			t.Errorf("resumed with %q", got)
-		}
-		closed(t, res)
-	})
+// hang makes the server answer no GET, or answer again those that come.
+func (w *fakeServer) hang(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hangs = on
 }
 
-// TestEventIDsCountAnew holds that an id which the new session has given is the new session's, though a lost call's stream of
-// before had the same, and whether its agent was told of that or not.
-func TestEventIDsCountAnew(t *testing.T) {
-	for name, told := range map[string]bool{"told": true, "not told": false} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a := newAgent(t, w, session.HealReads)
-				a.begin()
-				a.dropped("1", io.EOF)
-				w.restart()
-				a.list()
-				if told {
-					wantLost(t, a.get(t.Context(), "1"), "1")
-				}
-				res := a.get(t.Context(), "")
-				id := wantEvent(t, res, w.feed(t, 1), numbered("1"))
-				closed(t, res)
-				res = a.get(t.Context(), id)
-				if got := w.lastGet(t).Get("Last-Event-ID"); res.Status != 200 || got != "1" {
-					t.Errorf("got %d, resumed with %q", res.Status, got)
-				}
-				wantEvent(t, res, w.feed(t, 2), numbered("2"))
-				closed(t, res)
+// TestMintedAgain holds that the GET stream of an agent ends, and is not opened again, when a server that counts its ids gives
+// that of its session to another: whether the stream stands, waits for its next try or is on its way, and whatever is healed.
+func TestMintedAgain(t *testing.T) {
+	for name, heal := range map[string]session.Heal{"reads": session.HealReads, "off": session.HealOff} {
+		for state, lose := range map[string]func(w *fakeServer){
+			"stands":  func(w *fakeServer) { w.forget() },
+			"waits":   func(w *fakeServer) { w.restart() },
+			"tries":   func(w *fakeServer) { w.restart(); w.hang(true) },
+			"is away": func(w *fakeServer) { w.restart(); w.away(100 * time.Millisecond) },
+		} {
+			t.Run(name+", "+state, func(t *testing.T) {
+				inSession(t, heal, func(t *testing.T, w *fakeServer, a *agent) {
+					res := a.get(t.Context(), "")
+					got := next(res)
+					w.stream(t, 1)
+					lose(w)
+					if synctest.Wait(); state == "tries" {
+						wait(2 * time.Second)
+					}
+					w.mu.Lock()
+					w.minted, w.before, w.hangs = 0, nil, false
+					n := len(w.calls)
+					w.mu.Unlock()
+					b := a.second()
+					if b.id != a.id {
+						t.Fatalf("the server gave %s and %s", a.id, b.id)
+					}
+					if ev, err := (<-got)(); err != io.EOF {
+						t.Errorf("the stream gave %+v, %v", ev, err)
+					}
+					closed(t, res)
+					wait(time.Minute)
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					for _, c := range w.calls[n:] {
+						if c.Lane == mcp.LaneStream {
+							t.Errorf("a GET with the first agent's %v came", c.Header)
+						}
+					}
+				})
 			})
-		})
+		}
 	}
-}
-
-// TestOpenStreamAndSameID holds that an open stream knows that its last id is of before, though the new session has given
-// the same on another stream.
-func TestOpenStreamAndSameID(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		res := a.get(t.Context(), "")
-		wantEvent(t, res, w.feed(t, 1), numbered("1"))
-		w.restart()
-		a.list()
-		a.restarted()
-		a.dropped("1", io.EOF)
-		got := next(res)
-		w.feed(t, 1).events <- numbered("2")
-		if ev, err := (<-got)(); err != nil || serverID(ev) != "2" {
-			t.Fatalf("got %+v, %v", ev, err)
-		}
-		if got := w.lastGet(t).Get("Last-Event-ID"); got != "" {
-			t.Errorf("the stream was opened anew with %q", got)
-		}
-		closed(t, res)
-	})
-}
-
-// TestReportedIsForgotten holds that a GET that comes long after its agent got the error of the lost call is any GET.
-func TestReportedIsForgotten(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		a.dropped("p-1", io.EOF)
-		w.restart()
-		wantLost(t, a.get(t.Context(), "p-1"), "1")
-		wait(2*time.Minute - time.Second)
-		if res := a.get(t.Context(), "p-1"); res.Status != 405 {
-			t.Errorf("soon: %d", res.Status)
-		}
-		wait(time.Second)
-		res := a.get(t.Context(), "p-1")
-		if got := w.lastGet(t).Get("Last-Event-ID"); res.Status != 200 || got != "" {
-			t.Errorf("late: %d, and %q went to the server", res.Status, got)
-		}
-		closed(t, res)
-	})
-}
-
-// TestManyEventIDs holds that an id of the new session is passed on however many others it gave since, and that one of
-// before is not.
-func TestManyEventIDs(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		old := a.get(t.Context(), "")
-		f := w.feed(t, 1)
-		for i := range 300 {
-			wantEvent(t, old, f, numbered(fmt.Sprint("o", i)))
-		}
-		closed(t, old)
-		w.restart()
-		a.list()
-		res := a.get(t.Context(), "")
-		f = w.feed(t, 1)
-		g1 := wantEvent(t, res, f, numbered("g1"))
-		closed(t, res)
-		pass := func(id, want string) {
-			t.Helper()
-			closed(t, a.get(t.Context(), id))
-			if got := w.lastGet(t).Get("Last-Event-ID"); got != want {
-				t.Errorf("%s went up as %q, want %q", id, got, want)
-			}
-		}
-		pass(g1, "g1")
-		pass("o1", "")
-		w.framed, w.ids = true, true
-		for range 260 {
-			a.list()
-		}
-		pass(g1, "g1")
-		pass("o299", "")
-		pass("o290", "")
-		w.restart()
-		a.list()
-		pass(g1, "")
-		pass("o299", "")
-	})
-}
-
-// TestAnswersToTheServer holds that an answer to a request of before the healing reaches no request of after it.
-func TestAnswersToTheServer(t *testing.T) {
-	ask := func(id string) mcp.Event {
-		return mcp.Event{Data: []byte(`{"jsonrpc":"2.0","id":` + id + `,"method":"roots/list"}`)}
-	}
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
-		a.wantStatus(202, `{"jsonrpc":"2.0","id":77,"result":{}}`) // in a whole session all pass
-		res := a.get(t.Context(), "")
-		wantEvent(t, res, w.feed(t, 1), ask("0"))
-		wantEvent(t, res, w.feed(t, 1), ask("1"))
-		w.restart()
-		a.wantStatus(202, `{"jsonrpc":"2.0","id":0,"result":{"of":"before"}}`) // meets the loss
-		a.wantStatus(202, `{"jsonrpc":"2.0","id":5,"result":{"of":"unknown"}}`)
-		wait(10 * time.Second)
-		got := next(res)
-		w.feed(t, 1).events <- ask("1")
-		if _, err := (<-got)(); err != nil {
-			t.Fatal(err)
-		}
-		wantEvent(t, res, w.feed(t, 1), mcp.Event{Data: []byte(`[{"jsonrpc":"2.0","id":"x","method":"ping"},{"jsonrpc":"2.0","method":"m"}]`)})
-		before := w.count(mcp.LaneResponse, mcp.MethodNone)
-		a.wantStatus(202, `{"jsonrpc":"2.0","id":1,"result":{"of":"before"}}`)
-		if n := w.count(mcp.LaneResponse, mcp.MethodNone); n != before {
-			t.Errorf("an answer of before came to the server")
-		}
-		for i, answer := range []string{`{"jsonrpc":"2.0","id":1,"result":{}}`, `{"jsonrpc":"2.0","id":"x","error":{"code":1,"message":"no"}}`} {
-			a.wantStatus(202, answer)
-			if n := w.count(mcp.LaneResponse, mcp.MethodNone); n != before+i+1 {
-				t.Errorf("%s did not come to the server", answer)
-			}
-			a.wantStatus(202, answer)
-		}
-		if n := w.count(mcp.LaneResponse, mcp.MethodNone); n != before+2 {
-			t.Errorf("%d answers came to the server, want %d", n, before+2)
-		}
-		closed(t, res)
-		a.restarted()
-	})
 }

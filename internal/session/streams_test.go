@@ -101,6 +101,21 @@ func numbered(id string) mcp.Event {
 	return mcp.Event{Raw: []byte("id: " + id + "\ndata: x\n\n"), ID: []byte(id), HasID: true, Data: []byte("x")}
 }
 
+// newStage is a stage in front of the server.
+func (s *server) newStage(reopen time.Duration) *session.Stage {
+	return session.New(session.Options{Upstream: "s", Next: s, Reopen: reopen})
+}
+
+// open opens a GET stream, which must be accepted.
+func open(t *testing.T, stage *session.Stage, header ...string) *mcp.Result {
+	t.Helper()
+	res, err := stage.Call(t.Context(), get(header...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
 func get(header ...string) *mcp.Call {
 	c := &mcp.Call{Upstream: "s", Lane: mcp.LaneStream, Header: http.Header{}}
 	for i := 0; i+1 < len(header); i += 2 {
@@ -133,11 +148,7 @@ func TestReopen(t *testing.T) {
 			{events: []mcp.Event{{Raw: []byte("data: no id\n\n"), Data: []byte("no id")}}, end: errBroke},
 			{events: []mcp.Event{numbered("3")}, end: io.EOF},
 		}}
-		stage := session.New(session.Options{Upstream: "s", Next: s, Reopen: 2 * time.Minute})
-		res, err := stage.Call(t.Context(), get("Mcp-Session-Id", "a"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		res := open(t, s.newStage(2*time.Minute), "Mcp-Session-Id", "a")
 		ids, err := read(t, res)
 		if !errors.Is(err, io.EOF) || len(ids) != 4 || ids[3] != "3" {
 			t.Errorf("got %v and %v, want events 1 2 - 3 and a clean end", ids, err)
@@ -170,12 +181,8 @@ func TestReopenGivesUp(t *testing.T) {
 					s.steps = append(s.steps, step{err: errRefused})
 				}
 				start := time.Now()
-				stage := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute})
-				res, err := stage.Call(t.Context(), get("Mcp-Session-Id", "a"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, err = read(t, res)
+				res := open(t, s.newStage(time.Minute), "Mcp-Session-Id", "a")
+				_, err := read(t, res)
 				if took := time.Since(start); !errors.Is(err, io.EOF) || took < 45*time.Second || took > 61*time.Second {
 					t.Errorf("ended with %v after %v, want a clean end after about a minute", err, took)
 				}
@@ -188,11 +195,7 @@ func TestReopenGivesUp(t *testing.T) {
 			for range 200 {
 				s.steps = append(s.steps, step{end: errBroke})
 			}
-			stage := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute})
-			res, err := stage.Call(t.Context(), get())
-			if err != nil {
-				t.Fatal(err)
-			}
+			res := open(t, s.newStage(time.Minute))
 			if _, err := read(t, res); !errors.Is(err, io.EOF) || len(s.calls) > 20 {
 				t.Errorf("%v after %d tries", err, len(s.calls))
 			}
@@ -225,7 +228,7 @@ func TestFirstGET(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &server{t: t, steps: []step{c.step, {events: []mcp.Event{numbered("8")}, end: io.EOF}}}
-				res, err := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute}).Call(t.Context(), get(c.header...))
+				res, err := s.newStage(time.Minute).Call(t.Context(), get(c.header...))
 				switch {
 				case c.status == 0:
 					if !errors.Is(err, c.step.err) {
@@ -251,12 +254,9 @@ func TestKnownSession(t *testing.T) {
 		s := &server{t: t, steps: []step{
 			{end: io.EOF}, {err: errRefused}, {end: io.EOF}, {status: 503}, {end: io.EOF}, {status: 204}, {status: 503},
 		}}
-		stage := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute})
+		stage := s.newStage(time.Minute)
 		for range 3 {
-			res, err := stage.Call(t.Context(), get("Mcp-Session-Id", "a"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			res := open(t, stage, "Mcp-Session-Id", "a")
 			if _, err := read(t, res); !errors.Is(err, io.EOF) {
 				t.Error(err)
 			}
@@ -279,7 +279,7 @@ func TestAgentLeaves(t *testing.T) {
 		drain := &mcp.Failure{Code: 1503, Reason: mcp.ReasonDraining}
 		for _, cause := range []error{nil, drain} {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			res, err := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Hour}).Call(ctx, get("Last-Event-ID", "1"))
+			res, err := s.newStage(time.Hour).Call(ctx, get("Last-Event-ID", "1"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -303,10 +303,7 @@ func TestRetryField(t *testing.T) {
 		ev := numbered("1")
 		ev.Retry = []byte(strconv.Itoa(4000))
 		s := &server{t: t, steps: []step{{events: []mcp.Event{ev}, end: errBroke}, {end: io.EOF}}}
-		res, err := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute}).Call(t.Context(), get())
-		if err != nil {
-			t.Fatal(err)
-		}
+		res := open(t, s.newStage(time.Minute))
 		if _, err := read(t, res); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
@@ -321,10 +318,7 @@ func TestSecondBreak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		quiet := make(chan struct{})
 		s := &server{t: t, steps: []step{{end: errBroke}, {until: quiet, end: errBroke}, {end: io.EOF}}}
-		res, err := session.New(session.Options{Upstream: "s", Next: s, Reopen: time.Minute}).Call(t.Context(), get())
-		if err != nil {
-			t.Fatal(err)
-		}
+		res := open(t, s.newStage(time.Minute))
 		time.AfterFunc(time.Hour, func() { close(quiet) })
 		if _, err := read(t, res); !errors.Is(err, io.EOF) || len(s.calls) != 3 {
 			t.Errorf("%v after %d calls, want a third", err, len(s.calls))
@@ -336,7 +330,7 @@ func TestSecondBreak(t *testing.T) {
 func TestNoReopening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{t: t, steps: []step{{err: errRefused}}}
-		if _, err := session.New(session.Options{Upstream: "s", Next: s}).Call(t.Context(), get("Last-Event-ID", "1")); !errors.Is(err, errRefused) {
+		if _, err := s.newStage(0).Call(t.Context(), get("Last-Event-ID", "1")); !errors.Is(err, errRefused) {
 			t.Error(err)
 		}
 	})

@@ -18,7 +18,7 @@ import (
 func TestStress(t *testing.T) {
 	for name, heal := range map[string]session.Heal{"reads": session.HealReads, "all": session.HealAll} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
+			bubble(t, func(t *testing.T, w *fakeServer) {
 				w.slow = 50 * time.Millisecond
 				w.after = func(c *mcp.Call, res *mcp.Result) (*mcp.Result, error) {
 					if c.Lane == mcp.LaneRequest && c.Method() == mcp.MethodToolsCall && rand.N(20) == 0 {
@@ -56,7 +56,7 @@ func TestStress(t *testing.T) {
 				wait(2 * time.Minute)
 				w.mu.Lock()
 				for _, l := range w.sessions {
-					for _, f := range l.feeds {
+					for _, f := range l.streams {
 						f.end <- io.EOF
 					}
 				}

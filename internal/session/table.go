@@ -21,20 +21,22 @@ const (
 type Bound struct {
 	size atomic.Int64 // bytes of all sessions
 
-	mu    sync.Mutex // guards the following, the tables, and element, used and livesAs of each session
+	mu    sync.Mutex // guards the following, the tables, and element, used and serverID of each session
 	order list.List  // of *session; in front what was used last
 }
 
 // table is the sessions of one upstream by the id that their agents know.
 type table struct {
 	*Bound
-	byName   map[string]*session
-	living   map[string]*session // by the id that a session has on its server, as far as it is the only one
-	constant bool                // the server gives the same id to all: it says nothing
+	byName     map[string]*session
+	byServerID map[string]*session // by the id that a session has on its server, as far as it is the only one
+
+	last     string // the id that the server gave last
+	returned int    // how often since then it gave that id to a session that had to leave it
 }
 
 func newTable(b *Bound) table {
-	return table{Bound: b, byName: make(map[string]*session), living: make(map[string]*session)}
+	return table{Bound: b, byName: make(map[string]*session), byServerID: make(map[string]*session)}
 }
 
 func (t *table) len() int {
@@ -48,14 +50,17 @@ func (t *table) find(id string) *session {
 	if id == "" {
 		return nil
 	}
-	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.byName[id]
-	if e == nil {
+	return t.findLocked(id)
+}
+
+func (t *table) findLocked(id string) *session {
+	e, now := t.byName[id], time.Now()
+	switch {
+	case e == nil:
 		return nil
-	}
-	if e.idle(now) {
+	case e.idle(now):
 		t.removeLocked(e)
 		return nil
 	}
@@ -66,23 +71,44 @@ func (t *table) find(id string) *session {
 
 // idle reports whether the session was not used for too long: no call, and no stream open. The table is locked.
 func (e *session) idle(now time.Time) bool {
-	return now.Sub(e.used) > maxIdle && e.streams.Load() == 0
+	return now.Sub(e.used) > maxIdle && e.streams == 0
 }
 
-// findOrAdd returns the session of an id, a new one of which nothing else is known where there is none.
-func (t *table) findOrAdd(id string) *session {
-	e := t.find(id)
+// openStream returns the session of a GET, whose stream counts from here to closeStream as open. Of an id that is not known it
+// is a new session of which nothing else is known: so its stream ends, as all do, when the server gives the id to another. A
+// GET without an id has a session of its own, which is in no table.
+func (t *table) openStream(id string) *session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.findLocked(id)
 	if e == nil {
 		e = newSession(id, nil)
-		t.add(e)
+	}
+	e.streams++
+	if e.element == nil && id != "" {
+		t.addLocked(e)
 	}
 	return e
+}
+
+// closeStream ends what openStream began. A session of which nothing is known, not even that it had a stream, ends with it.
+func (t *table) closeStream(e *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.streams--
+	if e.streams == 0 && e.opening == nil && !e.accepted.Load() {
+		t.removeLocked(e)
+	}
 }
 
 // add puts a session in, in the place of one with the same id.
 func (t *table) add(e *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.addLocked(e)
+}
+
+func (t *table) addLocked(e *session) {
 	if old := t.byName[e.name]; old != nil {
 		t.removeLocked(old)
 	}
@@ -96,8 +122,17 @@ func (t *table) add(e *session) {
 func (t *table) replace(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.byName[id]; e != nil && !t.constant {
+	if e := t.byName[id]; e != nil && !t.isSharedLocked(id) {
 		e.end()
+		t.removeLocked(e)
+	}
+}
+
+// clear forgets all sessions.
+func (t *table) clear() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.byName {
 		t.removeLocked(e)
 	}
 }
@@ -117,36 +152,42 @@ func (t *table) removeLocked(e *session) {
 	t.order.Remove(e.element)
 	e.element = nil
 	delete(t.byName, e.name)
-	t.leaveLocked(e)
+	t.dropServerIDLocked(e)
 	e.enter(nil)
 }
 
-// take notes that the server has given the session that id. Another session that lived under it is lost: the server has
-// been started again and counts its ids from the start. The other's calls must not reach this one. But a session that had to
-// leave an id and is given the same again shows that the server knows only one.
-func (t *table) take(e *session, id string) {
+// takeID notes that the server has given the session that id. Another session that lived under it is lost: the server has been
+// started again and counts its ids from the start. The other's calls must not reach this one.
+func (t *table) takeID(e *session, id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if id != t.last {
+		t.last, t.returned = id, 0
+	}
 	if at := e.place(); at.gone && at.id == id {
-		t.constant = true
+		t.returned++
 	}
-	other := t.living[id]
-	t.leaveLocked(e)
+	other := t.byServerID[id]
+	t.dropServerIDLocked(e)
 	if e.element != nil {
-		e.livesAs = id
-		t.living[id] = e
+		e.serverID = id
+		t.byServerID[id] = e
 	}
-	if other != nil && other != e && !t.constant {
+	if other != nil && other != e && !t.isSharedLocked(id) {
 		other.leavePlace(id)
 	}
 }
 
-// leaveLocked takes a session out of living.
-func (t *table) leaveLocked(e *session) {
-	if t.living[e.livesAs] == e {
-		delete(t.living, e.livesAs)
+// isSharedLocked reports whether the server gives that id to all sessions, as if it knew only one: then it says nothing. It does
+// where two sessions in turn have driven each other out of it. Once may be a server that was started again twice.
+func (t *table) isSharedLocked(id string) bool { return id == t.last && t.returned >= 2 }
+
+// dropServerIDLocked takes a session out of byServerID.
+func (t *table) dropServerIDLocked(e *session) {
+	if t.byServerID[e.serverID] == e {
+		delete(t.byServerID, e.serverID)
 	}
-	e.livesAs = ""
+	e.serverID = ""
 }
 
 // trim holds the bounds after a session has grown.
@@ -168,7 +209,7 @@ func (b *Bound) trimLocked(newest *session) {
 		if b.order.Len() <= maxSessions && b.size.Load() <= maxSessionsBytes && !e.idle(now) {
 			return
 		}
-		if spared--; spared >= 0 && (e == newest || e.streams.Load() > 0) {
+		if spared--; spared >= 0 && (e == newest || e.streams > 0) {
 			b.order.MoveToFront(e.element)
 			continue
 		}

@@ -11,28 +11,29 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// readEndpoint returns the URL that the first event names: absolute, relative or a query, but of the server's own origin.
+// readEndpoint returns the URL that the stream's first event names. Comments before it are skipped.
 func readEndpoint(ctx context.Context, events mcp.Events, base *url.URL) (*url.URL, error) {
 	for {
 		ev, err := events.Next()
+		var cause *mcp.Failure
 		switch {
+		case err != nil && errors.As(context.Cause(ctx), &cause): // it came too late, or the daemon stops
+			return nil, cause
+		case err == io.EOF:
+			return nil, badEndpoint(errors.New("the stream ended before its endpoint event"))
 		case err != nil:
-			return nil, noEndpoint(ctx, err)
+			return nil, err
 		case ev.Data == nil:
-			continue // a comment
 		case string(ev.Name) != "endpoint":
 			return nil, badEndpoint(errors.New("the stream's first event is not `endpoint`"))
+		default:
+			return endpointOf(base, ev.Data)
 		}
-		target, f := endpointOf(base, ev.Data)
-		if f != nil {
-			return nil, f
-		}
-		return target, nil
 	}
 }
 
-// endpointOf returns the URL that an endpoint event names.
-func endpointOf(base *url.URL, data []byte) (*url.URL, *mcp.Failure) {
+// endpointOf returns the URL that an endpoint event names: absolute, relative or a query, but of the server's own origin.
+func endpointOf(base *url.URL, data []byte) (*url.URL, error) {
 	target, err := base.Parse(strings.TrimSpace(string(data)))
 	if err != nil {
 		return nil, badEndpoint(err)
@@ -43,27 +44,16 @@ func endpointOf(base *url.URL, data []byte) (*url.URL, *mcp.Failure) {
 	return target, nil
 }
 
+// isEndpoint is as generous as a client may be.
+func isEndpoint(name []byte) bool {
+	return bytes.EqualFold(bytes.TrimSpace(name), []byte("endpoint"))
+}
+
 func badEndpoint(cause error) *mcp.Failure {
 	return &mcp.Failure{
 		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBadAnswer, Sent: mcp.SentYes,
 		Message: "the server's stream has no usable endpoint", Cause: cause,
 	}
-}
-
-func noEndpoint(ctx context.Context, err error) error {
-	var f *mcp.Failure
-	if errors.As(context.Cause(ctx), &f) {
-		return f
-	}
-	if err == io.EOF {
-		return badEndpoint(errors.New("the stream ended before its endpoint event"))
-	}
-	return err
-}
-
-// isEndpoint is as generous as a client may be.
-func isEndpoint(name []byte) bool {
-	return bytes.EqualFold(bytes.TrimSpace(name), []byte("endpoint"))
 }
 
 func lateEndpoint() *mcp.Failure {

@@ -20,8 +20,25 @@ func endpointEvent(name, data string) mcp.Event {
 	return ev
 }
 
-// TestLaterEndpoints holds that no endpoint event tells an agent anything but its stream's own path, and that one of the
-// server's origin changes where the daemon posts.
+// wantEndpoint makes the server send an endpoint event, of which the agent is to get its stream's own path, and wants the
+// messages after it to go to that URL.
+func (a *agent) wantEndpoint(name, data, want string) {
+	a.t.Helper()
+	go func() { a.s.feed <- endpointEvent(name, data) }()
+	ev := a.next()
+	if path := "/mcp/old/message/" + a.id; string(ev.Raw) != "event: endpoint\ndata: "+path+"\n\n" || string(ev.Data) != path {
+		a.t.Fatalf("%q: the agent gets %q", data, ev.Raw)
+	}
+	for _, body := range []string{`{"jsonrpc":"2.0","id":1,"method":"tools/call"}`, `{"jsonrpc":"2.0","method":"x"}`} {
+		a.send(body)
+		if got := a.s.posts[len(a.s.posts)-1].Target.String(); got != want {
+			a.t.Errorf("%q: %s went to %s, want %s", data, body, got, want)
+		}
+	}
+}
+
+// TestLaterEndpoints holds that no endpoint event tells an agent anything but its stream's own path; that one of the server's
+// origin changes where the daemon posts; and that one of another origin, or of none, is not followed.
 func TestLaterEndpoints(t *testing.T) {
 	for _, c := range []struct{ name, data, want string }{
 		{"endpoint", "/rpc/other", "http://server.test/rpc/other"},
@@ -32,54 +49,18 @@ func TestLaterEndpoints(t *testing.T) {
 		{"ENDPOINT", "/m2", "http://server.test/m2"},
 		{" endpoint ", "/m2", "http://server.test/m2"},
 		{"endpoint", "", "http://server.test/m"},
+		{"endpoint", "http://evil.test/m", "http://server.test/m"},
+		{"endpoint", "//evil.test/m", "http://server.test/m"},
+		{"endpoint", "http://server.test:81/m", "http://server.test/m"},
+		{"endpoint", "https://server.test/m", "http://server.test/m"},
+		{"endpoint", "javascript:alert(1)", "http://server.test/m"},
+		{"endpoint", "http://[::1", "http://server.test/m"},
+		{"endpoint", "/a\n/b", "http://server.test/m"},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			s := newServer("/m")
-			o := newStage(t, s)
-			res, id := open(t, t.Context(), o)
+		withStream(t, func(a *agent) {
 			for range 2 {
-				go func() { s.feed <- endpointEvent(c.name, c.data) }()
-				ev, err := res.Events.Next()
-				own := "event: endpoint\ndata: /mcp/old/message/" + id + "\n\n"
-				if err != nil || string(ev.Raw) != own || string(ev.Data) != "/mcp/old/message/"+id {
-					t.Fatalf("%q: the agent gets %q, %v", c.data, ev.Raw, err)
-				}
-				for _, body := range []string{`{"jsonrpc":"2.0","id":1,"method":"tools/call"}`, `{"jsonrpc":"2.0","method":"x"}`} {
-					if r, err := o.Call(t.Context(), message(t, id, body)); err != nil || r.Status != 202 {
-						t.Fatalf("%v, %v", r, err)
-					}
-					if got := s.posts[len(s.posts)-1].Target.String(); got != c.want {
-						t.Errorf("%q: %s went to %s, want %s", c.data, body, got, c.want)
-					}
-				}
+				a.wantEndpoint(c.name, c.data, c.want)
 			}
-			closeResult(t, res)
-		})
-	}
-}
-
-// TestEndpointElsewhere holds that a later endpoint of another origin, or of none, is not followed, and that the agent does
-// not hear of it.
-func TestEndpointElsewhere(t *testing.T) {
-	for _, data := range []string{
-		"http://evil.test/m", "//evil.test/m", "http://server.test:81/m", "https://server.test/m", "javascript:alert(1)", "http://[::1", "/a\n/b",
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			s := newServer("/m")
-			o := newStage(t, s)
-			res, id := open(t, t.Context(), o)
-			go func() { s.feed <- endpointEvent("endpoint", data) }()
-			ev, err := res.Events.Next()
-			if err != nil || string(ev.Data) != "/mcp/old/message/"+id {
-				t.Fatalf("%q: the agent gets %q, %v", data, ev.Raw, err)
-			}
-			if r, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`)); err != nil || r.Status != 202 {
-				t.Fatalf("%q: %v, %v", data, r, err)
-			}
-			if got := s.posts[0].Target.String(); got != "http://server.test/m" {
-				t.Errorf("%q: posted to %s", data, got)
-			}
-			closeResult(t, res)
 		})
 	}
 }
@@ -87,26 +68,17 @@ func TestEndpointElsewhere(t *testing.T) {
 // TestEndpointInPieces holds that what cannot be looked into ends the stream with an error, as it ends the calls that wait
 // for an answer on it, and that nothing is posted after it.
 func TestEndpointInPieces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer("/m")
-		o := newStage(t, s)
-		res, id := open(t, t.Context(), o)
-		if r, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`)); err != nil || r.Status != 202 {
-			t.Fatalf("%v, %v", r, err)
-		}
-		go func() { s.feed <- mcp.Event{Raw: []byte("data: /rpc/other\ndata: x"), Partial: true} }()
-		got, err := res.Events.Next()
-		if err != nil || got.Failure == nil || got.Failure.Reason != mcp.ReasonBadAnswer || string(got.FailedID) != "1" || len(got.Raw) > 0 {
-			t.Fatalf("got %+v, %v", got, err)
-		}
+	withStream(t, func(a *agent) {
+		a.send(`{"jsonrpc":"2.0","id":1,"method":"tools/call"}`)
+		go func() { a.s.feed <- mcp.Event{Raw: []byte("data: /rpc/other\ndata: x"), Partial: true} }()
+		a.wantFailure("1", 1502, mcp.ReasonBadAnswer, time.Now(), 0)
 		var f *mcp.Failure
-		if _, err := res.Events.Next(); !errors.As(err, &f) || f.Code != 1502 || f.Reason != mcp.ReasonBadAnswer {
+		if _, err := a.res.Events.Next(); !errors.As(err, &f) || f.Code != 1502 || f.Reason != mcp.ReasonBadAnswer {
 			t.Errorf("ended with %v", err)
 		}
-		if _, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`)); err == nil || len(s.posts) != 1 {
-			t.Errorf("a call after it: %v, %d posts", err, len(s.posts))
+		if _, err := a.call(`{"jsonrpc":"2.0","id":2,"method":"tools/list"}`); err == nil || len(a.s.posts) != 1 {
+			t.Errorf("a call after it: %v, %d posts", err, len(a.s.posts))
 		}
-		closeResult(t, res)
 	})
 }
 
@@ -115,20 +87,19 @@ func TestLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer("/m")
 		var whole bool
-		o := newStageWith(t, mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+		a := open(t, t.Context(), s, newStage(t, mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 			whole = c.Whole
 			return s.Call(ctx, c)
-		}))
-		res, _ := open(t, t.Context(), o)
+		})))
 		if !whole {
 			t.Error("events may come in pieces")
 		}
-		closeResult(t, res)
+		a.close()
 	})
 }
 
-// TestSloppy holds that loose and opaque messages pass both ways, and that a loose answer is one: no error follows it.
-func TestSloppy(t *testing.T) {
+// TestLooseAndOpaque holds that loose and opaque messages pass both ways, and that a loose answer is one: no error follows it.
+func TestLooseAndOpaque(t *testing.T) {
 	for name, c := range map[string]struct{ request, answer string }{
 		"params null":     {`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":null}`, `{"jsonrpc":"2.0","id":1,"result":{}}`},
 		"a lone half":     {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\ud83d"}}`, `{"jsonrpc":"2.0","id":1,"result":"\ud83d"}`},
@@ -140,29 +111,23 @@ func TestSloppy(t *testing.T) {
 		"no JSON":         {`{"jsonrpc":`, `what?`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newServer("/m")
-				o := newStage(t, s)
-				res, id := open(t, t.Context(), o)
-				call := &mcp.Call{Upstream: "old", Lane: mcp.LaneMessage, Endpoint: id, Body: []byte(c.request)}
+			withStream(t, func(a *agent) {
+				call := &mcp.Call{Upstream: "old", Lane: mcp.LaneMessage, Endpoint: a.id, Body: []byte(c.request)}
 				if mcp.Scan(call.Body, &call.Message) != nil || call.Message.Kind == mcp.KindBatch {
 					call.Message = mcp.Message{Kind: call.Message.Kind, Method: mcp.MethodOther}
 				}
-				if r, err := o.Call(t.Context(), call); err != nil || r.Status != 202 || string(s.posts[0].Body) != c.request {
-					t.Fatalf("%v, %v, posted %s", r, err, s.posts[0].Body)
+				if r, err := a.stage.Call(t.Context(), call); err != nil || r.Status != 202 || string(a.s.posts[0].Body) != c.request {
+					t.Fatalf("%v, %v, posted %s", r, err, a.s.posts[0].Body)
 				}
 				go func() {
-					s.feed <- answerEvent(c.answer)
+					a.s.feed <- answerEvent(c.answer)
 					<-time.After(2 * time.Hour)
-					s.end <- io.EOF
+					a.s.end <- io.EOF
 				}()
-				if ev, err := res.Events.Next(); err != nil || !strings.Contains(string(ev.Raw), c.answer) {
-					t.Errorf("got %q, %v", ev.Raw, err)
+				if ev := a.next(); !strings.Contains(string(ev.Raw), c.answer) {
+					t.Errorf("got %q", ev.Raw)
 				}
-				if ev, err := res.Events.Next(); err != io.EOF {
-					t.Errorf("then %+v, %v", ev, err)
-				}
-				closeResult(t, res)
+				a.wantEnd(io.EOF)
 			})
 		})
 	}

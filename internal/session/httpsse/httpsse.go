@@ -8,6 +8,7 @@
 package httpsse
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -30,47 +31,36 @@ type Options struct {
 }
 
 func (o *Options) fill() {
-	if o.FirstByte == 0 {
-		o.FirstByte = 55 * time.Second
-	}
-	if o.Handshake == 0 {
-		o.Handshake = o.FirstByte
-	}
-	if o.Call == 0 {
-		o.Call = 30 * time.Minute
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.FirstByte = cmp.Or(o.FirstByte, 55*time.Second)
+	o.Handshake = cmp.Or(o.Handshake, o.FirstByte)
+	o.Call = cmp.Or(o.Call, 30*time.Minute)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 }
 
 // Stage is the session stage of one upstream with the HTTP+SSE transport. Make it with New.
 type Stage struct {
-	opts Options
-
-	mu      sync.Mutex         // guards the following
-	streams map[string]*stream // by the id in the path of their messages
+	opts    Options
+	streams sync.Map // of *stream, by the id in the path of their messages
 }
 
 // New makes a Stage. It needs no closing: its streams end with the calls that opened them.
 func New(o Options) *Stage {
 	o.fill()
-	return &Stage{opts: o, streams: make(map[string]*stream)}
+	return &Stage{opts: o}
 }
 
 // Call answers one call: GET opens a stream, POST to the stream's message path sends to its server.
 func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	switch c.Lane {
-	case mcp.LaneStream:
+	switch {
+	case c.Lane == mcp.LaneStream:
 		return s.open(ctx, c)
-	case mcp.LaneMessage:
-		if c.Endpoint == "" {
-			// A client that tries Streamable HTTP first falls back to GET on this status (2025-11-25, "Backwards
-			// Compatibility").
-			return textResult(http.StatusMethodNotAllowed, "this server speaks the HTTP+SSE transport of 2024-11-05: GET first"), nil
-		}
+	case c.Lane == mcp.LaneMessage && c.Endpoint != "":
 		return s.send(ctx, c)
-	case mcp.LaneFetch:
+	case c.Lane == mcp.LaneMessage:
+		// A client that tries Streamable HTTP first falls back to GET on this status (2025-11-25, "Backwards
+		// Compatibility").
+		return textResult(http.StatusMethodNotAllowed, "this server speaks the HTTP+SSE transport of 2024-11-05: GET first"), nil
+	case c.Lane == mcp.LaneFetch:
 		return s.opts.Next.Call(ctx, c)
 	}
 	return textResult(http.StatusMethodNotAllowed, "this server speaks the HTTP+SSE transport of 2024-11-05"), nil
@@ -107,17 +97,10 @@ func (s *Stage) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		s.discard(res)
 		return nil, err
 	}
-	res.Events = s.start(ctx, cancel, res.Events, target)
+	st := newStream(ctx, cancel, s, res.Events, target)
+	s.streams.Store(st.id, st)
+	res.Events = st
 	return res, nil
-}
-
-// start makes the stream that the agent reads, under an id of its own.
-func (s *Stage) start(ctx context.Context, cancel context.CancelCauseFunc, events mcp.Events, target *url.URL) *stream {
-	st := newStream(ctx, cancel, s, events, target)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams[st.id] = st
-	return st
 }
 
 func (s *Stage) discard(res *mcp.Result) {
@@ -126,25 +109,14 @@ func (s *Stage) discard(res *mcp.Result) {
 	}
 }
 
-func (s *Stage) remove(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.streams, id)
-}
-
-func (s *Stage) stream(id string) *stream {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.streams[id]
-}
-
 // send posts a message to the server of its stream. The answer comes on the stream; here is only whether the server took
 // the message.
 func (s *Stage) send(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	st := s.stream(c.Endpoint)
-	if st == nil {
+	found, ok := s.streams.Load(c.Endpoint)
+	if !ok {
 		return textResult(http.StatusNotFound, "no such session: its GET stream has ended"), nil
 	}
+	st := found.(*stream)
 	p, f := st.expect(c)
 	if f != nil {
 		return nil, f
@@ -152,14 +124,6 @@ func (s *Stage) send(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	out := *c
 	out.Target = st.target.Load()
 	res, err := s.opts.Next.Call(ctx, &out)
-	switch {
-	case err != nil:
-		st.forget(p)
-		return nil, err
-	case res.Status >= http.StatusMultipleChoices:
-		st.forget(p)
-	default:
-		st.accepted(p)
-	}
-	return res, nil
+	st.posted(p, err == nil && res.Status < http.StatusMultipleChoices)
+	return res, err
 }

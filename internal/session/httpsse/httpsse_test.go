@@ -88,9 +88,7 @@ func answerEvent(body string) mcp.Event {
 	return mcp.Event{Raw: []byte("event: message\ndata: " + body + "\n\n"), Name: []byte("message"), Data: []byte(body)}
 }
 
-func newStage(t *testing.T, s *server) *httpsse.Stage { return newStageWith(t, s) }
-
-func newStageWith(t *testing.T, s mcp.Caller) *httpsse.Stage {
+func newStage(t *testing.T, s mcp.Caller) *httpsse.Stage {
 	t.Helper()
 	u, err := url.Parse("http://server.test/base/sse")
 	if err != nil {
@@ -101,22 +99,106 @@ func newStageWith(t *testing.T, s mcp.Caller) *httpsse.Stage {
 	})
 }
 
-// open opens a session and returns its stream and the id in its path.
-func open(t *testing.T, ctx context.Context, o *httpsse.Stage) (*mcp.Result, string) {
+// agent is an agent with an open stream.
+type agent struct {
+	t     *testing.T
+	s     *server
+	stage *httpsse.Stage
+	res   *mcp.Result
+	id    string // of the stream, in the path of its messages
+}
+
+// withStream runs a test in false time with a stream of a server whose messages go to /m. Its end closes the stream.
+func withStream(t *testing.T, f func(a *agent)) {
 	t.Helper()
-	res, err := o.Call(ctx, get())
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer("/m")
+		a := open(t, t.Context(), s, newStage(t, s))
+		f(a)
+		a.close()
+	})
+}
+
+func open(t *testing.T, ctx context.Context, s *server, stage *httpsse.Stage) *agent {
+	t.Helper()
+	res, err := stage.Call(ctx, get())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ev, err := res.Events.Next()
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := &agent{t: t, s: s, stage: stage, res: res}
+	ev := a.next()
 	id, ok := strings.CutPrefix(string(ev.Data), "/mcp/old/message/")
 	if !ok || !strings.HasPrefix(string(ev.Raw), "event: endpoint\ndata: /mcp/old/message/") {
 		t.Fatalf("the endpoint event is %q", ev.Raw)
 	}
-	return res, id
+	a.id = id
+	return a
+}
+
+// next returns the next event, which must come.
+func (a *agent) next() mcp.Event {
+	a.t.Helper()
+	ev, err := a.res.Events.Next()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return ev
+}
+
+// wantFailure reads the event that fails a call, which the server is to have seen, after that time since the start.
+func (a *agent) wantFailure(id string, code int, reason mcp.Reason, start time.Time, after time.Duration) {
+	a.t.Helper()
+	ev := a.next()
+	if ev.Failure == nil {
+		a.t.Fatalf("got %q, want a failure", ev.Raw)
+	}
+	if ev.Failure.Code != code || ev.Failure.Reason != reason || string(ev.FailedID) != id || ev.Failure.Sent != mcp.SentYes || len(ev.Raw) > 0 || time.Since(start) != after {
+		a.t.Errorf("%s failed with %+v after %v", ev.FailedID, ev.Failure, time.Since(start))
+	}
+}
+
+// wantEnd reads the stream's end.
+func (a *agent) wantEnd(is error) {
+	a.t.Helper()
+	if ev, err := a.res.Events.Next(); !errors.Is(err, is) {
+		a.t.Errorf("got %+v, %v, want the end %v", ev, err, is)
+	}
+}
+
+// call sends a message.
+func (a *agent) call(body string) (*mcp.Result, error) {
+	a.t.Helper()
+	return a.stage.Call(a.t.Context(), message(a.t, a.id, body))
+}
+
+// send sends a message that the server is to accept.
+func (a *agent) send(body string) {
+	a.t.Helper()
+	if res, err := a.call(body); err != nil || res.Status != 202 {
+		a.t.Fatalf("%v %v", res, err)
+	}
+}
+
+// wantRefused sends a message that the stage is to refuse for a reason.
+func (a *agent) wantRefused(body string, reason mcp.Reason) {
+	a.t.Helper()
+	_, err := a.call(body)
+	wantReason(a.t, err, reason)
+}
+
+func (a *agent) close() {
+	a.t.Helper()
+	if err := a.res.Close(); err != nil {
+		a.t.Error(err)
+	}
+}
+
+func wantReason(t *testing.T, err error, reason mcp.Reason) {
+	t.Helper()
+	var f *mcp.Failure
+	if !errors.As(err, &f) || f.Reason != reason {
+		t.Errorf("got %v, want %s", err, reason)
+	}
 }
 
 func get() *mcp.Call { return &mcp.Call{Upstream: "old", Lane: mcp.LaneStream, Header: http.Header{}} }
@@ -128,13 +210,6 @@ func message(t *testing.T, endpoint, body string) *mcp.Call {
 		t.Fatal(err)
 	}
 	return c
-}
-
-func closeResult(t *testing.T, res *mcp.Result) {
-	t.Helper()
-	if err := res.Close(); err != nil {
-		t.Error(err)
-	}
 }
 
 func TestEndpoint(t *testing.T) {
@@ -151,9 +226,9 @@ func TestEndpoint(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer(endpoint)
-			o := newStage(t, s)
+			stage := newStage(t, s)
 			if want == "" {
-				_, err := o.Call(t.Context(), get())
+				_, err := stage.Call(t.Context(), get())
 				var f *mcp.Failure
 				if !errors.As(err, &f) || f.Code != 1502 || f.Reason != mcp.ReasonBadAnswer {
 					t.Errorf("%s: %v", endpoint, err)
@@ -161,15 +236,13 @@ func TestEndpoint(t *testing.T) {
 				<-s.closed
 				return
 			}
-			res, id := open(t, t.Context(), o)
-			if _, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","method":"x"}`)); err != nil {
-				t.Fatal(err)
-			}
+			a := open(t, t.Context(), s, stage)
+			a.send(`{"jsonrpc":"2.0","method":"x"}`)
 			if got := s.posts[0].Target.String(); got != want {
 				t.Errorf("%s went to %s, want %s", endpoint, got, want)
 			}
-			closeResult(t, res)
-			if res, err := o.Call(t.Context(), message(t, id, `{"jsonrpc":"2.0","method":"x"}`)); err != nil || res.Status != 404 {
+			a.close()
+			if res, err := a.call(`{"jsonrpc":"2.0","method":"x"}`); err != nil || res.Status != 404 {
 				t.Errorf("a message after the end: %v, %v", res, err)
 			}
 		})
@@ -190,8 +263,7 @@ func TestNoEndpoint(t *testing.T) {
 }
 
 func TestPOSTWithoutSession(t *testing.T) {
-	o := newStage(t, newServer("/m"))
-	res, err := o.Call(t.Context(), message(t, "", `{"jsonrpc":"2.0","id":1,"method":"initialize"}`))
+	res, err := newStage(t, newServer("/m")).Call(t.Context(), message(t, "", `{"jsonrpc":"2.0","id":1,"method":"initialize"}`))
 	if err != nil || res.Status != 405 {
 		t.Errorf("%v %v", res, err)
 	}
@@ -202,188 +274,18 @@ const (
 	slow  = `{"jsonrpc":"2.0","id":2,"method":"tools/call"}`
 )
 
-func nextEvent(t *testing.T, res *mcp.Result) mcp.Event {
-	t.Helper()
-	ev, err := res.Events.Next()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ev
-}
-
-// send sends a message that the server is to accept.
-func send(t *testing.T, o *httpsse.Stage, c *mcp.Call) {
-	t.Helper()
-	if res, err := o.Call(t.Context(), c); err != nil || res.Status != 202 {
-		t.Fatalf("%v %v", res, err)
-	}
-}
-
 // TestLate holds that a call that is not answered in time gets an error on the stream, and that the server is told.
 func TestLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer("/m")
-		o := newStage(t, s)
-		res, id := open(t, t.Context(), o)
-		send(t, o, message(t, id, quick))
-		send(t, o, message(t, id, slow))
+	withStream(t, func(a *agent) {
+		a.send(quick)
+		a.send(slow)
 		start := time.Now()
-		if ev := nextEvent(t, res); ev.Failure.Code != 1504 || string(ev.FailedID) != `"q"` || ev.Failure.Sent != mcp.SentYes || time.Since(start) != time.Minute {
-			t.Errorf("%+v after %v", ev.Failure, time.Since(start))
-		}
-		if ev := nextEvent(t, res); ev.Failure.Code != 1504 || string(ev.FailedID) != `2` || time.Since(start) != time.Hour {
-			t.Errorf("%+v after %v", ev.Failure, time.Since(start))
-		}
+		a.wantFailure(`"q"`, 1504, mcp.ReasonFirstByte, start, time.Minute)
+		a.wantFailure(`2`, 1504, mcp.ReasonCallTimeout, start, time.Hour)
 		synctest.Wait()
-		if got := string(s.posts[2].Body); got != `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"q","reason":"timed out"}}` {
+		if got := string(a.s.posts[2].Body); got != `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"q","reason":"timed out"}}` {
 			t.Errorf("told the server %s", got)
 		}
-		closeResult(t, res)
-	})
-}
-
-// TestAnswered holds that an answer passes, and that nothing follows it.
-func TestAnswered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer("/m")
-		o := newStage(t, s)
-		res, id := open(t, t.Context(), o)
-		send(t, o, message(t, id, quick))
-		go func() { s.feed <- answerEvent(`{"jsonrpc":"2.0","id":"q","result":{}}`); s.end <- io.EOF }()
-		if ev := nextEvent(t, res); string(ev.Raw) != "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":\"q\",\"result\":{}}\n\n" {
-			t.Errorf("%q", ev.Raw)
-		}
-		if _, err := res.Events.Next(); !errors.Is(err, io.EOF) {
-			t.Errorf("ended with %v", err)
-		}
-		closeResult(t, res)
-	})
-}
-
-// TestAnsweredBeforeThe202 holds that an answer which comes before the server has accepted the message is one.
-func TestAnsweredBeforeThe202(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer("/m")
-		o := newStage(t, s)
-		res, id := open(t, t.Context(), o)
-		s.onPost = func(*mcp.Call) { s.feed <- answerEvent(`{"jsonrpc":"2.0","id":"q","result":{}}`); synctest.Wait() }
-		c := message(t, id, quick)
-		go func() {
-			if res, err := o.Call(t.Context(), c); err != nil || res.Status != 202 {
-				t.Errorf("%v %v", res, err)
-			}
-		}()
-		nextEvent(t, res)
-		time.AfterFunc(2*time.Hour, func() { s.end <- io.EOF })
-		if ev, err := res.Events.Next(); !errors.Is(err, io.EOF) {
-			t.Errorf("%+v %v, want no more than the end", ev, err)
-		}
-		closeResult(t, res)
-	})
-}
-
-// TestBroken holds that the calls that the server accepted get an error when its stream breaks off, in the order of asking.
-func TestBroken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer("/m")
-		o := newStage(t, s)
-		res, id := open(t, t.Context(), o)
-		send(t, o, message(t, id, slow))
-		send(t, o, message(t, id, quick))
-		s.end <- errBroke
-		for _, want := range []string{`2`, `"q"`} {
-			if ev := nextEvent(t, res); ev.Failure.Reason != mcp.ReasonBrokeOff || string(ev.FailedID) != want || ev.Failure.Sent != mcp.SentYes {
-				t.Errorf("%+v %s", ev.Failure, ev.FailedID)
-			}
-		}
-		if _, err := res.Events.Next(); !errors.Is(err, io.EOF) {
-			t.Errorf("ended with %v", err)
-		}
-		if _, err := o.Call(t.Context(), message(t, id, quick)); err == nil {
-			t.Error("a call was accepted for which no answer can come")
-		}
-		closeResult(t, res)
-	})
-}
-
-// TestNotAccepted holds that a call which the server did not accept gets no error on the stream.
-func TestNotAccepted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer("/m")
-		o := newStage(t, s)
-		res, id := open(t, t.Context(), o)
-		s.status = 400
-		if r, err := o.Call(t.Context(), message(t, id, quick)); err != nil || r.Status != 400 {
-			t.Errorf("%v %v", r, err)
-		}
-		s.postErr = errRefused
-		if _, err := o.Call(t.Context(), message(t, id, quick)); !errors.Is(err, errRefused) {
-			t.Error(err)
-		}
-		s.end <- errBroke
-		if ev, err := res.Events.Next(); !errors.Is(err, io.EOF) {
-			t.Errorf("%+v %v: an error for a call that was not accepted", ev, err)
-		}
-		closeResult(t, res)
-	})
-}
-
-// TestDrain holds that a stream ends only when the calls on it have been answered, those that came meanwhile included.
-func TestDrain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer("/m")
-		o := newStage(t, s)
-		res, id := open(t, t.Context(), o)
-		send(t, o, message(t, id, slow))
-		res.Events.(mcp.Drainer).Drain()
-		send(t, o, message(t, id, strings.Replace(slow, "2,", "3,", 1))) // the stream is there for another call
-		go func() {
-			s.feed <- answerEvent(`{"jsonrpc":"2.0","id":2,"result":{}}`)
-			s.feed <- answerEvent(`{"jsonrpc":"2.0","id":3,"result":{}}`)
-		}()
-		nextEvent(t, res)
-		nextEvent(t, res)
-		var f *mcp.Failure
-		if _, err := res.Events.Next(); !errors.As(err, &f) || f.Reason != mcp.ReasonDraining {
-			t.Errorf("ended with %v", err)
-		}
-		if _, err := o.Call(t.Context(), message(t, id, quick)); !errors.As(err, &f) || f.Reason != mcp.ReasonDraining {
-			t.Errorf("a call while draining: %v", err)
-		}
-		closeResult(t, res)
-	})
-}
-
-// TestDrainDeadline holds that calls get the error of the drain when its time is over.
-func TestDrainDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer("/m")
-		o := newStage(t, s)
-		ctx, cancel := context.WithCancelCause(t.Context())
-		res, id := open(t, ctx, o)
-		send(t, o, message(t, id, slow))
-		cancel(&mcp.Failure{Code: 1503, Reason: mcp.ReasonDraining})
-		if ev := nextEvent(t, res); ev.Failure.Code != 1503 || ev.Failure.Sent != mcp.SentYes {
-			t.Errorf("%+v", ev.Failure)
-		}
-		closeResult(t, res)
-	})
-}
-
-// TestTooMany holds the bound on the calls that wait.
-func TestTooMany(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := newStage(t, newServer("/m"))
-		res, id := open(t, t.Context(), o)
-		var f *mcp.Failure
-		for i := range 1001 {
-			c := message(t, id, strings.Replace(slow, "2,", strings.Repeat("1", 1+i%9)+strings.Repeat("2", i/9)+",", 1))
-			_, err := o.Call(t.Context(), c)
-			if i < 1000 && err != nil || i == 1000 && (!errors.As(err, &f) || f.Reason != mcp.ReasonTooManyCalls) {
-				t.Fatalf("call %d: %v", i, err)
-			}
-		}
-		closeResult(t, res)
 	})
 }
 
@@ -391,16 +293,114 @@ func TestTooMany(t *testing.T) {
 func TestLateHandshake(t *testing.T) {
 	for _, method := range []string{"initialize", "ping"} {
 		t.Run("late "+method, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				o := newStage(t, newServer("/m"))
-				res, id := open(t, t.Context(), o)
-				send(t, o, message(t, id, `{"jsonrpc":"2.0","id":"h","method":"`+method+`"}`))
-				start := time.Now()
-				if ev := nextEvent(t, res); ev.Failure.Code != 1504 || string(ev.FailedID) != `"h"` || time.Since(start) != time.Second {
-					t.Errorf("%+v after %v", ev.Failure, time.Since(start))
-				}
-				closeResult(t, res)
+			withStream(t, func(a *agent) {
+				a.send(`{"jsonrpc":"2.0","id":"h","method":"` + method + `"}`)
+				a.wantFailure(`"h"`, 1504, mcp.ReasonFirstByte, time.Now(), time.Second)
 			})
 		})
 	}
+}
+
+// TestAnswered holds that an answer passes, and that nothing follows it: whether it comes in time, or before the server has
+// accepted the message.
+func TestAnswered(t *testing.T) {
+	const answer = `{"jsonrpc":"2.0","id":"q","result":{}}`
+	t.Run("in time", func(t *testing.T) {
+		withStream(t, func(a *agent) {
+			a.send(quick)
+			go func() { a.s.feed <- answerEvent(answer); a.s.end <- io.EOF }()
+			if ev := a.next(); string(ev.Raw) != "event: message\ndata: "+answer+"\n\n" {
+				t.Errorf("%q", ev.Raw)
+			}
+			a.wantEnd(io.EOF)
+		})
+	})
+	t.Run("before the 202", func(t *testing.T) {
+		withStream(t, func(a *agent) {
+			a.s.onPost = func(*mcp.Call) { a.s.feed <- answerEvent(answer); synctest.Wait() }
+			c := message(t, a.id, quick)
+			go func() {
+				if res, err := a.stage.Call(t.Context(), c); err != nil || res.Status != 202 {
+					t.Errorf("%v %v", res, err)
+				}
+			}()
+			a.next()
+			time.AfterFunc(2*time.Hour, func() { a.s.end <- io.EOF })
+			a.wantEnd(io.EOF)
+		})
+	})
+}
+
+// TestBroken holds that the calls that the server accepted get an error when its stream breaks off, in the order of asking.
+func TestBroken(t *testing.T) {
+	withStream(t, func(a *agent) {
+		a.send(slow)
+		a.send(quick)
+		a.s.end <- errBroke
+		for _, id := range []string{`2`, `"q"`} {
+			a.wantFailure(id, 1502, mcp.ReasonBrokeOff, time.Now(), 0)
+		}
+		a.wantEnd(io.EOF)
+		a.wantRefused(quick, mcp.ReasonBrokeOff) // no answer can come
+	})
+}
+
+// TestNotAccepted holds that a call which the server did not accept gets no error on the stream.
+func TestNotAccepted(t *testing.T) {
+	withStream(t, func(a *agent) {
+		a.s.status = 400
+		if r, err := a.call(quick); err != nil || r.Status != 400 {
+			t.Errorf("%v %v", r, err)
+		}
+		a.s.postErr = errRefused
+		if _, err := a.call(quick); !errors.Is(err, errRefused) {
+			t.Error(err)
+		}
+		a.s.end <- errBroke
+		a.wantEnd(io.EOF)
+	})
+}
+
+// TestDrain holds that a stream ends only when the calls on it have been answered, those that came meanwhile included.
+func TestDrain(t *testing.T) {
+	withStream(t, func(a *agent) {
+		a.send(slow)
+		a.res.Events.(mcp.Drainer).Drain()
+		a.send(strings.Replace(slow, "2,", "3,", 1)) // the stream is there for another call
+		go func() {
+			a.s.feed <- answerEvent(`{"jsonrpc":"2.0","id":2,"result":{}}`)
+			a.s.feed <- answerEvent(`{"jsonrpc":"2.0","id":3,"result":{}}`)
+		}()
+		a.next()
+		a.next()
+		_, err := a.res.Events.Next()
+		wantReason(t, err, mcp.ReasonDraining)
+		a.wantRefused(quick, mcp.ReasonDraining)
+	})
+}
+
+// TestDrainDeadline holds that calls get the error of the drain when its time is over.
+func TestDrainDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer("/m")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		a := open(t, ctx, s, newStage(t, s))
+		a.send(slow)
+		cancel(&mcp.Failure{Code: 1503, Reason: mcp.ReasonDraining})
+		a.wantFailure(`2`, 1503, mcp.ReasonDraining, time.Now(), 0)
+		a.close()
+	})
+}
+
+// TestTooMany holds the bound on the calls that wait.
+func TestTooMany(t *testing.T) {
+	withStream(t, func(a *agent) {
+		call := func(i int) string {
+			return strings.Replace(slow, "2,", strings.Repeat("1", 1+i%9)+strings.Repeat("2", i/9)+",", 1)
+		}
+		for i := range 1000 {
+			a.send(call(i))
+		}
+		a.wantRefused(call(1000), mcp.ReasonTooManyCalls)
+	})
 }

@@ -11,14 +11,11 @@ import (
 
 // pendingCall is a request that the server has, or may have, and has not answered.
 type pendingCall struct {
-	id    []byte
-	call  mcp.Call // without its body, which may be large and is not wanted again
-	sent  mcp.Sent
-	timer *time.Timer // nil until the server has accepted the call
+	id       []byte
+	call     mcp.Call // without its body, which may be large and is not wanted again
+	sent     mcp.Sent
+	deadline time.Time // of its answer; zero until the server has accepted the call
 }
-
-// failed is the event that gives the call a failure in the place of its answer.
-func (p *pendingCall) failed(f *mcp.Failure) mcp.Event { return mcp.Event{Failure: f, FailedID: p.id} }
 
 // cancelTimeout bounds the notification to a server that nobody waits for a call any more.
 const cancelTimeout = 5 * time.Second
@@ -34,7 +31,7 @@ func (s *stream) expect(c *mcp.Call) (*pendingCall, *mcp.Failure) {
 	switch {
 	case s.draining && len(s.pending) == 0: // the stream is about to end
 		return nil, mcp.Draining()
-	case s.closed:
+	case s.ending != nil:
 		return nil, &mcp.Failure{
 			Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Sent: mcp.SentNo, Message: "the stream for the answer has ended",
 		}
@@ -54,40 +51,31 @@ func (s *stream) expect(c *mcp.Call) (*pendingCall, *mcp.Failure) {
 	return p, nil
 }
 
-// forget takes a call off the list that the server did not accept: its failure is the answer to the POST.
-func (s *stream) forget(p *pendingCall) {
+// posted notes whether the server took a call, nil for what has no answer. One that it took is to be answered in time, unless it
+// has been already; for one that it did not take, the answer to the POST is the answer.
+func (s *stream) posted(p *pendingCall, taken bool) {
 	if p == nil {
 		return
 	}
 	s.mu.Lock()
-	s.removeLocked(p)
+	if taken {
+		p.sent, p.deadline = mcp.SentYes, time.Now().Add(s.stage.limitOf(p.call.Method()))
+	} else {
+		s.removeLocked(p)
+	}
 	s.mu.Unlock()
 	s.wake()
 }
 
-// accepted starts the clock of a call that the server took, unless its answer has come already.
-func (s *stream) accepted(p *pendingCall) {
-	if p == nil {
-		return
-	}
-	limit := s.stage.opts.FirstByte
-	switch m := p.call.Method(); {
+// limitOf is how long the answer to a method may take.
+func (s *Stage) limitOf(m mcp.Method) time.Duration {
+	switch {
 	case m.Unhurried():
-		limit = s.stage.opts.Call
+		return s.opts.Call
 	case m.Handshake():
-		limit = s.stage.opts.Handshake
+		return s.opts.Handshake
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p.sent = mcp.SentYes
-	if !slices.Contains(s.pending, p) {
-		return
-	}
-	s.late.Add(1)
-	p.timer = time.AfterFunc(limit, func() {
-		defer s.late.Done()
-		s.expire(p)
-	})
+	return s.opts.FirstByte
 }
 
 // answered takes the call off the list that an event answers, if it does.
@@ -100,13 +88,12 @@ func (s *stream) answered(ev mcp.Event) {
 		return
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if m.Kind == mcp.KindBatch {
 		mcp.EachMessage(ev.Data, s.answeredLocked)
-	} else {
-		s.answeredLocked(ev.Data, &m)
+		return
 	}
-	s.mu.Unlock()
-	s.wake()
+	s.answeredLocked(ev.Data, &m)
 }
 
 // answeredLocked takes the call off the list that a message answers, if it is an answer. An id of another type will do, where
@@ -125,44 +112,52 @@ func (s *stream) answeredLocked(data []byte, m *mcp.Message) {
 	}
 }
 
-// removeLocked takes a call off the list, and reports whether it was there.
-func (s *stream) removeLocked(p *pendingCall) bool {
-	i := slices.Index(s.pending, p)
-	if i < 0 {
-		return false
-	}
-	s.pending = slices.Delete(s.pending, i, i+1)
-	s.stopLocked(p)
-	return true
+func (s *stream) removeLocked(p *pendingCall) {
+	s.pending = slices.DeleteFunc(s.pending, func(q *pendingCall) bool { return p == q })
 }
 
-// stopLocked stops the clock of a call, if it runs.
-func (s *stream) stopLocked(p *pendingCall) {
-	if p.timer != nil && p.timer.Stop() {
-		s.late.Done()
-	}
-}
-
-// expire gives up a call that was not answered in time, and tells the server so.
-func (s *stream) expire(p *pendingCall) {
+// nextFailure takes the first call off the list that will get no answer, and returns the event that tells its agent so: the
+// stream has ended, or the server is late with it and is told.
+func (s *stream) nextFailure() (mcp.Event, bool) {
 	s.mu.Lock()
-	waits := s.removeLocked(p)
-	if waits {
-		s.failures = append(s.failures, p.failed(lateAnswer(p)))
+	defer s.mu.Unlock()
+	for i, p := range s.pending {
+		var f mcp.Failure
+		switch {
+		case s.ending != nil:
+			f = *s.failure
+			f.Sent = p.sent
+		case !p.deadline.IsZero() && !time.Now().Before(p.deadline):
+			f = lateAnswer(p)
+			s.cancels.Go(func() { s.notifyCancelled(p) })
+		default:
+			continue
+		}
+		s.pending = slices.Delete(s.pending, i, i+1)
+		return mcp.Event{Failure: &f, FailedID: p.id}, true
 	}
-	s.mu.Unlock()
-	if waits {
-		s.wake()
-		s.notifyCancelled(p)
-	}
+	return mcp.Event{}, false
 }
 
-func lateAnswer(p *pendingCall) *mcp.Failure {
+// untilLate is how long the reader may wait before it looks for a call whose answer is late.
+func (s *stream) untilLate() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait := s.stage.opts.Call
+	for _, p := range s.pending {
+		if !p.deadline.IsZero() {
+			wait = min(wait, time.Until(p.deadline))
+		}
+	}
+	return wait
+}
+
+func lateAnswer(p *pendingCall) mcp.Failure {
 	reason := mcp.ReasonFirstByte
 	if p.call.Method().Unhurried() {
 		reason = mcp.ReasonCallTimeout
 	}
-	return &mcp.Failure{
+	return mcp.Failure{
 		Code: mcp.CodeDeadlinePassed, Reason: reason, Sent: p.sent, Message: "the server did not answer in time",
 	}
 }

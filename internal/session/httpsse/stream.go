@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -27,18 +28,17 @@ type stream struct {
 
 	// Owned by the reader, which is the goroutine that calls Next and Close.
 	server  mcp.Events
-	reading chan event // the server's next event is on its way; nil where nobody reads
-	first   bool       // the endpoint event is still to come
-	ending  error      // what Next returns once the failures are out
+	reading chan event     // the server's next event is on its way; nil where nobody reads
+	first   bool           // the endpoint event is still to come
+	cancels sync.WaitGroup // notifications to the server that calls are cancelled
 
-	changed chan struct{} // wakes the reader: failures wait, or the drain has begun
+	changed chan struct{} // wakes the reader: a call has another deadline or none, or the drain has begun
 
 	mu       sync.Mutex     // guards the following
-	late     sync.WaitGroup // expirations under way
 	pending  []*pendingCall // in the order of asking
-	failures []mcp.Event    // of calls that will get no answer, until the reader has them
 	draining bool
-	closed   bool // no call is expected any more
+	ending   error        // what Next returns once all calls have failed; nil until then. No call is expected any more
+	failure  *mcp.Failure // of the calls that wait when the stream ends
 }
 
 // event is what the server's stream gave: an event, or its end.
@@ -66,8 +66,8 @@ func (s *stream) Next() (mcp.Event, error) {
 		if ev, ok := s.nextFailure(); ok {
 			return ev, nil
 		}
-		if s.ending != nil {
-			return mcp.Event{}, s.ending
+		if err := s.ended(); err != nil {
+			return mcp.Event{}, err
 		}
 		if ev, ok := s.wait(); ok {
 			return ev, nil
@@ -91,11 +91,13 @@ func (s *stream) wait() (mcp.Event, bool) {
 	if s.reading == nil {
 		s.read()
 	}
+	late := time.NewTimer(s.untilLate())
+	defer late.Stop()
 	select {
 	case ev := <-s.reading:
 		s.reading = nil
 		if ev.err != nil {
-			s.endAll(ev.err)
+			s.end(ev.err)
 			break
 		}
 		passed, f := s.passed(ev.Event)
@@ -103,13 +105,11 @@ func (s *stream) wait() (mcp.Event, bool) {
 			return passed, true
 		}
 		s.cancel(f) // ends the server's side, and the stream with this failure
-		s.endAll(f)
+		s.end(f)
 	case <-s.ctx.Done():
-		s.endAll(s.ctx.Err())
+		s.end(s.ctx.Err())
 	case <-s.changed:
-		if s.drained() {
-			s.ending = mcp.Draining()
-		}
+	case <-late.C:
 	}
 	return mcp.Event{}, false
 }
@@ -126,9 +126,9 @@ func (s *stream) passed(ev mcp.Event) (mcp.Event, *mcp.Failure) {
 		s.answered(ev)
 		return ev, nil
 	case len(ev.Data) > 0: // else it dispatches nothing (WHATWG HTML, server-sent events)
-		target, f := endpointOf(s.stage.opts.URL, ev.Data)
-		if f != nil {
-			s.stage.opts.Log.Warn("an endpoint event is not followed", "upstream", s.stage.opts.Upstream, "error", f)
+		target, err := endpointOf(s.stage.opts.URL, ev.Data)
+		if err != nil {
+			s.stage.opts.Log.Warn("an endpoint event is not followed", "upstream", s.stage.opts.Upstream, "error", err)
 			break
 		}
 		s.target.Store(target)
@@ -144,55 +144,33 @@ func (s *stream) endpoint() mcp.Event {
 	}
 }
 
-// endAll fails every call whose answer will not come, and says how the stream ends after that.
-func (s *stream) endAll(err error) {
+// end says how the stream ends, and what becomes of every call whose answer will not come.
+func (s *stream) end(err error) {
 	failure := &mcp.Failure{
 		Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff, Message: "the server's stream ended before the answer", Cause: err,
 	}
-	s.ending = io.EOF
+	ending := io.EOF
 	var cause *mcp.Failure
 	switch {
 	case errors.As(context.Cause(s.ctx), &cause):
-		failure, s.ending = cause, cause
+		failure, ending = cause, cause
 	case s.ctx.Err() != nil:
-		s.ending = mcp.Left(s.ctx, mcp.SentYes)
+		ending = mcp.Canceled(s.ctx, mcp.SentYes)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.closeLocked() {
-		own := *failure
-		own.Sent = p.sent
-		s.failures = append(s.failures, p.failed(&own))
-	}
+	s.failure, s.ending = failure, ending
 }
 
-// closeLocked takes all calls off the list and returns them: one that is accepted from here on would get nothing.
-func (s *stream) closeLocked() []*pendingCall {
-	s.closed = true
-	calls := s.pending
-	s.pending = nil
-	for _, p := range calls {
-		s.stopLocked(p)
-	}
-	return calls
-}
-
-func (s *stream) nextFailure() (mcp.Event, bool) {
+// ended returns how the stream ends, nil while it does not. It ends as well when the daemon stops and no call waits for its
+// answer any more.
+func (s *stream) ended() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.failures) == 0 {
-		return mcp.Event{}, false
+	if s.ending == nil && s.draining && len(s.pending) == 0 {
+		s.ending = mcp.Draining()
 	}
-	ev := s.failures[0]
-	s.failures = s.failures[1:]
-	return ev, true
-}
-
-// drained reports whether the daemon stops and no call waits for its answer any more.
-func (s *stream) drained() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining && len(s.pending) == 0
+	return s.ending
 }
 
 // Drain lets the stream end as soon as no call waits for its answer.
@@ -210,16 +188,14 @@ func (s *stream) wake() {
 	}
 }
 
-// Close ends the session.
+// Close ends the session. A call that is accepted from here on gets nothing.
 func (s *stream) Close() error {
-	s.stage.remove(s.id)
+	s.stage.streams.Delete(s.id)
 	s.cancel(nil)
 	if s.reading != nil {
 		<-s.reading
 	}
-	s.mu.Lock()
-	s.closeLocked()
-	s.mu.Unlock()
-	s.late.Wait()
+	s.end(context.Canceled)
+	s.cancels.Wait()
 	return s.server.Close()
 }

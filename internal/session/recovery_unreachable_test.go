@@ -16,7 +16,7 @@ import (
 func TestHealLater(t *testing.T) {
 	open := &mcp.Failure{Code: mcp.CodeUnavailable, Reason: mcp.ReasonBreakerOpen, Sent: mcp.SentNo, RetryAfter: time.Second}
 	for name, c := range map[string]struct {
-		change func(*world)
+		change func(*fakeServer)
 		want   mcp.Reason
 	}{
 		"refused":               {refuse(mcp.MethodInitialize, nil, errRefused), mcp.ReasonConnect},
@@ -24,13 +24,11 @@ func TestHealLater(t *testing.T) {
 		"503":                   {refuse(mcp.MethodInitialize, text(503, "not yet"), nil), mcp.ReasonSessionLost},
 		"initialized lost":      {refuse(mcp.MethodInitialized, nil, errBroke), mcp.ReasonBrokeOff},
 		"initialized busy":      {refuse(mcp.MethodInitialized, text(429, "not yet"), nil), mcp.ReasonSessionLost},
-		"slow":                  {func(w *world) { w.slow = time.Hour }, mcp.ReasonSessionLost},
+		"slow":                  {func(w *fakeServer) { w.slow = time.Hour }, mcp.ReasonSessionLost},
 		"the subscription lost": {refuse(mcp.MethodResourcesSubscribe, nil, errBroke), mcp.ReasonBrokeOff},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a := newAgent(t, w, session.HealReads)
-				a.begin()
+			inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 				a.works("resources/subscribe", `{"uri":"a:"}`)
 				w.restart()
 				c.change(w)
@@ -53,9 +51,7 @@ func TestHealLater(t *testing.T) {
 
 // TestUnaskedHealingsCostNothing: of the three in a minute those do not count in which the server was not asked.
 func TestUnaskedHealingsCostNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		w.restart()
 		refuse(mcp.MethodInitialize, nil, errRefused)(w)
 		for range 10 {
@@ -72,19 +68,17 @@ func TestUnaskedHealingsCostNothing(t *testing.T) {
 // TestStreamHealsLater: a GET stream whose server is back, but may not be asked for a new session yet, stays open and tries
 // again.
 func TestStreamHealsLater(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := newAgent(t, w, session.HealReads)
-		a.begin()
+	inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 		res := a.get(t.Context(), "")
 		event := next(res)
-		w.feed(t, 1)
+		w.stream(t, 1)
 		refuse(mcp.MethodInitialize, nil, errRefused)(w)
 		w.restart()
 		wait(5 * time.Second)
 		w.mu.Lock()
 		w.before = nil
 		w.mu.Unlock()
-		f := w.feed(t, 1)
+		f := w.stream(t, 1)
 		f.events <- mcp.Event{Data: []byte(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`)}
 		if ev, err := (<-event)(); err != nil || len(ev.Data) == 0 {
 			t.Errorf("got %+v, %v", ev, err)
@@ -101,14 +95,12 @@ func TestHealingWakesTheStream(t *testing.T) {
 		"after retry": {20 * time.Second, 0, 22 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a := newAgent(t, w, session.HealReads)
-				a.begin()
+			inSession(t, session.HealReads, func(t *testing.T, w *fakeServer, a *agent) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				res := a.get(ctx, "")
 				event := next(res)
-				f := w.feed(t, 1)
+				f := w.stream(t, 1)
 				if c.retry > 0 {
 					f.events <- mcp.Event{Retry: []byte("20000")}
 					<-event
@@ -129,12 +121,12 @@ func TestHealingWakesTheStream(t *testing.T) {
 				for {
 					synctest.Wait()
 					w.mu.Lock()
-					came := false
+					streamAsked := false
 					for _, call := range w.calls[gets:] {
-						came = came || call.Lane == mcp.LaneStream
+						streamAsked = streamAsked || call.Lane == mcp.LaneStream
 					}
 					w.mu.Unlock()
-					if came {
+					if streamAsked {
 						break
 					}
 					wait(10 * time.Millisecond)
