@@ -1,0 +1,232 @@
+package http1
+
+import (
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// pool is the connections to the endpoint: those that are idle, and how many there are.
+//
+// Who needs one and finds none idle waits in a queue, and a dial is begun unless there are enough under way, or there is no
+// room. What has been dialled, and what a call gives back, goes to whoever has waited longest.
+type pool struct {
+	o    *Options
+	dial func(context.Context) (*conn, error)
+
+	mu      sync.Mutex      // guards the following
+	ctx     context.Context // of the dials
+	cancel  context.CancelFunc
+	idle    []*conn // the one idle for longest first; the last one is used first
+	open    int     // connections that are open or being opened
+	dialing int
+	waiters []*waiter // oldest first; there are none while one is idle
+	dead    []*conn   // to be closed when mu is free
+	closed  bool
+	timer   *time.Timer // closes what has been idle for too long; nil: nothing is idle
+	dialed  sync.Cond   // dialing has changed
+}
+
+// waiter is a call that waits for a connection.
+type waiter struct{ got chan found } // of one
+
+// found is what a waiter gets.
+type found struct {
+	c   *conn
+	err error
+}
+
+func newPool(o *Options) *pool {
+	p := &pool{o: o}
+	p.dialed.L = &p.mu
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// get returns a connection for a call, waiting for one if need be.
+func (p *pool) get(ctx context.Context, now time.Time) (*conn, error) {
+	p.mu.Lock()
+	if c := p.takeLocked(now); c != nil {
+		p.unlock()
+		return c, nil
+	}
+	w := &waiter{got: make(chan found, 1)}
+	p.waiters = append(p.waiters, w)
+	p.dialLocked()
+	p.unlock()
+	return p.wait(ctx, w)
+}
+
+// takeLocked takes the connection that was used last.
+func (p *pool) takeLocked(now time.Time) *conn {
+	for len(p.idle) > 0 {
+		c := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		if !c.spent(now) {
+			return c
+		}
+		p.dead = append(p.dead, c)
+	}
+	return nil
+}
+
+func (p *pool) wait(ctx context.Context, w *waiter) (*conn, error) {
+	var late <-chan time.Time
+	if p.o.ConnectTimeout > 0 {
+		timer := time.NewTimer(p.o.ConnectTimeout)
+		defer timer.Stop()
+		late = timer.C
+	}
+	var err error
+	select {
+	case f := <-w.got:
+		return f.c, f.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-late:
+		err = os.ErrDeadlineExceeded
+	}
+	p.leave(w)
+	return nil, err
+}
+
+// leave takes a waiter out of the queue, and gives on what it got at the last moment.
+func (p *pool) leave(w *waiter) {
+	p.mu.Lock()
+	defer p.unlock()
+	if i := slices.Index(p.waiters, w); i >= 0 {
+		p.waiters = slices.Delete(p.waiters, i, i+1)
+	} else if f := <-w.got; f.c != nil {
+		p.putLocked(f.c, time.Now())
+	}
+	p.endDialsLocked()
+}
+
+// put gives a connection back for use again.
+func (p *pool) put(c *conn) {
+	p.mu.Lock()
+	defer p.unlock()
+	c.used = true
+	p.putLocked(c, time.Now())
+}
+
+func (p *pool) putLocked(c *conn, now time.Time) {
+	c.idleSince = now
+	switch {
+	case c.spent(now):
+		p.dead = append(p.dead, c)
+	case len(p.waiters) > 0:
+		p.serveLocked(found{c: c})
+	case p.closed || len(p.idle) >= p.o.MaxIdle:
+		p.dead = append(p.dead, c)
+	default:
+		p.idle = append(p.idle, c)
+		if p.timer == nil && p.o.IdleTimeout > 0 {
+			p.timer = time.AfterFunc(p.o.IdleTimeout, p.closeIdle)
+		}
+	}
+}
+
+// serveLocked gives this to whoever has waited longest.
+func (p *pool) serveLocked(f found) {
+	p.waiters[0].got <- f
+	p.waiters = slices.Delete(p.waiters, 0, 1)
+}
+
+// discard closes a connection that is of no further use.
+func (p *pool) discard(c *conn) {
+	_ = c.tcp.Close() // without TLS's goodbye, which may have to wait; a second close is harmless
+	p.closedSome(1)
+}
+
+// closedSome makes room for other connections.
+func (p *pool) closedSome(n int) {
+	p.mu.Lock()
+	defer p.unlock()
+	p.open -= n
+	p.dialLocked()
+}
+
+// unlock frees mu and closes what is dead.
+func (p *pool) unlock() {
+	dead := p.dead
+	p.dead = nil
+	p.mu.Unlock()
+	for _, c := range dead {
+		_ = c.rw.Close() // nobody uses it any more, so its error is nobody's
+	}
+	if len(dead) > 0 {
+		p.closedSome(len(dead))
+	}
+}
+
+// dialLocked begins as many dials as there are waiters without one, as far as there is room.
+func (p *pool) dialLocked() {
+	for p.dialing < len(p.waiters) && (p.o.MaxConnections == 0 || p.open < p.o.MaxConnections) {
+		p.open++
+		p.dialing++
+		go p.dialOne(p.ctx)
+	}
+}
+
+// dialOne dials. A failure is that of the call that has waited longest, unless there are dials enough without this one.
+func (p *pool) dialOne(ctx context.Context) {
+	c, err := p.dial(ctx)
+	p.mu.Lock()
+	defer p.unlock()
+	p.dialing--
+	switch {
+	case err == nil:
+		p.putLocked(c, time.Now())
+	default:
+		p.open--
+		if p.dialing < len(p.waiters) {
+			p.serveLocked(found{err: err})
+		}
+	}
+	p.dialLocked()
+	p.dialed.Broadcast()
+}
+
+// closeIdle closes what has been idle for too long.
+func (p *pool) closeIdle() {
+	p.mu.Lock()
+	defer p.unlock()
+	now := time.Now()
+	old := 0
+	for old < len(p.idle) && now.Sub(p.idle[old].idleSince) >= p.o.IdleTimeout {
+		old++
+	}
+	p.dead = append(p.dead, p.idle[:old]...)
+	if p.idle = slices.Delete(p.idle, 0, old); len(p.idle) == 0 {
+		p.timer = nil
+		return
+	}
+	p.timer.Reset(p.o.IdleTimeout - now.Sub(p.idle[0].idleSince))
+}
+
+// close closes what is idle, now and later, and waits for the dials. Those for which nobody waits are ended.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.unlock()
+	p.closed = true
+	p.dead = append(p.dead, p.idle...)
+	p.idle = nil
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+	for p.endDialsLocked(); p.dialing > 0; {
+		p.dialed.Wait()
+	}
+}
+
+// endDialsLocked ends the dials of a pool that is closed, if nobody waits for one.
+func (p *pool) endDialsLocked() {
+	if p.closed && len(p.waiters) == 0 {
+		p.cancel()
+		p.ctx, p.cancel = context.WithCancel(context.Background())
+	}
+}
