@@ -1,12 +1,18 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
+	"go.yaml.in/yaml/v4"
 )
 
 // address is a parsed host:port.
@@ -18,17 +24,31 @@ type address struct {
 // parseAddress parses host:port, or says what is wrong with it.
 func parseAddress(s string) (a address, why string) {
 	host, port, err := net.SplitHostPort(s)
-	if err != nil {
+	number, bad := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil:
 		return address{}, "must be host:port, such as 127.0.0.1:7300, not " + shown(s)
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
+	case bad != nil:
 		return address{}, "must have a port from 0 to 65535, not " + shown(port)
-	}
-	if host != "" && !isHost(host) {
+	case host != "" && !isHost(host):
 		return address{}, "must have an IP address or a host name, not " + shown(host)
 	}
 	return address{plainHost(host), uint16(number)}, ""
+}
+
+// hostPort takes an address that can be listened on.
+func hostPort(s string) (same, why string) {
+	_, why = parseAddress(s)
+	return s, why
+}
+
+// urlAddress returns the address of an http or https URL whose port was checked.
+func urlAddress(u *url.URL) address {
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil {
+		port = map[string]uint64{"http": 80, "https": 443}[u.Scheme]
+	}
+	return address{plainHost(u.Hostname()), uint16(port)}
 }
 
 // plainHost writes a host in the one way in which hosts are compared.
@@ -47,14 +67,22 @@ func isHost(s string) bool {
 	return err == nil || len(s) <= 253 && hostLabels.MatchString(s)
 }
 
+// isPort reports whether a URL with that port can be connected to.
+func isPort(s string) bool {
+	v, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && v > 0
+}
+
+func (a address) String() string { return net.JoinHostPort(a.host, strconv.Itoa(int(a.port))) }
+
 func (a address) unspecified() bool {
-	ip, err := netip.ParseAddr(a.host)
-	return a.host == "" || err == nil && ip.IsUnspecified()
+	ip, _ := netip.ParseAddr(a.host)
+	return a.host == "" || ip.IsUnspecified()
 }
 
 func (a address) loopback() bool {
-	ip, err := netip.ParseAddr(a.host)
-	return a.host == "localhost" || err == nil && ip.IsLoopback()
+	ip, _ := netip.ParseAddr(a.host)
+	return a.host == "localhost" || ip.IsLoopback()
 }
 
 // meets reports whether both cannot be listened on at once.
@@ -64,18 +92,141 @@ func (a address) meets(b address) bool {
 
 // reaches reports whether a connection to a ends at a listener on b.
 func (a address) reaches(b address) bool {
-	if a.port != b.port || a.port == 0 {
-		return false
-	}
 	local := a.loopback() || a.unspecified()
-	return a.host == b.host || local && b.unspecified() || a.host == "localhost" && b.loopback()
+	return a.port == b.port && a.port != 0 && (a.host == b.host || local && b.unspecified() || a.host == "localhost" && b.loopback())
 }
 
-func urlAddress(u *url.URL) address {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+// listenAt is an address or a Unix socket of Config.Listen and where it is written.
+type listenAt struct {
+	at key
+	address
+	unix string // path, or ""
+}
+
+// unixPrefix stands before the path of a Unix socket.
+const unixPrefix = "unix:"
+
+// maxSocket is the length of the path of a Unix socket, in bytes, on every system.
+const maxSocket = 103
+
+func wrongSocket(path string) (why string) {
+	switch {
+	case !filepath.IsAbs(path) || strings.HasSuffix(path, "/") || strings.ContainsFunc(path, isControl):
+		return "must be unix: and the absolute path of a socket, not " + shown(unixPrefix+path)
+	case len(path) > maxSocket:
+		return fmt.Sprintf("must have a path of %d bytes at most", maxSocket)
 	}
-	number, _ := strconv.ParseUint(port, 10, 16) // parseEndpoint took it
-	return address{plainHost(u.Hostname()), uint16(number)}
+	return ""
+}
+
+// defaultListen is where agents look.
+func defaultListen() []Listen {
+	return []Listen{{Address: "127.0.0.1:7300"}, {Address: "[::1]:7300", Optional: true}}
+}
+
+// addresses is one address to listen on, or a list of them.
+func (l *loader) addresses() kind[[]Listen] {
+	return kind[[]Listen]{"host:port or unix:PATH, or a list of them", func(at key, n *yaml.Node, into *[]Listen) {
+		*into = nil
+		one := func(at key, n *yaml.Node) {
+			if s, ok := at.text(n); ok {
+				l.addListen(at, s)
+			}
+		}
+		switch {
+		case shapeOf(n) != isList:
+			one(at, n)
+		case len(n.Content) == 0:
+			at.fault("must have an address")
+		default:
+			at.items(n, one)
+		}
+	}, func(s *jsonschema.Schema) {
+		list := &jsonschema.Schema{Type: "array", Items: made(ofType("string")), MinItems: jsonschema.Ptr(1)}
+		s.AnyOf = []*jsonschema.Schema{made(ofType("string")), list}
+	}}
+}
+
+func (l *loader) addListen(at key, s string) {
+	if path, ok := strings.CutPrefix(s, unixPrefix); ok {
+		if at.accepts(wrongSocket(path)) {
+			path = filepath.Clean(path)
+			l.config.Listen = append(l.config.Listen, Listen{Unix: path})
+			l.listens = append(l.listens, listenAt{at: at, unix: path})
+		}
+		return
+	}
+	if a, why := parseAddress(s); at.accepts(why) {
+		l.config.Listen = append(l.config.Listen, Listen{Address: s})
+		l.listens = append(l.listens, listenAt{at: at, address: a})
+	}
+}
+
+// meets reports whether both cannot be listened on at once.
+func (a listenAt) meets(b listenAt) bool {
+	if a.unix != "" || b.unix != "" {
+		return a.unix == b.unix
+	}
+	return a.address.meets(b.address)
+}
+
+func (a listenAt) String() string {
+	if a.unix != "" {
+		return unixPrefix + a.unix
+	}
+	return a.address.String()
+}
+
+// listenFlags puts the addresses of the command line in the place of the file's.
+func (l *loader) listenFlags() {
+	if len(l.sources.Listen) > 0 {
+		l.config.Listen, l.listens = nil, nil
+	}
+	for _, s := range l.sources.Listen {
+		l.addListen(key{by: l.flags, path: "--listen"}, s)
+	}
+}
+
+// checkListen checks what the addresses say together. exposed: they must be loopback addresses.
+func (l *loader) checkListen(c check, exposed bool) {
+	for i, on := range l.config.Listen {
+		if i == len(l.listens) { // those by default have their place in the checks, too
+			a, _ := parseAddress(on.Address)
+			l.listens = append(l.listens, listenAt{at: c.key, address: a})
+		}
+		a := l.listens[i]
+		if slices.ContainsFunc(l.listens[:i], func(b listenAt) bool { return a.meets(b) }) {
+			a.at.fault("%s is listened on already", a)
+		}
+		a.checkLoopback(exposed)
+	}
+}
+
+func (a listenAt) checkLoopback(exposed bool) {
+	if exposed && a.unix == "" && !a.loopback() {
+		a.at.fault("%s is not a loopback address: set %s (generate makes one)", a, tokenKey)
+	}
+}
+
+// checkMetrics checks the address of /metrics beside the others.
+func (l *loader) checkMetrics(c check, exposed bool) {
+	a, why := parseAddress(l.config.Metrics.Listen)
+	if why != "" {
+		return // none
+	}
+	on := listenAt{at: c.key, address: a}
+	if i := slices.IndexFunc(l.listens, on.meets); i >= 0 {
+		c.fault("must not be an address of listen (%s); leave it out and /metrics is there", l.listens[i])
+	}
+	on.checkLoopback(exposed)
+}
+
+// ownAddress returns the address of the daemon that a URL leads to, or "".
+func (l *loader) ownAddress(u *url.URL) string {
+	for _, b := range l.listens {
+		if b.unix == "" && urlAddress(u).reaches(b.address) {
+			return b.String()
+		}
+	}
+	return ""
 }

@@ -277,7 +277,7 @@ func FuzzTierURL(f *testing.F) {
 	for _, s := range []string{
 		"redis://u:p@h:1/0", "rediss://h?skip_verify=true", "unix://u:p@/run/x?db=1", "postgres://u:p@h:1/x", "postgres:///x?host=/run",
 		"postgresql://u:p%40@[::1]/x?sslmode=disable", "sqlite:a/b", "sqlite:/a", "off", "postgres://u:p@h,i/x", "redis://u:p@@h",
-		"postgres://h:1:2/x", "postgres://u:p@h/x?a=%31", "redis://h:/0",
+		"postgres://h:1:2/x", "postgres://0/0 0", "postgres://u:p@h/x?a=%31", "redis://h:/0",
 	} {
 		f.Add(s)
 	}

@@ -9,12 +9,14 @@
 // docs/configuration.md come from the rows. A new key is a new row, and the field of Config that it fills.
 //
 // Files are taken for hostile: they are bounded in size, depth and number of values, aliases counted. The package reads
-// files and the environment and nothing else. What a setting does is said at the stage that has it; cmd carries the
+// files, the environment and the list of users, and nothing else. What a setting does is said at the stage that has it; cmd carries the
 // values there.
 package config
 
 import (
-	"log/slog"
+	"cmp"
+	"fmt"
+	"io"
 	"time"
 )
 
@@ -27,19 +29,36 @@ type Config struct {
 	Auth      Auth
 	Hosts     []string // lower case, no port, no brackets; in addition to the handler's own
 	Origins   []string // as browsers send them: lower case, scheme://host[:port] without the scheme's own port
-	Metrics   Metrics
-	Errors    ErrorShape
-	Drain     time.Duration
-	Limits    Limits
-	RPC       RPC
-	Cache     Cache
-	Admin     Admin
+	Metrics   struct {
+		Listen string // host:port of /metrics, or "" for the addresses of Config.Listen
+	}
+	Errors ErrorShape
+	Drain  time.Duration
+	Limits Limits
+	RPC    RPC
+	Cache  Cache
+	Admin  struct {
+		Group string // name or number of the group that may use the control socket, too; "" for nobody but the daemon's user
+	}
+	Processes AllProcesses // of all stdio servers together
 }
 
-// Listen is one TCP address that the daemon listens on.
+// Listen is one TCP address or Unix socket that the daemon listens on.
 type Listen struct {
-	Address  string // host:port; an empty host is every address, port 0 a free port
+	Address  string // host:port; an empty host is every address, port 0 a free port; "" with Unix
 	Optional bool   // no fault where the machine has no such address
+	Unix     string // absolute path of a socket, or ""
+}
+
+// String returns the address, and whether it may be missing.
+func (l Listen) String() string {
+	if l.Unix != "" {
+		return unixPrefix + l.Unix
+	}
+	if l.Optional {
+		return l.Address + " (where it exists)"
+	}
+	return l.Address
 }
 
 // Auth says how agents prove themselves to the daemon: not at all where both fields are zero, which Load allows on
@@ -60,38 +79,22 @@ func (a Auth) String() string {
 // Secret is a text that may hold a password. Whatever prints, logs or encodes it shows only what people may see of it.
 type Secret struct {
 	Value string // "" for none
-	shown string // what stands in the file, without passwords; "" where nothing of it may be seen
+	shown string // what is in the file, without passwords; "" where nothing of it may be seen
 }
 
 // String returns what people may see: "none", "set", or where the secret is a URL, the rest of it.
 func (s Secret) String() string {
-	switch {
-	case s.Value == "":
+	if s.Value == "" {
 		return "none"
-	case s.shown == "":
-		return "set"
 	}
-	return s.shown
+	return cmp.Or(s.shown, "set")
 }
 
-// GoString is String, for %#v.
-func (s Secret) GoString() string { return s.String() }
+// Format writes String, whatever the verb is.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// MarshalText is String, for encoding/json.
+// MarshalText is String, for encoding/json and log/slog.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// LogValue is String, for log/slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
-
-// Admin is about the control socket.
-type Admin struct {
-	Group string // name or number of the group that may use the socket, too; "" for nobody but the daemon's user
-}
-
-// Metrics says where /metrics is.
-type Metrics struct {
-	Listen string // host:port, or "" for the addresses of Config.Listen
-}
 
 // ErrorShape says how the daemon's own errors look on the wire.
 type ErrorShape string

@@ -5,7 +5,9 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/user"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,20 +31,33 @@ func (f files) env(name string) (string, bool) {
 	return v, ok
 }
 
+func (f files) exists(path string) bool {
+	_, ok := f[path]
+	return ok
+}
+
+// lookupUser knows the users that have a number at @name.
+func (f files) lookupUser(name string) (uint32, error) {
+	uid, ok := f["@"+name]
+	if !ok {
+		return 0, user.UnknownUserError(name)
+	}
+	n, err := strconv.ParseUint(uid, 10, 32)
+	return uint32(n), err
+}
+
 func (f files) load(s config.Sources) (*config.Config, []config.Warning, error) {
-	s.ReadFile, s.Env = f.read, f.env
+	s.ReadFile, s.Env, s.Exists, s.LookupUser = f.read, f.env, f.exists, f.lookupUser
 	return config.Load(s)
 }
 
-func mustLoad(t *testing.T, f files, s config.Sources) *config.Config {
+func mustLoad(t *testing.T, f files, s config.Sources, wanted ...string) *config.Config {
 	t.Helper()
 	c, warnings, err := f.load(s)
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
-	if len(warnings) > 0 {
-		t.Fatalf("warnings: %v", warnings)
-	}
+	wantWarnings(t, warnings, wanted...)
 	if s.File != "" {
 		if err := config.SchemaError(f[s.File]); err != nil {
 			t.Errorf("Load takes what the schema does not: %v\n%s", err, f[s.File])
@@ -105,6 +120,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 	}
 	none := config.Default()
 	none.Upstreams = long.Upstreams
+	none.Processes.Total = long.Processes.Total // which is this machine's
 	if !reflect.DeepEqual(none, long) {
 		t.Errorf("Default(): %+v\ndocumented: %+v", none, long)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
 )
 
 // decoder reads the values of one file into a configuration. It says every fault it finds and goes on.
@@ -25,40 +27,26 @@ func (d *decoder) anew() *decoder {
 	return &decoder{report: d.report, sources: d.sources, file: d.file, lines: map[string]int{}, unsound: map[string]bool{}}
 }
 
-func (d *decoder) fault(at key, format string, args ...any) {
-	d.unsound[at.path] = true
-	d.report.fault(d.file, at, format, args...)
-}
-
-// accepts reports whether nothing is wrong, and says what is.
-func (d *decoder) accepts(at key, why string) bool {
-	if why != "" {
-		d.fault(at, "%s", why)
-	}
-	return why == ""
-}
-
-func (d *decoder) warn(at key, format string, args ...any) {
-	d.report.warn(d.file, at, format, args...)
-}
+// root is the key of the whole file.
+func (d *decoder) root(line int) key { return key{by: d, line: line} }
 
 // open reads and parses the file. A file that cannot be used is one fault and nil.
-func (d *decoder) open(parse func([]byte) (*node, error)) *node {
+func (d *decoder) open(parse func([]byte) (*yaml.Node, error)) *yaml.Node {
 	text, err := d.sources.ReadFile(d.file)
 	switch {
 	case err != nil:
-		d.fault(key{}, "cannot be read: %v", bareError(err))
+		d.root(0).fault("cannot be read: %v", bareError(err))
 		return nil
 	case len(text) > maxFile:
-		d.fault(key{}, "is larger than %s", formatSize(maxFile))
+		d.root(0).fault("is larger than %s", formatSize(maxFile))
 		return nil
 	case !utf8.Valid(text):
-		d.fault(key{}, "is not UTF-8")
+		d.root(0).fault("is not UTF-8")
 		return nil
 	}
 	root, err := parse([]byte(strings.TrimPrefix(string(text), "\uFEFF")))
 	if bad := new(syntaxError); errors.As(err, &bad) {
-		d.fault(key{line: bad.line}, "%s", bad.text)
+		d.root(bad.line).fault("%s", bad.text)
 		return nil
 	}
 	return root
@@ -82,163 +70,167 @@ func bareError(err error) error {
 	return err
 }
 
-// is reports whether n is of one of the kinds, and says so if it is not.
-func (d *decoder) is(at key, n *node, wanted string, kinds ...nodeKind) bool {
+// is reports whether n is of one of the shapes, and says so if it is not.
+func (at key) is(n *yaml.Node, wanted string, shapes ...shape) bool {
+	got := shapeOf(n)
 	switch {
-	case slices.Contains(kinds, n.kind):
+	case n.Style&yaml.TaggedStyle != 0:
+		at.fault("has a tag, which means nothing here")
+	case slices.Contains(shapes, got):
 		return true
-	case n.kind == kindBroken:
-		d.fault(at, "%s", n.text)
-	case n.kind == kindNull:
-		d.fault(at, "has no value, must be %s", wanted)
+	case got == isNull:
+		at.fault("has no value, must be %s", wanted)
 	default:
-		d.fault(at, "must be %s, not %s", wanted, kindNames[n.kind])
+		at.fault("must be %s, not %s", wanted, got)
 	}
 	return false
 }
 
+// reader reads the value of a key.
+type reader = func(name string, at key, n *yaml.Node)
+
 // each calls read for every entry of a mapping. A name given twice counts once.
-func (d *decoder) each(at key, n *node, read func(name string, at key, n *node)) {
-	if !d.is(at, n, kindNames[kindMapping], kindMapping) {
-		return
-	}
-	first := make(map[string]int, len(n.fields))
-	for _, f := range n.fields {
-		if d.visit(); d.visits > maxValues {
-			return
-		}
-		if f.unnamed {
-			d.fault(key{at.path, f.line}, "%s", f.value.text)
-			continue
-		}
-		at := at.child(f.name, f.line)
-		if line, ok := first[f.name]; ok {
-			d.fault(at, "is given twice, first on line %d", line)
-			continue
-		}
-		first[f.name] = f.line
-		d.lines[at.path] = f.line
-		read(f.name, at, f.value)
+func (at key) each(n *yaml.Node, read reader) {
+	if at.is(n, isMapping, isMapping) {
+		at.entries(n, map[string]int{}, false, read)
 	}
 }
 
-// visit counts a value. Aliases can repeat a long list often, and that is the bound.
-func (d *decoder) visit() {
-	if d.visits++; d.visits == maxValues+1 {
-		d.fault(key{}, "is too long: more than %d values, those that aliases repeat included", maxValues)
+// entries reads a mapping. given are the names that were read and their lines: those of a mapping that is merged give way.
+func (at key) entries(n *yaml.Node, given map[string]int, merged bool, read reader) {
+	var merges []*yaml.Node
+	for name, value := range pairs(n) {
+		if !at.by.visit() {
+			return
+		}
+		first, twice := given[name.Value]
+		switch under := at.child(name.Value, name.Line); {
+		case name.Tag == "!!merge":
+			merges = append(merges, value)
+		case name.Kind != yaml.ScalarNode || shapeOf(name) == isNull:
+			key{at.by, at.path, name.Line}.fault("a key must be plain text")
+		case name.Style == 0 && shapeOf(value) == isNull && strings.Contains(name.Value, ":"): // {token:secret}, which nobody is to see
+			key{at.by, at.path, name.Line}.fault("a space must stand behind the : of a key")
+		case !twice:
+			given[name.Value], at.by.lines[under.path] = name.Line, name.Line
+			read(name.Value, under, value)
+		case !merged:
+			under.fault("is given twice, first on line %d", first)
+		}
+	}
+	for _, from := range merges {
+		at.merge(from, given, read)
+	}
+}
+
+// merge reads what `<<` brings and the mapping does not say itself (YAML's merge key type, yaml.org/type/merge.html).
+func (at key) merge(from *yaml.Node, given map[string]int, read reader) {
+	switch shapeOf(from) {
+	case isMapping:
+		at.entries(from, given, true, read)
+	case isList:
+		for _, item := range from.Content {
+			if at.by.visit() {
+				at.merge(target(item), given, read)
+			}
+		}
+	default:
+		key{at.by, at.path, from.Line}.fault("<< must have an alias of a mapping")
 	}
 }
 
 // items calls read for every item of a list.
-func (d *decoder) items(at key, n *node, read func(at key, n *node)) {
-	if !d.is(at, n, kindNames[kindList], kindList) {
+func (at key) items(n *yaml.Node, read func(at key, n *yaml.Node)) {
+	if !at.is(n, isList, isList) {
 		return
 	}
-	for i, item := range n.items {
-		if d.visit(); d.visits > maxValues {
+	for i, item := range n.Content {
+		if !at.by.visit() {
 			return
 		}
-		at := at.item(i, item.line)
-		d.lines[at.path] = at.line
-		read(at, item)
+		at := at.item(i, item.Line)
+		at.by.lines[at.path] = at.line
+		read(at, target(item))
 	}
 }
 
-// text reads a string in which `${` stands for nothing.
-func (d *decoder) text(at key, n *node) (string, bool) {
-	s, ok := d.rawText(at, n)
-	if ok && strings.Contains(s, "${") {
-		d.fault(at, "%s", notExpanded)
-		return "", false
+// visit counts a value and reports whether it may be read: aliases can repeat a long list often, or stand in themselves.
+func (d *decoder) visit() bool {
+	if d.visits++; d.visits == maxValues+1 {
+		d.root(0).fault("is too long: more than %d values, those that aliases repeat included", maxValues)
 	}
-	return s, ok
+	return d.visits <= maxValues
+}
+
+// text reads a string in which `${` stands for nothing.
+func (at key) text(n *yaml.Node) (string, bool) {
+	s, ok := at.rawText(n)
+	return s, ok && (!strings.Contains(s, "${") || at.accepts(notExpanded))
 }
 
 const notExpanded = "cannot hold ${...}: only " + expandedKeys + " can"
 
 // rawText reads a string. Numbers and words such as true are refused, because YAML may have understood something else
 // than was meant.
-func (d *decoder) rawText(at key, n *node) (string, bool) {
-	wanted := "a string"
-	if n.kind == kindNumber || n.kind == kindBoolean {
+func (at key) rawText(n *yaml.Node) (string, bool) {
+	wanted := isText
+	if s := shapeOf(n); s == isNumber || s == isBoolean {
 		wanted = "a string (put it in quotes)"
 	}
-	return n.text, d.is(at, n, wanted, kindText)
+	return n.Value, at.is(n, wanted, isText)
+}
+
+// below returns the key of a dotted name, with the line of the nearest key on the way that is in the file.
+func (at key) below(names string) key {
+	for name := range strings.SplitSeq(names, ".") {
+		at = at.named(name)
+	}
+	return at
+}
+
+// named returns the key of a name, with its line if it is in the file.
+func (at key) named(name string) key {
+	at = at.child(name, at.line)
+	if line, ok := at.by.lines[at.path]; ok {
+		at.line = line
+	}
+	return at
 }
 
 // given reports whether the key is in the file.
-func (d *decoder) given(at key, names ...string) bool {
-	_, ok := d.lines[within(at, names).path]
+func (at key) given() bool {
+	_, ok := at.by.lines[at.path]
 	return ok
 }
 
 // sound reports whether no fault of the key itself is known, given or not. What is not sound is not compared with
 // anything: one slip is one fault.
-func (d *decoder) sound(at key, names ...string) bool { return !d.unsound[within(at, names).path] }
-
-// at returns the key of that path below base, with the line of the nearest key on the way that is in the file.
-func (d *decoder) at(base key, names ...string) key {
-	for i := range names {
-		next := within(base, names[i:i+1])
-		if line, ok := d.lines[next.path]; ok {
-			next.line = line
-		}
-		base = next
-	}
-	return base
-}
-
-func within(at key, names []string) key {
-	for _, name := range names {
-		at = at.child(name, at.line)
-	}
-	return at
-}
+func (at key) sound() bool { return !at.by.unsound[at.path] }
 
 // suggestion names the known key that was probably meant, or all of them.
 func suggestion(name string, known []string) string {
 	if name == "mcpServers" {
 		return "this is a file of an agent's: name it by --mcp-json"
 	}
-	best, distance := "", 1+min(2, len(name)/3)
-	for _, k := range known {
-		if d := editDistance(name, k, distance); d < distance {
-			best, distance = k, d
+	for edits := range 1 + min(2, len(name)/3) {
+		for _, k := range known {
+			if near(name, k, edits) {
+				return "did you mean " + k + "?"
+			}
 		}
-	}
-	if best != "" {
-		return "did you mean " + best + "?"
 	}
 	return "known here: " + strings.Join(known, ", ")
 }
 
-// editDistance returns how many letters must be put in, taken out, replaced or swapped with a neighbour to make b of a,
-// or limit if that is not less.
-func editDistance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
+// near reports whether b can be made of a by so many edits: a letter put in, taken out, replaced or swapped with its
+// neighbour.
+func near(a, b string, edits int) bool {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
 	}
-	before, last := []int(nil), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
+	if edits == 0 || a == "" || b == "" {
+		return len(a)+len(b) <= edits
 	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+differ(a[i], b[j]))
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return min(last[len(b)], limit)
-}
-
-func differ(a, b byte) int {
-	if a == b {
-		return 0
-	}
-	return 1
+	swapped := len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0]
+	return near(a[1:], b, edits-1) || near(a, b[1:], edits-1) || near(a[1:], b[1:], edits-1) || swapped && near(a[2:], b[2:], edits-1)
 }

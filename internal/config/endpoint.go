@@ -4,10 +4,13 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
+	"go.yaml.in/yaml/v4"
+
+	"fluentd-perf/internal/proxy"
 )
 
 // maxEndpoints bounds the replicas of one upstream.
@@ -15,9 +18,8 @@ const maxEndpoints = 64
 
 // endpoint is a URL of an upstream. places gets where it is written.
 func endpoint(u *Upstream, places *[]key) kind[[]*url.URL] {
-	return kind[[]*url.URL]{"URL, http or https", func(d *decoder, at key, n *node, _ *[]*url.URL) {
-		if s, ok := d.expandYAML(at, n); ok {
-			d.endpoint(at, s, n.text, u)
+	return kind[[]*url.URL]{"URL, http or https", func(at key, n *yaml.Node, _ *[]*url.URL) {
+		if s, ok := at.expandYAML(n); ok && at.accepts(u.add(s, n.Value)) {
 			*places = append(*places, at)
 		}
 	}, ofType("string")}
@@ -25,58 +27,57 @@ func endpoint(u *Upstream, places *[]key) kind[[]*url.URL] {
 
 // replicas are the URLs of equal servers.
 func replicas(one kind[[]*url.URL]) kind[[]*url.URL] {
-	read := func(d *decoder, at key, n *node, into *[]*url.URL) {
-		d.items(at, n, func(at key, n *node) {
-			before := len(*into)
-			if before == maxEndpoints {
-				d.fault(at, "there must not be more than %d", maxEndpoints)
+	return kind[[]*url.URL]{"list of such URLs", func(at key, n *yaml.Node, into *[]*url.URL) {
+		at.items(n, func(at key, n *yaml.Node) {
+			before := *into
+			if len(before) == maxEndpoints {
+				at.fault("there must not be more than %d", maxEndpoints)
 				return
 			}
-			one.read(d, at, n, into)
-			if len(*into) > before && isOneOf((*into)[before], (*into)[:before]) {
-				d.fault(at, "is given twice")
+			one.read(at, n, into)
+			if added := (*into)[len(before):]; len(added) > 0 && slices.ContainsFunc(before, func(u *url.URL) bool { return *u == *added[0] }) {
+				at.fault("is given twice")
 			}
 		})
-		if n.kind == kindList && len(n.items) == 0 {
-			d.fault(at, "must not be empty")
+		if shapeOf(n) == isList && len(n.Content) == 0 {
+			at.fault("must not be empty")
 		}
-	}
-	return kind[[]*url.URL]{"list of such URLs", read, func() *jsonschema.Schema {
-		return &jsonschema.Schema{Type: "array", Items: one.schema(), MinItems: jsonschema.Ptr(1), MaxItems: jsonschema.Ptr(maxEndpoints)}
+	}, func(s *jsonschema.Schema) {
+		s.Type, s.Items, s.MinItems, s.MaxItems = "array", made(one.schema), jsonschema.Ptr(1), jsonschema.Ptr(maxEndpoints)
 	}}
 }
 
-func isOneOf(u *url.URL, others []*url.URL) bool {
-	for _, other := range others {
-		if other.String() == u.String() {
-			return true
-		}
-	}
-	return false
-}
-
-// endpoint takes a URL of an upstream, which is shown as it is written. It may hold secrets, so no fault shows it.
-func (d *decoder) endpoint(at key, s, written string, u *Upstream) {
-	to, err := url.Parse(s)
+// add takes a URL of the upstream, which is shown as it is written, or says what is wrong. It may hold secrets, so no fault
+// shows it.
+func (u *Upstream) add(s, written string) (why string) {
+	const wanted = "must be an http:// or https:// URL with a host"
+	to, why := parseURL(s, wanted, "http", "https")
 	switch {
-	case err != nil || to.Scheme != "http" && to.Scheme != "https" || to.Hostname() == "":
-		d.fault(at, "must be an http:// or https:// URL with a host")
+	case why != "":
+		return why
+	case to.Hostname() == "":
+		return wanted
 	case to.User != nil:
-		d.fault(at, "must not hold a user or password; put them into headers")
-	case strings.Contains(s, "#"):
-		d.fault(at, "must not have a fragment (#)")
-	case to.Port() != "" && !isPort(to.Port()):
-		d.fault(at, "must have a port from 1 to 65535")
-	default:
-		u.URLs = append(u.URLs, to)
-		u.URL = u.URLs[0]
-		u.shown = strings.TrimPrefix(u.shown+" "+withoutQuery(written), " ")
+		return "must not hold a user or password; put them into headers"
 	}
+	u.URLs = append(u.URLs, to)
+	u.URL = u.URLs[0]
+	u.shown = strings.TrimPrefix(u.shown+" "+withoutQuery(written), " ")
+	return ""
 }
 
-func isPort(s string) bool {
-	v, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && v > 0
+// parseURL parses a URL of one of the schemes, or says what is wrong.
+func parseURL(s, wanted string, schemes ...string) (u *url.URL, why string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Opaque != "" || !slices.Contains(schemes, u.Scheme):
+		return nil, wanted
+	case strings.Contains(s, "#"):
+		return nil, "must not have a fragment (#)"
+	case u.Port() != "" && !isPort(u.Port()):
+		return nil, "must have a port from 1 to 65535"
+	}
+	return u, ""
 }
 
 func withoutQuery(s string) string {
@@ -87,62 +88,51 @@ func withoutQuery(s string) string {
 }
 
 // headerFields are the fields that replace the agent's.
-var headerFields = kind[http.Header]{"text by name of the header", func(d *decoder, at key, n *node, into *http.Header) {
-	d.headers(at, n, *into, d.expandYAML)
-}, func() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "string"}}
-}}
+var headerFields = kind[http.Header]{"text by name of the header", func(at key, n *yaml.Node, into *http.Header) {
+	at.headers(n, *into, key.expandYAML, func(at key, why string) { at.fault("cannot be set: %s", why) })
+}, mappingOf(ofType("string"))}
 
-// headers reads fields. expand reads one value.
-func (d *decoder) headers(at key, n *node, into http.Header, expand func(key, *node) (string, bool)) {
-	d.each(at, n, func(name string, at key, n *node) {
+// headers reads fields. expand reads one value; refused is told of fields that are not to be set, and why.
+func (at key) headers(n *yaml.Node, into http.Header, expand func(key, *yaml.Node) (string, bool), refused func(at key, why string)) {
+	at.each(n, func(name string, at key, n *yaml.Node) {
 		canonical := http.CanonicalHeaderKey(name)
+		if why := refusedHeader(canonical); why != "" {
+			refused(at, why)
+			return
+		}
 		value, ok := expand(at, n)
-		switch _, twice := into[canonical]; {
+		switch {
 		case !headerName.MatchString(name):
-			d.fault(at, "is not a name that a header can have")
-		case refusedHeaders[canonical] != "":
-			d.fault(at, "cannot be set: %s", refusedHeaders[canonical])
-		case twice:
-			d.fault(at, "is given twice: names of headers know no upper and lower case")
+			at.fault("is not a name that a header can have")
+		case into[canonical] != nil:
+			at.fault("is given twice: names of headers know no upper and lower case")
 		case ok && !isFieldValue(value):
-			d.fault(at, "has a value that a header cannot have: control characters, or space at an end")
+			at.fault("has a value that a header cannot have: control characters, or space at an end")
 		case ok:
 			into[canonical] = []string{value}
 		}
 	})
 }
 
-const (
-	hopByHop   = "it belongs to the connection"
-	ownToken   = "it is the daemon's own token"
-	ofBody     = "it describes the body, which the agent writes"
-	ofProtocol = "it belongs to the protocol, the agent sets it"
-)
+const ofProtocol = "it belongs to the protocol, the agent sets it"
 
-// refusedHeaders are the fields that no configuration may replace (RFC 9110 section 7.6.1; MCP basic/transports).
-var refusedHeaders = map[string]string{
-	"Connection":           hopByHop,
-	"Keep-Alive":           hopByHop,
-	"Proxy-Connection":     hopByHop,
-	"Proxy-Authenticate":   hopByHop,
-	"Te":                   hopByHop,
-	"Trailer":              hopByHop,
-	"Transfer-Encoding":    hopByHop,
-	"Upgrade":              hopByHop,
-	"Expect":               hopByHop,
-	"Proxy-Authorization":  ownToken,
-	"Fluentd-Perf-Token":   ownToken,
-	"Content-Length":       ofBody,
-	"Content-Type":         ofBody,
-	"Content-Encoding":     ofBody,
-	"Host":                 "it follows from url",
-	"Accept-Encoding":      "the daemon asks for identity",
-	"Mcp-Session-Id":       ofProtocol,
-	"Mcp-Protocol-Version": ofProtocol,
-	"Mcp-Method":           ofProtocol,
-	"Mcp-Name":             ofProtocol,
-	"Last-Event-Id":        ofProtocol,
+// refusedHeader says why no configuration may replace a field, or "" (RFC 9110 section 7.6.1; MCP basic/transports).
+func refusedHeader(canonical string) (why string) {
+	switch canonical {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect":
+		return "it belongs to the connection"
+	case "Proxy-Authorization", proxy.TokenHeader:
+		return "it is the daemon's own token"
+	case "Content-Length", "Content-Type", "Content-Encoding":
+		return "it describes the body, which the agent writes"
+	case "Host":
+		return "it follows from url"
+	case "Accept-Encoding":
+		return "the daemon asks for identity"
+	case "Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "Last-Event-Id":
+		return ofProtocol
+	}
+	return ""
 }
 
 // headerName is a token (RFC 9110 section 5.6.2).

@@ -15,19 +15,25 @@ type Fault struct {
 }
 
 // Error returns the fault in one line, "fluentd-perf.yaml:12: upstreams.docs.url: is missing".
-func (f Fault) Error() string { return placed(f.File, f.Line, f.Key, f.Text) }
+func (f Fault) Error() string {
+	s := f.Text
+	if f.Key != "" {
+		s = f.Key + ": " + s
+	}
+	switch {
+	case f.File != "" && f.Line > 0:
+		return fmt.Sprintf("%s:%d: %s", f.File, f.Line, s)
+	case f.File != "":
+		return f.File + ": " + s
+	}
+	return s
+}
 
 // Faults is the error of Load: everything wrong, in the order of files and lines. errors.As finds a Fault in it.
 type Faults []Fault
 
 // Error returns the faults, one a line.
-func (f Faults) Error() string {
-	lines := make([]string, len(f))
-	for i := range f {
-		lines[i] = f[i].Error()
-	}
-	return strings.Join(lines, "\n")
-}
+func (f Faults) Error() string { return strings.Join(texts(f, Fault.Error), "\n") }
 
 // Unwrap returns the faults one by one.
 func (f Faults) Unwrap() []error {
@@ -43,23 +49,7 @@ func (f Faults) Unwrap() []error {
 type Warning Fault
 
 // String returns the warning in one line, as a Fault looks.
-func (w Warning) String() string { return placed(w.File, w.Line, w.Key, w.Text) }
-
-func placed(file string, line int, key, text string) string {
-	var b strings.Builder
-	if file != "" {
-		b.WriteString(file)
-		if line > 0 {
-			fmt.Fprintf(&b, ":%d", line)
-		}
-		b.WriteString(": ")
-	}
-	if key != "" {
-		b.WriteString(key + ": ")
-	}
-	b.WriteString(text)
-	return b.String()
-}
+func (w Warning) String() string { return Fault(w).Error() }
 
 // report collects what is said about all sources.
 type report struct {
@@ -68,28 +58,40 @@ type report struct {
 	warnings []Warning
 }
 
-func (r *report) fault(file string, at key, format string, args ...any) {
-	r.faults = append(r.faults, Fault{File: file, Line: at.line, Key: at.path, Text: fmt.Sprintf(format, args...)})
+func (at key) fault(format string, args ...any) {
+	at.by.unsound[at.path] = true
+	at.by.faults = append(at.by.faults, at.said(format, args...))
 }
 
-func (r *report) warn(file string, at key, format string, args ...any) {
-	r.warnings = append(r.warnings, Warning{File: file, Line: at.line, Key: at.path, Text: fmt.Sprintf(format, args...)})
+func (at key) warn(format string, args ...any) {
+	at.by.warnings = append(at.by.warnings, Warning(at.said(format, args...)))
+}
+
+func (at key) said(format string, args ...any) Fault {
+	return Fault{File: at.by.file, Line: at.line, Key: at.path, Text: fmt.Sprintf(format, args...)}
+}
+
+// accepts reports whether nothing is wrong, and says what is.
+func (at key) accepts(why string) bool {
+	if why != "" {
+		at.fault("%s", why)
+	}
+	return why == ""
 }
 
 // sorted returns the faults by file and line, the command line last. Those of one line stay in the order found.
 func (r *report) sorted() Faults {
+	rank := func(f Fault) int { // the files are few
+		if i := slices.Index(r.files, f.File); i >= 0 {
+			return i
+		}
+		return len(r.files)
+	}
 	slices.SortStableFunc(r.faults, func(a, b Fault) int {
-		if byFile := r.rank(a.File) - r.rank(b.File); byFile != 0 {
+		if byFile := rank(a) - rank(b); byFile != 0 {
 			return byFile
 		}
 		return a.Line - b.Line
 	})
 	return r.faults
-}
-
-func (r *report) rank(file string) int {
-	if i := slices.Index(r.files, file); i >= 0 {
-		return i
-	}
-	return len(r.files)
 }

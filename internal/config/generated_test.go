@@ -88,7 +88,7 @@ func (e *exampleWriter) keys(t table, prefix, indent, off string) {
 		}
 		start := indent + off + lastPart(r.name) + ":"
 		switch {
-		case r.value == nil:
+		case r.into == nil:
 			e.line(start, r.help)
 			e.keys(t, r.name+".", indent+"  ", off)
 		case r.name == "upstreams":
@@ -130,11 +130,14 @@ func keysTable(t table) string {
 	b.WriteString("| key | what may stand there | default | what it is for |\n|---|---|---|---|\n")
 	for _, r := range t {
 		what, usual := "mapping", ""
-		if r.value != nil {
-			what, usual = r.wants(), "`"+r.usual()+"`"
+		if r.into != nil {
+			what, usual = r.what, "`"+r.usual()+"`"
 		}
 		if r.off != nil {
 			what = "mapping, or off"
+		}
+		if r.word != "" {
+			what = "mapping, or " + t.find(r.word).what
 		}
 		if r.sample != "" {
 			usual = ""

@@ -1,238 +1,242 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
-	"net/http"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
-)
 
-// emptyServers is a servers file that gave no upstream.
-type emptyServers struct {
-	by  *decoder
-	at  key
-	why string
-}
+	"go.yaml.in/yaml/v4"
+)
 
 // servers reads one servers file of an agent. Other programs wrote it: once it is read at all, what cannot be used is left
 // out with a warning that names it and says why. Only `fluentd-perf` in an entry is ours, and as strict as the YAML.
 type servers struct {
 	*loader
-	d        *decoder
-	stdio    int            // entries that need a process
-	disabled int            // entries that a person switched off
-	unusable int            // entries that are left out for a reason that a warning says
+	// How many entries are switched off by a person, and are left out for a reason that a warning says.
+	disabled, unusable int
+
 	suffixes map[string]int // the last one tried, by name
+
+	upstream *Upstream // of the entry that is read
+	keys     table     // those that set it
 }
 
-// readServers adds the HTTP servers of a servers file, in which agents differ: the entries are below `mcpServers` (Claude,
+// readServers adds the servers of a servers file, in which agents differ: the entries are below `mcpServers` (Claude,
 // Cursor and most others) or `servers` (VS Code). What else listens and is named must be known before.
 func (l *loader) readServers(file string) {
-	s := servers{loader: l, d: l.decoder(file), suffixes: map[string]int{}}
-	root := s.d.open(parseJSON)
-	if root == nil || !s.d.is(key{line: root.line}, root, kindNames[kindMapping], kindMapping) {
+	s := servers{loader: l, suffixes: map[string]int{}}
+	s.upstream, s.keys = newUpstream("")
+	d, before := l.decoder(file), len(l.names)
+	root := d.open(parseJSON)
+	if root == nil || !d.root(root.Line).is(root, isMapping, isMapping) {
 		l.unknown = true
 		return
 	}
-	before := len(l.names)
-	at := key{line: root.line}
+	at := d.root(root.Line)
 	if !s.lists(at, root) {
-		s.d.fault(at, "has neither mcpServers nor servers")
+		at.fault("has neither mcpServers nor servers")
 		l.unknown = true
 	}
 	if len(l.names) == before {
-		why := fmt.Sprintf("%d stdio, %d disabled, %d not usable", s.stdio, s.disabled, s.unusable)
-		l.empty = append(l.empty, emptyServers{s.d, at, why})
+		l.empty = append(l.empty, at.said("has no server left: %d disabled, %d not usable", s.disabled, s.unusable))
 	}
 }
 
 // lists reads the entries, and reports whether there is a place for any.
-func (s *servers) lists(at key, root *node) (found bool) {
+func (s *servers) lists(at key, root *yaml.Node) (found bool) {
 	var unknown []string
-	for _, f := range root.fields {
-		switch f.name {
+	for name, n := range pairs(root) {
+		switch name.Value {
 		case "mcpServers", "servers":
 			found = true
-			s.entries(at.child(f.name, f.line), f.value)
+			s.entries(at.child(name.Value, name.Line), n)
 		case "inputs", "$schema":
 		default:
-			unknown = append(unknown, f.name)
+			unknown = append(unknown, name.Value)
 		}
 	}
-	s.d.warnUnknown(at, "unknown keys, left out", unknown)
+	at.warnUnknown("unknown keys, left out", unknown)
 	return found
 }
 
-func (s *servers) entries(at key, n *node) {
-	if !s.leniently("left out", func() { s.d.is(at, n, kindNames[kindMapping], kindMapping) }) {
+func (s *servers) entries(at key, n *yaml.Node) {
+	if faults := s.report.leniently(func() { at.is(n, isMapping, isMapping) }); len(faults) > 0 {
+		s.report.leaveOut("left out", faults)
 		return
 	}
-	for _, f := range n.fields {
-		s.d = s.d.anew() // a name may come twice
-		s.entry(f.name, at.child(f.name, f.line), f.value)
+	for name, n := range pairs(n) {
+		at.by = at.by.anew() // a name may come twice
+		s.entry(name.Value, at.child(name.Value, name.Line), n)
 	}
 }
 
-func (s *servers) entry(name string, at key, n *node) {
-	var disabled bool
-	readable := s.leniently(serverLeftOut, func() {
-		if s.d.is(at, n, kindNames[kindMapping], kindMapping) {
-			disabled = s.isDisabled(at, n)
-		}
-	})
-	switch {
-	case !readable:
-		s.unusable++
-	case disabled:
-		s.disabled++
-	case isStdio(n) && addressKey(n) == "":
-		s.stdio++
-		s.d.warn(at, "%s: stdio servers come with a later version", serverLeftOut)
-	default:
-		s.http(name, at, n)
+// leniently calls read and returns the faults that it finds.
+func (r *report) leniently(read func()) Faults {
+	before := len(r.faults)
+	read()
+	found := r.faults[before:]
+	r.faults = r.faults[:before:before]
+	return found
+}
+
+// leaveOut makes warnings of faults.
+func (r *report) leaveOut(what string, faults Faults) {
+	for _, f := range faults {
+		f.Text = what + ": " + f.Text
+		r.warnings = append(r.warnings, Warning(f))
 	}
 }
 
 const serverLeftOut = "server left out"
 
-// leniently calls read and makes warnings of the faults that it finds. It reports whether there was none.
-func (s *servers) leniently(what string, read func()) bool {
-	before := len(s.d.faults)
-	read()
-	for _, f := range s.d.faults[before:] {
-		f.Text = what + ": " + f.Text
-		s.d.warnings = append(s.d.warnings, Warning(f))
-	}
-	sound := len(s.d.faults) == before
-	s.d.faults = s.d.faults[:before]
-	return sound
+// entry is what an agent's entry says, beside what is in the upstream.
+type entry struct {
+	*servers
+	disabled, enabled bool     // most agents say the one, others the other
+	stdio             bool     // it has a command and no URL
+	unknown           []string // keys
 }
 
-// isDisabled reports whether a person switched the entry off: most agents say `disabled`, others `enabled`.
-func (s *servers) isDisabled(at key, n *node) bool {
-	disabled, enabled := false, true
-	for name, into := range map[string]*bool{"disabled": &disabled, "enabled": &enabled} {
-		if said := n.find(name); said != nil {
-			boolean.read(s.d, at.child(name, said.line), said, into)
+func (s *servers) entry(name string, at key, n *yaml.Node) {
+	n = withoutNulls(n)
+	u, keys := s.upstream, s.keys
+	u.reset(name, keys)
+	e := entry{servers: s, enabled: true, stdio: isStdio(n) && addressKey(n) == ""}
+	warned := s.report.warnings
+	faults := s.report.leniently(func() { e.read(at, n) })
+	switch {
+	case e.disabled || !e.enabled:
+		s.disabled++
+		s.report.warnings = warned
+	case len(faults) > 0:
+		s.unusable++
+		s.report.leaveOut(serverLeftOut, faults)
+	default:
+		at.warnUnknown("keys that mean nothing here, left out", e.unknown)
+		if !e.stdio {
+			e.inferTransport(at, n)
+		}
+		before := len(s.report.faults)
+		u.Name = s.claimUsable(name, at)
+		s.settings(at, n, keys)
+		s.add(nil, u, before)
+	}
+}
+
+// withoutNulls returns an entry without what is null in it and in its mappings: agents write that for what is not there. Our own part
+// stays as it is.
+func withoutNulls(n *yaml.Node) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return n
+	}
+	kept := *n
+	kept.Content = nil
+	for name, value := range pairs(n) {
+		switch {
+		case name.Value == "fluentd-perf":
+			kept.Content = append(kept.Content, name, value)
+		case shapeOf(value) != isNull:
+			kept.Content = append(kept.Content, name, withoutNulls(value))
 		}
 	}
-	return disabled || !enabled
+	return &kept
 }
 
 // isStdio reports whether an entry starts a process. Without a type, what it has decides.
-func isStdio(n *node) bool {
-	if typ := n.find("type"); typ != nil && typ.text == "stdio" {
-		return true
-	}
-	return n.find("command") != nil
+func isStdio(n *yaml.Node) bool {
+	typ := find(n, "type")
+	return typ != nil && typ.Value == "stdio" || find(n, "command") != nil
 }
 
 // addressKey is the key of an entry that has its URL, or "". Of two, `httpUrl` is the newer beside `url` (Gemini CLI), and
 // only Windsurf and its kin know `serverUrl`.
-func addressKey(n *node) string {
+func addressKey(n *yaml.Node) string {
 	for _, name := range []string{"httpUrl", "url", "serverUrl"} {
-		if n.find(name) != nil {
+		if find(n, name) != nil {
 			return name
 		}
 	}
 	return ""
 }
 
-// http reads an entry with a url.
-func (s *servers) http(name string, at key, n *node) {
-	u, keys := newUpstream(name)
-	var unknown []string
-	if !s.leniently(serverLeftOut, func() { unknown = s.read(at, n, u) }) {
-		s.unusable++
-		return
-	}
-	s.d.warnUnknown(at, "keys that mean nothing here, left out", unknown)
-	s.inferTransport(at, n, u)
-	before := len(s.d.faults)
-	u.Name = s.claimUsable(name, at)
-	s.settings(at, n, keys)
-	s.add(s.d, []key{s.d.at(at, addressKey(n))}, u, before)
-}
-
-// read reads what agents know of an entry, and returns the keys that are not known here.
-func (s *servers) read(at key, n *node, u *Upstream) (unknown []string) {
-	if isStdio(n) {
-		s.d.fault(at, "has both a url and a command: take one of them out")
-		return nil
-	}
-	known := map[string]func(key, *node){
-		"headers":      s.headers(u),
-		"type":         s.transport(u),
-		"disabled":     ignore, // read already
-		"enabled":      ignore,
-		"fluentd-perf": ignore, // read afterwards
-	}
+// read reads what agents know of an entry.
+func (e *entry) read(at key, n *yaml.Node) {
 	address := addressKey(n)
-	if address != "" {
-		known[address] = s.url(u)
-	}
-	s.d.each(at, n, func(name string, at key, n *node) {
-		if read, ok := known[name]; ok {
-			read(at, n)
+	at.each(n, func(name string, at key, n *yaml.Node) {
+		switch {
+		case e.stdio && e.readCommand(name, at, n), !e.stdio && e.readAddress(name, name == address, at, n):
 			return
 		}
-		unknown = append(unknown, name)
+		switch name {
+		case "disabled":
+			boolean.read(at, n, &e.disabled)
+		case "enabled":
+			boolean.read(at, n, &e.enabled)
+		case "fluentd-perf": // read afterwards
+		default:
+			e.unknown = append(e.unknown, name)
+		}
 	})
-	if address == "" {
-		s.d.fault(at, "has neither url nor command")
+	switch {
+	case shapeOf(n) != isMapping:
+	case e.stdio:
+		e.completeCommand(at, n)
+	case address == "":
+		at.fault("has neither url nor command")
+	case isStdio(n):
+		at.fault("has both a url and a command: take one of them out")
 	}
-	if own, ok := s.ownAddress(u.URL); ok {
-		s.d.fault(s.d.at(at, address), "is the daemon's own address (%s)", own) // its agent was pointed here
-	}
-	return unknown
 }
 
-func ignore(key, *node) {}
+// readAddress reads a key of an entry with a URL, and reports whether it is one.
+func (e *entry) readAddress(name string, isURL bool, at key, n *yaml.Node) bool {
+	switch {
+	case isURL:
+		e.url(at, n)
+	case name == "headers":
+		e.headers(at, n)
+	case name == "type":
+		e.transport(at, n)
+	default:
+		return false
+	}
+	return true
+}
 
 // inferTransport takes an address without a type for the old HTTP+SSE where its path says so: Cursor and others try both
 // transports, and Gemini CLI means it by every `url`.
-func (s *servers) inferTransport(at key, n *node, u *Upstream) {
-	if n.find("type") == nil && addressKey(n) != "httpUrl" && strings.HasSuffix(u.URL.Path, "/sse") {
-		u.Transport = TransportSSE
-		s.d.warn(at, "has no type and is taken for sse, as its path ends")
+func (e *entry) inferTransport(at key, n *yaml.Node) {
+	if find(n, "type") == nil && addressKey(n) != "httpUrl" && strings.HasSuffix(e.upstream.URL.Path, "/sse") {
+		e.upstream.Transport = TransportSSE
+		at.warn("has no type and is taken for sse, as its path ends")
 	}
 }
 
 // settings reads our own part of an entry. A person wrote it for the daemon, so a slip in it is a fault.
-func (s *servers) settings(at key, n *node, keys table) {
-	own := s.d.at(at, "fluentd-perf")
-	if settings := n.find("fluentd-perf"); settings != nil {
-		keys.read(s.d, own, settings, "")
+func (s *servers) settings(at key, n *yaml.Node, keys table) {
+	own := at.named("fluentd-perf")
+	if settings := find(n, "fluentd-perf"); settings != nil {
+		keys.read(own, settings, "")
 	}
-	if s.d.given(at, "type") && s.d.given(own, transportKey) {
-		s.d.fault(s.d.at(own, transportKey), "type says that already")
+	if said := own.below(transportKey); said.given() && at.named("type").given() {
+		said.fault("type says that already")
 	}
-	keys.check(s.d, own)
+	keys.check(own)
 }
 
-// headers reads the headers of an entry, but for those that are not its to set.
-func (s *servers) headers(u *Upstream) func(key, *node) {
-	return func(at key, n *node) {
-		kept := *n
-		kept.fields = nil
-		for _, f := range n.fields {
-			if why := foreignHeader(f.name); why != "" {
-				s.d.warn(at.child(f.name, f.line), "left out: %s", why)
-				continue
-			}
-			kept.fields = append(kept.fields, f)
-		}
-		s.d.headers(at, &kept, u.Headers, s.expand)
+// headers reads the headers of an entry, but for those that are not its to set. Agents set Accept themselves, whatever the
+// entry says.
+func (e *entry) headers(at key, n *yaml.Node) {
+	leftOut := func(at key, why string) { at.warn("left out: %s", why) }
+	at.headers(n, e.upstream.Headers, key.expandJSON, leftOut)
+	if e.upstream.Headers.Get("Accept") != "" {
+		e.upstream.Headers.Del("Accept")
+		leftOut(at.named("Accept"), ofProtocol)
 	}
-}
-
-// foreignHeader says why a header of an entry is left out, or "". Agents set Accept themselves, whatever the entry says.
-func foreignHeader(name string) string {
-	canonical := http.CanonicalHeaderKey(name)
-	if canonical == "Accept" {
-		return ofProtocol
-	}
-	return refusedHeaders[canonical]
 }
 
 // transports are the values of type, in small letters and without '-' and '_'.
@@ -242,73 +246,58 @@ var transports = map[string]Transport{
 	"sse":            TransportSSE,
 }
 
-func (s *servers) transport(u *Upstream) func(key, *node) {
-	return func(at key, n *node) {
-		const wanted = "http, streamable-http, streamableHttp, sse or stdio"
-		if !s.d.is(at, n, wanted, kindText) {
-			return
-		}
-		transport, ok := transports[strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(n.text))]
-		if !ok {
-			s.d.fault(at, "must be %s, not %s", wanted, shown(n.text))
-			return
-		}
-		u.Transport = transport
+func (e *entry) transport(at key, n *yaml.Node) {
+	const wanted = "http, streamable-http, streamableHttp, sse or stdio"
+	transport, ok := transports[strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(n.Value))]
+	switch {
+	case !at.is(n, wanted, isText):
+	case ok:
+		e.upstream.Transport = transport
+	case n.Value != "stdio": // which isStdio looks at
+		at.fault("must be %s, not %s", wanted, shown(n.Value))
 	}
 }
 
-func (s *servers) url(u *Upstream) func(key, *node) {
-	return func(at key, n *node) {
-		if text, ok := s.expand(at, n); ok {
-			s.d.endpoint(at, text, strings.TrimSpace(n.text), u)
-		}
+func (e *entry) url(at key, n *yaml.Node) {
+	text, ok := at.expandJSON(n)
+	if !ok || !at.accepts(e.upstream.add(text, strings.TrimSpace(n.Value))) {
+		return
+	}
+	if own := e.ownAddress(e.upstream.URL); own != "" {
+		at.fault("is the daemon's own address (%s)", own) // its agent was pointed here
 	}
 }
 
-// expand reads a string as agents do: `${VAR}`, `${VAR:-default}`, `${env:VAR}` and `${workspaceFolder}`. A dollar sign
+// expandJSON reads a string as agents do: `${VAR}`, `${VAR:-default}`, `${env:VAR}` and `${workspaceFolder}`. A dollar sign
 // elsewhere is itself. Space around a URL or a header's value is dropped, as by fetch: variables often end with a newline.
-func (s *servers) expand(at key, n *node) (string, bool) {
-	text, ok := s.d.rawText(at, n)
-	if !ok {
-		return "", false
-	}
-	text, ok = s.d.expand(at, text, forms, s.form)
+func (at key) expandJSON(n *yaml.Node) (string, bool) {
+	text, ok := at.expand(n, forms, at.by.formJSON)
 	return strings.Trim(text, " \t\r\n"), ok
 }
 
-func (s *servers) form(form string) (string, error) {
-	if form == "workspaceFolder" {
-		return s.workspaceFolder()
-	}
-	if strings.HasPrefix(form, "input:") {
-		return "", fmt.Errorf("${%s} asks a person, which a daemon cannot; use ${env:NAME}", bareShown(form))
-	}
+func (d *decoder) formJSON(form string) (string, error) {
 	name, fallback, hasFallback := strings.Cut(strings.TrimPrefix(form, "env:"), ":-")
-	if !variable.MatchString(name) || strings.Contains(fallback, "${") {
-		return "", fmt.Errorf("has an unknown form ${%s}; there are ${NAME}, ${NAME:-default}, ${env:NAME} and ${workspaceFolder}",
-			bareShown(beforeDefault(form)))
-	}
-	v, ok := s.d.sources.Env(name)
 	switch {
-	case hasFallback && v == "":
+	case form == "workspaceFolder":
+		return d.workspaceFolder()
+	case strings.HasPrefix(form, "input:"):
+		return "", fmt.Errorf("${%s} asks a person, which a daemon cannot; use ${env:NAME}", bareShown(form))
+	case !variable.MatchString(name) || strings.Contains(fallback, "${"):
+		if hasFallback { // which may be a secret
+			form = strings.TrimSuffix(form, fallback) + "…"
+		}
+		return "", fmt.Errorf("has an unknown form ${%s}; there are ${NAME}, ${NAME:-default}, ${env:NAME} and ${workspaceFolder}", bareShown(form))
+	}
+	v, err := d.variable(name)
+	if v == "" && hasFallback {
 		return fallback, nil
-	case !ok:
-		return "", fmt.Errorf("the environment variable %s is not set", name)
 	}
-	return v, nil
-}
-
-// beforeDefault takes off a default, which may be a secret.
-func beforeDefault(form string) string {
-	if name, _, ok := strings.Cut(form, ":-"); ok {
-		return name + ":-…"
-	}
-	return form
+	return v, err
 }
 
 // workspaceFolder is the directory of the file, or the one above where an editor keeps the file in a folder of its own.
-func (s *servers) workspaceFolder() (string, error) {
-	file, err := filepath.Abs(s.d.file)
+func (d *decoder) workspaceFolder() (string, error) {
+	file, err := filepath.Abs(d.file)
 	if err != nil {
 		return "", fmt.Errorf("the workspace folder is not known: %w", err)
 	}
@@ -320,12 +309,46 @@ func (s *servers) workspaceFolder() (string, error) {
 }
 
 // warnUnknown names keys of other programs in one warning.
-func (d *decoder) warnUnknown(at key, warning string, names []string) {
-	unknown := map[string]bool{}
-	for _, name := range names {
-		unknown[quoteName(name)] = true
+func (at key) warnUnknown(warning string, names []string) {
+	if len(names) > 0 {
+		at.warn("%s: %s", warning, strings.Join(slices.Compact(slices.Sorted(slices.Values(texts(names, quoteName)))), ", "))
 	}
-	if len(unknown) > 0 {
-		d.warn(at, "%s: %s", warning, strings.Join(sortedKeys(unknown), ", "))
+}
+
+// claimUsable takes the name of an entry, or the nearest one that can be a name here and is free.
+func (s *servers) claimUsable(name string, at key) string {
+	usable, why := usableName(name), "a name may have only a-z, A-Z, 0-9, '.', '_' and '-', 64 of them, not '.' first"
+	free := usable
+	if where, taken := s.names[usable]; taken {
+		free, why = s.numbered(usable), fmt.Sprintf("%s is the one at %s", usable, where)
 	}
+	if free != name {
+		at.warn("is served as %s: %s", free, why)
+	}
+	s.names[free] = at.place()
+	return free
+}
+
+// numbered returns the first of name-2, name-3 and so on that is free.
+func (s *servers) numbered(name string) string {
+	for n := max(2, s.suffixes[name]); ; n++ {
+		suffix := "-" + strconv.Itoa(n)
+		free := name[:min(len(name), maxName-len(suffix))] + suffix
+		if _, taken := s.names[free]; !taken {
+			s.suffixes[name] = n
+			return free
+		}
+	}
+}
+
+var notInName = regexp.MustCompile(`[^a-zA-Z0-9._-]+`)
+
+// usableName returns a name that an upstream can have: name itself, or what is left when each run of other characters is
+// a '-'.
+func usableName(name string) string {
+	if upstreamName.MatchString(name) {
+		return name
+	}
+	usable := strings.TrimLeft(strings.Trim(notInName.ReplaceAllString(name, "-"), "-"), ".-")
+	return cmp.Or(usable[:min(len(usable), maxName)], "server")
 }

@@ -23,12 +23,13 @@ func TestServersFile(t *testing.T) {
 	}
 	var got []string
 	for _, u := range c.Upstreams {
-		got = append(got, u.Name+" "+string(u.Transport)+" "+u.URL.String())
+		got = append(got, u.Name+" "+reached(u))
 	}
 	want := []string{
 		"docs http https://docs.example.com/mcp?dir=/w",
 		"more http https://more.example",
 		"old sse http://old.example/sse",
+		"typed stdio x",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -41,11 +42,19 @@ func TestServersFile(t *testing.T) {
 		t.Errorf("docs = %+v %+v", docs.Timeouts, docs.Streams)
 	}
 	wantWarnings(t, warnings,
-		`/w/.vscode/mcp.json:14: servers.files: server left out: stdio servers come with a later version`,
-		`/w/.vscode/mcp.json:15: servers.typed: server left out: stdio servers come with a later version`,
+		`/w/.vscode/mcp.json:14: servers.files.env.K: server left out: ${input:token} asks a person, which a daemon cannot; use ${env:NAME}`,
+		`/w/.vscode/mcp.json:15: servers.typed: keys that mean nothing here, left out: autoApprove`,
 		`/w/.vscode/mcp.json:17: servers.more: keys that mean nothing here, left out: autoApprove, env, timeout`,
 		`/w/.vscode/mcp.json:2: unknown keys, left out: mcp`,
 	)
+}
+
+// reached writes how an upstream is reached.
+func reached(u config.Upstream) string {
+	if u.Stdio != nil {
+		return "stdio " + strings.Join(u.Stdio.Command, " ")
+	}
+	return string(u.Transport) + " " + u.URL.String()
 }
 
 func wantWarnings(t *testing.T, warnings []config.Warning, want ...string) {
@@ -90,18 +99,33 @@ func TestEntriesThatAreLeftOut(t *testing.T) {
 		{`"a": {}`, `.a` + out + `has neither url nor command`},
 		{`"a": {"uri": "http://h", "autoApprove": []}`, `.a` + out + `has neither url nor command`},
 		{`"a": {"url": "http://h", "url": "http://i"}`, `.a.url` + out + `is given twice, first on line 2`},
-		{`"a": {"command": "x", "args": ["${NONE}"], "env": {"K": "${input:k}"}}`, `.a` + out + `stdio servers come with a later version`},
-		{`"a": {"type": "stdio"}`, `.a` + out + `stdio servers come with a later version`},
+		{`"a": {"command": "x", "args": ["${NONE}"]}`, `.a.args[0]` + out + `the environment variable NONE is not set`},
+		{`"a": {"command": "x", "args": ["-p", 80]}`, `.a.args[1]` + out + `must be a string (put it in quotes), not a number`},
+		{`"a": {"command": "x", "args": "-y"}`, `.a.args` + out + `must be a list, not a string`},
+		{`"a": {"command": "x", "env": {"K": "${input:k}"}}`, `.a.env.K` + out + `${input:k} asks a person, which a daemon cannot; use ${env:NAME}`},
+		{`"a": {"command": "x", "args": [null]}`, `.a.args[0]` + out + `has no value, must be a string`},
+		{`"a": {"command": "x", "env": {"K=V": "s"}}`, `.a.env."K=V"` + out + `is not a name that a variable can have`},
+		{`"a": {"command": "x", "env": ["K=V"]}`, `.a.env` + out + `must be a mapping, not a list`},
+		{`"a": {"command": "x", "env": {"K": "a\u0000b"}}`, `.a.env.K` + out + `must not hold a NUL byte`},
+		{`"a": {"command": "x", "cwd": 5}`, `.a.cwd` + out + `must be a string (put it in quotes), not a number`},
+		{`"a": {"command": "x", "cwd": "${NONE}/y"}`, `.a.cwd` + out + `the environment variable NONE is not set`},
+		{`"a": {"command": "x", "envFile": "/none"}`, `.a.envFile` + out + `the file /none cannot be read: no such file or directory`},
+		{`"a": {"command": ""}`, `.a.command` + out + `is empty`},
+		{`"a": {"command": " "}`, `.a.command` + out + `is empty`},
+		{`"a": {"command": ["x"]}`, `.a.command` + out + `must be a string, not a list`},
+		{`"a": {"command": "x", "type": "http"}`, `.a.type` + out + `must be stdio beside a command, not "http"`},
+		{`"a": {"type": "stdio"}`, `.a` + out + `is of type stdio and has no command`},
 		{`"a": {"url": "http://h", "command": "x"}`, `.a` + out + `has both a url and a command: take one of them out`},
 		{`"a": {"serverUrl": "http://h", "type": "stdio"}`, `.a` + out + `has both a url and a command: take one of them out`},
 		{`"a": {"url": "http://h", "type": "ws"}`, `.a.type` + out + types + `, not "ws"`},
+		{`"a": {"url": "http://h", "type": "STDIO"}`, `.a.type` + out + types + `, not "STDIO"`},
 		{`"a": {"url": "http://h", "type": "remote"}`, `.a.type` + out + types + `, not "remote"`},
-		{`"a": {"url": "http://h", "type": null}`, `.a.type` + out + `has no value, ` + types},
 		{`"a": {"url": "http://h", "type": ""}`, `.a.type` + out + types + `, not ""`},
 		{`"a": {"url": "http://h", "disabled": "yes"}`, `.a.disabled` + out + `must be true or false, not a string`},
 		{`"a": {"url": "http://h", "enabled": 1}`, `.a.enabled` + out + `must be true or false, not a number`},
 		{`"a": {"url": 5}`, `.a.url` + out + `must be a string (put it in quotes), not a number`},
-		{`"a": {"httpUrl": null}`, `.a.httpUrl` + out + `has no value, must be a string`},
+		{`"a": {"httpUrl": null}`, `.a` + out + `has neither url nor command`},
+		{`"a": {"command": null, "args": ["x"]}`, `.a` + out + `has neither url nor command`},
 		{`"a": {"url": "h"}`, `.a.url` + out + `must be an http:// or https:// URL with a host`},
 		{`"a": {"url": "ws://h/sse"}`, `.a.url` + out + `must be an http:// or https:// URL with a host`},
 		{`"a": {"url": "http://${NONE}"}`, `.a.url` + out + `the environment variable NONE is not set`},
@@ -129,11 +153,46 @@ func TestEntriesThatAreLeftOut(t *testing.T) {
 	}
 }
 
+// What is null is not there, but in our own part, where it is a slip.
+func TestNullsOfEntries(t *testing.T) {
+	for _, c := range []struct{ entry, want string }{
+		{`"command": "x", "args": null, "env": null, "cwd": null, "envFile": null, "type": null, "url": null, "headers": null`, "stdio x in /h"},
+		{`"command": "x", "env": {"A": "1", "B": null}, "disabled": null, "enabled": null, "timeout": null`, "stdio x in /h A"},
+		{`"url": "http://h/", "headers": null, "type": null, "command": null, "env": null, "httpUrl": null`, "http http://h/"},
+		{`"url": "http://h/", "headers": {"X-A": null, "X-B": "1"}`, "http http://h/ X-B"},
+	} {
+		f := files{"m.json": `{"mcpServers": {"a": {` + c.entry + `}}}`, "$HOME": "/h"}
+		loaded, warnings, err := f.load(config.Sources{MCPJSON: []string{"m.json"}})
+		if err != nil || len(warnings) > 0 {
+			t.Errorf("%s: %v, %v", c.entry, warnings, err)
+			continue
+		}
+		u := loaded.Upstreams[0]
+		got := reached(u)
+		if u.Stdio != nil {
+			got += " in " + u.Stdio.Cwd
+			for name := range u.Stdio.Env {
+				got += " " + name
+			}
+		}
+		for name := range u.Headers {
+			got += " " + name
+		}
+		if got != c.want {
+			t.Errorf("%s: got %s, want %s", c.entry, got, c.want)
+		}
+	}
+	_, _, err := files{"m.json": `{"servers": {"a": {"command": "x", "fluentd-perf": {"processes": null}}}}`}.load(config.Sources{MCPJSON: []string{"m.json"}})
+	if want := "m.json:1: servers.a.fluentd-perf.processes: has no value, must be a mapping"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 // An entry with two faults says both, and where nothing is left, the warnings come with the error.
 func TestNoServerLeft(t *testing.T) {
 	text := "{\"servers\": {\"a\": {\"url\": \"${NONE}\",\n\"headers\": {\"X\": \"${input:x}\"}, \"env\": {}},\n\"me\": {\"url\": \"http://127.0.0.1:7300/mcp/a\"}}}"
 	_, warnings, err := files{"m.json": text}.load(config.Sources{MCPJSON: []string{"m.json"}})
-	if want := "m.json:1: has no server left: 0 stdio, 0 disabled, 2 not usable"; err == nil || err.Error() != want {
+	if want := "m.json:1: has no server left: 0 disabled, 2 not usable"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	wantWarnings(t, warnings,
@@ -276,9 +335,8 @@ func TestFilesOfAgents(t *testing.T) {
 		want       string
 		warnings   []string
 	}{
-		{"/w/.mcp.json", claudeJSON, "api=https://api.example.com/mcp events=https://events.example.com/sse", []string{
+		{"/w/.mcp.json", claudeJSON, "api=https://api.example.com/mcp browser=stdio npx -y browser-mcp@latest events=https://events.example.com/sse", []string{
 			`/w/.mcp.json:8: mcpServers.private.headers.Authorization: server left out: the environment variable PRIVATE_TOKEN is not set`,
-			`/w/.mcp.json:10: mcpServers.browser: server left out: stdio servers come with a later version`,
 			`/w/.mcp.json:11: mcpServers.api.headers.Accept: left out: it belongs to the protocol, the agent sets it`,
 		}},
 		{"/w/.cursor/mcp.json", cursorJSON, "design-files=http://127.0.0.1:3845/sse issues=https://issues.example.com/mcp", []string{
@@ -288,16 +346,16 @@ func TestFilesOfAgents(t *testing.T) {
 		}},
 		{"/w/.vscode/mcp.json", vscodeInputsJSON, "context=https://context.example.com/mcp", []string{
 			`/w/.vscode/mcp.json:5: servers.github.headers.Authorization: server left out: ${input:pat} asks a person, which a daemon cannot; use ${env:NAME}`,
-			`/w/.vscode/mcp.json:9: servers.local: server left out: stdio servers come with a later version`,
+			`/w/.vscode/mcp.json:9: servers.local.env.T: server left out: ${input:pat} asks a person, which a daemon cannot; use ${env:NAME}`,
 		}},
 		{"/h/.codeium/windsurf/mcp_config.json", windsurfJSON, "figma=https://figma.example.com/mcp", []string{
 			`/h/.codeium/windsurf/mcp_config.json:3: mcpServers.figma: keys that mean nothing here, left out: disabledTools`,
 			`/h/.codeium/windsurf/mcp_config.json:4: mcpServers.payload: server left out: has both a url and a command: take one of them out`,
 		}},
-		{"/h/.gemini/settings.json", geminiJSON, "cep=http://127.0.0.1:3000/mcp liferay=http://127.0.0.1:8080/o/mcp/sse", []string{
+		{"/h/.gemini/settings.json", geminiJSON, `cep=http://127.0.0.1:3000/mcp liferay=http://127.0.0.1:8080/o/mcp/sse tools=stdio bash -lc exec "$(git rev-parse --show-toplevel)/launch.sh"`, []string{
 			`/h/.gemini/settings.json:5: mcpServers.cep: keys that mean nothing here, left out: includeTools, oauth, timeout, trust, url`,
 			`/h/.gemini/settings.json:7: mcpServers.liferay: has no type and is taken for sse, as its path ends`,
-			`/h/.gemini/settings.json:8: mcpServers.tools: server left out: stdio servers come with a later version`,
+			`/h/.gemini/settings.json:8: mcpServers.tools: keys that mean nothing here, left out: trust`,
 			`/h/.gemini/settings.json:1: unknown keys, left out: context, theme`,
 		}},
 	} {
@@ -309,7 +367,7 @@ func TestFilesOfAgents(t *testing.T) {
 		}
 		var got []string
 		for _, u := range loaded.Upstreams {
-			got = append(got, strings.ToLower(u.Name)+"="+u.URL.String())
+			got = append(got, strings.ToLower(u.Name)+"="+strings.TrimPrefix(strings.TrimPrefix(reached(u), "http "), "sse "))
 		}
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %q, want %s", c.file, got, c.want)
@@ -374,7 +432,7 @@ const geminiJSON = `{
 // One fault each: what a person wrote for the daemon is as strict as the YAML. The entry stands alone in line 2.
 func TestFaultsOfOurPartOfAnEntry(t *testing.T) {
 	for _, c := range []struct{ entry, want string }{
-		{`"a": {"url": "http://h", "fluentd-perf": {"headers": {}}}`, `.a.fluentd-perf.headers: is not a known key; known here: batch, breaker, cache, coalesce, forward_cookies, limits, oauth, pool, protocol, retry, sessions, streams, timeouts, transport`},
+		{`"a": {"url": "http://h", "fluentd-perf": {"headers": {}}}`, `.a.fluentd-perf.headers: is not a known key; known here: allow_users, batch, breaker, cache, coalesce, forward_cookies, inherit_env, limits, oauth, pool, processes, protocol, resolve, retry, sessions, streams, timeouts, transport`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"pol": {}}}`, `.a.fluentd-perf.pol: is not a known key; did you mean pool?`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"pool": {"max_idle": 300}}}`, `.a.fluentd-perf.pool.max_idle: must not be above max_connections (256)`},
 		{`"a": {"url": "http://h", "type": "sse", "fluentd-perf": {"transport": "sse"}}`, `.a.fluentd-perf.transport: type says that already`},
@@ -382,6 +440,10 @@ func TestFaultsOfOurPartOfAnEntry(t *testing.T) {
 		{`"a": {"url": "http://h", "type": "sse", "fluentd-perf": {"cache": {}}}`, `.a.fluentd-perf.cache: means nothing with transport sse, which is only relayed`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"cache": {"ttl": {"tools/call": "1m"}}}}`, `.a.fluentd-perf.cache.ttl.tools/call: has no ttl of its own: name the tools in cache.tools`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"cache": {"max_ttl": "1m", "min_ttl": "2m"}}}`, `.a.fluentd-perf.cache.min_ttl: must not be above max_ttl (1m)`},
+		{`"a": {"url": "http://h", "fluentd-perf": {"processes": {"max": 4}}}`, `.a.fluentd-perf.processes: means nothing without command`},
+		{`"a": {"url": "http://h", "fluentd-perf": {"inherit_env": ["A"]}}`, `.a.fluentd-perf.inherit_env: means nothing without command`},
+		{`"a": {"command": "x", "fluentd-perf": {"pool": {"max_idle": 4}}}`, `.a.fluentd-perf.pool: means nothing with command, which is reached by a pipe`},
+		{`"a": {"command": "x", "fluentd-perf": {"processes": {"max": 2, "replicas": 3}}}`, `.a.fluentd-perf.processes.replicas: must not be above max (2)`},
 		{`"a": {"url": "http://h", "fluentd-perf": {"coalesce": {"tools": "x"}}}`, `.a.fluentd-perf.coalesce.tools: must be a list, not a string`},
 	} {
 		wantServersFault(t, "{\"mcpServers\": {\n"+c.entry+"}}", "m.json:2: mcpServers"+c.want)
@@ -390,26 +452,26 @@ func TestFaultsOfOurPartOfAnEntry(t *testing.T) {
 
 func TestFaultsOfAServersFile(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{``, `m.json:1: is not valid JSON: unexpected end of JSON input`},
-		{"{\n\"servers\": {}", `m.json:2: is not valid JSON: unexpected end of JSON input`},
-		{"{\n'servers': {}}", `m.json:2: is not valid JSON: invalid character '\'' looking for beginning of object key string`},
-		{"servers: {}", `m.json:1: is not valid JSON: invalid character 's' looking for beginning of value`},
-		{`{"servers": {}} {}`, `m.json:1: is not valid JSON: invalid character '{' after top-level value`},
-		{"{\n/* {}", `m.json:2: is not valid JSON: a comment without an end`},
-		{`{"servers": {,}}`, `m.json:1: is not valid JSON: invalid character ',' looking for beginning of object key string`},
-		{`{"servers": {"a":,}}`, `m.json:1: is not valid JSON: invalid character '}' looking for beginning of value`},
-		{`{"inputs": [1,,]}`, `m.json:1: is not valid JSON: invalid character ',' looking for beginning of value`},
-		{`[,]`, `m.json:1: is not valid JSON: invalid character ',' looking for beginning of value`},
-		{`{"servers": {}} /`, `m.json:1: is not valid JSON: invalid character '/' after top-level value`},
-		{strings.Repeat("[", 70) + strings.Repeat("]", 70), `m.json:1: is nested too deep`},
-		{`{"x":[` + strings.Repeat("0,", 100_000) + `]}`, `m.json: is too long: more than 100000 values`},
+		{``, `m.json:1: is not valid JSON: unexpected EOF`},
+		{"{\n\"servers\": {}", `m.json:2: is not valid JSON: unexpected EOF`},
+		{"{\n'servers': {}}", `m.json:2: is not valid JSON: invalid character '\'' at start of value`},
+		{"servers: {}", `m.json:1: is not valid JSON: invalid character 's' at start of value`},
+		{`{"servers": {}} {}`, `m.json:1: is not valid JSON: there is something after its end`},
+		{"{\n/* {}", `m.json:2: is not valid JSON: invalid character '/' at start of value`},
+		{`{"servers": {,}}`, `m.json:1: is not valid JSON: invalid character ',' at start of value`},
+		{`{"servers": {"a":,}}`, `m.json:1: is not valid JSON: missing value after object name`},
+		{`{"inputs": [1,,]}`, `m.json:1: is not valid JSON: invalid character ',' at start of value`},
+		{`[,]`, `m.json:1: is not valid JSON: invalid character ',' at start of value`},
+		{`{"servers": {}} /`, `m.json:1: is not valid JSON: invalid character '/' at start of value`},
+		{strings.Repeat("[", 20_000), `m.json:1: is not valid JSON: exceeded max depth`},
+		{`{"x":[` + strings.Repeat("0,", 100_000) + `]}`, `m.json:1: has neither mcpServers nor servers`},
 		{`[]`, `m.json:1: must be a mapping, not a list`},
 		{`{}`, `m.json:1: has neither mcpServers nor servers`},
 		{`{"context_servers": {"a": {"url": "http://h"}}}`, `m.json:1: has neither mcpServers nor servers`},
-		{`{"servers": []}`, `m.json:1: has no server left: 0 stdio, 0 disabled, 0 not usable`},
-		{`{"servers": {}}`, `m.json:1: has no server left: 0 stdio, 0 disabled, 0 not usable`},
-		{`{"servers": {"a": {"command": "x"}, "b": {"disabled": true}, "c": {"type": "stdio"}}}`, `m.json:1: has no server left: 2 stdio, 1 disabled, 0 not usable`},
-		{`{"mcpServers": {"a": {"url": "http://h", "enabled": false}, "b": {"url": "http://h", "enabled": true, "disabled": true}}}`, `m.json:1: has no server left: 0 stdio, 2 disabled, 0 not usable`},
+		{`{"servers": []}`, `m.json:1: has no server left: 0 disabled, 0 not usable`},
+		{`{"servers": {}}`, `m.json:1: has no server left: 0 disabled, 0 not usable`},
+		{`{"servers": {"a": {"command": ""}, "b": {"command": "x", "disabled": true}, "c": {"type": "stdio"}}}`, `m.json:1: has no server left: 1 disabled, 2 not usable`},
+		{`{"mcpServers": {"a": {"url": "http://h", "enabled": false}, "b": {"url": "http://h", "enabled": true, "disabled": true}}}`, `m.json:1: has no server left: 2 disabled, 0 not usable`},
 	} {
 		wantServersFault(t, c.text, c.want)
 	}
@@ -428,12 +490,12 @@ func wantServersFault(t *testing.T, text, want string) {
 
 // A servers file with nothing for us does no harm beside another source.
 func TestEmptyServersFileBesideAnother(t *testing.T) {
-	f := files{"m.json": `{"mcpServers": {"a": {"command": "x"}}}`}
+	f := files{"m.json": `{"mcpServers": {"a": {"command": ""}}}`}
 	c, warnings, err := f.load(config.Sources{MCPJSON: []string{"m.json"}, Upstreams: []string{"a=http://h"}})
 	if err != nil || len(c.Upstreams) != 1 {
 		t.Fatalf("%v, %v", c, err)
 	}
-	wantWarnings(t, warnings, "m.json:1: mcpServers.a: server left out: stdio servers come with a later version")
+	wantWarnings(t, warnings, "m.json:1: mcpServers.a.command: server left out: is empty")
 }
 
 // Two files, and the command line, which has its name whatever stands in a file.

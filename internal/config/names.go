@@ -6,7 +6,10 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
+
+	"fluentd-perf/internal/proxy"
 )
 
 // What texts of the configuration name, each with its parser: hosts, origins, groups, headers, tools; and secrets.
@@ -29,32 +32,16 @@ func hostName(s string) (name, why string) {
 // origin takes what the Origin header may be (RFC 6454 section 6.1).
 func origin(s string) (serialized, why string) {
 	u, err := url.Parse(s)
-	bare := err == nil && u.Host != "" && u.User == nil && isHost(u.Hostname()) && u.Scheme+"://"+u.Host == lowerScheme(s)
-	if !bare || u.Port() != "" && !isPort(u.Port()) || strings.HasSuffix(s, ":") {
+	if err != nil || !isHost(u.Hostname()) || !strings.EqualFold(s, u.Scheme+"://"+u.Host) || strings.HasSuffix(s, ":") || u.Port() != "" && !isPort(u.Port()) {
 		return "", "must be an origin, scheme://host or scheme://host:port, with nothing behind it"
 	}
-	host := strings.ToLower(u.Host)
-	switch u.Scheme {
-	case "http":
-		host = strings.TrimSuffix(host, ":80")
-	case "https":
-		host = strings.TrimSuffix(host, ":443")
-	}
-	return u.Scheme + "://" + host, ""
-}
-
-// lowerScheme lowers what url.Parse lowers.
-func lowerScheme(s string) string {
-	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok {
-		return s
-	}
-	return strings.ToLower(scheme) + "://" + rest
+	standard := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	return u.Scheme + "://" + strings.TrimSuffix(strings.ToLower(u.Host), standard), ""
 }
 
 // group takes a name or a number that a group can have. Directories give names with spaces, dots and backslashes.
 func group(s string) (name, why string) {
-	bad := func(r rune) bool { return r < ' ' || r == 0x7F || strings.ContainsRune(":,/", r) }
+	bad := func(r rune) bool { return isControl(r) || strings.ContainsRune(":,/", r) }
 	if len(s) > 256 || s[0] == '-' || strings.TrimSpace(s) != s || strings.ContainsFunc(s, bad) {
 		return "", "must be the name or the number of a group, not " + shown(s)
 	}
@@ -67,7 +54,7 @@ func inertHeader(s string) (canonical, why string) {
 	switch {
 	case !headerName.MatchString(s):
 		return "", "is not a name that a header can have"
-	case credentials[canonical]:
+	case slices.Contains(credentials, canonical):
 		return "", "cannot be inert: it is a credential, and answers never cross credentials"
 	case strings.HasPrefix(canonical, "Mcp-Param-"):
 		return "", "cannot be inert: it is a part of what is asked for"
@@ -76,15 +63,8 @@ func inertHeader(s string) (canonical, why string) {
 }
 
 // credentials are headers that say who asks, whatever else they say.
-var credentials = map[string]bool{
-	"Authorization":       true,
-	"Proxy-Authorization": true,
-	"Cookie":              true,
-	"Fluentd-Perf-Token":  true,
-	"Api-Key":             true,
-	"X-Api-Key":           true,
-	"X-Auth-Token":        true,
-	"X-Access-Token":      true,
+var credentials = []string{
+	"Authorization", "Proxy-Authorization", "Cookie", proxy.TokenHeader, "Api-Key", "X-Api-Key", "X-Auth-Token", "X-Access-Token",
 }
 
 // pattern takes what path.Match takes.
@@ -106,14 +86,13 @@ func anyName(s string) (same, why string) { return s, "" }
 // bearer takes what agents must show; nothing means none.
 func bearer(value, _ string, into *Auth) (why string) {
 	outside := func(r rune) bool { return r <= ' ' || r >= 0x7F }
-	switch {
-	case value == "generate":
-		into.Generate = true
+	switch into.Generate = value == "generate"; {
+	case into.Generate:
+		return ""
 	case strings.ContainsFunc(value, outside):
 		return "must be visible ASCII without spaces, so that a header can carry it"
-	default:
-		into.Token.Value = value
 	}
+	into.Token.Value = value
 	return ""
 }
 

@@ -9,7 +9,7 @@ import (
 // Schema returns the JSON schema (draft 2020-12) of the YAML file, indented, by which editors complete and check. It takes
 // whatever Load takes. What keys say together, and the ranges of durations and sizes with a unit, only Load knows.
 func Schema() ([]byte, error) {
-	s := newLoader(Sources{}).keys().schema("")
+	s := newLoader(Sources{}).table.schema("")
 	s.Schema = "https://json-schema.org/draft/2020-12/schema"
 	s.Title = "fluentd-perf"
 	b, err := json.MarshalIndent(s, "", "  ")
@@ -18,9 +18,7 @@ func Schema() ([]byte, error) {
 
 // schema is the schema of a mapping of the keys below a prefix.
 func (t table) schema(prefix string) *jsonschema.Schema {
-	s := &jsonschema.Schema{
-		Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}},
-	}
+	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
 	for _, r := range t.children(prefix) {
 		name := lastPart(r.name)
 		s.Properties[name] = t.property(r)
@@ -30,19 +28,22 @@ func (t table) schema(prefix string) *jsonschema.Schema {
 }
 
 func (t table) property(r *row) *jsonschema.Schema {
-	if r.value != nil {
-		s := r.schema()
-		s.Description = r.help + "; " + r.wants()
-		if r.sample == "" {
-			s.Default = jsonDefault(r.usual())
+	if r.into == nil {
+		s := t.schema(r.name + ".")
+		if r.off != nil {
+			s = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Enum: []any{"off", false}}, s}}
 		}
+		if r.word != "" {
+			s = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{made(t.find(r.word).schema), s}}
+		}
+		s.Description = r.help
 		return s
 	}
-	s := t.schema(r.name + ".")
-	if r.off != nil {
-		s = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Enum: []any{"off", false}}, s}}
+	s := &jsonschema.Schema{Description: r.help + "; " + r.what}
+	r.schema(s)
+	if r.sample == "" {
+		s.Default = jsonDefault(r.usual())
 	}
-	s.Description = r.help
 	return s
 }
 
@@ -53,4 +54,16 @@ func jsonDefault(usual string) json.RawMessage {
 	}
 	quoted, _ := json.Marshal(usual) // a string is never refused
 	return quoted
+}
+
+// ofType is the schema of a plain type.
+func ofType(name string) func(*jsonschema.Schema) {
+	return func(s *jsonschema.Schema) { s.Type = name }
+}
+
+// made is the schema that a function of the same kind as ofType fills in.
+func made(fill func(*jsonschema.Schema)) *jsonschema.Schema {
+	s := &jsonschema.Schema{}
+	fill(s)
+	return s
 }

@@ -2,13 +2,12 @@ package config
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/jsonschema-go/jsonschema"
+	"go.yaml.in/yaml/v4"
 )
 
 // SchemaError says what the schema has against a file. Tests of what Load takes call it, so that an editor takes it, too.
@@ -17,13 +16,16 @@ func SchemaError(text string) error {
 	if err != nil {
 		return err
 	}
-	encoded, err := yaml.YAMLToJSON([]byte(text))
-	if err != nil {
+	var value any
+	if err := yaml.Load([]byte(text), &value); err != nil {
 		return err
 	}
-	var value any
-	if err := json.Unmarshal(encoded, &value); err != nil {
-		return fmt.Errorf("%w in %s", err, encoded)
+	encoded, err := json.Marshal(value) // so that numbers and mappings are those of JSON
+	if err == nil {
+		err = json.Unmarshal(encoded, &value)
+	}
+	if err != nil {
+		return err
 	}
 	return schema.Validate(value)
 }

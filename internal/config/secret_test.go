@@ -67,7 +67,7 @@ drain                30s
 limits               body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
 rpc                  concurrency 32, timeout 10m, answers 64MiB
 
-UPSTREAM  TRANSPORT  URL                                      SET
+UPSTREAM  TRANSPORT  ADDRESS                                  SET
 docs      http       https://docs.example.com/${env:S}/mcp?…  headers Authorization, X-Api-Key, X-File; pool.max_connections 10; pool.max_idle 10; timeouts.call 1h; cache.ttl resources/read never, tools/list 5m; cache.tools "a, b" 1s, search_* 10m; cache.stale_after 1s; cache.flush_on_call false; cache.listen false; coalesce.tools search_*, get
 old       sse        http://old.example/sse                   oauth passthrough; forward_cookies true
 `
@@ -93,7 +93,7 @@ drain           30s
 limits          body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
 rpc             concurrency 32, timeout 10m, answers 64MiB
 
-UPSTREAM  TRANSPORT  URL           SET
+UPSTREAM  TRANSPORT  ADDRESS       SET
 a         http       http://h/mcp  -
 `
 	if b.String() != want {
@@ -138,6 +138,9 @@ func TestSecretsAreInNoFault(t *testing.T) {
 		"auth: {token: s3cr3t-v4lue s3cr3t-v4lue}",
 		"auth: {token: [s3cr3t-v4lue]}",
 		"auth: s3cr3t-v4lue",
+		"auth: {token:s3cr3t-v4lue}",
+		"auth: {token: *s3cr3t-v4lue}",
+		"auth: {token: !s3cr3t-v4lue x}",
 		"auth: {token: s3cr3t-v4lue",
 		"auth:\n  token: s3cr3t-v4lue: x",
 		"auth:\n  token: \"s3cr3t-v4lue",

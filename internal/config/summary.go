@@ -1,12 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -18,9 +16,9 @@ func (c *Config) Summary(w io.Writer) error {
 	for _, line := range c.lines() {
 		fmt.Fprintf(t, "%s\t%s\n", line.name, line.value)
 	}
-	fmt.Fprintf(t, "\nUPSTREAM\tTRANSPORT\tURL\tSET\n")
+	fmt.Fprintf(t, "\nUPSTREAM\tTRANSPORT\tADDRESS\tSET\n")
 	for _, u := range c.Upstreams {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", u.Name, u.Transport, u.address(), u.set())
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", u.Name, u.transport(), u.address(), u.set())
 	}
 	return t.Flush()
 }
@@ -36,75 +34,70 @@ func (c *Config) lines() (lines []line) {
 			continue
 		}
 		mapping, inMapping := strings.CutSuffix(r.name, "."+lastPart(r.name))
-		switch last := len(lines) - 1; {
-		case !inMapping:
-			lines = append(lines, line{r.name, text})
-		case last >= 0 && lines[last].name == mapping:
-			lines[last].value += ", " + lastPart(r.name) + " " + text
-		default:
-			lines = append(lines, line{mapping, lastPart(r.name) + " " + text})
+		if inMapping {
+			text = lastPart(r.name) + " " + text
 		}
+		if last := len(lines) - 1; last >= 0 && inMapping && lines[last].name == mapping {
+			lines[last].value += ", " + text
+			continue
+		}
+		lines = append(lines, line{mapping, text})
 	}
 	return lines
 }
 
-// address returns the URL for people.
+// transport says how the server is reached.
+func (u Upstream) transport() string {
+	if u.Stdio != nil {
+		return "stdio"
+	}
+	return string(u.Transport)
+}
+
+// address returns the URLs or the command for people.
 func (u Upstream) address() string {
 	switch {
-	case u.shown != "":
-		return u.shown
-	case u.URL == nil:
-		return ""
+	case u.shown == "" && u.Stdio != nil:
+		return u.Stdio.String()
+	case u.shown == "" && u.URL != nil:
+		return withoutQuery(u.URL.Redacted())
 	}
-	return withoutQuery(u.URL.Redacted())
+	return u.shown
 }
 
 // set lists what differs from the defaults.
 func (u Upstream) set() string {
+	if u.Stdio != nil {
+		u.stdio = *u.Stdio
+		u.stdio.Cwd = cmp.Or(u.shownCwd, u.stdio.Cwd)
+	}
 	plain, defaults := newUpstream(u.Name)
-	defaults.check(newLoader(Sources{}).flags, key{})
+	defaults.check(newLoader(Sources{}).flags.root(0))
 	keys, defaults := append(u.addressKeys(nil), u.keys()...), append(plain.addressKeys(nil), defaults...)
 	var set []string
 	for i, r := range keys {
-		differs := r.name != transportKey && r.text() != defaults[i].text() // the transport has a column of its own
-		if differs && !keys.meansNothing(r) {
+		if r.text() != defaults[i].text() && !keys.meansNothing(r) {
 			set = append(set, r.name+" "+r.text())
 		}
 	}
-	if len(set) == 0 {
-		return "-"
-	}
-	return strings.Join(set, "; ")
+	return cmp.Or(strings.Join(set, "; "), "-")
 }
-
-// sortedKeys returns the keys of a map in their order.
-func sortedKeys[M ~map[string]V, V any](m M) []string { return slices.Sorted(maps.Keys(m)) }
 
 // The methods below keep secrets out of fmt, log/slog and encoding/json, also where a value is part of another.
 
 // String returns name, transport, address and what is set, in one line without secrets.
 func (u Upstream) String() string {
-	return strings.Join([]string{u.Name, string(u.Transport), u.address(), u.set()}, " ")
+	return strings.Join([]string{u.Name, u.transport(), u.address(), u.set()}, " ")
 }
 
-// GoString is String, for %#v.
-func (u Upstream) GoString() string { return u.String() }
+// Format writes String, whatever the verb is.
+func (u Upstream) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, u.String()) }
 
-// MarshalText is String, for encoding/json.
+// MarshalText is String, for encoding/json and log/slog.
 func (u Upstream) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
-// LogValue is String, for log/slog.
-func (u Upstream) LogValue() slog.Value { return slog.StringValue(u.String()) }
-
-// String returns the summary.
-func (c Config) String() string {
-	var b strings.Builder
-	_ = c.Summary(&b) // a Builder takes everything
-	return b.String()
-}
-
-// GoString is String, for %#v.
-func (c Config) GoString() string { return c.String() }
+// Format writes the summary, whatever the verb is.
+func (c Config) Format(f fmt.State, _ rune) { _ = c.Summary(f) } // what f cannot take, fmt says
 
 // MarshalJSON returns the lines of the summary by name.
 func (c Config) MarshalJSON() ([]byte, error) {
@@ -113,16 +106,4 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		m[l.name] = l.value
 	}
 	return json.Marshal(m)
-}
-
-// LogValue returns the lines of the summary as a group.
-func (c Config) LogValue() slog.Value {
-	var attrs []slog.Attr
-	for _, l := range c.lines() {
-		attrs = append(attrs, slog.String(l.name, l.value))
-	}
-	for _, u := range c.Upstreams {
-		attrs = append(attrs, slog.Any(upstreamsKey+"."+u.Name, u))
-	}
-	return slog.GroupValue(attrs...)
 }

@@ -9,25 +9,40 @@ import (
 // Upstream is one MCP server.
 type Upstream struct {
 	Name           string     // 1 to 64 of letters, digits, '.', '_' and '-', not with '.' first
-	URL            *url.URL   // the first of URLs
-	URLs           []*url.URL // equal replicas, at least one, none twice
+	Stdio          *Stdio     // of a server that is a command, nil for one that is reached by HTTP
+	URL            *url.URL   // the first of URLs; nil with Stdio
+	URLs           []*url.URL // equal replicas, none twice; at least one without Stdio
 	Protocol       Protocol
 	Transport      Transport
 	Headers        http.Header // canonical names; replace the agent's of the same name. Secrets
 	OAuth          OAuth
 	ForwardCookies bool
-	Streams        Streams
-	Pool           Pool
-	Timeouts       Timeouts
-	Limits         UpstreamLimits
-	Breaker        Breaker
-	Retry          Retry
-	Sessions       Sessions
-	Batch          Batch
-	Cache          UpstreamCache
-	Coalesce       Coalesce
+	Streams        struct {
+		Reopen time.Duration // how long a broken GET stream is re-opened before its agent's side ends, 0 for not at all
+	}
+	Pool     Pool
+	Timeouts Timeouts
+	Limits   UpstreamLimits
+	Breaker  Breaker
+	Retry    Retry
+	Sessions struct { // legacy ones
+		Mode SessionMode // of a server that is a command
+		Heal Heal
+	}
+	Batch    Batch
+	Cache    UpstreamCache
+	Coalesce struct { // what shares one call to the upstream beyond what the protocol lets share
+		Tools []string // patterns of path.Match: equal calls of such tools at the same time go upstream once
+	}
 
-	shown string // the URLs for people, without what `${...}` stands for and without its query
+	shown string // the URLs or the command for people, without what `${...}` stands for and without queries
+	// shownCwd is the directory of a command as it is written, where `${...}` stands for a part of it; else "".
+	shownCwd string
+	// envFile is a command's file of variables as it is written, "" for none; envPath is what that stands for.
+	envFile, envPath string
+
+	unused []unused // keys that are given and may mean nothing; Load has none left
+	stdio  Stdio    // what the keys set; what Stdio points to once the upstream is whole
 }
 
 // Protocol is what an upstream speaks.
@@ -57,11 +72,6 @@ const (
 	OAuthRewrite     OAuth = "rewrite"
 	OAuthPassthrough OAuth = "passthrough"
 )
-
-// Streams is about the GET streams of one upstream.
-type Streams struct {
-	Reopen time.Duration // how long a broken stream is re-opened before its agent's side ends, 0 for not at all
-}
 
 // Pool is the pool of connections to one upstream. Long streams are not in it.
 type Pool struct {
@@ -107,10 +117,15 @@ type Retry struct {
 	Methods []string // with ProtocolJSONRPC: patterns of path.Match, methods for which that holds
 }
 
-// Sessions is about legacy sessions of one upstream.
-type Sessions struct {
-	Heal Heal
-}
+// SessionMode says which process of a command a session has.
+type SessionMode string
+
+// SessionsPerAgent gives each session a process of its own. SessionsShared is the operator's word that all sessions of a version of the
+// protocol may have one: the server keeps nothing that is one session's alone.
+const (
+	SessionsPerAgent SessionMode = "per-agent"
+	SessionsShared   SessionMode = "shared"
+)
 
 // Heal says what becomes of a session that the server has lost.
 type Heal string
@@ -123,7 +138,7 @@ const (
 	HealOff   Heal = "off"
 )
 
-// Batch says how calls travel together as one array. The zero Batch: they do not.
+// Batch says how calls are sent together as one array. The zero Batch: they are not.
 type Batch struct {
 	Max    int           // calls in one array
 	Window time.Duration // how long the first one waits for others
@@ -157,8 +172,3 @@ const (
 	CacheScopeSession    CacheScope = "session"    // nobody
 	CacheScopeCredential CacheScope = "credential" // all sessions of a credential
 )
-
-// Coalesce says what shares one call to the upstream beyond what the protocol lets share.
-type Coalesce struct {
-	Tools []string // patterns of path.Match: equal calls of such tools at the same time go upstream once
-}
