@@ -1,0 +1,235 @@
+package flamegraph_test
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"fluentd-perf/internal/flamegraph"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// drawn returns a graph as text, which has to be XML.
+func drawn(t *testing.T, p *flamegraph.Profile) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := p.Write(&b, flamegraph.Options{Title: "a <title>", Notes: []string{"one & two", "three", "not shown"}, Main: "fluentd-perf"}); err != nil {
+		t.Fatal(err)
+	}
+	for d := xml.NewDecoder(bytes.NewReader(b.Bytes())); ; {
+		token, err := d.Token()
+		if err == io.EOF {
+			return b.String()
+		}
+		if err != nil {
+			t.Fatalf("it is no XML: %v\n%s", err, b.String())
+		}
+		if e, ok := token.(xml.StartElement); ok {
+			quiet(t, e)
+		}
+	}
+}
+
+// quiet holds that an element fetches nothing, and does nothing by itself.
+func quiet(t *testing.T, e xml.StartElement) {
+	t.Helper()
+	for _, a := range e.Attr {
+		name := strings.ToLower(a.Name.Local)
+		if strings.HasPrefix(name, "on") || name == "href" || name == "src" || name == "style" || strings.Contains(a.Value, "url(") {
+			t.Errorf("<%s %s=%q>", e.Name.Local, name, a.Value)
+		}
+	}
+	switch e.Name.Local {
+	case "svg", "style", "script", "title", "g", "rect", "text":
+	default:
+		t.Errorf("an element <%s>", e.Name.Local)
+	}
+}
+
+// frames returns the frames of a graph, as class, title, x and width.
+func frames(text string) (all [][]string) {
+	for _, m := range regexp.MustCompile(`(?s)<g class="frame (\w+)"[^>]*><title>(.*?)</title><rect x="([\d.]+)" y="\d+" width="([\d.]+)"`).FindAllStringSubmatch(text, -1) {
+		all = append(all, m[1:])
+	}
+	return all
+}
+
+// TestWrite holds where frames are, and of what colour.
+func TestWrite(t *testing.T) {
+	got := frames(drawn(t, parsed(t, map[string]int64{
+		"fluentd-perf/internal/mcp.Scan": 30e9, "net/http.(*conn).serve runtime.mallocgc": 15e9, "github.com/x/y/v2.F[...]": 10e9, "main.main": 5e9,
+	})))
+	want := []string{"root all 0 1200", "own fluentd-perf/internal/mcp.Scan 0 600", "standard net/http.(*conn).serve 600 300",
+		"runtime runtime.mallocgc 600 300", "others github.com/x/y/v2.F[...] 900 200", "own main.main 1100 100"}
+	var list []string
+	for _, f := range got {
+		title, _, _ := strings.Cut(f[1], "&#xA;")
+		list = append(list, fmt.Sprintf("%s %s %s %s", f[0], title, strings.TrimSuffix(f[2], ".000"), strings.TrimSuffix(f[3], ".000")))
+	}
+	if strings.Join(list, "\n") != strings.Join(want, "\n") {
+		t.Errorf("%s\nwant\n%s", strings.Join(list, "\n"), strings.Join(want, "\n"))
+	}
+	if len(got) == 6 && got[1][1] != "fluentd-perf/internal/mcp.Scan&#xA;30 s of 60 s (50.0 %)&#xA;/src/fluentd-perf/internal/mcp.Scan.go" {
+		t.Errorf("%q", got[1][1])
+	}
+	if text := drawn(t, parsed(t, nil)); len(frames(text)) != 0 {
+		t.Errorf("an empty profile: %s", text)
+	}
+}
+
+// TestCompared holds the colours of a comparison: red where the part of all has grown, whatever all is.
+func TestCompared(t *testing.T) {
+	p := parsed(t, map[string]int64{"main.same": 50, "main.more": 40, "main.less": 10})
+	p.Compare(parsed(t, map[string]int64{"main.same": 100, "main.more": 20, "main.less": 60, "main.gone": 20}))
+	text := drawn(t, p)
+	for name, fill := range map[string]string{"main.same": "rgb(255,255,255)", "main.more": "rgb(255,65,65)", "main.less": "rgb(85,85,255)"} {
+		if !regexp.MustCompile(`fill="` + regexp.QuoteMeta(fill) + `"><title>` + name).MatchString(text) {
+			t.Errorf("%s is not %s:\n%s", name, fill, text)
+		}
+	}
+	if strings.Contains(text, "main.gone") || !strings.Contains(text, "before: 20 ns (10.0 %)") {
+		t.Errorf("%s", text)
+	}
+}
+
+// hostile are names that try to be something else than text.
+var hostile = []string{
+	`main.a</title><script>alert(1)</script>`, `main.b]]><script>alert(1)</script>`, `main.c"onload="alert(1)`, `main.d'><image href='http://192.0.2.1/'/>`,
+	"main.e\u202e\u0000\u001b[31m", "main.f&amp;&lt;&#60;", "main.g\xff\xfe", "main." + strings.Repeat("h", 5000),
+}
+
+// TestHostile holds that names are text, whatever is in them.
+func TestHostile(t *testing.T) {
+	samples := make(map[string]int64)
+	for i, name := range hostile {
+		samples[name] = int64(i + 1)
+	}
+	text := drawn(t, parsed(t, samples))
+	if n := strings.Count(text, "<script"); n != 1 {
+		t.Errorf("%d scripts", n)
+	}
+	if strings.ContainsAny(text, "\u202e\x00\x1b") || len(text) > 60_000 {
+		t.Errorf("%d bytes: %q", len(text), text)
+	}
+}
+
+// TestBounds holds that what is drawn is bounded, and shows the largest.
+func TestBounds(t *testing.T) {
+	samples := map[string]int64{"main.large": 1e6, strings.Repeat("main.deep main.er ", 400): 1e6}
+	for i := range 9_000 {
+		samples[fmt.Sprintf("main.a%d main.b", i)] = int64(i + 1)
+	}
+	text := drawn(t, parsed(t, samples))
+	if n := len(frames(text)); n > 8000 || n < 7000 {
+		t.Errorf("%d frames", n)
+	}
+	if !strings.Contains(text, "main.large") || strings.Contains(text, "main.a10&#") || strings.Count(text, ">main.deep&#") > 128 {
+		t.Error("not the largest frames")
+	}
+}
+
+// browser returns a Chromium, which `make setup` installs.
+func browser(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium-headless-shell", "chromium", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatal("there is no Chromium on this machine: make setup (Debian's chromium-headless-shell will do)")
+	return ""
+}
+
+// doing is what a user does in the graph. What it leads to is written into the note, behind "result:".
+const doing = `<script><![CDATA[
+window.addEventListener("error", (e) => document.documentElement.setAttribute("data-error", e.message));
+setTimeout(() => {
+  const frames = Array.from(document.querySelectorAll(".frame")), said = [];
+  const named = (name) => frames.find((g) => g.querySelector("text").dataset.name === name);
+  const show = (what) => said.push(what + ": " + frames.filter((g) => !g.classList.contains("hidden")).map((g) =>
+    g.querySelector("text").dataset.name + (g.classList.contains("found") ? "!" : "") + (g.classList.contains("above") ? "^" : "") +
+    " " + Math.round(1000 * g.querySelector("rect").width.baseVal.value / document.documentElement.width.baseVal.value)).join(", "));
+  const field = document.querySelector("input"), reset = document.querySelector("button");
+  show("all");
+  named("main.b").dispatchEvent(new MouseEvent("click"));
+  show("zoomed");
+  reset.click();
+  show("reset");
+  field.value = "MAIN.C";
+  field.dispatchEvent(new Event("input"));
+  said.push(document.getElementById("about").textContent);
+  show("found");
+  named("main.b").dispatchEvent(new MouseEvent("mouseenter"));
+  said.push(document.getElementById("about").textContent);
+  document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+  show("escaped");
+  document.documentElement.setAttribute("data-result", said.join("|"));
+}, 0);
+]]></script></svg>`
+
+// TestBrowser opens a graph as a file, as a user does, and uses it. Nothing is asked of anybody.
+func TestBrowser(t *testing.T) {
+	chromium := browser(t)
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			c, err := proxy.Accept()
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			c.Close()
+		}
+	}()
+	defer func() { proxy.Close(); <-ended }()
+
+	samples := map[string]int64{"main.a main.b main.c": 30, "main.a main.d": 30, "main.c main.c": 40}
+	samples[hostile[0]] = 20
+	text := drawn(t, parsed(t, samples))
+	dir := t.TempDir()
+	file := filepath.Join(dir, "graph.svg")
+	if err := os.WriteFile(file, []byte(strings.TrimSuffix(strings.TrimSpace(text), "</svg>")+doing), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+dir, "--window-size=1218,800",
+		"--disable-background-networking", "--disable-component-update", "--proxy-server=http://"+proxy.Addr().String(), "--virtual-time-budget=2000", "--dump-dom", "file://"+file)
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := regexp.MustCompile(`data-result="([^"]*)"`).FindSubmatch(out)
+	if got == nil {
+		t.Fatalf("no result: %.3000s", out)
+	}
+	const all = "all 1000, main.a 500, main.b 250, main.c 250, main.d 250, main.c 333, main.c 333, main.a&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt; 166"
+	want := strings.Join([]string{
+		"all: " + all, "zoomed: all^ 1000, main.a^ 1000, main.b 1000, main.c 1000", "reset: " + all, "found in 58.3 % of all",
+		"found: " + strings.ReplaceAll(all, "main.c", "main.c!"), "main.b   30 ns of 120 ns (25.0 %)   /src/main.b.go", "escaped: " + all,
+	}, "|")
+	if string(got[1]) != want {
+		t.Errorf("%s\nwant\n%s", strings.ReplaceAll(string(got[1]), "|", "\n"), strings.ReplaceAll(want, "|", "\n"))
+	}
+	if bytes.Contains(out, []byte(`data-error="`)) || asked.Load() > 0 {
+		t.Errorf("%d requests", asked.Load())
+	}
+}
