@@ -85,6 +85,11 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, name string) (any,
 	if err != nil {
 		return nil, err
 	}
+	if long := s.options.Long[name]; long > s.options.CallTimeout { // than net/http was told of
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(long + writeTimeout)); err != nil {
+			return nil, err
+		}
+	}
 	return s.handle(r.Context(), name, handler, params)
 }
 
@@ -113,8 +118,9 @@ func readParams(w http.ResponseWriter, r *http.Request) (json.RawMessage, error)
 
 // handle runs a handler within its time. One that panics costs its caller an error and nobody else anything.
 func (s *Server) handle(ctx context.Context, name string, handler Handler, params json.RawMessage) (answer any, err error) {
-	late := statusError{http.StatusGatewayTimeout, fmt.Errorf("%s took longer than %s", name, s.options.CallTimeout)}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.options.CallTimeout, late)
+	timeout := max(s.options.CallTimeout, s.options.Long[name])
+	late := statusError{http.StatusGatewayTimeout, fmt.Errorf("%s took longer than %s", name, timeout)}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, late)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {

@@ -120,7 +120,7 @@ func TestCallTime(t *testing.T) {
 	}
 	<-gone
 
-	patient := serving(t, api.Options{ReadTimeout: 20 * time.Millisecond, Handlers: map[string]api.Handler{
+	slow := serving(t, api.Options{ReadTimeout: 20 * time.Millisecond, Handlers: map[string]api.Handler{
 		"slow": func(ctx context.Context, _ json.RawMessage) (any, error) {
 			select {
 			case <-time.After(200 * time.Millisecond):
@@ -131,16 +131,39 @@ func TestCallTime(t *testing.T) {
 		},
 		"until": until,
 	}})
-	if err := api.Call(t.Context(), patient, "slow", nil, nil); err != nil {
+	if err := api.Call(t.Context(), slow, "slow", nil, nil); err != nil {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("I go"))
 	defer cancel()
-	if err := api.Call(ctx, patient, "until", nil, nil); err == nil || !strings.Contains(err.Error(), "I go") {
+	if err := api.Call(ctx, slow, "until", nil, nil); err == nil || !strings.Contains(err.Error(), "I go") {
 		t.Errorf("%v", err)
 	}
 	if err := <-gone; !errors.Is(err, context.Canceled) {
 		t.Errorf("the handler of a caller who left: %v", err)
+	}
+}
+
+// TestCallLong holds that a call with a time of its own has that, and no other call.
+func TestCallLong(t *testing.T) {
+	t.Parallel() // it takes its time
+	wait := func(ctx context.Context, _ json.RawMessage) (any, error) {
+		select {
+		case <-time.After(10500 * time.Millisecond): // over all that net/http gives an answer here
+			return "done", nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	path := serving(t, api.Options{
+		ReadTimeout: 100 * time.Millisecond, CallTimeout: 10 * time.Millisecond, Long: map[string]time.Duration{"long": time.Minute},
+		Handlers: map[string]api.Handler{"long": wait, "other": wait},
+	})
+	if err := api.Call(t.Context(), path, "other", nil, nil); err == nil || err.Error() != "other took longer than 10ms" {
+		t.Errorf("%v", err)
+	}
+	if err := api.Call(t.Context(), path, "long", nil, nil); err != nil {
+		t.Error(err)
 	}
 }
 

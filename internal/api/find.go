@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 )
 
@@ -18,43 +17,16 @@ type Place struct {
 	From string // what named it, for people: a flag, a variable
 }
 
-// NotFoundError says that no daemon answers, and where it was looked for.
-type NotFoundError struct {
-	Tried []Tried
-}
+// ErrNotFound means that no daemon answers.
+var ErrNotFound = errors.New("no running fluentd-perf was found")
 
-// Tried is one place at which no daemon answers, and why.
-type Tried struct {
-	Place
-	Err error
-}
-
-// Error returns a line for each place.
-func (e *NotFoundError) Error() string {
-	var b strings.Builder
-	b.WriteString("no running fluentd-perf was found; tried")
-	for _, t := range e.Tried {
-		fmt.Fprintf(&b, "\n  %s (%s): %v", t.Path, t.From, t.Err)
-	}
-	if len(e.Tried) == 0 {
-		b.WriteString(" nothing: no place is known")
-	}
-	return b.String()
-}
-
-// Unwrap returns why each place failed.
-func (e *NotFoundError) Unwrap() []error {
-	errs := make([]error, len(e.Tried))
-	for i, t := range e.Tried {
-		errs[i] = t.Err
-	}
-	return errs
-}
-
-// Find returns the path of the first place at which somebody takes connections, or a *NotFoundError. A place that does not
+// Find returns the path of the first place at which somebody takes connections, or ErrNotFound with a line for each place. A place that does not
 // take one within 2 s does not answer.
 func Find(ctx context.Context, places []Place) (string, error) {
-	var none NotFoundError
+	if len(places) == 0 {
+		return "", fmt.Errorf("%w; tried nothing: no place is known", ErrNotFound)
+	}
+	var tried []error
 	for _, p := range places {
 		err := probe(ctx, p.Path)
 		if err == nil {
@@ -63,9 +35,9 @@ func Find(ctx context.Context, places []Place) (string, error) {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
-		none.Tried = append(none.Tried, Tried{p, err})
+		tried = append(tried, fmt.Errorf("  %s (%s): %w", p.Path, p.From, err))
 	}
-	return "", &none
+	return "", fmt.Errorf("%w; tried\n%w", ErrNotFound, errors.Join(tried...))
 }
 
 func probe(ctx context.Context, path string) error {

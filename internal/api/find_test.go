@@ -27,8 +27,7 @@ func TestFind(t *testing.T) {
 	want := "no running fluentd-perf was found; tried\n" +
 		"  " + missing + " (--socket): no such file or directory\n" +
 		"  " + dead + " ($X): connection refused: its daemon has died"
-	var none *api.NotFoundError
-	if !errors.As(err, &none) || err.Error() != want {
+	if !errors.Is(err, api.ErrNotFound) || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
 	}
 	if !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, syscall.ECONNREFUSED) {

@@ -13,16 +13,16 @@ import (
 	"syscall"
 )
 
-// guests is the group that may use the socket beside the daemon's user. Where it cannot be let in, that is a warning, and
+// socketGroup is the group that may use the socket beside the daemon's user. Where it cannot be let in, that is a warning, and
 // the socket is for the user alone: the daemon's own verbs work.
-type guests struct {
+type socketGroup struct {
 	name string
 	gid  int // -1: there is none
 	log  *slog.Logger
 }
 
-func newGuests(group string, log *slog.Logger) *guests {
-	g := &guests{name: group, gid: -1, log: log}
+func newSocketGroup(group string, log *slog.Logger) *socketGroup {
+	g := &socketGroup{name: group, gid: -1, log: log}
 	if group == "" {
 		return g
 	}
@@ -36,7 +36,7 @@ func newGuests(group string, log *slog.Logger) *guests {
 }
 
 // leaveOut says why the group is not let in.
-func (g *guests) leaveOut(err error) {
+func (g *socketGroup) leaveOut(err error) {
 	g.log.Warn("the group cannot have the admin socket: it is for the daemon's own user alone", "group", g.name, "error", err)
 	g.gid = -1
 }
@@ -57,7 +57,7 @@ func groupID(group string) (int, error) {
 
 // open gives a file to the group, with a mode, if there is a group and it can have the file. A mode that cannot be set is
 // an error.
-func (g *guests) open(path string, mode fs.FileMode) error {
+func (g *socketGroup) open(path string, mode fs.FileMode) error {
 	if g.gid < 0 {
 		return nil
 	}
@@ -85,15 +85,15 @@ func hintGroup(err error) error {
 
 // makeDirectory makes the socket's directory where it is missing, and lets the group pass through it. One that is there
 // keeps its mode.
-func (g *guests) makeDirectory(dir string) error {
+func (g *socketGroup) makeDirectory(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return g.newDirectory(dir)
 	case err != nil:
-		return fmt.Errorf("the admin socket's directory: %w", err)
+		return fmt.Errorf("the socket's directory: %w", err)
 	case !info.IsDir():
-		return fmt.Errorf("the admin socket's directory: %s is not a directory", dir)
+		return fmt.Errorf("the socket's directory: %s is not a directory", dir)
 	}
 	if g.gid >= 0 && !passable(info, g.gid) {
 		g.log.Warn("the group cannot reach the admin socket: its directory does not let it pass (under systemd: RuntimeDirectoryMode=)",
@@ -110,7 +110,7 @@ func passable(info fs.FileInfo, gid int) bool {
 	return info.Mode().Perm()&0o001 != 0
 }
 
-func (g *guests) newDirectory(dir string) error {
+func (g *socketGroup) newDirectory(dir string) error {
 	err := os.MkdirAll(filepath.Dir(dir), 0o700)
 	if err == nil {
 		err = os.Mkdir(dir, 0o700)
@@ -122,7 +122,7 @@ func (g *guests) newDirectory(dir string) error {
 		err = g.open(dir, 0o710)
 	}
 	if err != nil {
-		return fmt.Errorf("the admin socket's directory: %w", err)
+		return fmt.Errorf("the socket's directory: %w", err)
 	}
 	return nil
 }

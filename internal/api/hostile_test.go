@@ -89,8 +89,8 @@ func TestHostileHalves(t *testing.T) {
 	}
 }
 
-// TestHostileCrowd sends many calls at once: no more than the places are handled at a time, and all are answered.
-func TestHostileCrowd(t *testing.T) {
+// TestManyHostile sends many calls at once: no more than the places are handled at a time, and all are answered.
+func TestManyHostile(t *testing.T) {
 	const places, callers = 4, 100
 	var inside, most atomic.Int64
 	path := serving(t, api.Options{Connections: places, Handlers: map[string]api.Handler{
@@ -184,8 +184,8 @@ func TestCloseEndsCalls(t *testing.T) {
 	}
 }
 
-// TestCloseDeafReader holds that one who asks for much and does not read it keeps Close no longer than its time.
-func TestCloseDeafReader(t *testing.T) {
+// TestCloseWhileClientReadsNothing holds that a client that asks for much and does not read it keeps Close no longer than its time.
+func TestCloseWhileClientReadsNothing(t *testing.T) {
 	began := make(chan struct{})
 	path := filepath.Join(directory(t), "admin.sock")
 	s := open(t, api.Options{Path: path, Handlers: map[string]api.Handler{

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"syscall"
+
+	"fluentd-perf/internal/safefile"
 )
 
 // takeLock locks a file for as long as the daemon lives; the system lets go when the process dies. Without it two daemons
@@ -14,32 +15,26 @@ import (
 //	A: nobody answers    B: nobody answers    A: its own socket has the name    B: its own has; A is never found again
 func takeLock(path string) (*os.File, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("the admin socket's lock: %w", err)
-		}
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			f.Close()
-			if errors.Is(err, syscall.EWOULDBLOCK) {
-				return nil, ErrInUse
-			}
-			return nil, fmt.Errorf("locking %s: %w", path, err)
-		}
-		if stillNamed(f, path) {
+		f, err := safefile.Lock(path)
+		switch {
+		case errors.Is(err, safefile.ErrLocked):
+			return nil, ErrInUse
+		case err != nil:
+			return nil, fmt.Errorf("the socket's lock: %w", err)
+		case stillNamed(f, path):
 			return f, nil
 		}
-		f.Close() // whoever had it has removed it in the meantime: this lock is of a file that nobody else will open
+		_ = safefile.Unlock(f) // whoever had it has removed it in the meantime: this lock is of a file that nobody else will open
 	}
 }
 
-// Locked reports whether a daemon has the socket of that path.
+// Locked reports whether a daemon has the socket of that path. Where none has, it may look for a moment as if this process had.
 func Locked(path string) bool {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return false
+	f, err := takeLock(path + ".lock")
+	if err == nil {
+		err = (&socket{lock: f}).unlock()
 	}
-	defer f.Close()
-	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	return errors.Is(err, ErrInUse)
 }
 
 // stillNamed reports whether the path leads to the open file.
@@ -58,5 +53,5 @@ func (s *socket) unlock() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, s.lock.Close())
+	return errors.Join(err, safefile.Unlock(s.lock))
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,7 +19,7 @@ const (
 	maxRequestBody   = 64 << 10         // bytes
 	writeTimeout     = 10 * time.Second // for the answer to be taken, after the call's own time
 	closeGrace       = 2 * time.Second  // for calls under way at Close, before their contexts end
-	lastWords        = time.Second      // after that, for their errors to leave
+	errorFlush       = time.Second      // after that, for their errors to leave
 )
 
 // errStopping is the cause of the contexts that Close ends.
@@ -36,33 +37,26 @@ type Options struct {
 
 	Handlers map[string]Handler // by name of the call; not changed after Open
 
-	ReadTimeout time.Duration // for a request to arrive; 0: 10 s
-	CallTimeout time.Duration // for a handler; 0: 30 s
-	Connections int           // served at once, others wait to be accepted; 0: 32
+	ReadTimeout time.Duration            // for a request to arrive; 0: 10 s
+	CallTimeout time.Duration            // for a handler; 0: 30 s
+	Long        map[string]time.Duration // by name of the call: for handlers that may take longer than CallTimeout
+	Connections int                      // served at once, others wait to be accepted; 0: 32
 
 	Log *slog.Logger // nil: silent
 }
 
 func (o *Options) complete() {
-	if o.ReadTimeout <= 0 {
-		o.ReadTimeout = 10 * time.Second
-	}
-	if o.CallTimeout <= 0 {
-		o.CallTimeout = 30 * time.Second
-	}
-	if o.Connections <= 0 {
-		o.Connections = 32
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, 10*time.Second)
+	o.CallTimeout = cmp.Or(o.CallTimeout, 30*time.Second)
+	o.Connections = cmp.Or(o.Connections, 32)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 }
 
 // Server is the daemon's side of the socket. It is safe for concurrent use.
 type Server struct {
 	options Options
 	socket  *socket
-	gate    *gate
+	places  chan struct{} // one for each connection that is served, until the goroutine of net/http has ended
 	http    *http.Server
 	base    context.Context // of every call
 	abandon context.CancelCauseFunc
@@ -72,7 +66,6 @@ type Server struct {
 	closing bool
 	loops   sync.WaitGroup // Serve
 	calls   sync.WaitGroup // handlers
-	conns   sync.WaitGroup // goroutines of net/http
 }
 
 // Open makes the socket: from then on connections wait for Serve. The error is ErrInUse where another daemon has the
@@ -85,7 +78,7 @@ func Open(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.base, s.abandon = context.WithCancelCause(context.Background())
-	s.gate = newGate(s.socket.listener, o.Connections)
+	s.places = make(chan struct{}, o.Connections)
 	s.http = &http.Server{
 		Handler:        s,
 		MaxHeaderBytes: maxRequestHeader,
@@ -109,7 +102,7 @@ func (s *Server) Serve() error {
 		return nil
 	}
 	defer s.loops.Done()
-	err := s.http.Serve(s.gate)
+	err := s.http.Serve(s.socket.listener)
 	if s.isClosing() {
 		return nil
 	}
@@ -127,11 +120,14 @@ func (s *Server) shut() error {
 	s.mu.Unlock()
 
 	err := s.socket.remove() // while it still listens: so long its inode cannot be another file's
-	err = errors.Join(err, s.gate.Close())
-	s.loops.Wait()
+	err = errors.Join(err, s.socket.listener.Close())
 	s.finishCalls()
-	err = errors.Join(err, s.http.Close()) // requests that are not whole yet
-	s.conns.Wait()
+	_ = s.http.Close() // requests that are not whole yet, for whose places Serve may wait; the listener is closed already
+	s.loops.Wait()
+	_ = s.http.Close() // what it has accepted since
+	for range cap(s.places) {
+		s.places <- struct{}{}
+	}
 	return errors.Join(err, s.socket.unlock())
 }
 
@@ -139,7 +135,7 @@ func (s *Server) shut() error {
 // whose answer nobody reads.
 func (s *Server) finishCalls() {
 	grace := time.AfterFunc(closeGrace, func() { s.abandon(errStopping) })
-	last := time.AfterFunc(closeGrace+lastWords, func() { s.http.Close() })
+	last := time.AfterFunc(closeGrace+errorFlush, func() { s.http.Close() })
 	s.calls.Wait()
 	grace.Stop()
 	last.Stop()
@@ -163,13 +159,13 @@ func (s *Server) isClosing() bool {
 	return s.closing
 }
 
-// countConn follows the goroutines of net/http, for which its own Close does not wait. New connections are told of by the
-// goroutine in Serve, which Close has waited for before it waits for them.
+// countConn bounds the connections, and knows when the goroutines of net/http have ended, for which its own Close does not wait. That
+// of Serve tells of each new connection before it accepts the next: the others wait in the kernel's queue, which is bounded, too.
 func (s *Server) countConn(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		s.conns.Add(1)
+		s.places <- struct{}{}
 	case http.StateClosed:
-		s.conns.Done()
+		<-s.places
 	}
 }

@@ -16,9 +16,9 @@ import (
 // What may be wrong with a socket's path.
 var (
 	// ErrInUse means that another daemon, or another program, answers there.
-	ErrInUse = errors.New("another daemon has the admin socket")
-	// ErrNotSocket means that a file of another kind has the name. It is left alone.
-	ErrNotSocket = errors.New("is not a socket, and is left alone")
+	ErrInUse = errors.New("another daemon has the socket")
+	// ErrNotSocket means that a file of another kind has the name. It is not replaced.
+	ErrNotSocket = errors.New("is not a socket, and is not replaced")
 	// ErrPathTooLong means that the path is longer than the system allows for a socket.
 	ErrPathTooLong = errors.New("the path is too long for a socket")
 )
@@ -43,15 +43,15 @@ func openSocket(path, group string, log *slog.Logger) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	guests := newGuests(group, log)
-	if err := guests.makeDirectory(filepath.Dir(path)); err != nil {
+	g := newSocketGroup(group, log)
+	if err := g.makeDirectory(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	s := &socket{path: path}
 	if s.lock, err = takeLock(path + ".lock"); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if err := s.listen(guests); err != nil {
+	if err := s.listen(g); err != nil {
 		return nil, errors.Join(err, s.unlock())
 	}
 	return s, nil
@@ -79,23 +79,23 @@ func absolute(path string) (string, error) {
 
 // listen makes the socket in a directory that nobody else may enter, gives it its mode, and only then its name: at no
 // time can anybody reach it who may not. The rename takes the place of a socket that a dead daemon left.
-func (s *socket) listen(guests *guests) error {
+func (s *socket) listen(g *socketGroup) error {
 	if err := vacant(s.path); err != nil {
 		return fmt.Errorf("%s: %w", s.path, err)
 	}
-	nook := filepath.Join(filepath.Dir(s.path), "."+rand.Text()[:6])
-	if err := os.Mkdir(nook, 0o700); err != nil {
-		return fmt.Errorf("making the admin socket: %w", err)
+	tempDir := filepath.Join(filepath.Dir(s.path), "."+rand.Text()[:6])
+	if err := os.Mkdir(tempDir, 0o700); err != nil {
+		return fmt.Errorf("making the socket: %w", err)
 	}
-	defer os.RemoveAll(nook)
-	made := filepath.Join(nook, "s")
+	defer os.RemoveAll(tempDir)
+	made := filepath.Join(tempDir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
 	if err != nil {
-		return fmt.Errorf("making the admin socket: %w", err)
+		return fmt.Errorf("making the socket: %w", err)
 	}
 	l.SetUnlinkOnClose(false) // by then the name may be another's
-	if err := errors.Join(os.Chmod(made, 0o600), guests.open(made, 0o660), os.Rename(made, s.path)); err != nil {
-		return errors.Join(fmt.Errorf("making the admin socket: %w", err), l.Close())
+	if err := errors.Join(os.Chmod(made, 0o600), g.open(made, 0o660), os.Rename(made, s.path)); err != nil {
+		return errors.Join(fmt.Errorf("making the socket: %w", err), l.Close())
 	}
 	if s.file, err = os.Lstat(s.path); err != nil {
 		return errors.Join(err, l.Close())

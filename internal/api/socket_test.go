@@ -55,14 +55,14 @@ func TestSocketInUse(t *testing.T) {
 		t.Errorf("the first one after that: %v", err)
 	}
 	// A program that knows no lock.
-	foreign := filepath.Join(directory(t), "admin.sock")
-	l, err := net.Listen("unix", foreign)
+	other := filepath.Join(directory(t), "admin.sock")
+	l, err := net.Listen("unix", other)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	refuse(t, api.Options{Path: foreign}, api.ErrInUse, foreign)
-	if got := names(t, filepath.Dir(foreign)); got != "admin.sock" {
+	refuse(t, api.Options{Path: other}, api.ErrInUse, other)
+	if got := names(t, filepath.Dir(other)); got != "admin.sock" {
 		t.Errorf("left %s", got)
 	}
 }
@@ -181,8 +181,8 @@ func TestSocketOfADeadDaemon(t *testing.T) {
 	}
 }
 
-// TestSocketForeignFile holds that what is not a socket is never touched.
-func TestSocketForeignFile(t *testing.T) {
+// TestSocketOtherFile holds that what is not a socket is never touched.
+func TestSocketOtherFile(t *testing.T) {
 	dir := directory(t)
 	target := filepath.Join(dir, "precious")
 	if err := os.WriteFile(target, []byte("keep"), 0o600); err != nil {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,12 +21,16 @@ import (
 )
 
 // assembled is a daemon before the server at url that has not started.
-func assembled(t *testing.T, url string) *daemon {
+func assembled(t *testing.T, url string) *daemon { return assembledAt(t, url, "127.0.0.1:0") }
+
+// assembledAt is one that listens on an address.
+func assembledAt(t *testing.T, url, address string) *daemon {
 	t.Helper()
-	cfg, _, err := config.Load(config.Sources{Upstreams: []string{"s=" + url}, Listen: []string{"127.0.0.1:0"}})
+	cfg, _, err := config.Load(config.Sources{Upstreams: []string{"s=" + url}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.Listen = []config.Listen{listenAt(address)}
 	d, err := assemble(t.Context(), Options{Config: cfg, Paths: Paths{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -32,10 +38,26 @@ func assembled(t *testing.T, url string) *daemon {
 	return d
 }
 
+// listenAt is the configuration of an address.
+func listenAt(address string) config.Listen {
+	if path, ok := strings.CutPrefix(address, unixScheme); ok {
+		return config.Listen{Unix: path}
+	}
+	return config.Listen{Address: address}
+}
+
+// dial connects to an address as the configuration writes it.
+func dial(addr string) (net.Conn, error) {
+	if path, ok := strings.CutPrefix(addr, unixScheme); ok {
+		return net.Dial("unix", path)
+	}
+	return net.Dial("tcp", addr)
+}
+
 // sending connects and sends a request, whoever accepts it.
 func sending(t *testing.T, addr, line, body string) net.Conn {
 	t.Helper()
-	nc, err := net.Dial("tcp", addr)
+	nc, err := dial(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,9 +71,12 @@ func sending(t *testing.T, addr, line, body string) net.Conn {
 // TestDrainServesTheAcceptQueue: an agent whose connection the kernel has completed, and the daemon not accepted when it is
 // told to stop, gets its answer.
 func TestDrainServesTheAcceptQueue(t *testing.T) {
-	for _, waiting := range []int{0, 1, 50} {
-		t.Run(fmt.Sprint(waiting), func(t *testing.T) {
-			d := assembled(t, mcptest.NewServer(t, mcptest.Minimal).URL())
+	for _, tt := range []struct {
+		waiting int
+		address string
+	}{{0, "127.0.0.1:0"}, {1, "127.0.0.1:0"}, {50, "127.0.0.1:0"}, {50, unixScheme + filepath.Join(t.TempDir(), "s")}} {
+		t.Run(fmt.Sprintf("%d at %s", tt.waiting, tt.address), func(t *testing.T) {
+			d := assembledAt(t, mcptest.NewServer(t, mcptest.Minimal).URL(), tt.address)
 			held, release := mcptest.NewGate(), make(chan struct{})
 			d.server.ConnContext = func(ctx context.Context, nc net.Conn) context.Context { // called by the accept loop
 				held.Open()
@@ -62,17 +87,17 @@ func TestDrainServesTheAcceptQueue(t *testing.T) {
 			addr := d.addresses()[0]
 			conns := []net.Conn{sending(t, addr, "POST /mcp/s", aCall)}
 			<-held.Opened()
-			for range waiting {
+			for range tt.waiting {
 				conns = append(conns, sending(t, addr, "POST /mcp/s", aCall))
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- d.drain(time.Minute) }()
 			soon(t, "closed to new connections", func() bool {
-				nc, err := net.Dial("tcp", addr)
+				nc, err := dial(addr)
 				if err == nil {
 					nc.Close()
 				}
-				return errors.Is(err, syscall.ECONNREFUSED)
+				return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
 			})
 			close(release)
 			for i, nc := range conns {

@@ -61,7 +61,7 @@ var benchFetch = []string{"Accept-Language", "*", "Sec-Fetch-Mode", "cors"}
 func newBenchAgent(t testing.TB, stage mcp.Caller, body string, fields ...string) *benchAgent {
 	t.Helper()
 	handler, err := proxy.New(proxy.Options{
-		Upstreams: []proxy.Upstream{{
+		Upstreams: []proxy.Route{{
 			Name: "s", URL: pipeConfig(t, nil).URL, Caller: session.New(session.Options{Upstream: "s", Next: stage}),
 		}},
 		BodyLimit: 16 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
@@ -116,7 +116,7 @@ func benchServer(size int, members string) pipeAnswer {
 	}
 }
 
-// benchHit is a question that memory answers.
+// benchHit is a request that memory answers.
 type benchHit struct {
 	name    string
 	size    int
@@ -134,7 +134,7 @@ var benchHits = []benchHit{
 	{"legacy 100KB", 100 << 10, `"x":1`, true, false},
 }
 
-// warm makes an agent whose question is in memory: the server is not called again. fields are more of the header.
+// warm makes an agent whose answer is in memory: the server is not called again. fields are more of the header.
 func (h benchHit) warm(t testing.TB, fields ...string) *benchAgent {
 	t.Helper()
 	p := newPipe(t, func(c *config.Upstream) {

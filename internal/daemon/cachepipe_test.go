@@ -33,8 +33,12 @@ type pipe struct {
 func newPipe(t testing.TB, change func(*config.Upstream), answer pipeAnswer) *pipe {
 	t.Helper()
 	buffers := new(mcp.BufferPool)
+	state, err := cache.OpenState("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	store, err := cache.NewStore(cache.StoreOptions{
-		State: cache.MemoryState(nil), Memory: memory.Options{Size: 4 << 20}, Buffers: buffers,
+		State: state, Memory: memory.Options{Size: 4 << 20}, Buffers: buffers,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -42,14 +46,21 @@ func newPipe(t testing.TB, change func(*config.Upstream), answer pipeAnswer) *pi
 	base, end := context.WithCancelCause(context.Background())
 	d := &daemon{log: slog.New(slog.DiscardHandler), base: base, abandon: end, store: store}
 	p := &pipe{t: t, d: d, server: &pipeServer{answer: answer}}
-	stage := d.cached(pipeConfig(t, change), p.server)
+	stage := cached(d, pipeConfig(t, change), p.server)
 	p.stage = stage
 	t.Cleanup(func() {
 		end(mcp.Draining())
-		stage.Wait()
+		stage.Close()
 		d.closeCache(time.Second)
 	})
 	return p
+}
+
+// cached is the caching stage of a pipeline that has no other.
+func cached(d *daemon, entry config.Upstream, next mcp.Caller) *cache.Stage {
+	p := &pipeline{shared: &shared{daemon: d}, entry: entry, ctx: d.base}
+	p.withCache(next)
+	return p.cache
 }
 
 func pipeConfig(t testing.TB, change func(*config.Upstream)) config.Upstream {

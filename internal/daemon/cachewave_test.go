@@ -12,14 +12,14 @@ import (
 
 // pipeReply is what one caller got.
 type pipeReply struct {
-	code      int    // of HTTP
-	body      string // of the answer; the last event's of a stream
-	heard     int    // notifications before it
-	collapsed bool
-	cookie    string
-	status    string // Cache-Status
-	failure   *mcp.Failure
-	at        time.Duration // since the wave began
+	code          int    // of HTTP
+	body          string // of the answer; the last event's of a stream
+	notifications int    // notifications before it
+	collapsed     bool
+	cookie        string
+	status        string // Cache-Status
+	failure       *mcp.Failure
+	at            time.Duration // since the wave began
 }
 
 // ask sends one call and reads the whole answer.
@@ -42,7 +42,7 @@ func (p *pipe) ask(ctx context.Context, c *mcp.Call) (r pipeReply) {
 			break
 		}
 		if r.body = string(ev.Data); !ev.Answer {
-			r.heard++
+			r.notifications++
 		}
 	}
 	r.at = time.Since(start)

@@ -4,8 +4,11 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
+
+	"fluentd-perf/internal/peer"
 )
 
 // connections knows the open connections of agents and what each is at, so that the drain closes those on which nothing has
@@ -13,14 +16,27 @@ import (
 //
 // The zero value is ready.
 type connections struct {
-	mu  sync.Mutex // guards all
-	all map[*connection]struct{}
+	mu    sync.Mutex // guards the following
+	all   map[*connection]struct{}
+	local uint64 // how many have come by Unix sockets
+}
+
+// stream is what the server needs of a connection: *net.TCPConn and *net.UnixConn have it. net/http closes only one direction
+// before it leaves an agent that still sends, so that the agent can read its answer.
+type stream interface {
+	net.Conn
+	CloseWrite() error
 }
 
 // connection is one of an agent's. It is idle until bytes have come, and again after an answer.
 type connection struct {
-	*net.TCPConn
-	of *connections
+	stream
+	of     *connections
+	remote net.Addr // in place of the stream's, which has none; nil: the stream's
+
+	ownerMu    sync.Mutex // guards the following, and is held while the kernel is asked
+	owner      uint32
+	ownerKnown bool
 
 	// mu guards the following. It is held while the drain closes the connection: what was read before is served, and what
 	// comes after was never read.
@@ -48,11 +64,15 @@ const (
 // listener returns l with its connections known to c.
 func (c *connections) listener(l net.Listener) net.Listener { return countedListener{l, c} }
 
-// add makes a connection known. One that is no TCP connection is a bug: openListeners opens no other listeners.
+// add makes a connection known. One that is no stream is a bug: openListeners opens no other listeners.
 func (c *connections) add(nc net.Conn) *connection {
-	own := &connection{TCPConn: nc.(*net.TCPConn), of: c, since: time.Now()}
+	own := &connection{stream: nc.(stream), of: c, since: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, ok := nc.(*net.UnixConn); ok {
+		c.local++
+		own.remote = &net.UnixAddr{Net: "unix", Name: unixScheme + strconv.FormatUint(c.local, 10)}
+	}
 	if c.all == nil {
 		c.all = make(map[*connection]struct{})
 	}
@@ -92,7 +112,7 @@ func (l *queuedListener) Accept() (net.Conn, error) {
 
 // Read implements net.Conn. Bytes that arrive while the drain closes the connection are not handed on.
 func (c *connection) Read(b []byte) (int, error) {
-	n, err := c.TCPConn.Read(b)
+	n, err := c.stream.Read(b)
 	if n > 0 && !c.arrived() {
 		return 0, net.ErrClosed
 	}
@@ -122,7 +142,30 @@ func (c *connection) Close() error {
 	c.of.mu.Lock()
 	delete(c.of.all, c)
 	c.of.mu.Unlock()
-	return c.TCPConn.Close()
+	return c.stream.Close()
+}
+
+// RemoteAddr implements net.Conn. Sockets at the other end of a Unix socket have no names: these get numbers, since agents are told
+// apart by it, in the log too.
+func (c *connection) RemoteAddr() net.Addr {
+	if c.remote != nil {
+		return c.remote
+	}
+	return c.stream.RemoteAddr()
+}
+
+// user returns who is at the other end. That is asked for until it is known, and then known for as long as the connection lasts.
+func (c *connection) user() (uint32, error) {
+	c.ownerMu.Lock()
+	defer c.ownerMu.Unlock()
+	if c.ownerKnown {
+		return c.owner, nil
+	}
+	uid, err := peer.Owner(c.stream)
+	if err == nil {
+		c.owner, c.ownerKnown = uid, true
+	}
+	return uid, err
 }
 
 // closeIdle closes the connection if nothing has come on it for long enough.
@@ -161,6 +204,15 @@ type connectionKey struct{}
 // withConnection is the server's ConnContext.
 func withConnection(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, nc)
+}
+
+// userOf returns which user of this machine sent a request. The error says that this cannot be told.
+func userOf(r *http.Request) (uint32, error) {
+	own, ok := r.Context().Value(connectionKey{}).(*connection)
+	if !ok {
+		return 0, peer.ErrUnknown
+	}
+	return own.user()
 }
 
 // connectionState is the server's ConnState. Of the states only idle is of use: net/http does not report a pipelined

@@ -3,12 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
+	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/cache"
-	"fluentd-perf/internal/config"
 )
 
 // SocketName is the admin socket in the runtime directory.
@@ -24,41 +26,31 @@ const maxStatusCalls = 1000
 // status says what the daemon does now.
 func (d *daemon) status(ctx context.Context, p api.StatusParams) (api.Status, error) {
 	a := api.Status{
-		Version: d.version, Started: d.started, Now: time.Now(), Addresses: d.addresses(), Draining: d.draining.Load(),
+		Version: d.version, PID: os.Getpid(), Started: d.started, Now: time.Now(), Addresses: d.addresses(), Draining: d.draining.Load(),
 		InFlight: d.total.InFlight(),
 	}
-	most := 1
+	limit := 1
 	if p.Calls {
-		most = maxStatusCalls
+		limit = maxStatusCalls
 	}
-	for _, r := range d.pipelines {
-		s := r.status()
-		s.Calls, s.CallsNow = d.handler.Calls(s.Upstream, most)
+	use := d.usage(p.Processes)
+	for _, p := range d.routed() {
+		s := p.status(use, a.Now)
+		s.Calls, s.CallsNow = d.handler.Calls(s.Upstream, limit)
 		a.Upstreams = append(a.Upstreams, s)
 	}
-	for _, t := range d.store.Stats(ctx, false).Tiers {
-		a.Tiers = append(a.Tiers, api.Tier{
-			Tier: t.Tier, Entries: t.Entries, Bytes: t.Bytes, Queue: t.Queue, Owed: t.Owed, Breaker: t.Breaker, Error: t.Error,
-		})
+	a.Tiers = d.store.Stats(ctx, false).Tiers
+	a.Packages = d.processes.packageStatus()
+	if p.Memory {
+		a.Memory = d.memory(ctx, &a)
 	}
 	return a, nil
-}
-
-func (r *pipeline) status() api.Upstream {
-	s := api.Upstream{Upstream: r.upstream.Name, Status: r.dispatch.Status()}
-	for _, u := range r.upstream.URLs {
-		s.Hosts = append(s.Hosts, u.Host) // all else of a URL may be a secret
-	}
-	if r.session != nil && r.upstream.Sessions.Heal != config.HealOff { // which knows of none
-		sessions := r.session.Status()
-		s.Sessions = &sessions
-	}
-	return s
 }
 
 // openAdmin opens the admin socket. Without one the daemon works, but no verb finds it. One that another daemon has is taken
 // when it is free.
 func (d *daemon) openAdmin(dir, group string) {
+	d.adminGroup = group != ""
 	if dir == "" || d.tryAdmin(dir, group) {
 		return
 	}
@@ -76,7 +68,7 @@ func (d *daemon) openAdmin(dir, group string) {
 // tryAdmin opens the admin socket, or says why there is none; false where another daemon has it.
 func (d *daemon) tryAdmin(dir, group string) bool {
 	own, err := api.Open(api.Options{
-		Path: filepath.Join(dir, SocketName), Group: group, Handlers: d.handlers(), CallTimeout: callTimeout, Log: d.log,
+		Path: filepath.Join(dir, SocketName), Group: group, Handlers: d.handlers(), CallTimeout: callTimeout, Long: longCalls, Log: d.log,
 	})
 	switch {
 	case errors.Is(err, api.ErrInUse):
@@ -98,6 +90,9 @@ func (d *daemon) handlers() map[string]api.Handler {
 		}),
 		api.CallStatus:     api.Handle(d.status),
 		api.CallCachePurge: api.Handle(d.purge),
+		api.CallProfile:    api.Handle(d.profile),
+		api.CallSample:     api.Handle(d.sample),
+		api.CallRequest:    api.Handle(d.request),
 	}
 }
 
@@ -107,13 +102,17 @@ const purgeTimeout = 2 * time.Second
 func (d *daemon) purge(ctx context.Context, p api.CachePurgeParams) (api.CachePurge, error) {
 	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
 	defer cancel()
+	if p.Packages {
+		return d.purgePackages(ctx), nil
+	}
 	purged, pending, err := d.store.Purge(ctx, p.Upstream, p.Method)
 	if err != nil {
 		return api.CachePurge{}, err
 	}
-	answer := api.CachePurge{Pending: pending}
-	for _, one := range purged {
-		answer.Purged = append(answer.Purged, api.Purged{Upstream: one.Upstream, Methods: one.Methods})
+	// Programs go through the lists: empty ones are there, too.
+	answer := api.CachePurge{Purged: []api.Purged{}, Pending: append([]string{}, pending...)}
+	for _, name := range slices.Sorted(maps.Keys(purged)) {
+		answer.Purged = append(answer.Purged, api.Purged{Upstream: name, Methods: purged[name]})
 	}
 	return answer, nil
 }

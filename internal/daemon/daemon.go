@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -34,8 +35,11 @@ const (
 	maxHeaderBytes = 64 << 10
 	readTimeout    = 30 * time.Second // head and body of a request
 	idleTimeout    = 10 * time.Minute // longer than any client keeps a connection: it closes first, and loses no POST
-	SecondSignal   = time.Second      // what comes sooner after the first signal is the first again: timeout(1) sends it twice
 )
+
+// SecondSignal is how long after the first signal another one counts: what comes sooner is the first again, since timeout(1) sends it
+// twice.
+const SecondSignal = time.Second
 
 // UsageError is what the person who typed the command can mend.
 type UsageError struct{ Err error }
@@ -55,6 +59,8 @@ type Options struct {
 	Version   string
 	LostLines func() float64    // how many lines of the log were lost; nil: none
 	Ready     func(addr string) // is told the first address once the daemon takes requests; nil: nobody is
+
+	LoginLimit time.Duration // how long one run of a login shell may take; 0: 5 s
 }
 
 func (o *Options) complete() {
@@ -83,8 +89,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	d.ballast = newBallast()
+	defer limitMemory(d.log, ownCgroupLimit())()
 	d.start()
-	defer runtime.KeepAlive(newBallast())
 	d.log.Info("fluentd-perf is ready", "version", d.version, "addresses", d.addresses(), "upstreams", len(o.Config.Upstreams))
 	stopNotifying := notifyReady(d.addresses()[0], d.log)
 	o.Ready(d.addresses()[0])
@@ -94,55 +101,68 @@ func Run(ctx context.Context, o Options) error {
 	case err = <-d.failed:
 		d.log.Error("a listener failed", "error", err)
 	}
-	deaf := time.AfterFunc(SecondSignal, stop) // from then on a signal ends the process at once
-	defer deaf.Stop()
-	stopNotifying() // before the listener closes, or the watchdog's question is refused
-	return errors.Join(err, d.drain(o.Config.Drain))
+	restoreSignals := time.AfterFunc(SecondSignal, stop) // from then on a signal ends the process at once
+	defer restoreSignals.Stop()
+	stopNotifying() // before the listener closes, or the watchdog's request is refused
+	err = errors.Join(err, d.drain(o.Config.Drain))
+	runtime.KeepAlive(d.ballast)
+	return err
 }
 
 // daemon is everything that runs, in the order in which it was started.
 type daemon struct {
-	log       *slog.Logger
-	version   string
-	registry  *prometheus.Registry
-	state     *cache.State
-	store     *cache.Store
-	pipelines []*pipeline // one for each upstream
-	total     *admission.Total
-	started   time.Time
-	buffered  *mcp.Budget
-	draining  atomic.Bool
-	handler   *proxy.Handler
-	base      context.Context // of every request
-	abandon   context.CancelCauseFunc
-	server    *http.Server
-	conns     connections // of the server
-	listeners []net.Listener
-	ownSocket bool           // the listeners are this daemon's own, and nobody else accepts there
-	accepting sync.WaitGroup // the accept loops of the server
-	metrics   *http.Server   // nil where /metrics is among the agents' routes
-	metricsOn net.Listener
-	admin     *api.Server // nil where there is none; takeOver's while that runs
-	takeOver  takeOver
-	joined    atomic.Bool // the state directory is this daemon's, or there is none
-	late      *lateTier   // nil where there is no embedded tier
-	failed    chan error
+	log            *slog.Logger
+	version        string
+	registry       *prometheus.Registry
+	watched        *prometheus.Registry // those of its metrics that a sample tells of
+	state          *cache.State
+	store          *cache.Store
+	total          *admission.Total
+	started        time.Time
+	buffered       *mcp.Budget
+	draining       atomic.Bool
+	handler        *proxy.Handler
+	processes      *processes    // of stdio servers; nil where there are none
+	loginLimit     time.Duration // Options.LoginLimit
+	processMetrics *processMetrics
+	cacheDir       string          // for what can be fetched again; "": there is none
+	shared         *shared         // by all pipelines
+	mu             sync.Mutex      // guards the following
+	pipelines      []*pipeline     // one for each upstream, in the order of the configuration. The list is replaced, not changed
+	retiring       sync.WaitGroup  // pipelines that were replaced and have requests left
+	base           context.Context // of every request
+	abandon        context.CancelCauseFunc
+	server         *http.Server
+	conns          connections // of the server
+	listeners      []net.Listener
+	ownSocket      bool           // the listeners are this daemon's own, and nobody else accepts there
+	accepting      sync.WaitGroup // the accept loops of the server
+	metrics        *http.Server   // nil where /metrics is among the agents' routes
+	metricsOn      net.Listener
+	adminGroup     bool        // a group may use the admin socket
+	admin          *api.Server // nil where there is none; takeOver's while that runs
+	takeOver       takeOver
+	joined         atomic.Bool // the state directory is this daemon's, or there is none
+	late           *lateTier   // nil where there is no embedded tier
+	failed         chan error
+	ballast        []byte // never touched
 }
 
 // assemble builds the daemon from the inside out, and opens its listeners. Nothing runs yet.
 func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 	o.complete()
 	cfg, log := o.Config, o.Log
-	d := &daemon{log: log, version: o.Version, failed: make(chan error, 4), started: time.Now(), total: admission.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(cfg.Limits.Buffered)}
+	d := &daemon{log: log, version: o.Version, failed: make(chan error, 4), started: time.Now(), loginLimit: o.LoginLimit, cacheDir: o.Paths.Cache, total: admission.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(cfg.Limits.Buffered)}
 	d.base, d.abandon = context.WithCancelCause(context.Background())
-	reg := newRegistry()
-	d.registry = reg
+	reg := newWatchedRegistry()
+	d.registry, d.watched = reg.Registry, reg.watched
 	buffers := new(mcp.BufferPool)
 	registerProcessMetrics(reg, buffers, &o)
 
 	// What is undone where a later part cannot be had.
 	defer func() {
 		if err != nil {
+			d.closeSessions()
 			d.closeCache(time.Second)
 		}
 	}()
@@ -150,10 +170,9 @@ func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 	if err := d.openCache(cfg, o.Paths.State, breakers, reg, buffers); err != nil {
 		return nil, err
 	}
-	upstreams, err := d.openUpstreams(cfg, breakers, reg, buffers)
-	if err != nil {
-		return nil, err
-	}
+	d.shared = newShared(d, buffers, breakers, reg)
+	d.processMetrics = newProcessMetrics(reg, d.routed)
+	pipelines := d.newPipelines(cfg)
 	token, err := daemonToken(cfg, o.Out)
 	if err != nil {
 		return nil, err
@@ -162,11 +181,14 @@ func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 		return nil, err
 	}
 	d.handler, err = proxy.New(proxy.Options{
-		Upstreams: upstreams, Hosts: hosts(cfg, d.listeners), Origins: cfg.Origins, Token: token,
+		Hosts: hosts(cfg, d.listeners), Origins: cfg.Origins, Token: token,
 		BodyLimit: cfg.Limits.Body, Buffered: d.buffered, MaxStreams: d.maxStreams(cfg), ErrorsHTTP: cfg.Errors == config.ErrorsHTTP,
 		Metrics: proxy.NewMetrics(reg), MetricsHandler: d.metricsHandler(cfg), MetricsToken: !onLoopback(d.listeners),
-		Log: log,
+		Peer: userOf, Log: log,
 	})
+	if err == nil {
+		err = d.route(pipelines)
+	}
 	if err != nil {
 		closeAll(d.listeners)
 		return nil, err
@@ -181,6 +203,57 @@ func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 	return d, nil
 }
 
+// newPipelines makes the pipelines of a configuration.
+func (d *daemon) newPipelines(cfg *config.Config) []*pipeline {
+	if d.processes == nil && slices.ContainsFunc(cfg.Upstreams, isStdio) {
+		d.processes = d.newProcesses(cfg)
+	}
+	all := make([]*pipeline, len(cfg.Upstreams))
+	for i, entry := range cfg.Upstreams {
+		all[i] = newPipeline(d.shared, cfg, entry)
+	}
+	return all
+}
+
+// route has requests go to these pipelines from now on, and retires behind them those that are not among them any more. Where it
+// fails nothing has changed. It is not called once the drain has begun.
+func (d *daemon) route(next []*pipeline) error {
+	list := make([]proxy.Route, len(next))
+	for i, p := range next {
+		list[i] = p.routed()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.handler.Swap(list); err != nil {
+		return err
+	}
+	for _, p := range d.pipelines {
+		if !slices.Contains(next, p) {
+			d.retiring.Go(p.retire)
+		}
+	}
+	for _, p := range next {
+		p.beginOpening()
+	}
+	d.pipelines = next
+	if d.processes != nil {
+		d.processes.cpu.begin()
+	}
+	return nil
+}
+
+// routed returns the pipelines to which requests go now, without those of which there is nothing yet but their calls.
+func (d *daemon) routed() []*pipeline {
+	return slices.DeleteFunc(slices.Clone(d.all()), func(p *pipeline) bool { return !p.isOpen() })
+}
+
+// all returns the pipelines to which requests go now.
+func (d *daemon) all() []*pipeline {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pipelines
+}
+
 // daemonToken returns the token that agents must show, made now and printed where the configuration asks for that.
 func daemonToken(cfg *config.Config, out io.Writer) (string, error) {
 	if !cfg.Auth.Generate {
@@ -193,13 +266,17 @@ func daemonToken(cfg *config.Config, out io.Writer) (string, error) {
 
 // maxStreams bounds the open streams by the configuration and by what the descriptors bear.
 func (d *daemon) maxStreams(cfg *config.Config) int {
-	descriptors := raiseDescriptorLimit()
-	most := streamCap(cfg.Limits.MaxStreams, descriptors)
-	if most < cfg.Limits.MaxStreams {
-		d.log.Warn("the descriptor limit bounds the open streams: a stream takes two",
-			"descriptors", descriptors, "streams", most, "max_streams", cfg.Limits.MaxStreams)
+	descriptors := descriptorLimit()
+	bound := streamCap(cfg.Limits.MaxStreams, descriptors)
+	if bound < cfg.Limits.MaxStreams {
+		level := slog.LevelWarn
+		if bound > cfg.Limits.MaxStreams*9/10 { // nothing to trouble anybody with
+			level = slog.LevelDebug
+		}
+		d.log.Log(d.base, level, "the descriptor limit bounds the open streams: a stream takes two",
+			"descriptors", descriptors, "streams", bound, "max_streams", cfg.Limits.MaxStreams)
 	}
-	return most
+	return bound
 }
 
 func (d *daemon) metricsHandler(cfg *config.Config) http.Handler {
@@ -252,7 +329,7 @@ func (d *daemon) metricsServer() *http.Server {
 	if onLoopback([]net.Listener{d.metricsOn}) {
 		scrape = d.handler.Guarded(scrape)
 	} else {
-		scrape = d.handler.WithToken(scrape) // which no foreign page has; by what name it is scraped is nobody's concern
+		scrape = d.handler.WithToken(scrape) // which no page of another origin has; by what name it is scraped is nobody's concern
 	}
 	mux.Handle("GET /metrics", scrape)
 	s := d.httpServer(mux)
@@ -263,7 +340,7 @@ func (d *daemon) metricsServer() *http.Server {
 func (d *daemon) addresses() []string {
 	addrs := make([]string, len(d.listeners))
 	for i, l := range d.listeners {
-		addrs[i] = l.Addr().String()
+		addrs[i] = listenAddress(l)
 	}
 	return addrs
 }

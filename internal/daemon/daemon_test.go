@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -98,6 +99,38 @@ func TestMetricsAreDocumented(t *testing.T) {
 	for name := range documented {
 		if _, ok := registered[name]; !ok {
 			t.Errorf("METRICS.md has %s, which the daemon does not register", name)
+		}
+	}
+}
+
+// TestUpstreamsCalledLikeTiers: the connections of an upstream that has the name of a cache tier are told from that tier's.
+func TestUpstreamsCalledLikeTiers(t *testing.T) {
+	const upstreams = "upstreams: {redis: {url: http://h}, postgres: {url: http://h}, sqlite: {url: http://h}}\nlisten: 127.0.0.1:0\n"
+	for cache, want := range map[string]string{
+		"{redis: {url: 'redis://127.0.0.1:1'}, database: {url: 'postgres://u@127.0.0.1:1/d'}}": "postgres redis sqlite upstream:postgres upstream:redis",
+		"{database: {url: 'sqlite:" + filepath.Join(t.TempDir(), "cache.db") + "'}}":           "postgres redis sqlite upstream:sqlite",
+		"{database: {url: off}}": "postgres redis sqlite",
+	} {
+		addr := serving(t, upstreams+"cache: "+cache)
+		res, err := http.Get("http://" + addr + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Errorf("%s: %v, %s\n%s", cache, err, res.Status, text)
+			continue
+		}
+		for _, metric := range []string{"open_connections", "idle_connections", "active_connections"} {
+			var pools []string
+			for _, series := range regexp.MustCompile(`(?m)^fluentd_perf_`+metric+`\{pool="(.*)"\}`).FindAllStringSubmatch(string(text), -1) {
+				pools = append(pools, series[1])
+			}
+			slices.Sort(pools)
+			if got := strings.Join(pools, " "); got != want {
+				t.Errorf("%s: %s of %s, want %s", cache, metric, got, want)
+			}
 		}
 	}
 }

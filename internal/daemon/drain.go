@@ -11,11 +11,11 @@ import (
 const (
 	refuseBefore      = 5 * time.Second // before the drain's deadline: a call that begins by then may not end in time
 	drainTick         = 10 * time.Millisecond
-	unansweredGrace   = 5 * time.Second // at the drain, for what is owed no answer, once no call is in flight
+	unansweredGrace   = 5 * time.Second // at the drain, for what gets no answer, once no call is in flight
 	errorFlushTimeout = 2 * time.Second // after the drain's deadline, for the errors to leave
 	stageTimeout      = 6 * time.Second // for what the stages have under way on their own: ending sessions takes five
 	tierTimeoutAtEnd  = 5 * time.Second // for what waits for the tiers
-	noticeTimeout     = 6 * time.Second // for servers to hear that calls were cancelled
+	noticeTimeout     = 6 * time.Second // for servers to be told that calls were cancelled
 )
 
 // stopAccepting closes the listeners, and returns when every connection that they had accepted is known to d.conns. What the
@@ -40,18 +40,19 @@ func (d *daemon) stopAccepting() {
 // close.
 //
 // http.Server.Shutdown has no part in it: once it has begun, net/http answers nothing that comes on an open connection.
-func (d *daemon) drain(patience time.Duration) error {
+func (d *daemon) drain(timeout time.Duration) error {
 	d.draining.Store(true)
+	d.drainSessions()
 	d.stopAccepting()
-	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", patience.String())
+	d.log.Info("draining; another signal, a second from now or later, ends it at once", "for", timeout.String())
 	d.takeOver.end()
 	d.handler.Drain()
-	for _, r := range d.pipelines {
-		r.drain()
+	for _, p := range d.routed() {
+		p.drain()
 	}
-	if !d.served(patience - refuseBefore) {
+	if !d.served(timeout - refuseBefore) {
 		d.handler.Refuse()
-		if !d.served(min(patience, refuseBefore)) {
+		if !d.served(min(timeout, refuseBefore)) {
 			d.log.Warn("the drain's deadline has passed, calls in flight end now")
 		}
 	}
@@ -64,8 +65,10 @@ func (d *daemon) drain(patience time.Duration) error {
 		err = errors.Join(err, d.admin.Close())
 	}
 	d.onEveryPipeline((*pipeline).close, stageTimeout)
+	d.closeSessions() // before the state directory is let go of
 	d.closeCache(tierTimeoutAtEnd)
 	d.onEveryPipeline((*pipeline).disconnect, noticeTimeout)
+	d.closeProcesses()
 	if d.metrics != nil {
 		err = errors.Join(err, d.metrics.Close())
 	}
@@ -75,14 +78,14 @@ func (d *daemon) drain(patience time.Duration) error {
 
 // served waits until no connection is left, at most for so long, and reports whether that came true. Connections close as
 // soon as no call is in flight: until then an agent may need one for the answer to a request of its server. Where nothing is
-// left but what is owed no answer, a notification to a server that hangs, say, it is not waited for longer than unowedGrace:
+// left but what gets no answer, a notification to a server that hangs, say, it is not waited for longer than unansweredGrace:
 // nobody waits for it either.
-func (d *daemon) served(most time.Duration) bool {
-	late := time.NewTimer(most)
+func (d *daemon) served(limit time.Duration) bool {
+	late := time.NewTimer(limit)
 	defer late.Stop()
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
-	owed := time.Now() // when something was left that is owed an answer, or may be
+	awaited := time.Now() // when something was left that gets an answer, or may
 	for {
 		now, calls := time.Now(), d.handler.InFlight()
 		if calls == 0 {
@@ -92,8 +95,8 @@ func (d *daemon) served(most time.Duration) bool {
 		case open == 0:
 			return true
 		case calls > 0 || open > d.handler.OneWay():
-			owed = now
-		case now.Sub(owed) >= unansweredGrace:
+			awaited = now
+		case now.Sub(awaited) >= unansweredGrace:
 			return true
 		}
 		select {
@@ -104,23 +107,28 @@ func (d *daemon) served(most time.Duration) bool {
 	}
 }
 
-// onEveryPipeline does end with all pipelines at the same time, and leaves those behind that take longer than most: what waits for
-// the tiers has to be written before the service manager's patience ends, however many upstreams there are.
-func (d *daemon) onEveryPipeline(end func(*pipeline), most time.Duration) {
-	ended := make(chan struct{}, len(d.pipelines))
-	for _, r := range d.pipelines {
+// onEveryPipeline does end with all pipelines at the same time, those excepted that end by themselves, and leaves those behind that
+// take longer than limit: what waits for the tiers has to be written before the service manager kills, however many
+// upstreams there are.
+func (d *daemon) onEveryPipeline(end func(*pipeline), limit time.Duration) {
+	ends := []func(){d.retiring.Wait}
+	for _, p := range d.all() {
+		ends = append(ends, func() { end(p) })
+	}
+	ended := make(chan struct{}, len(ends))
+	for _, f := range ends {
 		go func() {
-			end(r)
+			f()
 			ended <- struct{}{}
 		}()
 	}
-	late := time.NewTimer(most)
+	late := time.NewTimer(limit)
 	defer late.Stop()
-	for n := range d.pipelines {
+	for n := range ends {
 		select {
 		case <-ended:
 		case <-late.C:
-			d.log.Warn("calls of the daemon's own have not ended and are left behind", "upstreams", len(d.pipelines)-n)
+			d.log.Warn("calls of the daemon's own have not ended and are left behind", "upstreams", len(ends)-n)
 			return
 		}
 	}

@@ -51,23 +51,24 @@ func says(c *mcp.Call, what string) *mcp.Result {
 	return &mcp.Result{Status: http.StatusOK, Body: fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,%s}`, c.ID(), what)}
 }
 
-// roadOf is a road to next, on which an array has begun a session of the daemon's own.
-func roadOf(t *testing.T, d *daemon, name string, next mcp.Caller) *pipeline {
+// pipelineTo is one to next, in which an array has begun a session of the daemon's own.
+func pipelineTo(t *testing.T, d *daemon, name string, next mcp.Caller) *pipeline {
 	t.Helper()
-	r := &pipeline{
+	p := &pipeline{
+		cancel: func(error) {},
 		array: rpc.New(rpc.Options{
 			Upstream: name, Next: next, Base: d.base, Partition: func(*mcp.Call) [32]byte { return [32]byte{} },
 		}),
 		admission: admission.New(admission.Options{Upstream: name, MaxInFlight: 1}),
 	}
-	res, err := r.array.Call(t.Context(), &mcp.Call{
+	res, err := p.array.Call(t.Context(), &mcp.Call{
 		Lane: mcp.LaneArray, Header: http.Header{}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`),
 	})
 	if err != nil || res.Status != http.StatusOK || !strings.Contains(string(res.Body), `"result"`) {
 		t.Fatalf("got %+v, %v", res, err)
 	}
 	_ = res.Close()
-	return r
+	return p
 }
 
 // TestDrainOfManyUpstreams: servers that do not answer the end of a session keep the drain for as long as one of them does,
@@ -92,7 +93,7 @@ func TestDrainOfManyUpstreams(t *testing.T) {
 				d := &daemon{log: slog.New(slog.NewTextHandler(&log, nil)), server: new(http.Server), handler: handler}
 				d.base, d.abandon = context.WithCancelCause(context.Background())
 				for i := range 10 {
-					d.pipelines = append(d.pipelines, roadOf(t, d, fmt.Sprint(i), tt.server))
+					d.pipelines = append(d.pipelines, pipelineTo(t, d, fmt.Sprint(i), tt.server))
 				}
 				begun := time.Now()
 				if err := d.drain(30 * time.Second); err != nil {
@@ -110,7 +111,7 @@ func TestDrainOfManyUpstreams(t *testing.T) {
 	}
 }
 
-// serverOf answers every call after so long, or never, with 202 what is owed no answer.
+// serverOf answers every call after so long, or never, with 202 what gets no answer.
 func serverOf(takes func(*mcp.Call) time.Duration) mcp.CallerFunc {
 	return func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		select {
@@ -131,7 +132,7 @@ func serverOf(takes func(*mcp.Call) time.Duration) mcp.CallerFunc {
 func daemonOf(t *testing.T, server mcp.Caller) *daemon {
 	t.Helper()
 	handler, err := proxy.New(proxy.Options{
-		Upstreams: []proxy.Upstream{{Name: "s", URL: &url.URL{Scheme: "http", Host: "server.test"}, Caller: server}},
+		Upstreams: []proxy.Route{{Name: "s", URL: &url.URL{Scheme: "http", Host: "server.test"}, Caller: server}},
 		BodyLimit: 1 << 10, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {
@@ -169,14 +170,14 @@ const (
 	drainIsAbout = 50 * time.Millisecond
 )
 
-// TestDrainAndWhatIsOwedNoAnswer: a notification, an answer or the end of a session to a server that hangs holds the drain for
+// TestDrainWithoutAnswers: a notification, an answer or the end of a session to a server that hangs holds the drain for
 // five seconds after the last call, a call for all of it.
-func TestDrainAndWhatIsOwedNoAnswer(t *testing.T) {
+func TestDrainWithoutAnswers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		bodies      []string // sent at once; aFarewell: a DELETE
 		call, other time.Duration
 		took        time.Duration
-		status      int // of what is owed no answer
+		status      int // of what gets no answer
 	}{
 		"a notification":           {[]string{aCancel}, 0, never, unansweredGrace, 503},
 		"an answer":                {[]string{aReply}, 0, never, unansweredGrace, 503},

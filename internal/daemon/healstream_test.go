@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,7 +73,11 @@ type losingAgent struct {
 }
 
 func (a losingAgent) do(verb, session, body string) *http.Response {
-	r, err := http.NewRequestWithContext(a.t.Context(), verb, a.base+"/mcp/docs", strings.NewReader(body))
+	return a.to(verb, "/mcp/docs", session, body)
+}
+
+func (a losingAgent) to(verb, path, session, body string) *http.Response {
+	r, err := http.NewRequestWithContext(a.t.Context(), verb, a.base+path, strings.NewReader(body))
 	if err != nil {
 		a.t.Error(err)
 		return nil
@@ -120,11 +125,11 @@ func (a losingAgent) streamed() string {
 	return fmt.Sprint(resp.StatusCode)
 }
 
-// runningDaemon runs a daemon in front of a server until the test ends.
-func runningDaemon(t *testing.T, url string) *daemon {
+// runningDaemon runs a daemon in front of a server until the test ends, with more settings of the upstream.
+func runningDaemon(t *testing.T, url string, settings ...string) *daemon {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "f.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, "listen: 127.0.0.1:0\nupstreams: {docs: {url: %q}}\n", url), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "listen: 127.0.0.1:0\nupstreams: {docs: {%s}}\n", strings.Join(append(settings, fmt.Sprintf("url: %q", url)), ", ")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg, _, err := config.Load(config.Sources{File: file, Env: os.LookupEnv, ReadFile: os.ReadFile})
@@ -184,4 +189,41 @@ func TestGETMeetsAHealing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHealedServerIsAnother: what was cached of a server is not given any more once a session of its was lost, though it says that
+// it is the same.
+func TestHealedServerIsAnother(t *testing.T) {
+	var deployed, lists atomic.Int32
+	server := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+		now := fmt.Sprint("s", deployed.Load())
+		switch {
+		case x.Method() == "initialize":
+			x.Result(`{"protocolVersion":"2025-03-26","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}`, "Mcp-Session-Id: "+now)
+		case x.Get("Mcp-Session-Id") != now:
+			x.Say(http.StatusNotFound, "text/plain", "session not found")
+		case x.Method() == "tools/list":
+			lists.Add(1)
+			x.Result(fmt.Sprintf(`{"tools":[{"name":%q,"inputSchema":{}}]}`, now))
+		default:
+			x.Result(`{}`)
+		}
+	})
+	d := runningDaemon(t, server.URL(), "cache: {scope: credential}")
+	a := losingAgent{t, "http://" + d.addresses()[0]}
+	a.post("", `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"a","version":"1"}}}`)
+	list := func(want string, asked int32) {
+		t.Helper()
+		got := a.post("s0", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+		if !strings.Contains(got, `"`+want+`"`) || lists.Load() != asked {
+			t.Errorf("the list is %s, the server was asked for it %d times; want %s, %d times", got, lists.Load(), want, asked)
+		}
+	}
+	list("s0", 1)
+	list("s0", 1) // from memory
+	deployed.Add(1)
+	if got := a.post("s0", `{"jsonrpc":"2.0","id":2,"method":"ping"}`); !strings.HasPrefix(got, "200 ") {
+		t.Errorf("the ping got %s", got)
+	}
+	list("s1", 2)
 }

@@ -6,24 +6,14 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"fluentd-perf/internal/cache/tier"
 )
-
-// embedded is a tier in a file of the daemon's own.
-type embedded interface {
-	tier.Tier
-	tier.Holder
-	BumpAll(context.Context) error
-	Collector() prometheus.Collector
-}
 
 // lateTier is an embedded tier that may not be there yet: its file could not be opened at start (a full disk, rights).
 // Whoever asks it meanwhile gets an error at once, and it is tried again behind that.
 type lateTier struct {
-	make func() (embedded, error)
-	tier atomic.Pointer[embedded]
+	make func() (tier.Embedded, error)
+	tier atomic.Pointer[tier.Embedded]
 
 	mu      sync.Mutex // guards the following
 	opening bool
@@ -34,7 +24,9 @@ type lateTier struct {
 
 var errLate = errors.New("the database file is not open yet")
 
-func newLateTier(open func() (embedded, error)) *lateTier { return &lateTier{make: open, err: errLate} }
+func newLateTier(open func() (tier.Embedded, error)) *lateTier {
+	return &lateTier{make: open, err: errLate}
+}
 
 // open tries now.
 func (l *lateTier) open() error {
@@ -50,7 +42,7 @@ func (l *lateTier) open() error {
 }
 
 // get returns the tier, or begins another try and returns why the last one failed.
-func (l *lateTier) get() (embedded, error) {
+func (l *lateTier) get() (tier.Embedded, error) {
 	if t := l.tier.Load(); t != nil {
 		return *t, nil
 	}
@@ -66,6 +58,15 @@ func (l *lateTier) get() (embedded, error) {
 // Name implements tier.Tier.
 func (l *lateTier) Name() string { return "database" }
 
+// with calls f with the tier, if it is there.
+func (l *lateTier) with(f func(tier.Embedded) error) error {
+	t, err := l.get()
+	if err != nil {
+		return err
+	}
+	return f(t)
+}
+
 // Read implements tier.Tier.
 func (l *lateTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	t, err := l.get()
@@ -77,41 +78,25 @@ func (l *lateTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Foun
 
 // Write implements tier.Tier.
 func (l *lateTier) Write(ctx context.Context, writes []tier.Write) error {
-	t, err := l.get()
-	if err != nil {
-		return err
-	}
-	return t.Write(ctx, writes)
+	return l.with(func(t tier.Embedded) error { return t.Write(ctx, writes) })
 }
 
 // Bump implements tier.Tier.
 func (l *lateTier) Bump(ctx context.Context, generations []tier.Generation) error {
-	t, err := l.get()
-	if err != nil {
-		return err
-	}
-	return t.Bump(ctx, generations)
+	return l.with(func(t tier.Embedded) error { return t.Bump(ctx, generations) })
 }
 
-// BumpAll makes every entry old.
+// BumpAll implements tier.Embedded.
 func (l *lateTier) BumpAll(ctx context.Context) error {
-	t, err := l.get()
-	if err != nil {
-		return err
-	}
-	return t.BumpAll(ctx)
+	return l.with(func(t tier.Embedded) error { return t.BumpAll(ctx) })
 }
 
 // Delete implements tier.Tier.
 func (l *lateTier) Delete(ctx context.Context, keys []tier.Key) error {
-	t, err := l.get()
-	if err != nil {
-		return err
-	}
-	return t.Delete(ctx, keys)
+	return l.with(func(t tier.Embedded) error { return t.Delete(ctx, keys) })
 }
 
-// Holds implements tier.Holder.
+// Holds implements tier.Embedded.
 func (l *lateTier) Holds() tier.Stats {
 	if t := l.tier.Load(); t != nil {
 		return (*t).Holds()
@@ -129,14 +114,4 @@ func (l *lateTier) Close() error {
 		return (*t).Close()
 	}
 	return nil
-}
-
-// Describe implements prometheus.Collector: see the adapters' collectors, which describe nothing.
-func (l *lateTier) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector.
-func (l *lateTier) Collect(ch chan<- prometheus.Metric) {
-	if t := l.tier.Load(); t != nil {
-		(*t).Collector().Collect(ch)
-	}
 }

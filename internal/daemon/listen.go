@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
+	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/config"
 )
 
@@ -28,16 +30,15 @@ func openListeners(ctx context.Context, wanted []config.Listen, log *slog.Logger
 		if l == nil {
 			return nil, false, errors.New("the service manager handed over a socket that does not listen for streams")
 		}
-		if _, ok := l.Addr().(*net.TCPAddr); !ok {
-			return nil, false, fmt.Errorf("the service manager handed over %s: agents come by TCP", l.Addr())
+		if network := l.Addr().Network(); network != "tcp" && network != "unix" {
+			return nil, false, fmt.Errorf("the service manager handed over %s (%s): agents come by TCP or a Unix socket", l.Addr(), network)
 		}
 	}
 	if len(given) > 0 {
 		return given, false, nil
 	}
-	var lc net.ListenConfig
 	for _, l := range wanted {
-		ln, err := lc.Listen(ctx, "tcp", l.Address)
+		ln, err := listenOn(ctx, l)
 		if err == nil {
 			open = append(open, ln)
 			continue
@@ -47,9 +48,31 @@ func openListeners(ctx context.Context, wanted []config.Listen, log *slog.Logger
 			continue
 		}
 		closeAll(open)
-		return nil, false, fmt.Errorf("listening on %s: %w", l.Address, listenHint(err))
+		return nil, false, fmt.Errorf("listening on %s: %w", cmp.Or(l.Address, unixScheme+l.Unix), listenHint(err))
 	}
 	return open, true, nil
+}
+
+// unixScheme begins the address of a Unix socket, as people write and read it; the path of its file follows.
+const unixScheme = "unix:"
+
+// listenOn opens the listener of one address. A Unix socket is for the daemon's user alone. admin.group is not let in: it may
+// administer the daemon, which is not to use what is behind it. Other rights are for the service manager's sockets to give.
+func listenOn(ctx context.Context, on config.Listen) (net.Listener, error) {
+	if on.Unix != "" {
+		return api.Listen(on.Unix)
+	}
+	var lc net.ListenConfig
+	return lc.Listen(ctx, "tcp", on.Address)
+}
+
+// listenAddress returns a listener's address as the configuration writes it.
+func listenAddress(l net.Listener) string {
+	a := l.Addr()
+	if a.Network() == "unix" {
+		return unixScheme + a.String()
+	}
+	return a.String()
 }
 
 // addressMissing reports whether the machine has no such address, IPv6 switched off included.
@@ -58,16 +81,17 @@ func addressMissing(err error) bool {
 }
 
 func listenHint(err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, api.ErrInUse) {
 		return fmt.Errorf("%w (is another fluentd-perf running? choose another with --listen)", err)
 	}
 	return err
 }
 
-// onLoopback reports whether only this machine can reach the listeners.
+// onLoopback reports whether only this machine can reach the listeners: over loopback, or by a Unix socket.
 func onLoopback(listeners []net.Listener) bool {
 	for _, l := range listeners {
-		if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		tcp, ok := l.Addr().(*net.TCPAddr)
+		if local := ok && tcp.IP.IsLoopback() || l.Addr().Network() == "unix"; !local {
 			return false
 		}
 	}
@@ -121,18 +145,12 @@ func acceptNow(socket int) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// raiseDescriptorLimit lifts the soft limit to the hard one and returns it, 0 where it is unknown. Go does the same at
-// start, but takes it back for children and not on every system.
-func raiseDescriptorLimit() uint64 {
+// descriptorLimit returns how many descriptors this process may have, 0 where it is unknown. Go has lifted the soft limit to the hard
+// one at start, and gives children the one from before.
+func descriptorLimit() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0
-	}
-	if limit.Cur < limit.Max {
-		wanted := syscall.Rlimit{Cur: limit.Max, Max: limit.Max}
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &wanted); err == nil {
-			limit = wanted
-		}
 	}
 	return limit.Cur
 }

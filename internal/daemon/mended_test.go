@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/tier/tiertest"
 	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/mcp"
@@ -73,7 +73,7 @@ func testMendedRefusal(p *pipe, method string, status int, body string) {
 	p.wantCalls(1)
 }
 
-// TestMendedRefusalOfAll has the server refuse a call that all askers share: each then hears what it is told itself.
+// TestMendedRefusalOfAll has the server refuse a call that all principals share: each then gets the refusal of its own call.
 func TestMendedRefusalOfAll(t *testing.T) {
 	for _, status := range []int{401, 429, 503} {
 		synctest.Test(t, func(t *testing.T) {
@@ -215,8 +215,8 @@ func TestMendedLeaverOfAStream(t *testing.T) {
 			leave()
 			select {
 			case r := <-reply:
-				if r.heard != 1 {
-					t.Errorf("it heard %d notifications", r.heard)
+				if r.notifications != 1 {
+					t.Errorf("it received %d notifications", r.notifications)
 				}
 			case <-time.After(time.Minute):
 				t.Fatalf("an expired answer at hand %v: a minute after its agent has left the stream stands", stale)
@@ -251,7 +251,7 @@ func TestMendedNotificationForNobody(t *testing.T) {
 		pipeWait(time.Second / 2)
 		leave()
 		<-gone
-		pipeWait(3 * time.Second / 4) // the flight has landed, and the follower's own call is on its way
+		pipeWait(3 * time.Second / 4) // the flight has ended, and the follower's own call is on its way
 		p.server.seen()
 		p.ask(t.Context(), pipeList("A", "4"))
 		p.wantCalls(1)
@@ -259,16 +259,14 @@ func TestMendedNotificationForNobody(t *testing.T) {
 	})
 }
 
-// mendedSlowTier is a memory that answers reads after a while.
-type mendedSlowTier struct{ *memory.Tier }
+// mendedSlowTier is a tier that answers reads after a while.
+type mendedSlowTier struct{ tiertest.Map }
 
-func (mendedSlowTier) Name() string { return "database" }
-
-func (s mendedSlowTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
+func (s *mendedSlowTier) Read(ctx context.Context, lookups []tier.Lookup) ([]tier.Found, error) {
 	if err := pipeAfter(ctx, time.Second/10); err != nil {
 		return nil, err
 	}
-	return s.Tier.Read(ctx, lookups)
+	return s.Map.Read(ctx, lookups)
 }
 
 // mendedBreaker is always closed.
@@ -283,11 +281,7 @@ func TestMendedStatusOfFollowers(t *testing.T) {
 	for _, members := range []string{pipePrivate, pipePublic} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPipe(t, func(c *config.Upstream) { c.Cache.StaleIfError = time.Hour }, pipeSlowly(members))
-			memory, err := memory.New(memory.Options{Size: 1 << 20})
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.d.store.Add(worker.Options{Tier: mendedSlowTier{memory}, Timeout: time.Second, Breaker: mendedBreaker{}, Private: true})
+			p.d.store.Add(worker.Options{Tier: new(mendedSlowTier), Timeout: time.Second, Breaker: mendedBreaker{}, Private: true})
 			wave := func(what, leader, follower string, collapsed int) {
 				t.Helper()
 				calls := pipeEqual(20, "A")
@@ -333,7 +327,7 @@ func mendedPlain(status string) string {
 	return strings.Join(parts, "; ")
 }
 
-// TestMendedCoalescedTools: equal calls of a tool share one call, also those that come while it runs; a question asked
+// TestMendedCoalescedTools: equal calls of a tool share one call, also those that come while it runs; a request sent
 // after it was sent, or answered, joins no flight of before it, and another credential's goes on as it was.
 func TestMendedCoalescedTools(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

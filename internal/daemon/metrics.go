@@ -19,29 +19,24 @@ func newRegistry() *prometheus.Registry {
 
 // registerProcessMetrics adds what belongs to no stage.
 func registerProcessMetrics(reg prometheus.Registerer, buffers *mcp.BufferPool, o *Options) {
-	stat := func(pick func(gets, misses, discards uint64) uint64) func() float64 {
+	counter := func(name, help string, read func() float64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "fluentd_perf_" + name, Help: help}, read)
+	}
+	gauge := func(name, help string, labels prometheus.Labels, read func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "fluentd_perf_" + name, Help: help, ConstLabels: labels}, read)
+	}
+	of := func(pick func(gets, misses, discards uint64) uint64) func() float64 {
 		return func() float64 { return float64(pick(buffers.Stats())) }
 	}
 	reg.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "fluentd_perf_memory_usage_bytes", Help: "Memory that the Go runtime has from the system and has not given back.",
-		}, memoryInUse),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "fluentd_perf_build_info", Help: "Always 1; what is running.",
-			ConstLabels: prometheus.Labels{"version": o.Version, "goversion": runtime.Version()},
-		}, func() float64 { return 1 }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "fluentd_perf_log_lines_lost_total", Help: "Log lines that were not read in time or could not be written.",
-		}, o.LostLines),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "fluentd_perf_buffer_pool_gets_total", Help: "Buffers asked of the pool.",
-		}, stat(func(gets, _, _ uint64) uint64 { return gets })),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "fluentd_perf_buffer_pool_misses_total", Help: "Buffers that had to be made.",
-		}, stat(func(_, misses, _ uint64) uint64 { return misses })),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "fluentd_perf_buffer_pool_discards_total", Help: "Buffers given back that were too large to keep.",
-		}, stat(func(_, _, discards uint64) uint64 { return discards })),
+		gauge("memory_usage_bytes", "Memory that the Go runtime has from the system and has not given back.", nil, memoryInUse),
+		gauge("build_info", "Always 1; what is running.",
+			prometheus.Labels{"version": o.Version, "goversion": runtime.Version()}, func() float64 { return 1 }),
+		counter("log_lines_lost_total", "Log lines that were not read in time or could not be written.", o.LostLines),
+		counter("buffer_pool_gets_total", "Buffers asked of the pool.", of(func(gets, _, _ uint64) uint64 { return gets })),
+		counter("buffer_pool_misses_total", "Buffers that had to be made.", of(func(_, misses, _ uint64) uint64 { return misses })),
+		counter("buffer_pool_discards_total", "Buffers given back that were too large to keep.",
+			of(func(_, _, discards uint64) uint64 { return discards })),
 	)
 }
 

@@ -58,7 +58,7 @@ func testInvalidated(t *testing.T, change func(p *pipe)) {
 	}
 }
 
-// TestOnceReadYourWrites holds that a question asked after a tools/call was sent, or answered, joins no flight of before
+// TestOnceReadYourWrites holds that a request made after a tools/call was sent, or answered, joins no flight of before
 // it: what the tool did has to show.
 func TestOnceReadYourWrites(t *testing.T) {
 	for _, whose := range []string{"A", "B"} { // B's flights are another matter, as long as nothing is public

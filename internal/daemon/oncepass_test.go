@@ -135,7 +135,7 @@ func onceLegacy(session, id, method, params string) *mcp.Call {
 	return c
 }
 
-// TestOnceArrayInvalidates: the notifications in an array that answers a list are heard (2025-03-26, basic/transports).
+// TestOnceArrayInvalidates: the notifications in an array that answers a list take effect (2025-03-26, basic/transports).
 func TestOnceArrayInvalidates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kept := true

@@ -19,6 +19,7 @@ import (
 type Paths struct {
 	State   string // for what outlives a restart; made, with 0700 where it was missing
 	Runtime string // for the admin socket; can be made, but is not: the socket's server does that, with the mode that its group needs
+	Cache   string // for what can be fetched again: packages of npx commands; can be made, but is not before the first of them
 }
 
 // surroundings are what decides about directories beside the flags.
@@ -35,9 +36,9 @@ func theseSurroundings() surroundings {
 // Resolve finds the directories of a daemon in this process. See resolve.
 func (p Paths) Resolve(log *slog.Logger) (Paths, error) { return p.resolve(theseSurroundings(), log) }
 
-// resolve finds the two directories, each for itself, and makes the one for state. One that is named, by its flag or by
-// $STATE_DIRECTORY or $RUNTIME_DIRECTORY, and cannot be used is the typist's error, which says what to set. Where none is
-// named and no usual one can be had, that is a warning.
+// resolve finds the directories, each for itself, and makes the one for state. One that is named, by its flag or by
+// $STATE_DIRECTORY, $RUNTIME_DIRECTORY or $CACHE_DIRECTORY, and cannot be used is the typist's error, which says what to set. Where
+// none is named and no usual one can be had, that is a warning; of the cache it is said where a command needs it.
 func (p Paths) resolve(s surroundings, log *slog.Logger) (Paths, error) {
 	var dirs Paths
 	var named bool
@@ -56,7 +57,34 @@ func (p Paths) resolve(s surroundings, log *slog.Logger) (Paths, error) {
 		}
 		log.Warn("there is no admin socket: verbs such as cache-stats do not reach this daemon", "error", err)
 	}
+	if dirs.Cache, named, err = p.cacheDir(s); named && err != nil {
+		return Paths{}, UsageError{Err: fmt.Errorf("the cache directory: %w; name another with --cache-dir or $CACHE_DIRECTORY", err)}
+	}
 	return dirs, nil
+}
+
+// CacheDirectory returns the cache directory of a daemon that is started from here, "" where there is none.
+func CacheDirectory() string {
+	dir, _, _ := Paths{}.cacheDir(theseSurroundings()) // "" is no place
+	return dir
+}
+
+// cacheDir returns the cache directory: the flag's, the service manager's, the user's; "" where there is an error.
+func (p Paths) cacheDir(s surroundings) (dir string, named bool, err error) {
+	if dir, named, err = s.named(p.Cache, "CACHE_DIRECTORY"); !named {
+		if dir = s.first("XDG_CACHE_HOME"); dir != "" {
+			dir = filepath.Join(dir, "fluentd-perf")
+		} else if dir = s.first("HOME"); dir != "" {
+			dir = filepath.Join(dir, ".cache", "fluentd-perf")
+		}
+	}
+	if err == nil && dir != "" {
+		err = s.usable(dir)
+	}
+	if err != nil {
+		return "", named, err
+	}
+	return dir, named, nil
 }
 
 // makeState returns the state directory, made; "" where there is an error.
@@ -113,7 +141,7 @@ func (p Paths) runtimeDir(s surroundings, state string) (dir string, named bool,
 	if faults == nil {
 		return "", false, errors.New("none is known")
 	}
-	return "", false, oneLine(faults)
+	return "", false, errors.New(strings.ReplaceAll(errors.Join(faults...).Error(), "\n", "; ")) // one line of the log
 }
 
 // socketFits says why a runtime directory cannot have the admin socket.
@@ -122,15 +150,6 @@ func (s surroundings) socketFits(dir string) error {
 		return err
 	}
 	return s.usable(dir)
-}
-
-// oneLine joins errors for a line of the log.
-func oneLine(errs []error) error {
-	texts := make([]string, len(errs))
-	for i, err := range errs {
-		texts[i] = err.Error()
-	}
-	return errors.New(strings.Join(texts, "; "))
 }
 
 // usableDirectory implements surroundings.usable: what is missing of the path can be made if its lowest part that is there

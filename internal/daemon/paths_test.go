@@ -34,34 +34,38 @@ func TestDirectories(t *testing.T) {
 		env     map[string]string
 		state   string
 		runtime string
+		cache   string
 		looked  []string // directories in which verbs look
 	}{
 		{what: "home", env: map[string]string{"HOME": d},
-			state: d + "/.local/state/fluentd-perf", runtime: d + "/.local/state/fluentd-perf/run",
+			state: d + "/.local/state/fluentd-perf", runtime: d + "/.local/state/fluentd-perf/run", cache: d + "/.cache/fluentd-perf",
 			looked: []string{run, d + "/.local/state/fluentd-perf/run"}},
 		{what: "root", root: true, env: map[string]string{"HOME": d},
-			state: d + "/.local/state/fluentd-perf", runtime: run,
+			state: d + "/.local/state/fluentd-perf", runtime: run, cache: d + "/.cache/fluentd-perf",
 			looked: []string{run, d + "/.local/state/fluentd-perf/run"}},
-		{what: "XDG", env: map[string]string{"HOME": d, "XDG_STATE_HOME": d + "/s", "XDG_RUNTIME_DIR": d + "/r"},
-			state: d + "/s/fluentd-perf", runtime: d + "/r/fluentd-perf",
+		{what: "XDG", env: map[string]string{"HOME": d, "XDG_STATE_HOME": d + "/s", "XDG_RUNTIME_DIR": d + "/r", "XDG_CACHE_HOME": d + "/c"},
+			state: d + "/s/fluentd-perf", runtime: d + "/r/fluentd-perf", cache: d + "/c/fluentd-perf",
 			looked: []string{d + "/r/fluentd-perf", run, d + "/s/fluentd-perf/run"}},
-		{what: "XDG, relative", env: map[string]string{"HOME": d, "XDG_STATE_HOME": "s", "XDG_RUNTIME_DIR": "r"},
-			state: d + "/.local/state/fluentd-perf", runtime: d + "/.local/state/fluentd-perf/run",
+		{what: "XDG, relative", env: map[string]string{"HOME": d, "XDG_STATE_HOME": "s", "XDG_RUNTIME_DIR": "r", "XDG_CACHE_HOME": "c"},
+			state: d + "/.local/state/fluentd-perf", runtime: d + "/.local/state/fluentd-perf/run", cache: d + "/.cache/fluentd-perf",
 			looked: []string{run, d + "/.local/state/fluentd-perf/run"}},
 		{what: "systemd", root: true,
-			env:   map[string]string{"STATE_DIRECTORY": d + "/a:" + d + "/b", "RUNTIME_DIRECTORY": d + "/c:" + d + "/e", "XDG_RUNTIME_DIR": d + "/r"},
-			state: d + "/a", runtime: d + "/c",
+			env:   map[string]string{"STATE_DIRECTORY": d + "/a:" + d + "/b", "RUNTIME_DIRECTORY": d + "/c:" + d + "/e", "XDG_RUNTIME_DIR": d + "/r", "CACHE_DIRECTORY": d + "/f:" + d + "/g"},
+			state: d + "/a", runtime: d + "/c", cache: d + "/f",
 			looked: []string{d + "/c", d + "/r/fluentd-perf", run, d + "/a/run"}},
-		{what: "flags", named: Paths{d + "/x/../y", d + "/z"},
-			env:   map[string]string{"STATE_DIRECTORY": d + "/a", "RUNTIME_DIRECTORY": d + "/c"},
-			state: d + "/y", runtime: d + "/z", looked: []string{d + "/c", run, d + "/a/run"}},
+		{what: "flags", named: Paths{d + "/x/../y", d + "/z", d + "/v/"},
+			env:   map[string]string{"STATE_DIRECTORY": d + "/a", "RUNTIME_DIRECTORY": d + "/c", "CACHE_DIRECTORY": d + "/f"},
+			state: d + "/y", runtime: d + "/z", cache: d + "/v", looked: []string{d + "/c", run, d + "/a/run"}},
 		{what: "one flag", named: Paths{State: d + "/y"}, state: d + "/y", runtime: d + "/y/run", looked: []string{run}},
 	} {
 		s := around(c.root, c.env)
 		got, err := c.named.resolve(s, slog.New(slog.DiscardHandler))
-		if err != nil || got != (Paths{c.state, c.runtime}) {
-			t.Errorf("%s: %+v, %v; want %s and %s", c.what, got, err, c.state, c.runtime)
+		if err != nil || got != (Paths{c.state, c.runtime, c.cache}) {
+			t.Errorf("%s: %+v, %v; want %s, %s and %s", c.what, got, err, c.state, c.runtime, c.cache)
 			continue
+		}
+		if _, err := os.Stat(c.cache); err == nil {
+			t.Errorf("%s: the cache directory was made, and nothing needs it", c.what)
 		}
 		if info, err := os.Stat(c.state); err != nil || info.Mode() != 0o700|os.ModeDir {
 			t.Errorf("%s: the state directory: %v, %v", c.what, info, err)
@@ -98,11 +102,13 @@ func TestDirectoriesUnusable(t *testing.T) {
 		{env: map[string]string{"XDG_STATE_HOME": file, "XDG_RUNTIME_DIR": d + "/r"}, warned: []string{"not a directory", state},
 			want: Paths{Runtime: d + "/r/fluentd-perf"}},
 		{env: map[string]string{"XDG_STATE_HOME": d + "/s", "XDG_RUNTIME_DIR": file},
-			want: Paths{d + "/s/fluentd-perf", d + "/s/fluentd-perf/run"}},
+			want: Paths{State: d + "/s/fluentd-perf", Runtime: d + "/s/fluentd-perf/run"}},
 		{env: map[string]string{"XDG_STATE_HOME": long, "XDG_RUNTIME_DIR": file}, warned: []string{"not a directory", "too long", runtime},
 			want: Paths{State: long + "/fluentd-perf"}},
 		{flags: Paths{Runtime: d + "/r"}, warned: []string{"there is no $HOME", state}, want: Paths{Runtime: d + "/r"}},
-		{flags: Paths{State: d + "/s"}, env: map[string]string{"XDG_RUNTIME_DIR": file}, want: Paths{d + "/s", d + "/s/run"}},
+		{flags: Paths{State: d + "/s"}, env: map[string]string{"XDG_RUNTIME_DIR": file}, want: Paths{State: d + "/s", Runtime: d + "/s/run"}},
+
+		{flags: Paths{State: d + "/s"}, env: map[string]string{"XDG_RUNTIME_DIR": d + "/r", "XDG_CACHE_HOME": file}, want: Paths{State: d + "/s", Runtime: d + "/r/fluentd-perf"}},
 
 		{flags: Paths{State: file}, fault: []string{"not a directory", state}},
 		{flags: Paths{State: file + "/x"}, fault: []string{"not a directory", state}},
@@ -112,6 +118,8 @@ func TestDirectoriesUnusable(t *testing.T) {
 		{flags: Paths{State: d + "/s", Runtime: long}, fault: []string{"too long", runtime}},
 		{flags: Paths{State: d + "/s"}, env: map[string]string{"RUNTIME_DIRECTORY": file}, fault: []string{"not a directory", runtime}},
 		{flags: Paths{State: d + "/s"}, env: map[string]string{"RUNTIME_DIRECTORY": "r"}, fault: []string{"$RUNTIME_DIRECTORY is not an absolute path"}},
+		{flags: Paths{State: d + "/s", Runtime: d + "/r", Cache: file}, fault: []string{"not a directory", "--cache-dir or $CACHE_DIRECTORY"}},
+		{flags: Paths{State: d + "/s", Runtime: d + "/r"}, env: map[string]string{"CACHE_DIRECTORY": "c"}, fault: []string{"$CACHE_DIRECTORY is not an absolute path"}},
 	} {
 		var said bytes.Buffer
 		got, err := c.flags.resolve(around(false, c.env), slog.New(slog.NewTextHandler(&said, nil)))

@@ -2,13 +2,11 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	"fluentd-perf/internal/api"
-	"fluentd-perf/internal/cache"
 )
 
 // takeOverEvery is how often a daemon looks whether another one has let go of what it waits for.
@@ -55,8 +53,8 @@ func (o *takeOver) end() {
 
 // joinState takes the state directory, and then opens what is in it.
 func (d *daemon) joinState() bool {
-	err := d.store.Join()
-	if errors.Is(err, cache.ErrStateInUse) {
+	done, err := d.store.Join()
+	if !done {
 		return false
 	}
 	d.sayState()
@@ -65,6 +63,10 @@ func (d *daemon) joinState() bool {
 		return true
 	}
 	d.joined.Store(true)
+	if d.processes != nil {
+		d.processes.sessions.Join()
+		d.processes.memory.Join()
+	}
 	if d.late != nil {
 		_, _ = d.late.get() // begins to open it
 	}

@@ -170,7 +170,7 @@ func TestOverlappingStarts(t *testing.T) {
 		soon(t, "the old daemon drains", func() bool { return old.log.has("draining") })
 
 		next := newOverlapping(t, dirs, server.URL)
-		if !next.log.has("in use by another daemon") || !next.log.has("another daemon has the admin socket") {
+		if !next.log.has("until the state directory is free") || !next.log.has("another daemon has the admin socket") {
 			t.Errorf("the log is\n%s", &next.log.b)
 		}
 		for _, want := range []string{"stored", "detail=memory"} { // of its own; nothing waits for the other

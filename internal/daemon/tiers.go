@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/url"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +31,11 @@ const sealed = 1 << 10
 
 // openCache makes the tiers, one behind the other. A tier that cannot be reached is a warning.
 func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breaker.Metrics, reg prometheus.Registerer, buffers *mcp.BufferPool) error {
-	d.state = openState(stateDir, cfg.Cache.PartitionKey.Value, d.log)
+	state, err := openState(stateDir, cfg.Cache.PartitionKey.Value, d.log)
+	if err != nil {
+		return err
+	}
+	d.state = state
 	d.sayState()
 	if d.joined.Store(!d.state.Waits()); d.state.Waits() {
 		d.takeOver.add(d.joinState)
@@ -50,7 +51,7 @@ func (d *daemon) openCache(cfg *config.Config, stateDir string, breakers *breake
 	start, cancel := context.WithTimeout(d.base, linkTimeout)
 	defer cancel()
 	t := tiers{
-		daemon: d, breakers: breakers, reg: reg, prefix: d.state.KeyID(),
+		daemon: d, breakers: breakers, pools: tier.NewPools(reg), prefix: d.state.KeyID(),
 		maxValue: int(cfg.Cache.Memory.MaxEntry) + sealed, start: start,
 	}
 	if err := t.addRedis(cfg.Cache.Redis); err != nil {
@@ -77,29 +78,24 @@ func (d *daemon) sayState() {
 
 // openState opens the state directory. Without one nothing outlives this process. Where another daemon has it, its key is
 // used at once, and the rest when it is free.
-func openState(dir, key string, log *slog.Logger) *cache.State {
-	if dir == "" {
-		return cache.MemoryState([]byte(key))
-	}
+func openState(dir, key string, log *slog.Logger) (*cache.State, error) {
 	state, err := cache.OpenState(dir, []byte(key))
-	if errors.Is(err, cache.ErrStateInUse) {
-		log.Warn("the cache is in memory alone until the state directory is free: another daemon has it, which drains perhaps",
+	switch {
+	case err != nil && dir != "":
+		log.Warn("doing without a state directory: the embedded database is not used, and the next start knows nothing of this one",
 			"directory", dir, "error", err)
-		state, err = cache.AwaitState(dir, []byte(key))
+		return openState("", key, log)
+	case err == nil && state.Waits():
+		log.Warn("the cache is in memory alone until the state directory is free: another daemon has it, which drains perhaps", "directory", dir)
 	}
-	if err == nil {
-		return state
-	}
-	log.Warn("doing without a state directory: the embedded database is not used, and the next start knows nothing of this one",
-		"directory", dir, "error", err)
-	return cache.MemoryState([]byte(key))
+	return state, err
 }
 
 // tiers adds what the configuration names to a daemon's store.
 type tiers struct {
 	*daemon
 	breakers *breaker.Metrics
-	reg      prometheus.Registerer
+	pools    *tier.Pools
 	prefix   string // of stored names: the partition key's id
 	maxValue int
 	start    context.Context // ends when a start has waited long enough for links
@@ -108,7 +104,7 @@ type tiers struct {
 func (t *tiers) add(tier tier.Tier, id string, timeout time.Duration, private, shared bool) {
 	t.store.Add(worker.Options{
 		Tier: tier, ID: id, Timeout: timeout, Private: private, Shared: shared,
-		Breaker: breaker.NewTier(breaker.TierOptions{Name: tier.Name(), Timeout: timeout, Metrics: t.breakers, Log: t.log}),
+		Breaker: breaker.NewTier(tier.Name(), t.breakers, t.log),
 	})
 }
 
@@ -127,12 +123,11 @@ func (t *tiers) addRedis(c config.Redis) error {
 	}
 	tier, err := redis.New(redis.Options{
 		URL: c.URL.Value, Timeout: max(c.Timeout, tierTimeout), Pool: c.Pool, MaxValue: t.maxValue, Prefix: t.prefix,
-		Listener: t.store.Listener(), Log: t.log,
+		Listener: t.store.Listener(), Pools: t.pools, Log: t.log,
 	})
 	if err != nil {
 		return UsageError{Err: fmt.Errorf("cache.redis: %w", err)}
 	}
-	t.reg.MustRegister(tier.Collector())
 	t.add(tier, addressOf(c.URL.Value), c.Timeout, true, true)
 	awaitLink(t.start, tier)
 	return nil
@@ -141,12 +136,11 @@ func (t *tiers) addRedis(c config.Redis) error {
 func (t *tiers) addPostgres(c config.Database) error {
 	tier, err := postgres.Open(postgres.Options{
 		URL: c.URL.Value, Timeout: max(c.Timeout, tierTimeout), MaxValue: t.maxValue, Prefix: t.prefix,
-		Pool: c.PoolMax, Lifetime: c.PoolLifetime, Listener: t.store.Listener(), Log: t.log,
+		Pool: c.PoolMax, Lifetime: c.PoolLifetime, Listener: t.store.Listener(), Pools: t.pools, Log: t.log,
 	})
 	if err != nil {
 		return UsageError{Err: fmt.Errorf("cache.database: %w", err)}
 	}
-	t.reg.MustRegister(tier.Collector())
 	t.add(tier, addressOf(c.URL.Value), c.Timeout, c.PrivateReads, true)
 	awaitLink(t.start, tier)
 	return nil
@@ -157,7 +151,7 @@ func (t *tiers) addPostgres(c config.Database) error {
 const linkTimeout = time.Second
 
 // awaitLink waits for a tier's link until ctx ends. One that is not there by then is used later.
-func awaitLink(ctx context.Context, tier interface{ Linked() bool }) {
+func awaitLink(ctx context.Context, tier tier.Shared) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !tier.Linked() && ctx.Err() == nil {
@@ -178,69 +172,26 @@ func (t *tiers) addSQLite(c config.Database) {
 		}
 		path = filepath.Join(t.state.Dir(), path)
 	}
-	late := newLateTier(func() (embedded, error) {
+	late := newLateTier(func() (tier.Embedded, error) {
 		if !t.joined.Load() {
-			return nil, cache.ErrStateInUse
+			return nil, errors.New("another daemon has the state directory")
 		}
 		return sqlite.Open(sqlite.Options{
 			Path: path, Prefix: t.prefix, MaxBytes: c.Size, Timeout: max(c.Timeout, tierTimeout),
-			MaxValue: int(min(int64(t.maxValue), c.Size/8)), Log: t.log,
+			MaxValue: int(min(int64(t.maxValue), c.Size/8)), Pools: t.pools, Log: t.log,
 		})
 	})
 	t.late = late
 	if err := late.open(); err != nil && !t.state.Waits() {
 		t.log.Warn("the database tier cannot be used for now", "file", path, "error", err)
 	}
-	t.reg.MustRegister(late)
 	t.add(late, "sqlite:"+path, c.Timeout, c.PrivateReads, false)
 }
 
-// cached makes the caching stage of one upstream.
-func (d *daemon) cached(c config.Upstream, server mcp.Caller) *cache.Upstream {
-	return d.store.Upstream(cache.UpstreamOptions{
-		Name: c.Name, Identity: identityOf(c), Plain: c.Protocol == config.ProtocolJSONRPC, Base: d.base,
-		TTL: c.Cache.TTL, Tools: c.Cache.Tools, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL,
-		StaleIfError: c.Cache.StaleIfError, StaleAfter: c.Cache.StaleAfter, StaleWhileRevalidate: c.Cache.StaleWhileRevalidate,
-		CoalesceTools: c.Coalesce.Tools, FlushOnCall: c.Cache.FlushOnCall, Listen: c.Cache.Listen, Scope: scopes[c.Cache.Scope],
-	}, server)
-}
-
-var scopes = map[config.CacheScope]cache.Scope{
-	config.CacheScopeAuto: cache.ScopeAuto, config.CacheScopeSession: cache.ScopeSession, config.CacheScopeCredential: cache.ScopeCredential,
-}
-
-// identityOf is what makes an upstream another server: its endpoints, what it speaks and the headers that the configuration
-// sets.
-func identityOf(c config.Upstream) string {
-	var b strings.Builder
-	part := func(s string) { fmt.Fprintf(&b, "%d:%s", len(s), s) }
-	urls := make([]string, len(c.URLs)) // equal servers: their order is no matter
-	for i, u := range c.URLs {
-		urls[i] = u.String()
-	}
-	slices.Sort(urls)
-	for _, u := range urls {
-		part(u)
-	}
-	part(string(c.Protocol))
-	names := make([]string, 0, len(c.Headers))
-	for name := range c.Headers {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		part(http.CanonicalHeaderKey(name))
-		for _, v := range c.Headers[name] {
-			part(v)
-		}
-	}
-	return b.String()
-}
-
 // closeCache writes what waits for the tiers, and saves what is kept over a restart.
-func (d *daemon) closeCache(patience time.Duration) {
+func (d *daemon) closeCache(timeout time.Duration) {
 	if d.store != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		if err := d.store.Close(ctx); err != nil {
 			d.log.Warn("closing the cache", "error", err)

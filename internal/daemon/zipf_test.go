@@ -105,7 +105,7 @@ func newZipfRun(t *testing.T, c zipfCase, dir string) *zipfRun {
 	z.pipe = &pipe{t: t, d: d, server: &pipeServer{answer: zipfServer(c)}}
 	own := cfg.Upstreams[0]
 	own.Cache.Listen = false
-	z.stage = d.cached(own, z.server)
+	z.stage = cached(d, own, z.server)
 	return z
 }
 

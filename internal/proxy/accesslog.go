@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strconv"
@@ -10,29 +11,23 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// id tells requests apart, over restarts too: it stands in the log and in error data.
+// id tells requests apart, over restarts too: it is in the log and in error data.
 func (q *request) id() string { return q.handler.idPrefix + strconv.FormatUint(q.seq, 16) }
 
 // finish gives back what the request has reserved, counts it and writes its access line. It runs when an agent's connection is
 // broken off too.
 func (q *request) finish() {
-	took, h, f := time.Since(q.call.Start), q.handler, q.failure
-	h.opts.Buffered.Put(q.reserved)
-	h.smallBodies.Put(q.reservedSmall)
-	q.upstream.metrics.count(&q.call, q.outcome, q.hit, took)
-	switch {
-	case q.failed != nil:
-		for reason, calls := range q.failed.Shed {
-			h.opts.Metrics.countShed(q.upstream.Name, reason, calls)
-		}
-	case f != nil && f.Code == mcp.CodeOverloaded:
-		h.opts.Metrics.countShed(q.upstream.Name, f.Reason, 1)
+	took, h := time.Since(q.call.Start), q.handler
+	q.release()
+	if q.status == 0 && q.failure == nil { // a panic goes by: net/http logs it
+		q.note(mcp.InternalFailure(nil))
 	}
+	h.opts.Metrics.count(q, took)
 	level := slog.LevelInfo
-	if f != nil && isWarning(f.Reason) {
+	if f := q.failure; f != nil && isWarning(f.Reason) {
 		level = slog.LevelWarn
 	}
-	if h.log.Enabled(context.Background(), level) {
+	if h.opts.Log.Enabled(context.Background(), level) {
 		q.accessLine(level, took)
 	}
 }
@@ -43,61 +38,40 @@ func isWarning(r mcp.Reason) bool {
 	return r != mcp.ReasonCanceled && r != mcp.ReasonDraining && r != mcp.ReasonBreakerOpen
 }
 
-// line is the attributes of one access line.
-type line []slog.Attr
-
-// text adds a string, where there is one.
-func (l *line) text(name, s string) {
-	if s != "" {
-		*l = append(*l, slog.String(name, s))
+// when returns an attribute where there is something to say, else the empty one, which slog leaves out.
+func when(there bool, a slog.Attr) slog.Attr {
+	if there {
+		return a
 	}
+	return slog.Attr{}
 }
 
-// milliseconds adds a duration as a number, with its unit in the name: log readers add numbers up, and no "1.2s" and "3ms".
-func (l *line) milliseconds(name string, d time.Duration) {
-	*l = append(*l, slog.Float64(name, float64(d.Microseconds())/1000))
+func text(name, s string) slog.Attr { return when(s != "", slog.String(name, s)) }
+
+// milliseconds is a duration as a number, with its unit in the name: log readers add numbers up, and no "1.2s" and "3ms".
+func milliseconds(name string, d time.Duration) slog.Attr {
+	return slog.Float64(name, float64(d.Microseconds())/1000)
 }
 
 // accessLine says everything about one request that is no secret: no header values, no params but a tool's name, no session id.
 func (q *request) accessLine(level slog.Level, took time.Duration) {
-	c, f := &q.call, q.failure
-	l := make(line, 0, 28)
-	l = append(l,
+	c, t, session, cause := &q.call, &q.timing, q.sessionHash(), ""
+	f := cmp.Or(q.failure, new(mcp.Failure))
+	if f.Cause != nil {
+		cause = f.Cause.Error()
+	}
+	q.handler.opts.Log.LogAttrs(context.Background(), level, "request",
 		slog.String("id", q.id()), slog.String("upstream", q.upstream.Name), slog.String("verb", q.in.Method),
-		slog.String("method", methodLabel(c)), slog.String("outcome", q.outcome.String()), slog.Int("status", q.status),
-		slog.Int64("in", q.bytesIn), slog.Int64("out", q.bytesOut))
-	l.milliseconds("took_ms", took)
-	l.text("remote", q.in.RemoteAddr)
-	session := q.sessionHash()
-	l.text("tool", toolName(c))
-	l.text("agent", q.agent(session))
-	l.text("session", session)
-	if q.isToolResult {
-		l = append(l, slog.Bool("isError", q.toolFailed))
-	}
-	if c.Lane != mcp.LaneArray { // of which each call has its own
-		l.text("era", c.Era.String())
-	}
-	if q.failed != nil {
-		l = append(l, slog.Int("failed_calls", q.failed.Calls))
-	}
-	l.text("version", clip(c.Version))
-	for i, d := range [...]time.Duration{q.timing.Queue, q.timing.Connect, q.timing.FirstByte, q.timing.Upstream} {
-		if d > 0 {
-			l.milliseconds([...]string{"queue_ms", "connect_ms", "ttfb_ms", "answered_ms"}[i], d)
-		}
-	}
-	l.text("cache", cacheStatus(q.w.Header()["Cache-Status"]))
-	if c.Mismatch {
-		l = append(l, slog.Bool("mismatch", true))
-	}
-	if f != nil {
-		l = append(l, slog.String("reason", string(f.Reason)), slog.String("sent", string(f.Sent)))
-		if f.Cause != nil {
-			l = append(l, slog.String("cause", f.Cause.Error()))
-		}
-	}
-	q.handler.log.LogAttrs(context.Background(), level, "request", l...)
+		slog.String("method", methodLabel(c)), slog.String("outcome", string(q.outcome)), slog.Int("status", q.status),
+		slog.Int64("in", q.bytesIn), slog.Int64("out", q.bytesOut), milliseconds("took_ms", took),
+		text("remote", q.in.RemoteAddr), text("tool", toolName(c)), text("agent", q.agent(session)), text("session", session),
+		when(q.isToolResult, slog.Bool("isError", q.toolFailed)),
+		when(c.Lane != mcp.LaneArray, slog.String("era", c.Era.String())), // of an array each call has its own
+		when(q.failed.Calls > 0, slog.Int("failed_calls", q.failed.Calls)), text("version", clip(c.Version)),
+		when(t.Queue > 0, milliseconds("queue_ms", t.Queue)), when(t.Connect > 0, milliseconds("connect_ms", t.Connect)),
+		when(t.FirstByte > 0, milliseconds("ttfb_ms", t.FirstByte)), when(t.Upstream > 0, milliseconds("answered_ms", t.Upstream)),
+		text("cache", cacheStatus(q.w.Header()["Cache-Status"])), when(c.Mismatch, slog.Bool("mismatch", true)),
+		text("reason", string(f.Reason)), text("sent", string(f.Sent)), text("cause", cause))
 }
 
 // cacheStatus returns what this daemon's own cache did: its member of Cache-Status is the last one (RFC 9211, 2).
@@ -106,7 +80,7 @@ func cacheStatus(fields []string) string {
 		return ""
 	}
 	if did, own := strings.CutPrefix(fields[len(fields)-1], "fluentd-perf; "); own {
-		return did
+		return clip(did)
 	}
 	return ""
 }

@@ -32,7 +32,7 @@ func newAccessed(t *testing.T) *accessed {
 	t.Helper()
 	a := &accessed{t: t, reg: prometheus.NewRegistry()}
 	d, err := proxy.New(proxy.Options{
-		Upstreams: []proxy.Upstream{{
+		Upstreams: []proxy.Route{{
 			Name: "s", URL: mustURL(t, "http://server.test/mcp"),
 			Caller: mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) { return a.next(ctx, c) }),
 		}},
@@ -214,5 +214,15 @@ func TestKinds(t *testing.T) {
 		if a.post(c.body, "", c.res); a.count(c.kind) != before+1 {
 			t.Errorf("%s is not counted as %s", c.body, c.kind)
 		}
+	}
+}
+
+// TestAccessLineIsBounded holds that what a server puts into its Cache-Status does not fill the log.
+func TestAccessLineIsBounded(t *testing.T) {
+	a := newAccessed(t)
+	res := scanned(200, `{"jsonrpc":"2.0","id":9007199254740993,"result":{}}`)
+	res.Header = http.Header{"Cache-Status": {"fluentd-perf; " + strings.Repeat("x", 10_000)}}
+	if a.post(listTools, "", res); a.log.Len() > 1000 {
+		t.Errorf("a line of %d bytes", a.log.Len())
 	}
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -22,6 +21,7 @@ const (
 	maxAgentName = 100 // bytes
 )
 
+// remember puts the name of a session's agent in place of the one that was known.
 func (a *agents) remember(session, name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -39,12 +39,11 @@ func (a *agents) putLocked(session, name string) {
 func (a *agents) of(session string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if name, ok := a.now[session]; ok {
-		return name
-	}
-	name, ok := a.before[session]
-	if ok {
-		a.putLocked(session, name)
+	name, ok := a.now[session]
+	if !ok {
+		if name, ok = a.before[session]; ok {
+			a.putLocked(session, name)
+		}
 	}
 	return name
 }
@@ -52,9 +51,9 @@ func (a *agents) of(session string) string {
 // sessionHash is what stands for the call's session in the log: it tells sessions apart and opens none. `initialize` has the
 // session that its answer begins.
 func (q *request) sessionHash() string {
-	id := header(q.call.Header, sessionHeader)
+	id := q.call.Header.Get(sessionHeader)
 	if id == "" && q.call.Method() == mcp.MethodInitialize {
-		id = header(q.w.Header(), sessionHeader)
+		id = q.w.Header().Get(sessionHeader)
 	}
 	if id == "" {
 		return ""
@@ -71,16 +70,6 @@ func (q *request) agent(session string) string {
 	return q.handler.agents.of(session)
 }
 
-// who says what is called, and by whom: the name that the agent gives itself, else its connection. Another goroutine may
-// ask, so that only the call is looked at.
-func (q *request) who() (method, tool, agent string) {
-	session := ""
-	if header(q.call.Header, sessionHeader) != "" {
-		session = q.sessionHash()
-	}
-	return methodLabel(&q.call), toolName(&q.call), cmp.Or(q.agent(session), q.call.Conn)
-}
-
 // rememberAgent remembers who began a session.
 func (q *request) rememberAgent() {
 	if q.call.Method() != mcp.MethodInitialize {
@@ -95,9 +84,9 @@ func (q *request) rememberAgent() {
 func clientName(c *mcp.Call) string {
 	info := c.Message.ClientInfo.Of(c.Body)
 	if info == nil && c.Method() == mcp.MethodInitialize {
-		info = member(c.Message.Params.Of(c.Body), "clientInfo")
+		info = mcp.MemberOf(c.Message.Params.Of(c.Body), "clientInfo")
 	}
-	name, _ := mcp.Text(member(info, "name"))
+	name, _ := mcp.Text(mcp.MemberOf(info, "name"))
 	return strings.Clone(name[:min(len(name), maxAgentName)])
 }
 
@@ -108,16 +97,4 @@ func toolName(c *mcp.Call) string {
 	}
 	name, _ := mcp.Text(c.Message.Name.Of(c.Body))
 	return clip(name)
-}
-
-// member returns a member of a JSON object, nil where there is none.
-func member(object []byte, name string) []byte {
-	if object == nil {
-		return nil
-	}
-	at, err := mcp.Member(object, name)
-	if err != nil {
-		return nil
-	}
-	return at.Of(object)
 }

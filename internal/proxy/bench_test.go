@@ -47,7 +47,7 @@ func BenchmarkHandler(b *testing.B) {
 				b.Fatal(err)
 			}
 			handler, err := proxy.New(proxy.Options{
-				Upstreams: []proxy.Upstream{{Name: "s", URL: u, Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
+				Upstreams: []proxy.Route{{Name: "s", URL: u, Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 					return result(), nil
 				})}},
 				BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),

@@ -39,8 +39,8 @@ func (q *request) failBody(err error) {
 	case errors.As(err, &f):
 		q.fail(f)
 	case errors.Is(err, os.ErrDeadlineExceeded): // the server's, for reading a request
-		q.status, q.outcome = http.StatusRequestTimeout, outcomeSlowBody
-		plain(q.w, q.status, "the request body did not arrive in time")
+		q.outcome = outcomeSlowBody
+		q.plain(http.StatusRequestTimeout, "the request body did not arrive in time")
 	default:
 		q.fail(&mcp.Failure{Reason: mcp.ReasonCanceled, Sent: mcp.SentNo, Cause: err})
 	}
@@ -59,41 +59,34 @@ func (q *request) readAll() ([]byte, error) {
 	if q.in.ContentLength >= 0 {
 		size = min(q.in.ContentLength, believed)
 	}
-	reserved := min(size, limit) // a body of limit bytes counts as that many, whatever is left empty behind it
-	if !q.reserve(reserved) {
-		return nil, tooMuchBuffered()
-	}
-	body := q.bodySpace[:0]
-	if size >= int64(cap(body)) {
-		body = make([]byte, 0, size+1) // one byte more, so that the read that finds the end needs no growth
-	}
-	for {
-		n, err := q.in.Body.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		switch {
-		case int64(len(body)) > limit:
-			return nil, tooLarge()
-		case err == io.EOF:
-			return body, nil
-		case err != nil:
-			return nil, err
+	reserved := int64(0)
+	for body := q.bodySpace[:0]; ; size = min(2*int64(cap(body)), limit+1) + 512 {
+		more := min(size, limit) - reserved // a body of limit bytes counts as that many, whatever is left empty behind it
+		if !q.reserve(int(more)) {
+			return nil, tooMuchBuffered()
 		}
-		if len(body) == cap(body) {
-			size = min(2*int64(cap(body)), limit+1) + 512
-			more := min(size, limit) - reserved
-			if !q.reserve(more) {
-				return nil, tooMuchBuffered()
+		reserved += more
+		if size >= int64(cap(body)) {
+			body = append(make([]byte, 0, size+1), body...) // one byte more, so that the read that finds the end needs no growth
+		}
+		for len(body) < cap(body) {
+			n, err := q.in.Body.Read(body[len(body):cap(body)])
+			body = body[:len(body)+n]
+			switch {
+			case int64(len(body)) > limit:
+				return nil, tooLarge()
+			case err == io.EOF:
+				return body, nil
+			case err != nil:
+				return nil, err
 			}
-			reserved += more
-			body = append(make([]byte, 0, size), body...)
 		}
 	}
 }
 
 // reserve takes bytes of the budget until the request has ended, or where it is spent, of what is there for small messages.
 // It reports false where that is too much for all requests together.
-func (q *request) reserve(n int64) bool {
-	bytes := int(n)
+func (q *request) reserve(bytes int) bool {
 	switch {
 	case q.handler.opts.Buffered.Take(bytes):
 		q.reserved += bytes
@@ -103,6 +96,13 @@ func (q *request) reserve(n int64) bool {
 		return false
 	}
 	return true
+}
+
+// release gives back what was reserved.
+func (q *request) release() {
+	q.handler.opts.Buffered.Put(q.reserved)
+	q.handler.smallBodies.Put(q.reservedSmall)
+	q.reserved, q.reservedSmall = 0, 0
 }
 
 // clearReadDeadline takes off the deadline that the server set for reading the request: what follows may take long, and

@@ -74,8 +74,8 @@ func TestBufferedOneBody(t *testing.T) {
 	}
 }
 
-// TestBufferedSmall: while the budget is spent, what is small and owed no answer passes, so that a cancellation frees what a
-// call holds. What is owed one does not, nor what is larger.
+// TestBufferedSmall: while the budget is spent, what is small and needs no answer passes, so that a cancellation frees what a
+// call holds. What needs one does not, nor what is larger.
 func TestBufferedSmall(t *testing.T) {
 	const limit = 1 << 20
 	budget := mcp.NewBudget(limit)
@@ -172,11 +172,30 @@ func TestBufferedSmallTogether(t *testing.T) {
 func newBudgeted(t *testing.T, budget *mcp.Budget, limit int64, next mcp.Caller) *proxy.Handler {
 	t.Helper()
 	d, err := proxy.New(proxy.Options{
-		Upstreams: []proxy.Upstream{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: next, Array: next}},
+		Upstreams: []proxy.Route{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: next, Array: next}},
 		BodyLimit: limit, Buffered: budget, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// TestStreamHoldsNoBody holds that the body of a GET or a DELETE, which means nothing, takes nothing of the budget once it has
+// been read: a stream may stay open for hours.
+func TestStreamHoldsNoBody(t *testing.T) {
+	budget := mcp.NewBudget(1 << 20)
+	held := map[string]int64{}
+	next := mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
+		held[c.Lane.Verb()] = budget.Held()
+		return &mcp.Result{Status: 202}, nil
+	})
+	h := newBudgeted(t, budget, 1<<20, next)
+	for _, verb := range []string{"GET", "DELETE", "POST"} {
+		body := listTools + strings.Repeat(" ", 500<<10)
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(verb, "http://localhost/mcp/s", strings.NewReader(body)))
+	}
+	if held["GET"] != 0 || held["DELETE"] != 0 || held["POST"] < 500<<10 || budget.Held() != 0 {
+		t.Errorf("held while the server answered: %v, and %d after", held, budget.Held())
+	}
 }

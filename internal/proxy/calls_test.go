@@ -46,7 +46,7 @@ func hangingHandler(t *testing.T, log *lockedBuffer) *proxy.Handler {
 		t.Fatal(err)
 	}
 	d, err := proxy.New(proxy.Options{
-		Upstreams: []proxy.Upstream{{Name: "s", URL: u, Caller: mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
+		Upstreams: []proxy.Route{{Name: "s", URL: u, Caller: mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 			if c.Method() == mcp.MethodInitialize {
 				return &mcp.Result{Status: 200, Header: http.Header{"Mcp-Session-Id": {"s1"}}}, nil
 			}
@@ -69,7 +69,7 @@ func post(ctx context.Context, d *proxy.Handler, body string, header ...string) 
 	d.ServeHTTP(httptest.NewRecorder(), r)
 }
 
-// TestCalls: who wants what, and for how long; what has ended is not there any more, wherever it was in the row.
+// TestCalls: who wants what, and for how long; what has ended is not there any more, wherever it stood in the order.
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := hangingHandler(t, new(lockedBuffer))

@@ -22,6 +22,7 @@ func (q *request) decodeHead(lane mcp.Lane) bool {
 	if _, ok := q.readBody(); !ok {
 		return false
 	}
+	q.release() // a stream may stay open for hours
 	q.decodeHeader()
 	dropLegacy(&q.call)
 	return true
@@ -31,7 +32,7 @@ func (q *request) decodeHead(lane mcp.Lane) bool {
 func (q *request) decodeHeader() {
 	c := &q.call
 	c.Header = q.outHeader()
-	c.Version = header(c.Header, "Mcp-Protocol-Version")
+	c.Version = c.Header.Get("Mcp-Protocol-Version")
 	c.Era = mcp.EraOf(c.Version)
 }
 
@@ -40,7 +41,7 @@ func (q *request) decodeHeader() {
 func (q *request) decodeMessage() {
 	c := &q.call
 	if mcp.IsEncoded(c.Header) || mcp.Scan(c.Body, &c.Message) != nil || c.Message.Kind == mcp.KindBatch {
-		// Of an array the kind stays; an id cannot be told whose it is.
+		// Of an array the kind stays; which of its calls an id belongs to is not known.
 		c.Message = mcp.Message{Kind: c.Message.Kind, Method: mcp.MethodOther}
 		c.Lane = mcp.LaneOpaque
 		return
@@ -50,7 +51,7 @@ func (q *request) decodeMessage() {
 			c.Era, c.Version = mcp.EraModern, v
 		}
 	}
-	c.Mismatch = c.Era == mcp.EraModern && differs(c)
+	c.Mismatch = c.Era == mcp.EraModern && c.HeaderDiffers()
 	c.Lane = laneOf(&c.Message)
 }
 
@@ -64,26 +65,6 @@ func laneOf(m *mcp.Message) mcp.Lane {
 		return mcp.LaneListen
 	}
 	return mcp.LaneRequest
-}
-
-// differs reports whether the header of a modern request says something else than its body, or says it twice: the version,
-// `Mcp-Method` or `Mcp-Name` (2026-07-28, basic/transports/streamable-http, SEP-2243). Only requests carry them.
-func differs(c *mcp.Call) bool {
-	m := &c.Message
-	if m.Kind != mcp.KindRequest {
-		return false
-	}
-	if !headerIs(c, "Mcp-Protocol-Version", m.ProtocolVersion) || !headerIs(c, "Mcp-Method", m.MethodName) {
-		return true
-	}
-	named, ok := m.Named()
-	return ok && !headerIs(c, "Mcp-Name", named)
-}
-
-// headerIs reports whether the header is there once and its value, decoded, is the JSON string at a place of the body.
-func headerIs(c *mcp.Call, name string, at mcp.Span) bool {
-	values := c.Header[name]
-	return len(values) == 1 && mcp.TextIs(at.Of(c.Body), mcp.HeaderText(values[0]))
 }
 
 // dropLegacy takes off what was removed from the protocol in 2026-07-28 (SEP-2567): it is to be ignored, so it is not even

@@ -21,7 +21,7 @@ import (
 // other, within the server's deadline.
 func TestUnsentBody(t *testing.T) {
 	d, err := proxy.New(proxy.Options{
-		Upstreams: []proxy.Upstream{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: answering("{}")}},
+		Upstreams: []proxy.Route{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: answering("{}")}},
 		BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {
@@ -81,7 +81,7 @@ func TestRawFlush(t *testing.T) {
 	pw.Close()
 }
 
-// TestCleanEnds holds that a stream that ends cleanly and owes nothing is passed on as such.
+// TestCleanEnds holds that a stream that ends cleanly, with no answer outstanding, is passed on as such.
 func TestCleanEnds(t *testing.T) {
 	for name, body := range map[string]string{
 		"notification": `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
@@ -152,5 +152,24 @@ func TestVerbs(t *testing.T) {
 		if a := do(t, c.verb, base+c.path, listTools); a.status != c.status || a.header.Get("Allow") != c.allow {
 			t.Errorf("%s %s: %d, Allow %q", c.verb, c.path, a.status, a.header.Get("Allow"))
 		}
+	}
+}
+
+// TestPathsDecodedOnce holds that the name in a path is decoded once: another name is another upstream.
+func TestPathsDecodedOnce(t *testing.T) {
+	_, base := newHandler(t, answering("{}"), arrays(answering("[]")))
+	for path, status := range map[string]int{"/rpc/s": 200, "/rpc/%73": 200, "/rpc/%2573": 404, "/mcp/%73": 200, "/mcp/%2573": 404} {
+		if a := do(t, "POST", base+path, listTools); a.status != status {
+			t.Errorf("%s: %d, want %d", path, a.status, status)
+		}
+	}
+}
+
+// TestNoUpstream holds that without an upstream nobody is told that there are several.
+func TestNoUpstream(t *testing.T) {
+	h, base := newHandler(t, answering("{}"), nil)
+	mustSwap(t, h)
+	if a := do(t, "POST", base+"/mcp", listTools); a.status != 404 || strings.Contains(a.body, "several") {
+		t.Errorf("got %d %s", a.status, a.body)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync/atomic"
-	"time"
 )
 
 // TokenHeader carries the daemon's own token where Proxy-Authorization cannot be set.
@@ -37,23 +35,20 @@ func newGuard(o Options) *guard {
 	return g
 }
 
-// guarded lets a request through to next that may enter.
-func (h *Handler) guarded(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if h.mayEnter(w, r) {
-			next(w, r)
+// Guarded lets only requests through to next that name this daemon as their Host, or came by a Unix socket, and from no other site's page.
+func (h *Handler) Guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.allowed(w, r) {
+			next.ServeHTTP(w, r)
 		}
-	}
+	})
 }
 
-// Guarded lets only requests through to next that name this daemon as their Host and come from no foreign page.
-func (h *Handler) Guarded(next http.Handler) http.Handler { return h.guarded(next.ServeHTTP) }
-
-// mayEnter checks Host and Origin, against DNS rebinding and foreign web pages (2025-11-25 and 2026-07-28,
+// allowed checks Host and Origin, against DNS rebinding and the pages of other sites (2025-11-25 and 2026-07-28,
 // basic/transports, "Security Warning"): 403, whatever the path. Listed origins get their CORS headers. It reports false
 // where the request has its answer.
-func (h *Handler) mayEnter(w http.ResponseWriter, r *http.Request) bool {
-	if !h.guard.allowsHost(r.Host) {
+func (h *Handler) allowed(w http.ResponseWriter, r *http.Request) bool {
+	if !h.guard.allowsHost(r.Host) && !overUnix(r) {
 		h.refuse(w, r, refusedHost)
 		return false
 	}
@@ -98,10 +93,19 @@ func (g *guard) allowsHost(hostport string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// allowsOrigin reports whether an Origin is listed, or is the daemon's own: Host has been checked, so no foreign page can
-// have it. The daemon serves no pages, but clients that set the header by hand send this one.
+// overUnix reports whether a request came by a Unix socket. Then any Host will do: clients have no name for the daemon there and send
+// what they like (localhost, docker), and no page and no name server leads a browser to it. A web server in front of the
+// socket has to look at Host by itself.
+func overUnix(r *http.Request) bool {
+	a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && a.Network() == "unix"
+}
+
+// allowsOrigin reports whether an Origin is listed, or is the daemon's own: where Host is this daemon's, no other site's page can
+// have it. The daemon serves no pages, but clients that set the header by hand send this one. Host is looked at again because over a
+// Unix socket it may be anything, and a web server in front of it passes pages' requests on.
 func (g *guard) allowsOrigin(origin string, r *http.Request) bool {
-	return g.origins[strings.ToLower(origin)] || isOwnOrigin(origin, r)
+	return g.origins[strings.ToLower(origin)] || isOwnOrigin(origin, r) && g.allowsHost(r.Host)
 }
 
 // isOwnOrigin reports whether an Origin is the one under which the agent reached the daemon.
@@ -139,21 +143,22 @@ func (h *Handler) authorized(w http.ResponseWriter, r *http.Request, bearer bool
 	return false
 }
 
-// refusal says why a request reached no upstream.
-type refusal int
+// refusal says why a request reached no upstream. It is a label.
+type refusal string
 
 const (
-	refusedHost refusal = iota
-	refusedOrigin
-	refusedToken
-	refusedPath
-	refusedVerb
-	refusalCount
+	refusedHost   refusal = "host"
+	refusedOrigin refusal = "origin"
+	refusedToken  refusal = "token"
+	refusedUser   refusal = "user"
+	refusedPath   refusal = "path"
+	refusedVerb   refusal = "verb"
 )
 
-var refusalNames = [refusalCount]string{"host", "origin", "token", "path", "verb"}
+var refusals = []refusal{refusedHost, refusedOrigin, refusedToken, refusedUser, refusedPath, refusedVerb}
 
-var refusalTexts = [refusalCount]string{
+// forbidden are the texts of the refusals that are answered with 403.
+var forbidden = map[refusal]string{
 	refusedHost:   "this Host is not served here (see `hosts` in the configuration)",
 	refusedOrigin: "this Origin is not allowed (see `origins` in the configuration)",
 	refusedToken:  "the daemon's token is missing or wrong: send it as `Proxy-Authorization: Bearer <token>` or `" + TokenHeader + ": <token>`",
@@ -161,28 +166,19 @@ var refusalTexts = [refusalCount]string{
 
 // refuse answers 403, counts, and logs at most one line a second: whoever is refused may be hostile and many.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
-	if h.refusals.allow(time.Now()) {
-		h.log.Warn("request refused", "why", refusalNames[why], "host", clip(r.Host), "origin", clip(r.Header.Get("Origin")),
-			"remote", r.RemoteAddr)
-	}
-	h.reject(w, why, http.StatusForbidden, refusalTexts[why])
+	h.refusals.Do(func() {
+		h.opts.Log.Warn("request refused", "why", string(why), "host", clip(r.Host), "origin", clip(r.Header.Get("Origin")), "remote", r.RemoteAddr)
+	})
+	h.reject(w, why, http.StatusForbidden, forbidden[why])
 }
 
-// clip bounds what a stranger can write into the log.
+// clip bounds what a client or a server can write into the log.
 func clip(s string) string {
-	const most = 100
-	if len(s) > most {
-		return s[:most] + "..."
+	const limit = 100
+	if len(s) > limit {
+		return s[:limit] + "..."
 	}
 	return s
-}
-
-// perSecond lets one event a second through.
-type perSecond struct{ last atomic.Int64 }
-
-func (p *perSecond) allow(now time.Time) bool {
-	second, last := now.Unix(), p.last.Load()
-	return second != last && p.last.CompareAndSwap(last, second)
 }
 
 // Values of the answers to web pages.

@@ -11,7 +11,7 @@ import (
 	"fluentd-perf/internal/proxy"
 )
 
-// TestHostAndOrigin holds the checks against DNS rebinding and foreign web pages.
+// TestHostAndOrigin holds the checks against DNS rebinding and the pages of other sites.
 func TestHostAndOrigin(t *testing.T) {
 	_, base := newHandler(t, answering("{}"), func(o *proxy.Options) {
 		o.Hosts = []string{"Box.Example"}
@@ -38,6 +38,11 @@ func TestHostAndOrigin(t *testing.T) {
 	}
 	if a := do(t, "GET", base+"/healthz", "", "Host", "evil.example"); a.status != 200 {
 		t.Errorf("healthz is exempt, got %d", a.status)
+	}
+	for path, verb := range map[string]string{"/none": "GET", "/healthz": "POST", "/rpc/s": "POST", "/mcp": "POST", metadataOf: "GET"} {
+		if a := do(t, verb, base+path, "", "Host", "evil.example"); a.status != 403 {
+			t.Errorf("%s %s: %d, want 403", verb, path, a.status)
+		}
 	}
 }
 
@@ -245,5 +250,14 @@ func TestScrapers(t *testing.T) {
 		if w.Code != c.status {
 			t.Errorf("%s: %d, want %d", c.name, w.Code, c.status)
 		}
+	}
+}
+
+// TestTokenTwice holds that the daemon's token goes to no server as a second Authorization either.
+func TestTokenTwice(t *testing.T) {
+	o := observe(t, accepted, func(o *proxy.Options) { o.Token = "secret" })
+	do(t, "POST", o.base+"/mcp/s", listTools, proxy.TokenHeader, "secret", "Authorization", "Bearer agents", "Authorization", "Bearer secret")
+	if got := o.got.Header["Authorization"]; len(got) != 0 {
+		t.Errorf("the server gets %q", got)
 	}
 }

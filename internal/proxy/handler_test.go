@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +27,7 @@ const listTools = `{"jsonrpc":"2.0","id":9007199254740993,"method":"tools/list"}
 // newHandler serves a handler with one upstream, s, that answers by call.
 func newHandler(t *testing.T, call mcp.CallerFunc, change func(*proxy.Options)) (*proxy.Handler, string) {
 	t.Helper()
-	o := options(proxy.Upstream{Name: "s", URL: mustURL(t, "http://server.test/base/mcp"), Caller: call, RewriteOAuth: true})
+	o := options(proxy.Route{Name: "s", URL: mustURL(t, "http://server.test/base/mcp"), Caller: call, RewriteOAuth: true})
 	if change != nil {
 		change(&o)
 	}
@@ -42,7 +42,7 @@ func newHandler(t *testing.T, call mcp.CallerFunc, change func(*proxy.Options)) 
 }
 
 // options are those that a handler in front of the upstreams cannot do without.
-func options(upstreams ...proxy.Upstream) proxy.Options {
+func options(upstreams ...proxy.Route) proxy.Options {
 	return proxy.Options{Upstreams: upstreams, BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry())}
 }
 
@@ -177,6 +177,9 @@ func TestFailureShapes(t *testing.T) {
 	refused := mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo, Message: "cannot reach the server"}
 	busy := mcp.Failure{Code: 1429, Reason: mcp.ReasonPoolWait, Sent: mcp.SentNo, RetryAfter: 1500 * time.Millisecond, Message: "busy"}
 	late := mcp.Failure{Code: 1504, Reason: mcp.ReasonFirstByte, Sent: mcp.SentUnknown, Message: "late"}
+	noJSON := mcp.Failure{Code: mcp.CodeParse, Reason: mcp.ReasonParse, Sent: mcp.SentNo}
+	invalid := mcp.Failure{Code: mcp.CodeInvalidRequest, Reason: mcp.ReasonInvalidMessage, Sent: mcp.SentNo}
+	differs := mcp.Failure{Code: mcp.CodeHeaderMismatch, Reason: mcp.ReasonInvalidMessage, Sent: mcp.SentNo}
 	gone := mcp.Failure{Code: 1503, Reason: mcp.ReasonDraining, Sent: mcp.SentNo, Message: "stopping"}
 	for _, c := range []struct {
 		name, body string
@@ -197,6 +200,11 @@ func TestFailureShapes(t *testing.T) {
 		{"notification", notify, refused, false, 502, ""},
 		{"response", response, late, false, 504, ""},
 		{"array", array, busy, false, 429, ""},
+		{"array, refused", array, invalid, false, 400, "null"},
+		{"no JSON", "nonsense", noJSON, false, 400, "null"},
+		{"request, refused", request, invalid, false, 400, `"a<b"`},
+		{"request, other headers", request, differs, false, 400, `"a<b"`},
+		{"no JSON, other headers", "nonsense", differs, false, 400, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, base := newHandler(t, failing(c.failure), func(o *proxy.Options) { o.ErrorsHTTP = c.http })
@@ -291,30 +299,37 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// TestQuietStream holds that a quiet stream carries comments, that an agent that leaves ends the upstream's side, and
-// that a panic of no kind comes of it.
+// leaving is a stream whose agent leaves after its first event and three quarters of a minute.
+type leaving struct {
+	scripted
+	leave context.CancelFunc
+}
+
+func (l *leaving) Next() (mcp.Event, error) {
+	if len(l.events) == 0 {
+		time.AfterFunc(44*time.Second, l.leave)
+	}
+	return l.scripted.Next()
+}
+
+// TestQuietStream holds that a quiet stream carries a comment each 15 s, and that an agent that leaves ends the server's side.
 func TestQuietStream(t *testing.T) {
-	closed := make(chan struct{})
-	s := &scripted{events: []mcp.Event{event("data: 1\n\n")}, block: make(chan struct{}), closed: closed}
-	_, base := newHandler(t, streaming(s), func(o *proxy.Options) { o.KeepAlive = 5 * time.Millisecond })
-	ctx, leave := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, "GET", base+"/mcp/s", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	r := bufio.NewReader(resp.Body)
-	for _, want := range []string{"data: 1\n", "\n", ":\n", "\n", ":\n", "\n"} {
-		if line, err := r.ReadString('\n'); err != nil || line != want {
-			t.Fatalf("got %q, %v, want %q", line, err, want)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, leave := context.WithCancel(t.Context())
+		s := &leaving{scripted{ctx: ctx, events: []mcp.Event{event("data: 1\n\n")}, block: make(chan struct{}), closed: make(chan struct{})}, leave}
+		h, err := proxy.New(options(named(t, "s", "server.test", func(context.Context, *mcp.Call) (*mcp.Result, error) {
+			return &mcp.Result{Status: 200, Header: http.Header{}, Events: s}, nil
+		})))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	leave()
-	<-closed
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "http://localhost/mcp/s", nil))
+		if got := w.Body.String(); got != "data: 1\n\n:\n\n:\n\n" {
+			t.Errorf("got %q", got)
+		}
+		<-s.closed
+	})
 }
 
 // TestDrainEndsStreams holds that the drain ends a GET stream cleanly.

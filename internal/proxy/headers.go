@@ -3,7 +3,11 @@ package proxy
 import (
 	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
+
+	"fluentd-perf/internal/mcp"
 )
 
 // outHeader builds what goes to the server of the agent's headers: all but hop-by-hop fields, what belongs to this hop
@@ -14,19 +18,19 @@ func (q *request) outHeader() http.Header {
 	u, in := q.upstream, q.in.Header
 	n := len(u.Headers) + 2 // Accept-Encoding and User-Agent. A map of up to 8 is half as many allocations
 	for name := range in {
-		if !hopByHop(name) && name != "User-Agent" {
+		if !staysHere(name) && name != "User-Agent" {
 			n++
 		}
 	}
 	out := make(http.Header, n)
 	for name, values := range in {
-		if !hopByHop(name) {
+		if !staysHere(name) {
 			out[name] = values
 		}
 	}
-	dropConnectionNamed(out, in["Connection"])
+	mcp.DropConnectionNamed(out, in["Connection"])
 	delete(out, TokenHeader)
-	if q.handler.guard.token != "" && q.handler.guard.isBearer(header(in, "Authorization")) {
+	if g := q.handler.guard; g.token != "" && slices.ContainsFunc(in["Authorization"], g.isBearer) {
 		delete(out, "Authorization") // the daemon's own, meant for no server
 	}
 	if !u.ForwardCookies {
@@ -43,27 +47,14 @@ func (q *request) outHeader() http.Header {
 	return out
 }
 
-// hopByHop reports whether a field of a request ends at this hop (RFC 9110, 7.6.1), or is made anew for the next.
-func hopByHop(canonical string) bool {
+// staysHere reports whether a field of a request ends at this hop, or is made anew for the next. What else about header fields stands
+// elsewhere: batch/rpc and session know which belong to one call alone, upstream/http which would have net/http do something.
+func staysHere(canonical string) bool {
 	switch canonical {
-	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
-		"Transfer-Encoding", "Upgrade", "Content-Length", "Accept-Encoding", "Expect", "Host":
+	case "Content-Length", "Accept-Encoding", "Expect", "Host":
 		return true
 	}
-	return false
-}
-
-// dropConnectionNamed takes off the fields that a Connection header names.
-func dropConnectionNamed(h http.Header, connection []string) {
-	for _, line := range connection {
-		for name := range strings.SplitSeq(line, ",") {
-			switch name = strings.TrimSpace(name); strings.ToLower(name) {
-			case "", "keep-alive", "close": // names no field, or one that ends here anyway
-			default:
-				h.Del(name)
-			}
-		}
-	}
+	return mcp.IsHopByHop(canonical)
 }
 
 const sessionHeader = "Mcp-Session-Id"
@@ -75,20 +66,48 @@ var (
 	jsonType         = []string{"application/json"}
 )
 
-// header returns the first value under a canonical name, without canonicalising it again.
-func header(h http.Header, canonical string) string {
-	if v := h[canonical]; len(v) > 0 {
-		return v[0]
+// queryOf returns what of an agent's query goes on to the server: all of it, byte for byte and in order, but the parameters
+// that a configured URL has itself. Those are the operator's, as `headers` are. What is no name=value passes too.
+func (u *upstream) queryOf(raw string) string {
+	if raw == "" || len(u.fixed) == 0 {
+		return raw
 	}
-	return ""
+	var kept []string
+	for part := range strings.SplitSeq(raw, "&") {
+		if !u.fixes(part) {
+			kept = append(kept, part)
+		}
+	}
+	return strings.Join(kept, "&")
 }
 
-// containsToken reports whether a comma-separated field value has a token.
-func containsToken(value, token string) bool {
-	for part := range strings.SplitSeq(value, ",") {
-		if strings.EqualFold(strings.TrimSpace(part), token) {
+// fixes reports whether a part between two ampersands sets a parameter that is the operator's. Some servers take a semicolon for
+// an ampersand (HTML 4.01, appendix B.2.2).
+func (u *upstream) fixes(part string) bool {
+	for parameter := range strings.SplitSeq(part, ";") {
+		if parameter != "" && u.fixed[parameterName(parameter)] {
 			return true
 		}
 	}
 	return false
+}
+
+// parameterNames returns the names of the parameters in the URLs' queries.
+func parameterNames(urls []*url.URL) map[string]bool {
+	names := map[string]bool{}
+	for _, u := range urls {
+		for parameter := range strings.FieldsFuncSeq(u.RawQuery, func(r rune) bool { return r == '&' || r == ';' }) {
+			names[parameterName(parameter)] = true
+		}
+	}
+	return names
+}
+
+// parameterName returns the name in name=value, decoded; as it stands where it cannot be decoded.
+func parameterName(parameter string) string {
+	raw, _, _ := strings.Cut(parameter, "=")
+	if name, err := url.QueryUnescape(raw); err == nil {
+		return name
+	}
+	return raw
 }

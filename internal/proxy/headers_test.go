@@ -102,7 +102,7 @@ func TestConnectionNamedGuard(t *testing.T) {
 	})
 	a := raw(t, o.base, "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nConnection: close, Origin\r\nOrigin: http://evil.test\r\nContent-Length: 2\r\n\r\n{}")
 	if !strings.HasPrefix(a, "HTTP/1.1 403 ") {
-		t.Errorf("a foreign page got %q", a)
+		t.Errorf("another site's page got %q", a)
 	}
 	a = raw(t, o.base, "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nConnection: close, X-Api-Key\r\nX-Api-Key: agent's\r\nContent-Length: 2\r\n\r\n{}")
 	if v := o.got.Header["X-Api-Key"]; !strings.HasPrefix(a, "HTTP/1.1 202 ") || len(v) != 1 || v[0] != "operator's" {

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"cmp"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +14,7 @@ type Metrics struct {
 	durations *prometheus.HistogramVec
 	shed      *prometheus.CounterVec
 	streams   *prometheus.GaugeVec
-	refused   [refusalCount]prometheus.Counter
+	refused   *prometheus.CounterVec
 }
 
 // NewMetrics makes the handler's metrics and registers them. It panics where reg has metrics of their names.
@@ -38,59 +36,33 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fluentd_perf_streams_open", Help: "Open GET and listen streams of agents.",
 		}, []string{"upstream"}),
+		refused: counter("fluentd_perf_refused_total", "Requests that reached no upstream, by reason.", "reason"),
 	}
 	reg.MustRegister(m.durations, m.streams)
-	refused := counter("fluentd_perf_refused_total", "Requests that reached no upstream, by reason.", "reason")
-	for why := range refusalCount {
-		m.refused[why] = refused.WithLabelValues(refusalNames[why])
+	for _, why := range refusals {
+		m.refused.WithLabelValues(string(why))
 	}
 	return m
 }
 
-func (m *Metrics) countShed(upstream string, reason mcp.Reason, calls int) {
-	m.shed.WithLabelValues(upstream, string(reason)).Add(float64(calls))
-}
-
-// upstreamMetrics are one upstream's handles, each looked up once: twice at most, by two that come together, which find the same.
-type upstreamMetrics struct {
-	name      string
-	all       *Metrics
-	streams   prometheus.Gauge
-	requests  [labelCount][outcomeCount]atomic.Pointer[prometheus.Counter]
-	durations [mcp.GroupCount]atomic.Pointer[prometheus.Observer]
-}
-
-func (m *Metrics) upstream(name string) *upstreamMetrics {
-	return &upstreamMetrics{name: name, all: m, streams: m.streams.WithLabelValues(name)}
-}
-
-// count counts a request that has ended; hit says that the server was not asked for its answer.
-func (u *upstreamMetrics) count(c *mcp.Call, o outcome, hit bool, took time.Duration) {
-	u.requestCounter(labelOf(c), o).Inc()
+// count counts a request that has ended, which took so long.
+func (m *Metrics) count(q *request, took time.Duration) {
+	c, upstream := &q.call, q.upstream.Name
+	m.requests.WithLabelValues(upstream, methodLabel(c), string(q.outcome)).Inc()
 	if !c.Lane.Long() {
-		u.duration(groupOf(c, hit)).Observe(took.Seconds())
+		m.durations.WithLabelValues(upstream, groupOf(c, q.hit).String()).Observe(took.Seconds())
+	}
+	switch f := q.failure; {
+	case q.failed.Calls > 0:
+		for reason, calls := range q.failed.Shed {
+			m.shed.WithLabelValues(upstream, string(reason)).Add(float64(calls))
+		}
+	case f != nil && f.Code == mcp.CodeOverloaded:
+		m.shed.WithLabelValues(upstream, string(f.Reason)).Inc()
 	}
 }
 
-func (u *upstreamMetrics) requestCounter(label int, o outcome) prometheus.Counter {
-	slot := &u.requests[label][o]
-	if slot.Load() == nil {
-		c := u.all.requests.WithLabelValues(u.name, labelNames[label], o.String())
-		slot.Store(&c)
-	}
-	return *slot.Load()
-}
-
-func (u *upstreamMetrics) duration(group mcp.Group) prometheus.Observer {
-	slot := &u.durations[group]
-	if slot.Load() == nil {
-		o := u.all.durations.WithLabelValues(u.name, group.String())
-		slot.Store(&o)
-	}
-	return *slot.Load()
-}
-
-// groupOf returns the label `kind` of a request.
+// groupOf returns the label `kind` of a request; hit says that the server was not asked for its answer.
 func groupOf(c *mcp.Call, hit bool) mcp.Group {
 	switch {
 	case hit:
@@ -101,31 +73,22 @@ func groupOf(c *mcp.Call, hit bool) mcp.Group {
 	return mcp.GroupOther
 }
 
-// Labels for what has no method, after those of the methods.
-const (
-	labelResponse = mcp.MethodCount + iota
-	labelArray
-	labelGet
-	labelDelete
-	labelMetadata
-	labelCount
-)
-
-var labelNames = func() (names [labelCount]string) {
-	for m := range mcp.MethodCount {
-		names[m] = mcp.Method(m).String()
+// methodLabel returns the label `method` of a call: one of a closed set, also where there is no method, or one that is not
+// trusted.
+func methodLabel(c *mcp.Call) string {
+	switch c.Lane {
+	case mcp.LaneResponse:
+		return "response"
+	case mcp.LaneOpaque:
+		return mcp.MethodOther.String()
+	case mcp.LaneArray:
+		return "rpc"
+	case mcp.LaneStream:
+		return "GET"
+	case mcp.LaneEnd:
+		return "DELETE"
+	case mcp.LaneFetch:
+		return "metadata"
 	}
-	copy(names[labelResponse:], []string{"response", "rpc", "GET", "DELETE", "metadata"})
-	return names
-}()
-
-// laneLabels are the labels of the lanes on which the method is none, or is not trusted. LaneArray is the last of the lanes.
-var laneLabels = [mcp.LaneArray + 1]int{
-	mcp.LaneResponse: labelResponse, mcp.LaneOpaque: int(mcp.MethodOther), mcp.LaneArray: labelArray,
-	mcp.LaneStream: labelGet, mcp.LaneEnd: labelDelete, mcp.LaneFetch: labelMetadata,
+	return c.Method().String()
 }
-
-// labelOf returns the call's place in the closed set of method labels.
-func labelOf(c *mcp.Call) int { return cmp.Or(laneLabels[c.Lane], int(c.Method())) }
-
-func methodLabel(c *mcp.Call) string { return labelNames[labelOf(c)] }

@@ -62,52 +62,50 @@ func (q *request) ownMetadata(v string) string {
 			continue
 		}
 		q.upstream.oauth.metadata.Store(target)
-		out.WriteString(v[done:start] + `"` + ownOrigin(q.in) + metadataPath + q.suffix() + `"`)
+		out.WriteString(v[done:start] + `"` + q.agentsURL(metadataPath) + `"`)
 		done = end
 	}
 	return out.String() + v[done:]
 }
 
-// suffix is what names the upstream in a path, as the agent wrote it: nothing where it uses the alias, with a trailing slash
-// where it has one.
-func (q *request) suffix() string {
-	var suffix string
-	if !q.alias {
-		suffix = "/" + q.upstream.Name
+// agentsURL returns the URL of a path under which the agent reaches the daemon, with what names the upstream as the agent wrote
+// it: nothing where it uses the alias, a trailing slash where it has one. It has no query, which may be a secret.
+func (q *request) agentsURL(path string) string {
+	u := ownOrigin(q.in) + path
+	if !isAlias(q.in) {
+		u += "/" + q.upstream.Name
 	}
 	if strings.HasSuffix(q.in.URL.Path, "/") {
-		suffix += "/"
+		u += "/"
 	}
-	return suffix
+	return u
 }
 
-// resource is the URL under which the agent reaches the server, as a JSON string: without a query, which may be a secret.
-func (q *request) resource() string {
-	return strconv.Quote(ownOrigin(q.in) + endpointPath + q.suffix())
-}
+// resource is the URL under which the agent reaches the server, as a JSON string.
+func (q *request) resource() string { return strconv.Quote(q.agentsURL(endpointPath)) }
 
-// serveMetadata answers with the upstream's protected resource metadata, `resource` replaced, or with a document of the
-// daemon's own for a server that asks for signing in and has none. Clients fetch this without the headers that they are
-// configured with, so the token is not asked for, unless the operator's own credentials go along.
-func (h *Handler) serveMetadata(w http.ResponseWriter, r *http.Request, u *upstream, alias bool) {
-	if !h.takes(w, r, http.MethodGet) || u.replacesAuthorization && !h.authorized(w, r, true) {
-		return
-	}
-	q := h.begin(w, r, u)
-	defer q.finish()
-	q.alias = alias
+// metadata answers with the upstream's protected resource metadata, `resource` replaced, or with a document of the daemon's own
+// for a server that asks for signing in and has none.
+func (q *request) metadata() {
 	q.call.Query, q.call.Whole = "", true // the query is for the endpoint
 	if !q.decodeHead(mcp.LaneFetch) {
 		return
 	}
-	res, err := q.fetchMetadata(r.Context())
+	res, found, err := q.fetchMetadata(q.in.Context())
 	if err != nil {
-		q.fail(failureOf(err))
+		q.fail(mcp.AsFailure(err))
 		return
 	}
 	defer res.Close()
-	if u.RewriteOAuth {
-		q.answer(q.ownDocument(res))
+	switch rewrite := q.upstream.RewriteOAuth; {
+	case rewrite && found == isDocument:
+		q.replaceResource(res)
+	case rewrite && found == isAbsent && q.upstream.oauth.unauthorized.Load():
+		// Its own authorization server (2025-03-26, basic/authorization). Clients would look for that at the daemon.
+		q.answer(&mcp.Result{
+			Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType, "Cache-Control": {"no-store"}},
+			Body: fmt.Appendf(nil, `{"resource":%s,"authorization_servers":[%q]}`, q.resource(), q.upstream.origin[0]),
+		})
 		return
 	}
 	q.answer(res)
@@ -115,35 +113,26 @@ func (h *Handler) serveMetadata(w http.ResponseWriter, r *http.Request, u *upstr
 
 // fetchMetadata asks for the document at its URLs in turn, and returns the first one there is, or what the last one answered.
 // A server's failure ends the search.
-func (q *request) fetchMetadata(ctx context.Context) (*mcp.Result, error) {
-	var res *mcp.Result
+func (q *request) fetchMetadata(ctx context.Context) (res *mcp.Result, found presence, err error) {
 	for _, target := range q.metadataURLs() {
 		if res != nil {
-			q.closeQuietly(res)
+			_ = res.Close() // nobody gets it
 		}
 		// Each try is a call of its own; the request's stays as decoded.
 		c := q.call
 		c.Target = target
-		var err error
 		if res, err = q.upstream.Caller.Call(ctx, &c); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if err = readDocument(res); err != nil {
-			q.closeQuietly(res)
-			return nil, err
+		if found, err = readDocument(res); err != nil {
+			_ = res.Close()
+			return nil, 0, err
 		}
-		if !isAbsent(res) {
+		if found != isAbsent {
 			break
 		}
 	}
-	return res, nil
-}
-
-// closeQuietly closes an answer that nobody gets.
-func (q *request) closeQuietly(res *mcp.Result) {
-	if err := res.Close(); err != nil {
-		q.handler.log.Debug("closing an answer", "upstream", q.upstream.Name, "error", err)
-	}
+	return res, found, nil
 }
 
 // metadataURLs returns where the document may lie: where the server last said, else at the well-known places with the
@@ -164,72 +153,56 @@ func (q *request) metadataURLs() []*url.URL {
 	return urls
 }
 
-// readDocument reads a document that came as a stream of bytes, because of its type say, up to the size that a document has.
-// Its error is a *mcp.Failure.
-func readDocument(res *mcp.Result) error {
-	const most = 256 << 10
-	raw := res.Raw
-	if raw == nil || res.Status != http.StatusOK || mcp.IsEncoded(res.Header) {
-		return nil
+// presence says what a server's answer is that was asked for its metadata.
+type presence int
+
+const (
+	isUnknown  presence = iota // it passes as it is
+	isDocument                 // protected resource metadata, in Body
+	isAbsent                   // it has none
+)
+
+// readDocument finds out what an answer is, and reads a document that came as a stream of bytes, because of its type say, up to the
+// size that a document has. Clients take every 4xx for none, and a page, which some servers have at each path. The error is a
+// *mcp.Failure.
+func readDocument(res *mcp.Result) (presence, error) {
+	const limit = 256 << 10
+	switch {
+	case res.Status >= 400 && res.Status < 500 && res.Status != http.StatusTooManyRequests:
+		return isAbsent, nil
+	case res.Status != http.StatusOK || res.Events != nil || mcp.IsEncoded(res.Header):
+		return isUnknown, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(raw, most+1))
-	if err != nil {
-		return err
-	}
-	if len(body) > most {
-		res.Raw = struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(body), raw), raw}
-		return nil
-	}
-	res.Raw, res.Body = nil, body
-	return raw.Close()
-}
-
-// isAbsent reports whether a server says that it has no such document. Clients take every 4xx for that, and a page, which
-// some servers have at each path.
-func isAbsent(res *mcp.Result) bool {
-	if isWhole(res) {
-		return !isDocument(res.Body)
-	}
-	return res.Status >= 400 && res.Status < 500 && res.Status != http.StatusTooManyRequests
-}
-
-func isWhole(res *mcp.Result) bool {
-	return res.Status == http.StatusOK && res.Raw == nil && res.Events == nil
-}
-
-const byteOrderMark = "\ufeff"
-
-// isDocument reports whether a body is protected resource metadata as clients read it: `resource` is all that has to be
-// there (RFC 9728, 2).
-func isDocument(body []byte) bool {
-	var document struct{ Resource *string }
-	err := json.Unmarshal(bytes.TrimPrefix(body, []byte(byteOrderMark)), &document)
-	return err == nil && document.Resource != nil
-}
-
-// ownDocument makes of what the server said of its metadata what an agent of the daemon needs. The server's answer stays
-// the caller's to close.
-func (q *request) ownDocument(res *mcp.Result) *mcp.Result {
-	switch absent := isAbsent(res); {
-	case absent && q.upstream.oauth.unauthorized.Load():
-		// Its own authorization server (2025-03-26, basic/authorization). Clients would look for that at the daemon.
-		return &mcp.Result{
-			Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType, "Cache-Control": {"no-store"}},
-			Body: fmt.Appendf(nil, `{"resource":%s,"authorization_servers":[%q]}`, q.resource(), q.upstream.origin[0]),
+	if raw := res.Raw; raw != nil {
+		body, err := io.ReadAll(io.LimitReader(raw, limit+1))
+		if err != nil {
+			return isUnknown, err
 		}
-	case !absent && isWhole(res):
-		q.replaceResource(res)
+		if len(body) > limit {
+			res.Raw = struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(bytes.NewReader(body), raw), raw}
+			return isUnknown, nil
+		}
+		res.Raw, res.Body = nil, body
+		_ = raw.Close() // all of it has been read
 	}
-	return res
+	// `resource` is all that has to be there (RFC 9728, 2).
+	var document struct{ Resource *string }
+	if json.Unmarshal(bytes.TrimPrefix(res.Body, byteOrderMark), &document) != nil || document.Resource == nil {
+		return isAbsent, nil
+	}
+	return isDocument, nil
 }
+
+// byteOrderMark is not seen by clients (WHATWG, "json()").
+var byteOrderMark = []byte("\ufeff")
 
 // replaceResource puts the URL under which the agent reaches the server into the server's document, in place of the
 // server's own; all else stays as received. Another's stays too: clients refuse it (RFC 9728, 3.3), and have to.
 func (q *request) replaceResource(res *mcp.Result) {
-	document := bytes.TrimPrefix(res.Body, []byte(byteOrderMark)) // clients do not see it (WHATWG, "json()")
+	document := bytes.TrimPrefix(res.Body, byteOrderMark)
 	span, err := mcp.Member(document, "resource")
 	if err != nil || !q.upstream.ownsResource(span.Of(document)) {
 		return
@@ -257,12 +230,3 @@ func (u *upstream) ownsResource(token []byte) bool {
 }
 
 func withSlash(path string) string { return strings.TrimSuffix(path, "/") + "/" }
-
-// originOf returns a URL's origin as an Origin header has it (RFC 6454, 6.2).
-func originOf(u *url.URL) string {
-	host := strings.ToLower(u.Host)
-	if port := u.Port(); u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {
-		host = strings.TrimSuffix(host, ":"+port)
-	}
-	return u.Scheme + "://" + host
-}

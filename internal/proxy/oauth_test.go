@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -373,5 +374,21 @@ func TestPassthrough(t *testing.T) {
 		if a := do(t, "GET", base+metadataOf+"/s", ""); a.status != status || a.body != want {
 			t.Errorf("got %d %s, want %d %s", a.status, a.body, status, want)
 		}
+	}
+}
+
+// failingClose is a body whose Close fails.
+type failingClose struct{ io.Reader }
+
+func (failingClose) Close() error { return errors.New("planted") }
+
+// TestDocumentCloses holds that a document that came whole is handed on, however its connection ends.
+func TestDocumentCloses(t *testing.T) {
+	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
+		body := failingClose{strings.NewReader(`{"resource":"http://server.test/base/mcp"}`)}
+		return &mcp.Result{Status: 200, Header: http.Header{}, Raw: body}, nil
+	}, nil)
+	if a := do(t, "GET", base+metadataOf+"/s", ""); a.status != 200 || !strings.Contains(a.body, base+"/mcp/s") {
+		t.Errorf("got %d %s", a.status, a.body)
 	}
 }

@@ -31,17 +31,17 @@ func gzipped(t *testing.T, text string) string {
 	return b.String()
 }
 
-// foreign is a body that the daemon does not understand, or not wholly.
-type foreign struct {
+// oddBody is a body that the daemon does not understand, or not wholly.
+type oddBody struct {
 	name, body string
 	header     []string
 }
 
-// opaqueBodies are those of which it cannot be told what they are.
-func opaqueBodies(t *testing.T) []foreign {
+// opaqueBodies are those of which it cannot be known what they are.
+func opaqueBodies(t *testing.T) []oddBody {
 	const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
 	version := func(v string) []string { return []string{"Mcp-Protocol-Version", v} }
-	return []foreign{
+	return []oddBody{
 		{"empty", ``, nil},
 		{"no JSON", `{"jsonrpc":`, nil},
 		{"a form", `method=ping&id=1`, []string{"Content-Type", "application/x-www-form-urlencoded"}},
@@ -68,19 +68,19 @@ func opaqueBodies(t *testing.T) []foreign {
 
 // looseBodies are those of which it is clear what they are, with the lane and the method.
 var looseBodies = []struct {
-	foreign
+	oddBody
 	lane   mcp.Lane
 	method mcp.Method
 	id     string
 }{
-	{foreign{"half a pair", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x","arguments":{"t":"\ud83d"}}}`, nil}, mcp.LaneRequest, mcp.MethodToolsCall, `7`},
-	{foreign{"no UTF-8", "{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"tools/call\",\"params\":{\"name\":\"\xff\"}}", nil}, mcp.LaneRequest, mcp.MethodToolsCall, `"a"`},
-	{foreign{"a byte order mark", "\ufeff{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}", nil}, mcp.LaneRequest, mcp.MethodPing, `7`},
-	{foreign{"null params", `{"jsonrpc":"2.0","id":7,"method":"tools/list","params":null}`, nil}, mcp.LaneRequest, mcp.MethodToolsList, `7`},
-	{foreign{"null params of a notification", `{"jsonrpc":"2.0","method":"notifications/initialized","params":null}`, nil}, mcp.LaneNotification, mcp.MethodInitialized, ""},
-	{foreign{"VS Code's answer to a ping", `{"jsonrpc":"2.0","id":1}`, nil}, mcp.LaneResponse, mcp.MethodNone, `1`},
-	{foreign{"a null error", `{"jsonrpc":"2.0","id":1,"result":{},"error":null}`, nil}, mcp.LaneResponse, mcp.MethodNone, `1`},
-	{foreign{"a null result", `{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1,"message":"m"}}`, nil}, mcp.LaneResponse, mcp.MethodNone, `1`},
+	{oddBody{"half a pair", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x","arguments":{"t":"\ud83d"}}}`, nil}, mcp.LaneRequest, mcp.MethodToolsCall, `7`},
+	{oddBody{"no UTF-8", "{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"tools/call\",\"params\":{\"name\":\"\xff\"}}", nil}, mcp.LaneRequest, mcp.MethodToolsCall, `"a"`},
+	{oddBody{"a byte order mark", "\ufeff{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}", nil}, mcp.LaneRequest, mcp.MethodPing, `7`},
+	{oddBody{"null params", `{"jsonrpc":"2.0","id":7,"method":"tools/list","params":null}`, nil}, mcp.LaneRequest, mcp.MethodToolsList, `7`},
+	{oddBody{"null params of a notification", `{"jsonrpc":"2.0","method":"notifications/initialized","params":null}`, nil}, mcp.LaneNotification, mcp.MethodInitialized, ""},
+	{oddBody{"VS Code's answer to a ping", `{"jsonrpc":"2.0","id":1}`, nil}, mcp.LaneResponse, mcp.MethodNone, `1`},
+	{oddBody{"a null error", `{"jsonrpc":"2.0","id":1,"result":{},"error":null}`, nil}, mcp.LaneResponse, mcp.MethodNone, `1`},
+	{oddBody{"a null result", `{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1,"message":"m"}}`, nil}, mcp.LaneResponse, mcp.MethodNone, `1`},
 }
 
 // observed is a handler whose log and metrics are looked at, in front of a server that takes everything.
@@ -126,7 +126,7 @@ func TestOpaque(t *testing.T) {
 	}
 }
 
-func checkOpaque(t *testing.T, c foreign, o *observed, lane mcp.Lane) {
+func checkOpaque(t *testing.T, c oddBody, o *observed, lane mcp.Lane) {
 	t.Helper()
 	got := o.got
 	if string(got.Body) != c.body || got.Lane != lane || got.Method() != mcp.MethodOther || got.ID() != nil {
@@ -203,7 +203,7 @@ func TestOpaqueErrors(t *testing.T) {
 	}
 }
 
-func checkNoID(t *testing.T, c foreign, a answer, status, code int) {
+func checkNoID(t *testing.T, c oddBody, a answer, status, code int) {
 	t.Helper()
 	want := fmt.Sprintf(`{"jsonrpc":"2.0","error":{"code":%d,`, code)
 	if a.status != status || !strings.HasPrefix(a.body, want) || a.header.Get("Content-Type") != "application/json" {
@@ -211,7 +211,7 @@ func checkNoID(t *testing.T, c foreign, a answer, status, code int) {
 	}
 }
 
-// TestLooseErrors holds that a loose request is told of a failure in its own id, as any request.
+// TestLooseErrors holds that a loose request is answered with a failure under its own id, as any request.
 func TestLooseErrors(t *testing.T) {
 	_, base := newHandler(t, failing(mcp.Failure{Code: 1502, Reason: mcp.ReasonConnect, Sent: mcp.SentNo}), nil)
 	for _, c := range looseBodies {
@@ -288,7 +288,7 @@ func TestAnswerOutcomes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			d, err := proxy.New(proxy.Options{
-				Upstreams: []proxy.Upstream{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
+				Upstreams: []proxy.Route{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 					return scanned(c.status, c.answer), nil
 				})}},
 				BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(reg),

@@ -2,83 +2,51 @@ package proxy
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"fluentd-perf/internal/mcp"
 )
 
-// outcome is what came of a request: a closed set, since it is a label.
-type outcome uint8
+// outcome is what came of a request: a closed set, since it is a label. Beside these it is the reason of a failure.
+type outcome string
 
 const (
-	outcomeOK outcome = iota
-	outcomeRPCError
-	outcomeHTTPError
-	outcomeOpaque    // an answer to a request that the daemon did not understand, relayed as bytes
-	outcomeResumable // a legacy stream ended early; its client resumes by Last-Event-ID
-	outcomeSlowBody
-	outcomeToolError // a result with isError
-	outcomeFailed    // the first of those that are a failure's reason
+	outcomeOK        outcome = "ok"
+	outcomeRPCError  outcome = "rpc_error"
+	outcomeHTTPError outcome = "http_error"
+	outcomeOpaque    outcome = "opaque"    // an answer to a request that the daemon did not understand, relayed as bytes
+	outcomeResumable outcome = "resumable" // a legacy stream ended early; its client resumes by Last-Event-ID
+	outcomeSlowBody  outcome = "slow_body"
+	outcomeToolError outcome = "tool_error" // a result with isError
 )
 
-// outcomeNames are the label's values. A test holds that no reason is missing.
-var outcomeNames = [...]string{
-	"ok", "rpc_error", "http_error", "opaque", "resumable", "slow_body", "tool_error",
-	string(mcp.ReasonParse), string(mcp.ReasonInvalidMessage), string(mcp.ReasonBodyTooLarge), string(mcp.ReasonPoolWait),
-	string(mcp.ReasonTooManyStreams), string(mcp.ReasonTooManyCalls), string(mcp.ReasonConnect), string(mcp.ReasonBrokeOff),
-	string(mcp.ReasonBadAnswer), string(mcp.ReasonRedirect), string(mcp.ReasonDraining), string(mcp.ReasonConnectTimeout),
-	string(mcp.ReasonFirstByte), string(mcp.ReasonIdle), string(mcp.ReasonCallTimeout), string(mcp.ReasonCanceled),
-	string(mcp.ReasonBreakerOpen), string(mcp.ReasonQueueFull), string(mcp.ReasonQueueWait), string(mcp.ReasonInFlight),
-	string(mcp.ReasonSessionRestarted), string(mcp.ReasonSessionLost), string(mcp.ReasonRPCAnswers), string(mcp.ReasonRPCTimeout),
-	string(mcp.ReasonBuffered),
-}
-
-const outcomeCount = len(outcomeNames)
-
-func (o outcome) String() string { return outcomeNames[o] }
-
-func outcomeOfReason(r mcp.Reason) outcome {
-	i := slices.Index(outcomeNames[outcomeFailed:], string(r))
-	if i < 0 {
-		panic("proxy: the reason " + string(r) + " is in no list of outcomes (this is a bug)")
-	}
-	return outcomeFailed + outcome(i)
-}
-
-func outcomeOfStatus(status int) outcome {
-	if status >= http.StatusBadRequest {
-		return outcomeHTTPError
-	}
-	return outcomeOK
-}
-
-// outcomeOf is the outcome of a whole answer. What is no request has no answer in JSON-RPC, and the answer to an array of
-// /rpc is the daemon's own.
-func outcomeOf(lane mcp.Lane, res *mcp.Result) outcome {
+// outcomeOf is the outcome of an answer that is no stream of events. What is no request has no answer in JSON-RPC, and the
+// answer to an array of /rpc is the daemon's own.
+func outcomeOf(c *mcp.Call, res *mcp.Result) outcome {
 	o := outcomeOfMessage(res.Message.Kind)
-	if o == outcomeOpaque && (res.Status >= http.StatusBadRequest || !isAnswered(lane) || len(res.Body) == 0) {
-		return outcomeOfStatus(res.Status)
+	switch {
+	case o != outcomeOpaque:
+		return o
+	case res.Status >= http.StatusBadRequest:
+		return outcomeHTTPError
+	case !isAnswered(c.Lane), res.Raw == nil && len(res.Body) == 0, res.Raw != nil && mayBeMessage(c, res.Header):
+		return outcomeOK
 	}
-	return o
+	return outcomeOpaque
 }
 
 // isAnswered reports whether what comes on a lane has an answer in JSON-RPC.
 func isAnswered(lane mcp.Lane) bool { return isRequest(lane) || lane == mcp.LaneOpaque }
 
-// outcomeOfRaw is the outcome of an answer that nobody has looked into. By its type a page is no JSON-RPC, whatever its
-// status says; what is encoded, or too large to be looked into, may be.
-func outcomeOfRaw(c *mcp.Call, res *mcp.Result) outcome {
-	o := outcomeOfStatus(res.Status)
-	if o != outcomeOK || !isAnswered(c.Lane) || c.Era == mcp.EraPlain || res.Header.Get("Content-Encoding") != "" {
-		return o
-	}
-	media, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+// mayBeMessage reports whether a body that nobody has looked into may be JSON-RPC. By its type a page is none; what is encoded,
+// or too large to be looked into, may be.
+func mayBeMessage(c *mcp.Call, h http.Header) bool {
+	media, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	switch strings.ToLower(strings.TrimSpace(media)) {
 	case "", "application/json", "text/event-stream":
-		return o
+		return true
 	}
-	return outcomeOpaque
+	return c.Era == mcp.EraPlain || h.Get("Content-Encoding") != ""
 }
 
 // outcomeOfMessage is the outcome of an answer in JSON-RPC, of outcomeOpaque where it is none.

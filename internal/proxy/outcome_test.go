@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -44,5 +45,27 @@ func TestReasonsAreOutcomes(t *testing.T) {
 			}()
 			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "http://localhost/mcp/s", strings.NewReader(listTools)))
 		})
+	}
+}
+
+// TestPanicIsCounted holds that a request that ended with a panic of a stage is not counted as ok.
+func TestPanicIsCounted(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	o := options(named(t, "s", "server.test", func(context.Context, *mcp.Call) (*mcp.Result, error) { panic("planted") }))
+	o.Metrics = proxy.NewMetrics(reg)
+	h, err := proxy.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() {
+			if p := recover(); p != "planted" {
+				t.Errorf("the panic became %v", p)
+			}
+		}()
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "http://localhost/mcp/s", strings.NewReader(listTools)))
+	}()
+	if ok, broke := requestsOf(t, reg, "tools/list", "ok"), requestsOf(t, reg, "tools/list", "broke_off"); ok != 0 || broke != 1 {
+		t.Errorf("counted %v times as ok, %v times as broke_off", ok, broke)
 	}
 }

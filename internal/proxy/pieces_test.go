@@ -23,7 +23,7 @@ func pieces(answer bool) []mcp.Event {
 	}
 }
 
-// TestAnswerEvents holds which event ends what a stream owes, and what is counted for it: any answer, whatever its id, and
+// TestAnswerEvents holds which event is the answer of a stream, and what is counted for it: any answer, whatever its id, and
 // what cannot be read. An end or a break after it is an end.
 func TestAnswerEvents(t *testing.T) {
 	message := func(raw string, kind mcp.Kind) mcp.Event {
@@ -102,11 +102,11 @@ func TestBreakInsideEvent(t *testing.T) {
 	}
 }
 
-// slow is a stream whose events come an hour apart.
+// slow is a stream whose events come so far apart that there are two comments between them.
 type slow struct{ scripted }
 
 func (s *slow) Next() (mcp.Event, error) {
-	time.Sleep(time.Hour)
+	time.Sleep(36 * time.Second)
 	return s.scripted.Next()
 }
 
@@ -116,10 +116,10 @@ func TestQuietInsideEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := &slow{scripted{events: append(pieces(false), event("data: 3\n\n")), end: io.EOF}}
 		d, err := proxy.New(proxy.Options{
-			Upstreams: []proxy.Upstream{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
+			Upstreams: []proxy.Route{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 				return &mcp.Result{Status: 200, Header: http.Header{}, Events: events}, nil
 			})}},
-			BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry()), KeepAlive: 25 * time.Minute,
+			BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
 		})
 		if err != nil {
 			t.Fatal(err)

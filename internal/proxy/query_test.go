@@ -60,7 +60,7 @@ func TestQueryOfAllURLs(t *testing.T) {
 	}
 }
 
-// TestQueryIsNotLogged holds that an agent's query, which may be a secret, stands in no line, whatever comes of the request.
+// TestQueryIsNotLogged holds that an agent's query, which may be a secret, is in no line, whatever comes of the request.
 func TestQueryIsNotLogged(t *testing.T) {
 	const secret = "key=TOPSECRET"
 	answers := map[string]func() (*mcp.Result, error){

@@ -2,9 +2,10 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
+
+	"github.com/go-chi/chi/v5"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -15,9 +16,7 @@ type request struct {
 	upstream *upstream
 	w        http.ResponseWriter
 	in       *http.Request // the agent's, never changed
-	alias    bool          // reached by /mcp
 	call     mcp.Call      // what goes out
-	underWay               // owned by upstream.calls
 
 	// What came of it, for the access line and the metrics.
 	seq               uint64
@@ -30,7 +29,7 @@ type request struct {
 	reservedSmall     int  // bytes of smallBodies
 	hit               bool // the cache or another call brought the answer
 	failure           *mcp.Failure
-	failed            *mcp.FailedCalls // of an array
+	failed            mcp.FailedCalls // of an array
 	timing            mcp.Timing
 
 	bodySpace [1 << 10]byte // of the request's body, where it fits
@@ -41,41 +40,48 @@ type request struct {
 // begin makes the request. Whoever begins one finishes it.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request, u *upstream) *request {
 	return &request{
-		handler: h, upstream: u, w: w, in: r, seq: h.lastID.Add(1),
+		handler: h, upstream: u, w: w, in: r, seq: h.lastID.Add(1), outcome: outcomeOK,
 		call: mcp.Call{Upstream: u.Name, Query: u.queryOf(r.URL.RawQuery), Start: time.Now(), Conn: r.RemoteAddr},
 	}
 }
 
-// post relays one POST.
+// endpoint relays what comes to the MCP endpoint: a message, the session's stream, or the end of a session.
+func (q *request) endpoint() {
+	switch q.in.Method {
+	case http.MethodPost:
+		q.post()
+	case http.MethodGet:
+		if q.decodeHead(mcp.LaneStream) {
+			q.relayStream()
+		}
+	default:
+		if q.decodeHead(mcp.LaneEnd) {
+			q.relay(q.upstream.Caller, true)
+		}
+	}
+}
+
+// message relays a POST of the HTTP+SSE transport (2024-11-05, basic/transports): the path is the one that the stage wrote into
+// the stream's endpoint event.
+func (q *request) message() {
+	q.call.Endpoint = chi.URLParam(q.in, "id")
+	q.post()
+}
+
+// post relays one message.
 func (q *request) post() {
 	body, ok := q.readBody()
 	if !ok {
 		return
 	}
 	q.decode(body)
-	switch {
-	case q.reservedSmall > 0 && q.expectsAnswer():
+	switch kind := q.call.Message.Kind; {
+	case q.reservedSmall > 0 && kind != mcp.KindNotification && !kind.IsAnswer(): // it has an answer, or may have one
 		q.fail(tooMuchBuffered())
 	case q.call.Lane.Long():
 		q.relayStream()
-	case q.isCall():
-		q.relayCall(q.upstream.Caller)
 	default: // answers to the server, and notifications, belong to calls that are to finish
-		q.relayOneWay()
-	}
-}
-
-// get relays a GET: the session's stream, or what the server says instead.
-func (q *request) get() {
-	if q.decodeHead(mcp.LaneStream) {
-		q.relayStream()
-	}
-}
-
-// delete relays a DELETE: the end of a session.
-func (q *request) delete() {
-	if q.decodeHead(mcp.LaneEnd) {
-		q.relayOneWay()
+		q.relay(q.upstream.Caller, !q.call.HoldsRequest())
 	}
 }
 
@@ -85,10 +91,10 @@ func (q *request) array() {
 	c := &q.call
 	c.Lane, c.Request = mcp.LaneArray, q.id()
 	body, ok := q.readBody()
-	if !ok {
+	switch {
+	case !ok:
 		return
-	}
-	if q.reservedSmall > 0 {
+	case q.reservedSmall > 0:
 		q.fail(tooMuchBuffered())
 		return
 	}
@@ -96,66 +102,33 @@ func (q *request) array() {
 	q.decodeHeader()
 	if mcp.IsEncoded(c.Header) { // it cannot be taken apart as it came (RFC 9110, 15.5.16 and 12.5.3)
 		q.w.Header()["Accept-Encoding"] = identityEncoding
-		q.status, q.outcome = http.StatusUnsupportedMediaType, outcomeHTTPError
-		plain(q.w, q.status, "an encoded body cannot be taken apart: send it without Content-Encoding")
+		q.outcome = outcomeHTTPError
+		q.plain(http.StatusUnsupportedMediaType, "an encoded body cannot be taken apart: send it without Content-Encoding")
 		return
 	}
-	q.relayCall(q.upstream.Array)
-}
-
-// isCall reports whether the message is, or may hold, a request.
-func (q *request) isCall() bool {
-	switch q.call.Lane {
-	case mcp.LaneRequest:
-		return true
-	case mcp.LaneOpaque:
-		return q.call.Message.Kind != mcp.KindBatch || mcp.HasRequest(q.call.Body)
-	case mcp.LaneMessage:
-		return q.call.Message.Kind == mcp.KindRequest
-	}
-	return false
-}
-
-// expectsAnswer reports whether an answer has to come for the message, or may have to.
-func (q *request) expectsAnswer() bool {
-	k := q.call.Message.Kind
-	return k != mcp.KindNotification && k != mcp.KindResult && k != mcp.KindError
+	q.relay(q.upstream.Array, false)
 }
 
 // sessionKey is the session to which the call belongs. Where the agent has none, all calls without one are taken for one.
 func (q *request) sessionKey() sessionKey {
-	return sessionKey{q.upstream.Name, header(q.call.Header, sessionHeader)}
+	return sessionKey{q.upstream.Name, q.call.Header.Get(sessionHeader)}
 }
 
-// relayCall relays what is counted as a call in flight.
-func (q *request) relayCall(next mcp.Caller) {
-	key := q.sessionKey()
-	draining, refused := q.handler.streams.beginCall(key)
-	if draining && q.call.Lane != mcp.LaneMessage { // whose answer comes on the stream: the session goes on here or nowhere
+// relay hands the call to next and writes what comes back. oneWay says that the call gets no answer but that it has arrived.
+func (q *request) relay(next mcp.Caller, oneWay bool) {
+	all := q.handler.inFlight
+	draining, refused := all.begin(q, oneWay)
+	if draining && !oneWay && q.call.Lane != mcp.LaneMessage { // whose answer comes on the stream: the session goes on here or nowhere
 		q.w.Header()["Connection"] = connectionClose
 	}
-	if refused {
-		q.fail(mcp.Draining())
+	if refused != nil {
+		q.fail(refused)
 		return
 	}
-	defer q.handler.streams.endCall(key)
-	q.relay(next)
-}
-
-// relayOneWay relays what gets no answer but that it has arrived.
-func (q *request) relayOneWay() {
-	q.handler.streams.oneWay.Add(1)
-	defer q.handler.streams.oneWay.Add(-1)
-	q.relay(q.upstream.Caller)
-}
-
-// relay hands the call to next and writes what comes back.
-func (q *request) relay(next mcp.Caller) {
-	q.upstream.calls.begin(q)
-	defer q.upstream.calls.end(q)
+	defer all.end(q, oneWay)
 	res, err := next.Call(q.in.Context(), &q.call)
 	if err != nil {
-		q.fail(failureOf(err))
+		q.fail(mcp.AsFailure(err))
 		return
 	}
 	defer res.Close()
@@ -168,34 +141,35 @@ func (q *request) relayStream() {
 	if q.call.Lane == mcp.LaneStream { // servers put nothing of calls on a listen stream (2026-07-28)
 		key = q.sessionKey()
 	}
-	st, ctx, f := q.handler.streams.begin(q.in.Context(), key)
-	if f != nil {
-		q.fail(f)
+	all := q.handler.inFlight
+	st, ctx, refused := all.beginStream(q.in.Context(), key, q.upstream.Users)
+	if refused != nil {
+		q.fail(refused)
 		return
 	}
-	defer q.handler.streams.end(st)
+	defer all.endStream(st)
 	res, err := q.upstream.Caller.Call(ctx, &q.call)
 	if err != nil {
-		q.fail(withReason(ctx, err))
+		q.fail(failureOf(ctx, err))
 		return
 	}
 	defer res.Close()
 	if d, ok := res.Events.(mcp.Drainer); ok {
-		q.handler.streams.setDrainer(st, d)
+		all.setDrainer(st, d)
 	}
 	if res.Events != nil {
-		q.upstream.metrics.streams.Inc()
-		defer q.upstream.metrics.streams.Dec()
+		open := q.handler.opts.Metrics.streams.WithLabelValues(q.upstream.Name)
+		open.Inc()
+		defer open.Dec()
 	}
 	q.answer(res)
 }
 
-// withReason turns the cancellation of a stream's context into its cause: the drain, say.
-func withReason(ctx context.Context, err error) *mcp.Failure {
-	f := failureOf(err)
-	var cause *mcp.Failure
-	if f.Reason == mcp.ReasonCanceled && errors.As(context.Cause(ctx), &cause) {
-		return cause
+// failureOf returns the failure of what ran on a context: its cause, the drain say, where the context has ended.
+func failureOf(ctx context.Context, err error) *mcp.Failure {
+	f := mcp.AsFailure(err)
+	if f.Reason == mcp.ReasonCanceled {
+		return mcp.Canceled(ctx, f.Sent)
 	}
 	return f
 }

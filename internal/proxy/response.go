@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,9 +11,6 @@ import (
 
 	"fluentd-perf/internal/mcp"
 )
-
-// writeTimeout bounds one write to an agent that does not read, where an upstream's connection waits behind it.
-const writeTimeout = time.Minute
 
 // answer writes a result: whole, as events, or as it comes.
 func (q *request) answer(res *mcp.Result) {
@@ -28,22 +26,21 @@ func (q *request) answer(res *mcp.Result) {
 	if _, typed := h["Content-Type"]; !typed {
 		h["Content-Type"] = nil // else net/http guesses one
 	}
-	switch {
-	case res.Events != nil:
+	if res.Events != nil {
 		q.answerEvents(res)
-	case res.Raw != nil:
-		q.outcome = outcomeOfRaw(&q.call, res)
-		q.serverTiming(h)
-		q.answerRaw(res)
-	default:
-		q.outcome = outcomeOf(q.call.Lane, res)
-		q.noteResult(res.Said(), &res.Message)
-		if res.Failed != nil {
-			q.failed = res.Failed
-			q.note(res.Failed.First)
-		}
-		q.answerBody(h, res)
+		return
 	}
+	q.outcome = outcomeOf(&q.call, res)
+	if res.Raw != nil {
+		q.answerRaw(res)
+		return
+	}
+	q.noteResult(res.Scanned(), &res.Message)
+	if res.Failed != nil {
+		q.failed = *res.Failed
+		q.note(res.Failed.First)
+	}
+	q.answerBody(res)
 }
 
 // copyAnswerHeader puts the server's fields on the answer. With cors, the server's own CORS fields give way to the
@@ -66,22 +63,23 @@ func addValues(h http.Header, name string, values []string) {
 }
 
 // answerBody writes a whole answer, a large one in pieces: the bound is on an agent that does not read, not on one that reads
-// slowly.
-func (q *request) answerBody(h http.Header, res *mcp.Result) {
-	q.bodyHeader(h, res)
-	q.w.WriteHeader(res.Status)
+// slowly. It does without an output, which would cost a hit in memory five allocations.
+func (q *request) answerBody(res *mcp.Result) {
 	const fitsTheSocket, piece = 32 << 10, 1 << 20
-	large := len(res.Body) > fitsTheSocket
+	q.status = res.Status
+	q.bodyHeader(q.w.Header(), res)
+	q.w.WriteHeader(res.Status)
+	control, large := http.NewResponseController(q.w), len(res.Body) > fitsTheSocket
 	if large {
-		defer q.setWriteDeadline(time.Time{})
+		defer setWriteDeadline(control, time.Time{})
 	}
 	for b := res.Body; len(b) > 0; {
 		n := min(len(b), piece)
 		if large {
-			q.setWriteDeadline(time.Now().Add(writeTimeout))
+			setWriteDeadline(control, time.Now().Add(writeTimeout))
 		}
 		if q.write(b[:n]) != nil {
-			return
+			return // an agent that has left reads nothing
 		}
 		b = b[n:]
 	}
@@ -108,32 +106,25 @@ func bodyAllowed(status int) bool {
 // answerRaw passes a body on as it comes, head and pieces at once: nobody knows what of it the agent waits for. If it breaks
 // off, so does the agent's connection: an end would make a whole answer of it.
 func (q *request) answerRaw(res *mcp.Result) {
+	q.serverTiming()
 	q.w.WriteHeader(res.Status)
+	out := newOutput(q, true)
+	defer out.stop()
 	buf := rawBuffers.Get().(*[rawPiece]byte)
 	defer rawBuffers.Put(buf)
-	defer q.setWriteDeadline(time.Time{})
-	var until time.Time // the write deadline
-	flush := http.NewResponseController(q.w).Flush
-	for err := flush(); err == nil; {
-		n, end := res.Raw.Read(buf[:])
-		if n > 0 {
-			if now := time.Now(); until.Sub(now) < writeTimeout {
-				until = now.Add(writeTimeout + writeTimeout/4) // not with every piece: it costs as much as a small write
-				q.setWriteDeadline(until)
-			}
-			if err = q.write(buf[:n]); err == nil {
-				err = flush()
-			}
+	for {
+		n, err := res.Raw.Read(buf[:])
+		if n > 0 && out.piece(buf[:n]) != nil {
+			q.noteAgentLeft()
+			return
 		}
 		switch {
-		case err != nil || end == nil:
-		case isEOF(end):
+		case err == io.EOF:
 			return
-		default:
-			q.breakOff(failureOf(end))
+		case err != nil:
+			q.breakOff(mcp.AsFailure(err))
 		}
 	}
-	q.noteAgentLeft()
 }
 
 // rawPiece is how much of a body that passes as it comes is read at once.
@@ -141,9 +132,10 @@ const rawPiece = 64 << 10
 
 var rawBuffers = sync.Pool{New: func() any { return new([rawPiece]byte) }}
 
-func (q *request) setWriteDeadline(t time.Time) {
-	// A recorder in a test has no deadlines, and a connection that is gone is found out by the next write.
-	_ = http.NewResponseController(q.w).SetWriteDeadline(t)
+// plain answers with one line of text in the daemon's own name.
+func (q *request) plain(status int, text string) {
+	q.status = status
+	plain(q.w, status, text)
 }
 
 func (q *request) write(b []byte) error {
@@ -155,8 +147,8 @@ func (q *request) write(b []byte) error {
 const serverTimingHeader = "Server-Timing"
 
 // serverTiming puts what is known of the time on the answer (W3C Server-Timing; milliseconds), beside the server's own.
-func (q *request) serverTiming(h http.Header) {
-	addValues(h, serverTimingHeader, []string{string(q.appendTimings(q.text[:0]))})
+func (q *request) serverTiming() {
+	addValues(q.w.Header(), serverTimingHeader, []string{string(q.appendTimings(q.text[:0]))})
 }
 
 func (q *request) appendTimings(b []byte) []byte {

@@ -15,12 +15,12 @@ import (
 )
 
 // named is an upstream at http://<host>/mcp that answers by call.
-func named(t *testing.T, name, host string, call mcp.CallerFunc) proxy.Upstream {
+func named(t *testing.T, name, host string, call mcp.CallerFunc) proxy.Route {
 	t.Helper()
-	return proxy.Upstream{Name: name, URL: mustURL(t, "http://"+host+"/mcp"), Caller: call, RewriteOAuth: true}
+	return proxy.Route{Name: name, URL: mustURL(t, "http://"+host+"/mcp"), Caller: call, RewriteOAuth: true}
 }
 
-func mustSwap(t *testing.T, h *proxy.Handler, list ...proxy.Upstream) {
+func mustSwap(t *testing.T, h *proxy.Handler, list ...proxy.Route) {
 	t.Helper()
 	if err := h.Swap(list); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestSwap(t *testing.T) {
 	mustSwap(t, h, s, u)
 	two := map[string]string{"/mcp/s": `"second"`, "/mcp/t/": `"t"`, "/rpc/t": `["t"]`, "/rpc/s": "takes no arrays", "/mcp": "several upstreams"}
 	check("two", two)
-	if err := h.Swap([]proxy.Upstream{u, u}); err == nil || !strings.Contains(err.Error(), `"t"`) {
+	if err := h.Swap([]proxy.Route{u, u}); err == nil || !strings.Contains(err.Error(), `"t"`) {
 		t.Errorf("a name twice: %v", err)
 	}
 	check("a name twice", two)
@@ -137,12 +137,12 @@ func TestSwapOAuth(t *testing.T) {
 
 // TestSwapRace swaps while requests are served: each is served by one set from its headers to its answer, also by the alias.
 func TestSwapRace(t *testing.T) {
-	upstreamsOf := func(n int) []proxy.Upstream {
+	upstreamsOf := func(n int) []proxy.Route {
 		u := named(t, "s", "server.test", func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 			return jsonResult(fmt.Sprint(n, " ", c.Header.Get("X-Set"))), nil
 		})
 		u.Headers = http.Header{"X-Set": {fmt.Sprint(n)}}
-		return []proxy.Upstream{u}
+		return []proxy.Route{u}
 	}
 	h, err := proxy.New(options(upstreamsOf(0)...))
 	if err != nil {

@@ -46,7 +46,7 @@ func TestMayRepeat(t *testing.T) {
 		"an array of such":              {plain, &mcp.Call{Lane: mcp.LaneBatch, Again: true}, true},
 		"an array":                      {plain, &mcp.Call{Lane: mcp.LaneBatch}, false},
 	} {
-		if got := mayRepeat(x.upstream)(x.call); got != x.want {
+		if got := (&pipeline{entry: x.upstream}).mayRepeat(x.call); got != x.want {
 			t.Errorf("%s: %v, want %v", name, got, x.want)
 		}
 	}
