@@ -24,6 +24,7 @@ type adminCalls struct {
 	cacheStats func(ctx context.Context, detailed bool) (cache.Stats, error)
 	status     func(ctx context.Context, calls bool) (api.Status, error)
 	cachePurge func(ctx context.Context, upstream, method string) (api.CachePurge, error)
+	packages   *api.PurgedPackages // the answer to cache-purge --packages
 }
 
 func (a adminCalls) handlers() map[string]api.Handler {
@@ -33,6 +34,9 @@ func (a adminCalls) handlers() map[string]api.Handler {
 		}),
 		api.CallStatus: api.Handle(func(ctx context.Context, p api.StatusParams) (api.Status, error) { return a.status(ctx, p.Calls) }),
 		api.CallCachePurge: api.Handle(func(ctx context.Context, p api.CachePurgeParams) (api.CachePurge, error) {
+			if p.Packages {
+				return api.CachePurge{Purged: []api.Purged{}, Pending: []string{}, Packages: a.packages}, nil
+			}
 			return a.cachePurge(ctx, p.Upstream, p.Method)
 		}),
 	}
@@ -70,7 +74,7 @@ var shown = cache.Stats{
 	Tiers: []cache.TierReport{
 		{Tier: "memory", Entries: 1234, Bytes: 12_900_000, Evictions: 7, Hits: 9500, Misses: 500, Written: 1300},
 		{Tier: "redis", Entries: -1, Bytes: -1, Evictions: -1, Hits: 400, Misses: 100, Errors: 3, Skipped: 20, Written: 1200,
-			Queue: 5, Dropped: 2, Owed: 1, Breaker: "open", Error: "dial tcp 127.0.0.1:6379: connection\nrefused\x1b[2J"},
+			Queue: 5, Dropped: 2, Pending: 1, Breaker: "open", Error: "dial tcp 127.0.0.1:6379: connection\nrefused\x1b[2J"},
 		{Tier: "database", Entries: 0, Bytes: 4096, Evictions: 0, Breaker: "closed"},
 	},
 	Upstreams: []cache.UpstreamReport{
@@ -83,10 +87,10 @@ var shown = cache.Stats{
 	},
 }
 
-const shownTables = `TIER      ENTRIES  SIZE      EVICTED  HITS  HIT%   MISSES  ERRORS  SKIPPED  WRITTEN  QUEUE  DROPPED  OWED  BREAKER
-memory    1234     12.3 MiB  7        9500  95.0%  500     0       0        1300     0      0        0     -
-redis     -        -         -        400   80.0%  100     3       20       1200     5      2        1     open
-database  0        4.0 KiB   0        0     -      0       0       0        0        0      0        0     closed
+const shownTables = `TIER      ENTRIES  SIZE      EVICTED  HITS  HIT%   MISSES  ERRORS  SKIPPED  WRITTEN  QUEUE  DROPPED  PENDING  BREAKER
+memory    1234     12.3 MiB  7        9500  95.0%  500     0       0        1300     0      0        0        -
+redis     -        -         -        400   80.0%  100     3       20       1200     5      2        1        open
+database  0        4.0 KiB   0        0     -      0       0       0        0        0      0        0        closed
 redis, last error: dial tcp 127.0.0.1:6379: connection?refused?[2J
 
 UPSTREAM  HITS  HIT%   STALE  COLLAPSED  MISSES  BYPASS  STORED  LISTENING
@@ -144,8 +148,8 @@ func TestCacheStatsOfNothing(t *testing.T) {
 	daemonFor(t, adminCalls{cacheStats: func(context.Context, bool) (cache.Stats, error) {
 		return cache.Stats{Tiers: []cache.TierReport{{Tier: "memory"}}, Upstreams: []cache.UpstreamReport{{Upstream: "docs"}}}, nil
 	}})
-	want := `TIER    ENTRIES  SIZE  EVICTED  HITS  HIT%  MISSES  ERRORS  SKIPPED  WRITTEN  QUEUE  DROPPED  OWED  BREAKER
-memory  0        0 B   0        0     -     0       0       0        0        0      0        0     -
+	want := `TIER    ENTRIES  SIZE  EVICTED  HITS  HIT%  MISSES  ERRORS  SKIPPED  WRITTEN  QUEUE  DROPPED  PENDING  BREAKER
+memory  0        0 B   0        0     -     0       0       0        0        0      0        0        -
 
 UPSTREAM  HITS  HIT%  STALE  COLLAPSED  MISSES  BYPASS  STORED  LISTENING
 docs      0     -     0      0          0       0       0       0
@@ -165,7 +169,7 @@ func TestCachePurge(t *testing.T) {
 		asked <- [2]string{upstream, method}
 		return <-answers, nil
 	}})
-	both := []api.Purged{{Upstream: "docs", Methods: []string{"tools/list", "tools/call"}}, {Upstream: "n", Methods: nil}}
+	both := []api.Purged{{Upstream: "docs", Methods: []string{"tools/list", "tools/call"}}, {Upstream: "n", Methods: []string{}}}
 	for _, c := range []struct {
 		args   []string
 		answer api.CachePurge
@@ -177,7 +181,7 @@ func TestCachePurge(t *testing.T) {
 			[2]string{"docs", "tools/list"},
 			"UPSTREAM  PURGED\ndocs      tools/list, tools/call\n\nredis could not be told yet: it is not read until it has been\n"},
 		{[]string{"--method", "tools/list"}, api.CachePurge{}, [2]string{"", "tools/list"}, "nothing was purged\n"},
-		{[]string{"-o", "json"}, api.CachePurge{}, [2]string{}, "{\n  \"purged\": [],\n  \"pending\": []\n}\n"},
+		{[]string{"-o", "json"}, api.CachePurge{Purged: []api.Purged{}, Pending: []string{}}, [2]string{}, "{\n  \"purged\": [],\n  \"pending\": []\n}\n"},
 		{[]string{"-o", "json"}, api.CachePurge{Purged: both[1:], Pending: []string{"redis"}}, [2]string{},
 			"{\n  \"purged\": [\n    {\n      \"upstream\": \"n\",\n      \"methods\": []\n    }\n  ],\n  \"pending\": [\n    \"redis\"\n  ]\n}\n"},
 	} {
@@ -188,6 +192,22 @@ func TestCachePurge(t *testing.T) {
 		}
 		if got := <-asked; got != c.asked {
 			t.Errorf("%v: asked %q, want %q", c.args, got, c.asked)
+		}
+	}
+}
+
+// TestPurgePackages: packages are purged by themselves, and their bytes are said.
+func TestPurgePackages(t *testing.T) {
+	daemonFor(t, adminCalls{packages: &api.PurgedPackages{Removed: 3, Bytes: 5 << 20, Left: 1}})
+	if code, out, errs := command("cache-purge", "--packages"); code != 0 || out != "3 packages removed, 5.0 MiB; 1 in use\n" {
+		t.Errorf("exit %d %s\n%s", code, errs, out)
+	}
+	if code, out, _ := command("cache-purge", "--packages", "-o", "json"); code != 0 || !strings.Contains(out, `"bytes": 5242880`) {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	for _, flag := range []string{"--upstream", "--method"} {
+		if code, _, errs := command("cache-purge", "--packages", flag, "x"); code == 0 || !strings.Contains(errs, "none of the others can be") {
+			t.Errorf("%s: exit %d %s", flag, code, errs)
 		}
 	}
 }
@@ -249,7 +269,8 @@ func TestVerbsSilentDaemon(t *testing.T) {
 	}
 	defer l.Close()
 	verb := cacheStatsCommand()
-	err = (&socketFlag{path: path, patience: 50 * time.Millisecond}).ask(verb, api.CallCacheStats, api.CacheStatsParams{}, nil)
+	verb.SetContext(t.Context())
+	err = (&socketFlag{path: path, timeout: 50 * time.Millisecond}).ask(verb, api.CallCacheStats, api.CacheStatsParams{}, nil)
 	want := "asking the daemon at " + path + ": no answer within 50ms: the daemon is suspended, or too busy to answer"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)

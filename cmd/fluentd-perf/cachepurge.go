@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"fluentd-perf/internal/api"
 
@@ -14,33 +13,25 @@ import (
 )
 
 func cachePurgeCommand() *cobra.Command {
-	var socket socketFlag
-	var question api.CachePurgeParams
-	var output string
+	var params api.CachePurgeParams
 	c := &cobra.Command{
-		Use: "cache-purge", Short: "Throw away what a running daemon has cached", Args: cobra.NoArgs,
-		Long: "Makes what the daemon has cached old, in every tier: all of it, or what --upstream and --method name. No answer from\n" +
+		Use: "cache-purge", Short: "Invalidate what a running daemon has cached",
+		Long: "Invalidates what the daemon has cached, in every tier: all of it, or what --upstream and --method name. No answer from\n" +
 			"before is given after this returns; a tier that cannot be reached is not read until it could be told.\n" +
+			"--packages removes the installed packages of npx commands instead, but those from which processes run.\n" +
 			"Exit code 0: done; 1: no daemon answers, or it refuses.",
 		Example: "  fluentd-perf cache-purge\n" +
-			"  fluentd-perf cache-purge --upstream docs --method tools/list",
-		RunE: func(c *cobra.Command, _ []string) error {
-			var answer api.CachePurge
-			if err := socket.ask(c, api.CallCachePurge, question, &answer); err != nil {
-				return err
-			}
-			if output == "json" {
-				return writeJSON(c.OutOrStdout(), listed(answer))
-			}
-			return purgeTable(c.OutOrStdout(), answer)
-		},
+			"  fluentd-perf cache-purge --upstream docs --method tools/list\n" +
+			"  fluentd-perf cache-purge --packages",
 	}
-	c.Flags().StringVar(&question.Upstream, "upstream", "", "only what this upstream answered, by its `name` in the configuration")
-	c.Flags().StringVar(&question.Method, "method", "", "only answers to this `method`, such as tools/list")
-	completeUpstreams(c, "upstream", &socket)
+	socket := asking(c, api.CallCachePurge, &params, purgeTable)
+	c.Flags().StringVar(&params.Upstream, "upstream", "", "only what this upstream answered, by its `name` in the configuration")
+	c.Flags().StringVar(&params.Method, "method", "", "only answers to this `method`, such as tools/list")
+	c.Flags().BoolVar(&params.Packages, "packages", false, "the installed packages of npx commands, and no answers")
+	c.MarkFlagsMutuallyExclusive("packages", "upstream")
+	c.MarkFlagsMutuallyExclusive("packages", "method")
+	completeUpstreams(c, "upstream", socket)
 	completeWords(c, "method", cachedMethods()...)
-	socket.register(c)
-	outputFlag(c, &output)
 	return c
 }
 
@@ -55,23 +46,18 @@ func cachedMethods() (names []string) {
 	return names
 }
 
-// listed returns the answer with empty lists where there were none, for programs that go through them.
-func listed(a api.CachePurge) api.CachePurge {
-	purged := make([]api.Purged, len(a.Purged))
-	for i, p := range a.Purged {
-		purged[i] = api.Purged{Upstream: p.Upstream, Methods: append([]string{}, p.Methods...)}
-	}
-	return api.CachePurge{Purged: purged, Pending: append([]string{}, a.Pending...)}
-}
-
 func purgeTable(w io.Writer, a api.CachePurge) error {
+	if p := a.Packages; p != nil {
+		_, err := fmt.Fprintf(w, "%d packages removed, %s; %d in use\n", p.Removed, size(p.Bytes), p.Left)
+		return err
+	}
 	if len(a.Purged) == 0 {
 		fmt.Fprintln(w, "nothing was purged")
 	} else {
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(t, "UPSTREAM\tPURGED\n")
+		t := newTable(w)
+		row(t, "UPSTREAM", "PURGED")
 		for _, p := range a.Purged {
-			fmt.Fprintf(t, "%s\t%s\n", printable(p.Upstream), printable(strings.Join(p.Methods, ", ")))
+			row(t, p.Upstream, strings.Join(p.Methods, ", "))
 		}
 		if err := t.Flush(); err != nil {
 			return err

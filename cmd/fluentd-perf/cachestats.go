@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
-	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -17,37 +14,27 @@ import (
 )
 
 func cacheStatsCommand() *cobra.Command {
-	var socket socketFlag
-	var question api.CacheStatsParams
-	var output string
+	var params api.CacheStatsParams
 	c := &cobra.Command{
-		Use: "cache-stats", Short: "Show what a running daemon has cached, and what it was good for", Args: cobra.NoArgs,
+		Use: "cache-stats", Short: "Show what a running daemon has cached, and how often that was used",
 		Long: "Shows every tier and every upstream, counted since the daemon's start; \"-\" is what is not known.\n" +
-			"HIT% of a tier is of the questions it could answer. HIT% of an upstream is of the requests that are for the cache:\n" +
+			"HIT% of a tier is of the requests that it was asked for. HIT% of an upstream is of the requests that are for the cache:\n" +
 			"hits, stale answers, collapsed ones (another caller's answer) and misses; BYPASS are the requests that are not.\n" +
+			"PENDING are invalidations that a tier could not be told of yet: it is not read for them until it has been.\n" +
 			"LISTS OF SESSIONS are those of servers with sessions: how many were compared between sessions, how many of these are\n" +
 			"shared within one credential by now, and what that saved; a credential is never given another's.\n" +
 			"Exit code 0: done; 1: no daemon answers, or it refuses.",
-		RunE: func(c *cobra.Command, _ []string) error {
-			var stats cache.Stats
-			if err := socket.ask(c, api.CallCacheStats, question, &stats); err != nil {
-				return err
-			}
-			if output == "json" {
-				return writeJSON(c.OutOrStdout(), stats)
-			}
-			return statsTables(c.OutOrStdout(), stats, question.Detailed)
-		},
 	}
-	c.Flags().BoolVar(&question.Detailed, "detailed", false, "with each tier's hits by upstream, and the most used keys by method")
-	socket.register(c)
-	outputFlag(c, &output)
+	c.Flags().BoolVar(&params.Detailed, "detailed", false, "with each tier's hits by upstream, and the most used keys by method")
+	asking(c, api.CallCacheStats, &params, func(w io.Writer, stats cache.Stats) error {
+		return statsTables(w, stats, params.Detailed)
+	})
 	return c
 }
 
 // statsTables writes the statistics for people.
 func statsTables(w io.Writer, stats cache.Stats, detailed bool) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newTable(w)
 	tierTable(t, stats.Tiers)
 	upstreamTable(t, stats.Upstreams)
 	scopeTable(t, stats.Upstreams)
@@ -58,20 +45,11 @@ func statsTables(w io.Writer, stats cache.Stats, detailed bool) error {
 	return t.Flush()
 }
 
-// row writes one line of cells.
-func row(w io.Writer, cells ...any) {
-	texts := make([]string, len(cells))
-	for i, c := range cells {
-		texts[i] = printable(fmt.Sprint(c))
-	}
-	fmt.Fprintln(w, strings.Join(texts, "\t"))
-}
-
 func tierTable(w io.Writer, tiers []cache.TierReport) {
-	row(w, "TIER", "ENTRIES", "SIZE", "EVICTED", "HITS", "HIT%", "MISSES", "ERRORS", "SKIPPED", "WRITTEN", "QUEUE", "DROPPED", "OWED", "BREAKER")
+	row(w, "TIER", "ENTRIES", "SIZE", "EVICTED", "HITS", "HIT%", "MISSES", "ERRORS", "SKIPPED", "WRITTEN", "QUEUE", "DROPPED", "PENDING", "BREAKER")
 	for _, r := range tiers {
 		row(w, r.Tier, known(r.Entries), size(r.Bytes), known(r.Evictions), r.Hits, percent(r.Hits, r.Misses), r.Misses,
-			r.Errors, r.Skipped, r.Written, r.Queue, r.Dropped, r.Owed, cmp.Or(r.Breaker, "-"))
+			r.Errors, r.Skipped, r.Written, r.Queue, r.Dropped, r.Pending, cmp.Or(r.Breaker, "-"))
 	}
 	for _, r := range tiers {
 		if r.Error != "" {
@@ -140,50 +118,4 @@ func totalHits(r cache.UpstreamReport) (sum uint64) {
 		sum += n
 	}
 	return sum
-}
-
-// known writes a number that may not be known.
-func known(n int64) string {
-	if n < 0 {
-		return "-"
-	}
-	return strconv.FormatInt(n, 10)
-}
-
-// percent writes which part of all was hits, "-" of nothing. It rounds down: 100% means that there was no other.
-func percent(hits, others uint64) string {
-	switch all := hits + others; {
-	case all == 0:
-		return "-"
-	case others == 0:
-		return "100%"
-	default:
-		tenths := hits * 1000 / all
-		return fmt.Sprintf("%d.%d%%", tenths/10, tenths%10)
-	}
-}
-
-// size writes bytes in the largest unit of which there is one, "-" where it is not known.
-func size(bytes int64) string {
-	switch {
-	case bytes < 0:
-		return "-"
-	case bytes < 1<<10:
-		return fmt.Sprintf("%d B", bytes)
-	}
-	n, units := float64(bytes)/(1<<10), []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	for n >= 1023.95 && len(units) > 1 { // which would be written as 1024.0
-		n, units = n/(1<<10), units[1:]
-	}
-	return fmt.Sprintf("%.1f %s", n, units[0])
-}
-
-// printable replaces what could move a terminal's cursor: names and errors may be other programs' words.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// completionPatience is how long a person who has pressed the tabulator waits for the daemon.
-const completionPatience = time.Second
+// completionTimeout is how long a person who has pressed the tabulator waits for the daemon.
+const completionTimeout = time.Second
 
 // complete says how a shell completes the values of a flag.
 func complete(c *cobra.Command, flag string, values cobra.CompletionFunc) {
@@ -32,7 +32,7 @@ func completeFiles(c *cobra.Command, flag string, extensions ...string) {
 func completeUpstreams(c *cobra.Command, flag string, socket *socketFlag) {
 	complete(c, flag, func(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		quick, names := *socket, []cobra.Completion{}
-		quick.patience = completionPatience
+		quick.timeout = completionTimeout
 		var answer api.Status
 		if err := quick.ask(c, api.CallStatus, api.StatusParams{}, &answer); err != nil {
 			cobra.CompDebugln(err.Error(), false)

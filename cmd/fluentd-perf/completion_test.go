@@ -12,7 +12,7 @@ import (
 // that runs.
 func TestCompletion(t *testing.T) {
 	daemonFor(t, adminCalls{status: func(context.Context, bool) (api.Status, error) {
-		return api.Status{Upstreams: []api.Upstream{{Upstream: "docs"}, {Upstream: "node"}}}, nil
+		return api.Status{Upstreams: []api.UpstreamStatus{{Upstream: "docs"}, {Upstream: "node"}}}, nil
 	}})
 	for _, c := range []struct{ typed, want string }{
 		{"sch", "schema"},

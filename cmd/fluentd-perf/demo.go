@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,10 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"fluentd-perf/internal/api"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/daemon"
 	"fluentd-perf/internal/demo"
@@ -47,11 +50,21 @@ func demoCommand() *cobra.Command {
 	return c
 }
 
+// demoServerCommand is the demo server alone, as a server that is a command: what the demo has behind it a second time.
+func demoServerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: demoServerVerb, Short: "Be the demo server over stdin and stdout", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			server := demo.New(buildVersion(), nil)
+			return errors.Join(server.ServeLines(c.Context(), os.Stdin, os.Stdout), server.Close())
+		},
+	}
+}
+
+const demoServerVerb = "demo-server"
+
 // runDemoUntil calls run with a context that ends with the first of signals, and remove in any case.
 func runDemoUntil(ctx context.Context, signals chan os.Signal, remove func() error, run func(context.Context) error) error {
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan struct{})
@@ -66,7 +79,8 @@ func runDemoUntil(ctx context.Context, signals chan os.Signal, remove func() err
 	return err
 }
 
-// runDemo starts the demo server on a free port and the daemon in front of it, and stops both at the end.
+// runDemo starts the demo server on a free port and the daemon in front of it, and stops both at the end. The daemon has the
+// demo server a second time, as a command.
 func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs daemon.Paths, log *slog.Logger) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -78,9 +92,7 @@ func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs daemon
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 
-	cfg, _, err := config.Load(config.Sources{
-		Upstreams: []string{"demo=http://" + l.Addr().String() + "/mcp"}, Listen: listen, Env: os.LookupEnv, ReadFile: os.ReadFile,
-	})
+	cfg, err := demoConfig(l.Addr().String(), listen)
 	if err == nil {
 		o := daemonOptions(cfg, dirs, log, c.OutOrStdout())
 		o.Ready = func(addr string) {
@@ -93,4 +105,42 @@ func runDemo(ctx context.Context, c *cobra.Command, listen []string, dirs daemon
 		err = errors.Join(err, serr)
 	}
 	return err
+}
+
+// demoConfig has the demo server at an address, and as a command.
+func demoConfig(address string, listen []string) (*config.Config, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cfg, _, err := config.Load(config.Sources{
+		Upstreams: []string{"demo=http://" + address + "/mcp"},
+		Stdio:     []string{"demo-stdio='" + strings.ReplaceAll(program, "'", `'\''`) + "' " + demoServerVerb},
+		Listen:    listen, Env: os.LookupEnv, ReadFile: os.ReadFile,
+	})
+	if err == nil {
+		cfg.Processes.Path.Source = config.PathInherit // its command is found without a login shell
+	}
+	return cfg, err
+}
+
+// demoDirectories leaves nothing behind on a newcomer's machine, and out of the way of a daemon that runs there: what
+// would outlive a restart, and the admin socket, go with the demo, unless somebody says where to.
+func demoDirectories(flags directoryFlags, log *slog.Logger) (daemon.Paths, func() error, error) {
+	remove := func() error { return nil }
+	if flags.State == "" || flags.Runtime == "" {
+		temp, removeTemp, err := demo.Directory(func(dir string) bool {
+			return api.CheckPath(filepath.Join(dir, "run", daemon.SocketName)) == nil
+		}, log)
+		if err != nil {
+			return daemon.Paths{}, nil, err
+		}
+		flags.State, flags.Runtime, remove = cmp.Or(flags.State, temp), cmp.Or(flags.Runtime, filepath.Join(temp, "run")), removeTemp
+		flags.Cache = cmp.Or(flags.Cache, filepath.Join(temp, "cache"))
+	}
+	dirs, err := flags.Resolve(log)
+	if err != nil {
+		return dirs, nil, errors.Join(err, remove())
+	}
+	return dirs, remove, nil
 }

@@ -70,7 +70,7 @@ func lookIntoDemoCache(t *testing.T, help string) {
 	if err := json.Unmarshal([]byte(out), &stats); code != 0 || err != nil {
 		t.Fatalf("exit %d, %v, %s", code, err, errs)
 	}
-	if len(stats.Upstreams) != 1 || stats.Upstreams[0].Upstream != "demo" || stats.Upstreams[0].Hits["memory"] != 1 {
+	if len(stats.Upstreams) != 2 || stats.Upstreams[0].Upstream != "demo" || stats.Upstreams[0].Hits["memory"] != 1 {
 		t.Errorf("%+v", stats.Upstreams)
 	}
 }
@@ -103,7 +103,7 @@ func TestDemoLeavesNothing(t *testing.T) {
 			t.Errorf("in %s: %v, %v", dir, entries, err)
 		}
 	}
-	named := directoryFlags{daemon.Paths{State: filepath.Join(own, "s"), Runtime: filepath.Join(own, "r")}}
+	named := directoryFlags{daemon.Paths{State: filepath.Join(own, "s"), Runtime: filepath.Join(own, "r"), Cache: filepath.Join(own, "c")}}
 	dirs, remove, err = demoDirectories(named, log)
 	if err != nil || dirs != named.Paths {
 		t.Fatalf("%+v, %v", dirs, err)

@@ -179,7 +179,7 @@ func TestDemoPrompts(t *testing.T) {
 	})
 }
 
-// TestDemoListChange has an agent of each era on one server: each hears of what the other changed.
+// TestDemoListChange has an agent of each era on one server: each is notified of what the other changed.
 func TestDemoListChange(t *testing.T) {
 	t.Run("direct", func(t *testing.T) {
 		_, url := startDemo(t)

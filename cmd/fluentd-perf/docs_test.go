@@ -16,7 +16,7 @@ import (
 // arguments must be right. The changelog speaks of what was, and is left out.
 func TestDocumentsShowRealCommands(t *testing.T) {
 	var commands int
-	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../deploy/systemd/*"} {
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../deploy/systemd/*.s*", "../../deploy/systemd/user/*"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v, %d files", pattern, err, len(files))
@@ -51,6 +51,7 @@ func TestDocumentsShowRealCommandsFindsFaults(t *testing.T) {
 		"fluentd-perf cache-purge --upstream docs \\\n  --methods tools/list\n" +
 		"docker run --rm fluentd-perf:VERSION serve --configuration x\n" +
 		"fluentd-perf status | grep --no-such x\n" +
+		"fluentd-perf serve --stdio files='npx -y x'\n" +
 		"```\n"
 	want := []string{
 		"fluentd-perf stats: unknown command",
@@ -71,6 +72,7 @@ var (
 	shellBlock  = regexp.MustCompile("(?ms)^```\\w*\n(.*?)^```")
 	codeSpan    = regexp.MustCompile("`([^`]+)`")
 	programLine = regexp.MustCompile(`(?m)(?:^|[\s#=/])fluentd-perf(?::VERSION)? +([a-z-][^|;&>#\n]*)`)
+	shellWord   = regexp.MustCompile(`(?:'[^']*'|[^\s'])+`)
 	verbSpan    = regexp.MustCompile(`^[a-z-]+ .*--`)
 	flagSpan    = regexp.MustCompile(`^--[a-z-]+`)
 )
@@ -81,8 +83,9 @@ func wrongCommands(text string) (faults []string, commands int) {
 	text = strings.ReplaceAll(text, "\\\n", " ")
 	check := func(args string) {
 		commands++
-		args = strings.Join(strings.Fields(args), " ")
-		if err := parseCommand(strings.Fields(args)); err != nil {
+		words := shellWord.FindAllString(args, -1)
+		args = strings.Join(words, " ")
+		if err := parseCommand(words); err != nil {
 			faults = append(faults, "fluentd-perf "+args+": "+err.Error())
 		}
 	}
@@ -141,7 +144,11 @@ func isVerb(name string) bool {
 // isFlag reports whether some verb has a flag, written as --name.
 func isFlag(written string) bool {
 	root := completeRoot()
-	return slices.ContainsFunc(append(root.Commands(), root), func(c *cobra.Command) bool {
+	all := append(root.Commands(), root)
+	for _, verb := range root.Commands() {
+		all = append(all, verb.Commands()...)
+	}
+	return slices.ContainsFunc(all, func(c *cobra.Command) bool {
 		c.InitDefaultHelpFlag()
 		c.InitDefaultVersionFlag()
 		return c.Flags().Lookup(strings.TrimPrefix(written, "--")) != nil

@@ -42,17 +42,17 @@ func hungServer(t *testing.T) (url string) {
 }
 
 // toolCall is one tools/call of an agent that waits so long, or until ctx ends. "" is what it gets when it gives up.
-func toolCall(ctx context.Context, t *testing.T, addr string, id int, patience time.Duration) string {
+func toolCall(ctx context.Context, t *testing.T, addr string, id int, timeout time.Duration) string {
 	t.Helper()
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"dig","_meta":`+
 		`{"io.modelcontextprotocol/clientInfo":{"name":"coder"}}}}`, id)
-	return postFor(ctx, t, addr, body, patience)
+	return postFor(ctx, t, addr, body, timeout)
 }
 
 // postFor is toolCall for any message.
-func postFor(ctx context.Context, t *testing.T, addr, body string, patience time.Duration) string {
+func postFor(ctx context.Context, t *testing.T, addr, body string, timeout time.Duration) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/mcp/docs", strings.NewReader(body))
 	if err != nil {
@@ -74,14 +74,14 @@ func postFor(ctx context.Context, t *testing.T, addr, body string, patience time
 func TestHungServer(t *testing.T) {
 	t.Parallel()
 	addr, status := servingWithStatus(t, fmt.Sprintf("listen: 127.0.0.1:0\nupstreams: {docs: {url: %q}}\n", hungServer(t)))
-	patient, giveUp := context.WithCancel(t.Context())
+	untilGivenUp, giveUp := context.WithCancel(t.Context())
 	defer giveUp()
 	var three, fourth sync.WaitGroup
-	fourth.Go(func() { toolCall(patient, t, addr, 3, time.Minute) })
-	fourth.Go(func() { toolCall(patient, t, addr, 2, time.Minute) })
+	fourth.Go(func() { toolCall(untilGivenUp, t, addr, 3, time.Minute) })
+	fourth.Go(func() { toolCall(untilGivenUp, t, addr, 2, time.Minute) })
 	fourth.Go(func() {
 		<-time.After(11 * time.Second)
-		postFor(patient, t, addr, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`, time.Minute)
+		postFor(untilGivenUp, t, addr, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`, time.Minute)
 	})
 	for id := range 2 {
 		three.Go(func() {

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"fluentd-perf/internal/daemon"
+	"fluentd-perf/internal/upstream/stdio/login"
 
 	"github.com/spf13/cobra"
 )
@@ -27,7 +28,11 @@ const (
 	exitUsage  = 2
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+// A process that was started as the guard of stdio servers does not get here: see package guard.
+func main() {
+	login.PrintIfAsked()
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run is main without the process: it returns the exit code. No verb ever waits for whoever reads stderr.
 func run(args []string, stdout, stderr io.Writer) int {
@@ -43,8 +48,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(lines, err)
 	var usage daemon.UsageError
-	if errors.As(err, &usage) {
+	var notGood notGoodError
+	var worse worseError
+	switch {
+	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &notGood):
+		return exitNotGood
+	case errors.As(err, &worse):
+		return exitWorse
 	}
 	return exitFailed
 }
@@ -65,7 +77,7 @@ func rootCommand() *cobra.Command {
 		}
 		return daemon.UsageError{Err: fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), schemaCommand(), statusCommand(), cacheStatsCommand(), cachePurgeCommand(), versionCommand(), healthcheckCommand())
+	root.AddCommand(serveCommand(), demoCommand(), demoServerCommand(), checkCommand(), schemaCommand(), statusCommand(), benchmarkCommand(), benchmarkServerCommand(), profileCommand(), cacheStatsCommand(), cachePurgeCommand(), monitorCommand(), versionCommand(), healthcheckCommand())
 	root.Args = wrongUsage(knownVerb)
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	for _, verb := range root.Commands() {

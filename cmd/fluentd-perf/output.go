@@ -4,8 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
 
 	"fluentd-perf/internal/daemon"
+	"fluentd-perf/internal/monitor"
 
 	"github.com/spf13/cobra"
 )
@@ -26,4 +31,66 @@ func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// newTable returns a writer of rows with aligned cells; Flush writes them.
+func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
+
+// row writes one line of cells.
+func row(w io.Writer, cells ...any) {
+	texts := make([]string, len(cells))
+	for i, c := range cells {
+		texts[i] = printable(fmt.Sprint(c))
+	}
+	fmt.Fprintln(w, strings.Join(texts, "\t"))
+}
+
+// known writes a number that may not be known.
+func known(n int64) string {
+	if n < 0 {
+		return "-"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// percent writes which part of all was hits, "-" of nothing. It rounds down: 100% means that there was no other.
+func percent(hits, others uint64) string {
+	switch all := hits + others; {
+	case all == 0:
+		return "-"
+	case others == 0:
+		return "100%"
+	default:
+		tenths := hits * 1000 / all
+		return fmt.Sprintf("%d.%d%%", tenths/10, tenths%10)
+	}
+}
+
+// size writes bytes in the largest unit of which there is one, "-" where it is not known.
+func size(bytes int64) string {
+	switch {
+	case bytes < 0:
+		return "-"
+	case bytes < 1<<10:
+		return fmt.Sprintf("%d B", bytes)
+	}
+	n, units := float64(bytes)/(1<<10), []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	for n >= 1023.95 && len(units) > 1 { // which would be written as 1024.0
+		n, units = n/(1<<10), units[1:]
+	}
+	return fmt.Sprintf("%.1f %s", n, units[0])
+}
+
+// printable replaces what could move a terminal's cursor: names and errors may be other programs' words.
+func printable(text string) string { return monitor.Printable(text) }
+
+// rounded writes a time as people say it.
+func rounded(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
 }

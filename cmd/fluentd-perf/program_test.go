@@ -19,12 +19,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fluentd-perf/internal/demo"
+	"fluentd-perf/internal/upstream/stdio/login"
 )
 
 // asProgram makes the test binary the program.
 const asProgram = "FLUENTD_PERF_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
+	login.PrintIfAsked()
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
@@ -526,10 +530,10 @@ func (p *program) callSlow() {
 // TestDemoClears: a demo removes what a killed one left, and nothing of one that runs, nor what is none's.
 func TestDemoClears(t *testing.T) {
 	temp := shortTemp(t)
-	other := filepath.Join(temp, demoPrefix+"file")
+	other := filepath.Join(temp, demo.DirectoryPrefix+"file")
 	target := t.TempDir()
 	kept := filepath.Join(target, "kept")
-	link := filepath.Join(temp, demoPrefix+"link")
+	link := filepath.Join(temp, demo.DirectoryPrefix+"link")
 	if err := errors.Join(os.WriteFile(other, nil, 0o600), os.WriteFile(kept, nil, 0o600), os.Symlink(target, link)); err != nil {
 		t.Fatal(err)
 	}

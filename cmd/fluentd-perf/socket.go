@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -19,9 +20,9 @@ const askTimeout = 10 * time.Second
 
 // socketFlag is how a verb finds the daemon.
 type socketFlag struct {
-	path     string
-	runtime  string        // a directory that the socket is in
-	patience time.Duration // 0: askTimeout
+	path    string
+	runtime string        // a directory that the socket is in
+	timeout time.Duration // 0: askTimeout
 }
 
 func (f *socketFlag) register(c *cobra.Command) {
@@ -42,22 +43,45 @@ func (f *socketFlag) places() []api.Place {
 	return daemon.SocketPlaces()
 }
 
-// ask finds the daemon and makes one call.
-func (f *socketFlag) ask(c *cobra.Command, call string, in, out any) error {
+// check says whether the flags go together.
+func (f *socketFlag) check() error {
 	if f.path != "" && f.runtime != "" {
 		return daemon.UsageError{Err: errors.New("--socket and --runtime-dir name the same thing: give one")}
 	}
-	ctx := c.Context()
-	if ctx == nil {
-		ctx = context.Background()
+	return nil
+}
+
+// ask finds the daemon and makes one call.
+func (f *socketFlag) ask(c *cobra.Command, call string, in, out any) error {
+	if err := f.check(); err != nil {
+		return err
 	}
-	patience := cmp.Or(f.patience, askTimeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, patience,
-		fmt.Errorf("no answer within %v: the daemon is suspended, or too busy to answer", patience))
+	timeout := cmp.Or(f.timeout, askTimeout)
+	ctx, cancel := context.WithTimeoutCause(c.Context(), timeout,
+		fmt.Errorf("no answer within %v: the daemon is suspended, or too busy to answer", timeout))
 	defer cancel()
 	path, err := api.Find(ctx, f.places())
 	if err != nil {
 		return err
 	}
 	return api.Call(ctx, path, call, in, out)
+}
+
+// asking makes c a verb that makes one call with the parameters in, and shows the answer by show, or as JSON.
+func asking[Answer any](c *cobra.Command, call string, in any, show func(io.Writer, Answer) error) *socketFlag {
+	socket, output := new(socketFlag), ""
+	c.Args = cobra.NoArgs
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		var answer Answer
+		if err := socket.ask(c, call, in, &answer); err != nil {
+			return err
+		}
+		if output == "json" {
+			return writeJSON(c.OutOrStdout(), answer)
+		}
+		return show(c.OutOrStdout(), answer)
+	}
+	socket.register(c)
+	outputFlag(c, &output)
+	return socket
 }

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// pseudoTerminal is a terminal whose other end is the test's: what the program shows is collected.
+type pseudoTerminal struct {
+	t      *testing.T
+	own    *os.File // the test's end
+	theirs *os.File
+
+	mu    sync.Mutex // guards shown
+	shown bytes.Buffer
+}
+
+func newTerminal(t *testing.T, rows, columns uint16) *pseudoTerminal {
+	t.Helper()
+	own, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := int(own.Fd())
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pseudoTerminal{t: t, own: own, theirs: theirs}
+	var reading sync.WaitGroup
+	reading.Go(p.read)
+	t.Cleanup(func() {
+		theirs.Close() // the last one: reading ends
+		reading.Wait()
+		own.Close()
+	})
+	return p
+}
+
+func (p *pseudoTerminal) read() {
+	buffer := make([]byte, 4096)
+	for {
+		n, err := p.own.Read(buffer)
+		p.mu.Lock()
+		p.shown.Write(buffer[:n])
+		p.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *pseudoTerminal) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shown.String()
+}
+
+// settings are how the terminal treats what is typed.
+func (p *pseudoTerminal) settings() unix.Termios {
+	p.t.Helper()
+	settings, err := unix.IoctlGetTermios(int(p.theirs.Fd()), unix.TCGETS)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return *settings
+}
+
+// startMonitor starts a daemon, and monitor in the terminal until it shows the daemon.
+func startMonitor(t *testing.T, terminal *pseudoTerminal, env ...string) *program {
+	t.Helper()
+	serve := newServe(t, "http://127.0.0.1:1/mcp")
+	serve.startServe()
+	socket := filepath.Join(serve.cmd.Args[len(serve.cmd.Args)-1], "admin.sock")
+	m := newProgram(t, "monitor", "--socket", socket, "--interval", "100ms")
+	m.cmd.Env = append(m.cmd.Env, append([]string{"TERM=xterm-256color", "LC_ALL=C.UTF-8"}, env...)...)
+	m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = terminal.theirs, terminal.theirs, terminal.theirs
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	m.start()
+	m.awaits("the upstream is shown", func() bool { return strings.Contains(terminal.text(), "UPSTREAM") })
+	return m
+}
+
+// leftAltScreen reports whether the last thing that the terminal was told of its second screen is to leave it, and of its cursor to
+// show it.
+func leftAltScreen(text string) bool {
+	return strings.LastIndex(text, "\x1b[?1049l") > strings.LastIndex(text, "\x1b[?1049h") &&
+		strings.LastIndex(text, "\x1b[?25h") > strings.LastIndex(text, "\x1b[?25l")
+}
+
+// TestMonitorInATerminal: monitor takes the terminal over, answers keys and a change of size, and leaves it as it was, whatever ends it.
+func TestMonitorInATerminal(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(p *program, terminal *pseudoTerminal){
+		"q":       func(_ *program, terminal *pseudoTerminal) { terminal.types("q") },
+		"ctrl+c":  func(_ *program, terminal *pseudoTerminal) { terminal.types("\x03") },
+		"SIGTERM": func(p *program, _ *pseudoTerminal) { p.signal(syscall.SIGTERM) },
+		"SIGHUP":  func(p *program, _ *pseudoTerminal) { p.signal(syscall.SIGHUP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			terminal := newTerminal(t, 24, 80)
+			before := terminal.settings()
+			m := startMonitor(t, terminal)
+			if terminal.settings() == before || leftAltScreen(terminal.text()) {
+				t.Error("the terminal was not taken over")
+			}
+			if name == "q" {
+				terminal.uses(m)
+			}
+			end(m, terminal)
+			<-m.ended
+			if code := m.cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("exit code %d: %s", code, terminal.text())
+			}
+			m.ended = make(chan struct{}) // awaits would take it for a fault
+			m.awaits("the terminal is as before", func() bool { return leftAltScreen(terminal.text()) && terminal.settings() == before })
+			close(m.ended)
+		})
+	}
+}
+
+// types is what a person types.
+func (p *pseudoTerminal) types(keys string) {
+	p.t.Helper()
+	if _, err := p.own.WriteString(keys); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// uses presses keys and changes the terminal's size.
+func (p *pseudoTerminal) uses(m *program) {
+	p.t.Helper()
+	p.types("?")
+	m.awaits("the help is shown", func() bool { return strings.Contains(p.text(), "any key goes back") })
+	p.types("?\r")
+	m.awaits("the upstream is open", func() bool { return strings.Contains(p.text(), "ENDPOINT") })
+	p.types("\x1b")
+	if err := unix.IoctlSetWinsize(int(p.own.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 60, Col: 200}); err != nil {
+		p.t.Fatal(err)
+	}
+	m.awaits("the wide view is shown", func() bool { return strings.Contains(p.text(), "COALESCED/S") && colour.MatchString(p.text()) })
+}
+
+// colour is a sequence that sets one.
+var colour = regexp.MustCompile("\x1b\\[([0-9;]*;)?(3[0-8]|9[0-7])(;[0-9;]*)?m")
+
+// TestMonitorWithoutColours: NO_COLOR leaves them out, and a terminal that cannot move its cursor gets lines.
+func TestMonitorWithoutColours(t *testing.T) {
+	t.Parallel()
+	terminal := newTerminal(t, 24, 120)
+	m := startMonitor(t, terminal, "NO_COLOR=1")
+	m.awaits("sparklines are shown", func() bool { return strings.Count(terminal.text(), "▁") > 1 })
+	if found := colour.FindString(terminal.text()); found != "" {
+		t.Errorf("a colour: %q", found)
+	}
+	terminal.types("q")
+	<-m.ended
+
+	dumb := newTerminal(t, 24, 80)
+	serve := newServe(t, "http://127.0.0.1:1/mcp")
+	serve.startServe()
+	m = newProgram(t, "monitor", "--socket", filepath.Join(serve.cmd.Args[len(serve.cmd.Args)-1], "admin.sock"), "--interval", "100ms", "--duration", "200ms")
+	m.cmd.Env = append(m.cmd.Env, "TERM=dumb")
+	m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = dumb.theirs, dumb.theirs, dumb.theirs
+	m.start()
+	<-m.ended
+	if text := dumb.text(); strings.Count(text, " req/s ") != 2 || strings.Contains(text, "\x1b") {
+		t.Errorf("%q", text)
+	}
+}
