@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the end-to-end tests run, pinned, into git-ignored folders: the official clients, servers and conformance
-# suites into e2e/node/node_modules, the Go SDK's programs into .cache/bin. Quiet, and quick when there is nothing to do.
+# suites into e2e/node/node_modules, the Go SDK's programs and mcp-go's server into .cache/bin. Quiet, and quick when there is nothing to do.
 set -eu
 cd "$(dirname "$0")"
 
@@ -28,5 +28,15 @@ fi
 
 sdk=github.com/modelcontextprotocol/go-sdk
 mkdir -p ../.cache/bin
-go build -o ../.cache/bin/ "$sdk/conformance/everything-server" "$sdk/conformance/everything-client" "$sdk/examples/server/sse" ||
+examples=$sdk/examples/server
+go build -o ../.cache/bin/ "$sdk/conformance/everything-server" "$sdk/conformance/everything-client" "$examples/sse" \
+  "$examples/everything" "$examples/memory" "$examples/sequentialthinking" "$examples/hello" "$examples/toolschemas" ||
   fail "go build of the Go SDK's programs failed"
+
+# Pinned here, not by go.mod: the daemon has nothing of it.
+mcpgo=v1.2.1
+program=../.cache/bin/mcp-go/everything
+if ! go version -m "$program" 2>/dev/null | grep -q "github.com/mark3labs/mcp-go.*$mcpgo"; then
+  GOBIN=$(cd .. && pwd)/.cache/bin/mcp-go go install "github.com/mark3labs/mcp-go/examples/everything@$mcpgo" 2>/dev/null ||
+    fail "go install of mcp-go's server failed"
+fi

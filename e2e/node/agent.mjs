@@ -27,6 +27,7 @@ async function loadFirst() {
     Client,
     http: StreamableHTTPClientTransport,
     sse: SSEClientTransport,
+    stdio: async (server) => new (await import('@modelcontextprotocol/sdk/client/stdio.js')).StdioClientTransport(server),
     handle: (client, method, handler) => client.setRequestHandler(schemas[method], handler),
     callTool: (client, params, options) => client.callTool(params, undefined, options),
     request: (client, request, options) => client.request(request, types.ResultSchema, options),
@@ -42,6 +43,7 @@ async function loadSecond() {
     Client,
     http: StreamableHTTPClientTransport,
     sse: SSEClientTransport,
+    stdio: async (server) => new (await import('@modelcontextprotocol/client/stdio')).StdioClientTransport(server),
     handle: (client, method, handler) => client.setRequestHandler(method, handler),
     callTool: (client, params, options) => client.callTool(params, options),
     request: (client, request, options) => client.request(request, anything, options),
@@ -69,7 +71,7 @@ export class Agent {
   #waiters = [];
   #sdk;
 
-  // Connects a client of the given kind to url. Options: capabilities (default: sampling, elicitation and roots),
+  // Connects a client of the given kind to url, `stdio:` with {command, args, env} as JSON among them. Options: capabilities (default: sampling, elicitation and roots),
   // transport (options of the SDK's transport), stream (default true: wait until the GET stream has been answered).
   static async connect(kind, url, options = {}) {
     const agent = new Agent();
@@ -84,10 +86,13 @@ export class Agent {
     if (capabilities.sampling) sdk.handle(agent.client, 'sampling/createMessage', (r, extra) => agent.sample(r, extra));
     if (capabilities.elicitation) sdk.handle(agent.client, 'elicitation/create', (r, extra) => agent.elicit(r, extra));
     if (capabilities.roots) sdk.handle(agent.client, 'roots/list', () => ({ roots: agent.roots }));
-    agent.transport = new sdk[transport](new URL(url), { ...options.transport, fetch: agent.#fetch });
+    const stdio = url.startsWith('stdio:') && { ...JSON.parse(decodeURIComponent(url.slice('stdio:'.length))), stderr: 'ignore' };
+    agent.transport = stdio
+      ? await sdk.stdio(stdio)
+      : new sdk[transport](new URL(url), { ...options.transport, fetch: agent.#fetch });
     agent.#tap();
     await agent.client.connect(agent.transport);
-    if (transport === 'http' && options.stream !== false && !options.transport?.sessionId && !agent.modern) {
+    if (!stdio && transport === 'http' && options.stream !== false && !options.transport?.sessionId && !agent.modern) {
       await agent.until(() => agent.http.some((line) => /^GET .*->/.test(line)), 'the answer to the GET');
     }
     return agent;

@@ -1,11 +1,12 @@
 // dialogue.mjs CLIENT SUITE URL,URL,... [SCENARIO...]: plays scenarios with a real client and prints what it saw, one JSON
-// object per line: {url, scenario, step, outcome, received} for each step, {url, scenario, http} at each scenario's end, and
+// object per line: {url, scenario, step, outcome, received} for each step, {url, scenario, http} at each scenario's end (unless
+// the suite says that it is played over stdio too), and
 // {url, scenario, fault} for each expectation that did not hold. The URLs are played at the same time, the scenarios of
 // each one after another. Exits 0 when it has played all of them, faults or not.
 import { Agent } from './agent.mjs';
 
 const [kind, suiteName, urls, ...only] = process.argv.slice(2);
-const { scenarios } = await import(`./suite-${suiteName}.mjs`);
+const { scenarios, http = true } = await import(`./suite-${suiteName}.mjs`);
 const limit = 30_000;
 
 // Play is what a scenario gets: a way to connect agents, and to write down what happens.
@@ -29,7 +30,7 @@ class Play {
   }
 
   // Runs one step and prints its outcome with all that the agent received meanwhile. Returns the result, or undefined
-  // after an error, which is part of the transcript: `fails` says that one is expected, a check of it may follow.
+  // after an error, which is part of the transcript: `fails` says that one is expected, a check of it may follow; 'either' that there may be one.
   async step(agent, name, run, { fails = false } = {}) {
     let outcome = 'ok';
     let result;
@@ -38,7 +39,7 @@ class Play {
     } catch (error) {
       outcome = { error: { name: error.name, code: error.code, message: error.message, data: error.data } };
     }
-    if ((outcome !== 'ok') !== fails) this.fault(`${name}: ${fails ? 'no error' : JSON.stringify(outcome)}`);
+    if (fails !== 'either' && (outcome !== 'ok') !== fails) this.fault(`${name}: ${fails ? 'no error' : JSON.stringify(outcome)}`);
     this.print({ step: name, outcome, received: agent.take() });
     return result;
   }
@@ -59,7 +60,7 @@ class Play {
 
   async end() {
     for (const agent of this.agents) await agent.close().catch((error) => this.fault(`closing: ${error.message}`));
-    this.print({ http: this.agents.flatMap((agent) => agent.http).sort() });
+    if (http) this.print({ http: this.agents.flatMap((agent) => agent.http).sort() });
   }
 }
 
@@ -86,4 +87,4 @@ async function playAll(url) {
 }
 
 await Promise.all(urls.split(',').map(playAll));
-process.exit(0);
+process.stdout.write('', () => process.exit(0)); // once all is written: the rest would go with the process

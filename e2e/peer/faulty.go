@@ -63,8 +63,8 @@ func (f *faulty) note(format string, args ...any) {
 
 func (f *faulty) seal(parts ...string) string { return mcptest.Seal(f.key, parts...) }
 
-// asker is who a request comes from: its bearer token.
-func asker(r *http.Request) string {
+// tokenOf returns the bearer token of a request: it says who calls.
+func tokenOf(r *http.Request) string {
 	return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 }
 
@@ -105,7 +105,7 @@ func (f *faulty) serve(w http.ResponseWriter, r *http.Request) {
 func (f *faulty) answer(spoil spoil, r *http.Request, body []byte, m *message) answer {
 	switch {
 	case f.kind == "plain":
-		return f.answerPlain(spoil, asker(r), body)
+		return f.answerPlain(spoil, tokenOf(r), body)
 	case r.Method == http.MethodDelete:
 		f.sessions.end(r.Header.Get(sessionHeader))
 		return answer{status: http.StatusNoContent}

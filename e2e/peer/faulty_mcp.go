@@ -28,7 +28,7 @@ const versionKey = "io.modelcontextprotocol/protocolVersion"
 
 // answerMCP answers a POST of MCP's.
 func (f *faulty) answerMCP(r *http.Request, m *message) answer {
-	who := asker(r)
+	who := tokenOf(r)
 	if a, refused := f.refuse(r, m, who); refused {
 		return a
 	}
@@ -56,7 +56,7 @@ func arrayOfOne(body []byte) (*message, bool) {
 
 // answerArray answers an array of one by an array of one, as JSON.
 func (f *faulty) answerArray(r *http.Request, m *message) answer {
-	who := asker(r)
+	who := tokenOf(r)
 	if a, refused := f.refuse(r, m, who); refused {
 		return a
 	}
@@ -159,7 +159,7 @@ func (f *faulty) framed(m *message, who, outcome string) answer {
 	return answer{status: http.StatusOK, content: "text/event-stream", body: events}
 }
 
-// notice is a notification that is meant for one asker alone.
+// notice is a notification for one principal alone.
 func (f *faulty) notice(who string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":%q}}`, f.seal("notice", who))
 }

@@ -10,9 +10,9 @@ import (
 // beat is how often a stream says something.
 const beat = 100 * time.Millisecond
 
-// stream is a GET stream: a notice for its asker at every beat, until somebody leaves or it is cut.
+// stream is a GET stream: a notice for its principal at every beat, until somebody leaves or it is cut.
 func (f *faulty) stream(w http.ResponseWriter, r *http.Request) {
-	who := asker(r)
+	who := tokenOf(r)
 	if f.kind != "sessions" {
 		send(w, text(http.StatusMethodNotAllowed, "no streams"))
 		return
@@ -33,7 +33,7 @@ func (f *faulty) listen(w http.ResponseWriter, r *http.Request, m *message) {
 		send(w, text(http.StatusBadRequest, "no streams"))
 		return
 	}
-	meta := fmt.Sprintf(`"_meta":{"io.modelcontextprotocol/subscriptionId":%s,"seal":%q}`, m.ID, f.seal("notice", asker(r)))
+	meta := fmt.Sprintf(`"_meta":{"io.modelcontextprotocol/subscriptionId":%s,"seal":%q}`, m.ID, f.seal("notice", tokenOf(r)))
 	w.Header().Set("Content-Type", "text/event-stream")
 	_, _ = fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{\"notifications\":{\"toolsListChanged\":true},%s}}\n\n", meta)
 	changed := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{%s}}`, meta)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -24,8 +25,8 @@ const (
 	frontReports = "PEER_FRONT_REPORTS" // a folder: a daemon that did not end well leaves what it printed there
 )
 
-// frontPatience bounds each wait for the daemon, whose start takes seconds where a suite starts forty at once.
-const frontPatience = 60 * time.Second
+// frontTimeout bounds each wait for the daemon, whose start takes seconds where a suite starts forty at once.
+const frontTimeout = 60 * time.Second
 
 // front runs a client, whose last argument is a server's URL, with a daemon between the two that lives as long as the
 // client does. The client's exit code is front's own.
@@ -141,17 +142,22 @@ func launchFront(folder, server string) (*frontProcess, error) {
 	return f, nil
 }
 
-// freeAddress returns an address that was free a moment ago.
+// freeAddress returns an address on which nobody listens just now, with a port outside the range from which the kernel takes those of
+// outgoing connections and of listeners that name none: it would give the same one to another front, whose daemon is then taken for
+// this one's.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(12000))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", err
 }
 
 func (f *frontProcess) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, frontPatience)
+	ctx, cancel := context.WithTimeout(ctx, frontTimeout)
 	defer cancel()
 	probe := strings.TrimSuffix(f.url, "/mcp/up") + "/readyz"
 	for {
@@ -201,7 +207,7 @@ func (f *frontProcess) end() error {
 	select {
 	case err := <-f.ended:
 		return err
-	case <-time.After(frontPatience):
-		return errors.Join(fmt.Errorf("still there after %v", frontPatience), f.cmd.Process.Kill(), <-f.ended)
+	case <-time.After(frontTimeout):
+		return errors.Join(fmt.Errorf("still there after %v", frontTimeout), f.cmd.Process.Kill(), <-f.ended)
 	}
 }

@@ -44,7 +44,7 @@ func listen(args []string) error {
 	if err != nil {
 		return err
 	}
-	c := &crowd{to: to}
+	c := &loadAgents{to: to}
 	c.openAll(n)
 	if err := say(&c.opened); err != nil {
 		return err
@@ -68,8 +68,8 @@ func listen(args []string) error {
 	})
 }
 
-// crowd is many listening agents.
-type crowd struct {
+// loadAgents is many listening agents.
+type loadAgents struct {
 	to *url.URL
 
 	mu       sync.Mutex // guards the following
@@ -85,7 +85,7 @@ type stream struct {
 	body    *bufio.Reader
 }
 
-func (c *crowd) openAll(n int) {
+func (c *loadAgents) openAll(n int) {
 	var opening sync.WaitGroup
 	sessions := make(chan string)
 	for range atOnce {
@@ -103,7 +103,7 @@ func (c *crowd) openAll(n int) {
 	opening.Wait()
 }
 
-func (c *crowd) note(s *stream, err error) {
+func (c *loadAgents) note(s *stream, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
@@ -118,8 +118,8 @@ func (c *crowd) note(s *stream, err error) {
 }
 
 // open opens one stream. Buffers are small: there are thousands.
-func (c *crowd) open(session string) (*stream, error) {
-	conn, err := net.DialTimeout("tcp4", c.to.Host, patience)
+func (c *loadAgents) open(session string) (*stream, error) {
+	conn, err := net.DialTimeout("tcp4", c.to.Host, peerTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (c *crowd) open(session string) (*stream, error) {
 }
 
 // receiveAll reads one event of every stream.
-func (c *crowd) receiveAll() error {
+func (c *loadAgents) receiveAll() error {
 	var reading sync.WaitGroup
 	c.mu.Lock()
 	for _, s := range c.streams {
@@ -167,7 +167,7 @@ func (s *stream) event() string {
 	}
 }
 
-func (c *crowd) judge(session, data string) {
+func (c *loadAgents) judge(session, data string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if data == eventFor(session) {
@@ -181,7 +181,7 @@ func (c *crowd) judge(session, data string) {
 }
 
 // leave closes so many streams and returns how many it closed.
-func (c *crowd) leave(n int) int {
+func (c *loadAgents) leave(n int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n = min(n, len(c.streams))

@@ -1,5 +1,5 @@
-// Command peer is the daemon's company in the load tests: a scripted MCP server, a crowd of agents that post, and a crowd
-// of agents that listen, each as a process of its own, so that neither their memory nor their CPU is the daemon's or the
+// Command peer is the daemon's company in the load tests: a scripted MCP server, many agents that post, and many
+// agents that listen, each as a process of its own, so that neither their memory nor their CPU is the daemon's or the
 // test's.
 //
 // A peer prints what it has to say as one JSON object a line on standard output and takes commands, one a line, on

@@ -34,15 +34,15 @@ func post(args []string) error {
 		url: args[0], calls: numbers[0], size: numbers[2], sse: args[4] == "true",
 		http: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: numbers[1], DisableCompression: true}},
 	}
-	var crowd sync.WaitGroup
+	var workers sync.WaitGroup
 	for range numbers[1] {
-		crowd.Go(c.work)
+		workers.Go(c.work)
 	}
-	crowd.Wait()
+	workers.Wait()
 	return say(&c.report)
 }
 
-// caller is the crowd of agents that post. next counts the calls begun.
+// caller is the agents that post. next counts the calls begun.
 type caller struct {
 	url         string
 	calls, size int

@@ -13,8 +13,8 @@ import (
 	"fluentd-perf/internal/mcptest"
 )
 
-// patience bounds every wait of a peer.
-const patience = 60 * time.Second
+// peerTimeout bounds every wait of a peer.
+const peerTimeout = 60 * time.Second
 
 // owner is the TB of a server that belongs to no test.
 type owner struct{ cleanups []func() }
@@ -72,7 +72,7 @@ func awaitOpen(s *mcptest.Server, n int) openReport {
 	for {
 		open, _ := s.Connections()
 		took := time.Since(begun)
-		if open <= n || took > patience {
+		if open <= n || took > peerTimeout {
 			return openReport{open, took.Milliseconds()}
 		}
 		<-tick.C

@@ -1,0 +1,9 @@
+package cache
+
+import (
+	"testing"
+
+	"fluentd-perf/e2e/harness"
+)
+
+func TestMain(m *testing.M) { harness.RunTests(m) }

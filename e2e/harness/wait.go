@@ -1,0 +1,55 @@
+package harness
+
+import (
+	"net/http"
+	"testing"
+	"time"
+)
+
+// Within polls until done and returns how long it took. It fails the test at a limit that is far above what is promised,
+// so that a slow machine is none of its business.
+func Within(t *testing.T, promise time.Duration, what string, done func() bool) time.Duration {
+	t.Helper()
+	const slack = 15 * time.Second
+	begun := time.Now()
+	if !Poll(promise+slack, done) {
+		t.Fatalf("not within %v: %s", promise+slack, what)
+	}
+	return time.Since(begun)
+}
+
+// HTTPClient is an HTTP client that keeps no connections, so that no goroutine outlives its request.
+var HTTPClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: MaxWait}
+
+// MaxWait bounds every wait of a test for something that takes milliseconds on an idle machine.
+const MaxWait = 30 * time.Second
+
+// Eventually waits until done, asking every few milliseconds: another process tells nobody when it gets there.
+func (d *Daemon) Eventually(what string, done func() bool) {
+	d.T.Helper()
+	Eventually(d.T, what, done)
+}
+
+// Eventually is Daemon.Eventually without a daemon. Both fail the test after MaxWait.
+func Eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	if !Poll(MaxWait, done) {
+		t.Fatalf("waited %v: not %s", MaxWait, what)
+	}
+}
+
+// Poll asks every few milliseconds until done, for so long at most, and reports whether it came to be.
+func Poll(limit time.Duration, done func() bool) bool {
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return false
+		}
+	}
+	return true
+}

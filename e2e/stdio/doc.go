@@ -1,0 +1,2 @@
+// Package stdio holds the tests of servers that are processes.
+package stdio
