@@ -31,7 +31,7 @@ func jsonrpcRole([]string) error {
 	if err != nil {
 		return err
 	}
-	if err := say(map[string]string{"Addr": ln.Addr().String()}); err != nil {
+	if err := say(map[string]string{"Address": ln.Addr().String()}); err != nil {
 		return err
 	}
 	var posts, calls atomic.Int64
@@ -116,7 +116,7 @@ func BenchmarkBatch(b *testing.B) {
 	}
 	d := runConfigured(b, buildDaemon(b), yaml)
 	for _, u := range ups {
-		callCrowd(b, d.addr, "/rpc/"+u.name, 100, 10)
+		callConcurrently(b, d.addr, "/rpc/"+u.name, 100, 10, echo())
 	}
 	for b.Loop() {
 		for range 5 {
@@ -144,7 +144,7 @@ func (t *target) takeWindow(b *testing.B, server *child, name string, connection
 	var before, after jsonrpcCounts
 	server.order(&before, "counts")
 	cpu := t.cpu(b)
-	took := callCrowd(b, t.addr, "/rpc/"+name, connections, each)
+	took := callConcurrently(b, t.addr, "/rpc/"+name, connections, each, echo())
 	cpu = t.cpu(b) - cpu
 	server.order(&after, "counts")
 	n := float64(after.Calls - before.Calls)

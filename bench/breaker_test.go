@@ -15,9 +15,11 @@ import (
 func BenchmarkOpenBreaker(b *testing.B) {
 	dead := freeAddr(b) // nobody listens there, and whoever did would not answer in the daemon's name
 	d := runConfigured(b, buildDaemon(b), fmt.Sprintf("upstreams:\n  dead: {url: %q}\n", "http://"+dead+"/mcp"))
-	var took crowd
+	refused := echo()
+	refused.Error = true
+	var took durations
 	for b.Loop() {
-		took = callCrowd(b, d.addr, "/mcp/dead", 1, 5000)
+		took = callConcurrently(b, d.addr, "/mcp/dead", 1, 5000, refused)
 	}
 	b.ReportMetric(took.at(50), "p50-µs")
 	b.ReportMetric(took.at(99), "p99-µs")
@@ -30,7 +32,7 @@ func hungRole([]string) error {
 	if err != nil {
 		return err
 	}
-	if err := say(map[string]string{"Addr": ln.Addr().String()}); err != nil {
+	if err := say(map[string]string{"Address": ln.Addr().String()}); err != nil {
 		return err
 	}
 	go func() {
@@ -54,18 +56,18 @@ func hungRole([]string) error {
 func BenchmarkHungNeighbour(b *testing.B) {
 	up, hung := startRole(b, "upstream").address(), startRole(b, "hung").address()
 	d := runConfigured(b, buildDaemon(b), fmt.Sprintf("upstreams:\n  well: {url: %q}\n"+
-		"  hung: {url: %q, limits: {max_in_flight: 32, queue: 32, queue_wait: 1m}}\n", "http://"+up+"/small", "http://"+hung+"/mcp"))
-	callCrowd(b, d.addr, "/mcp/well", 4, 500)
+		"  hung: {url: %q, limits: {max_in_flight: 32, queue: 32, queue_wait: 1m}}\n", "http://"+up+"/mcp", "http://"+hung+"/mcp"))
+	callConcurrently(b, d.addr, "/mcp/well", 4, 500, smallCall())
 	var p50, p99, p50s, p99s []float64
 	for b.Loop() {
 		for round := range 5 {
-			var alone, beside crowd
+			var alone, beside durations
 			takes := []func(){
-				func() { alone = callCrowd(b, d.addr, "/mcp/well", 4, 2000) },
+				func() { alone = callConcurrently(b, d.addr, "/mcp/well", 4, 2000, smallCall()) },
 				func() {
-					leave := stick(d.addr, "/mcp/hung", 128)
+					leave := stick(b, d.addr, "/mcp/hung", 128)
 					defer leave()
-					beside = callCrowd(b, d.addr, "/mcp/well", 4, 2000)
+					beside = callConcurrently(b, d.addr, "/mcp/well", 4, 2000, smallCall())
 				},
 			}
 			if round%2 == 1 {

@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
 	"net"
@@ -12,11 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"fluentd-perf/internal/loadgen"
+	"fluentd-perf/internal/loadgen/fastserver"
 )
 
 var (
@@ -29,7 +30,7 @@ type target struct {
 	name   string
 	child  *child
 	addr   string
-	prefix string // of the path, before the kind
+	path   string // of the endpoint
 	memory string // path of its allocation counters
 }
 
@@ -45,14 +46,14 @@ func BenchmarkCost(b *testing.B) {
 	goproxy := startRole(b, "goproxy", up)
 	targets := []target{
 		startDaemon(b, "daemon", binary, up, "warn"),
-		{"goproxy", goproxy, goproxy.address(), "/", "/memory"},
+		{"goproxy", goproxy, goproxy.address(), fastserver.Sessions, "/memory"},
 		startDaemon(b, "daemon with access lines", binary, up, "info"),
 	}
 	var table strings.Builder
 	tw := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "answer\ttarget\tCPU µs/request\tof goproxy's\tlowest - highest\trequests/s\tallocations\tbytes allocated")
 	for _, k := range kinds {
-		b.Run(k.path, func(b *testing.B) {
+		b.Run(k.tool, func(b *testing.B) {
 			samples := measure(b, load, targets, k)
 			for i, t := range targets {
 				row(tw, k, t, samples[i], samples[1])
@@ -92,10 +93,10 @@ func (t *target) take(b *testing.B, load *child, k kind, count int64) sample {
 	m0, b0 := t.allocations(b)
 	cpu := t.cpu(b) // after the allocations: reading them is not part of it
 	var report loadReport
-	load.order(&report, "%s %s%s %d", t.addr, t.prefix, k.path, count)
+	load.order(&report, "%s %s %s %t %d", t.addr, t.path, k.tool, k.sse, count)
 	cpu = t.cpu(b) - cpu
 	if report.Wrong > 0 {
-		b.Fatalf("%s, %s: %d connections failed: %s", t.name, k.title, report.Wrong, report.First)
+		b.Fatalf("%s, %s: %d calls failed: %s", t.name, k.title, report.Wrong, report.First)
 	}
 	mallocs, bytes := t.allocations(b)
 	n := float64(count)
@@ -108,46 +109,25 @@ func (t *target) take(b *testing.B, load *child, k kind, count int64) sample {
 // cpu returns the user and system time of the target's process so far.
 func (t *target) cpu(b *testing.B) time.Duration {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.child.cmd.Process.Pid))
+	cpu, err := loadgen.ProcessCPU(t.child.cmd.Process.Pid)
 	if err != nil {
 		b.Fatal(err)
 	}
-	// The second field is the program's name in parentheses and may hold anything; utime and stime are the 14th and 15th.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	var ticks int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ticks += n
-	}
-	const perSecond = 100 // USER_HZ, which is 100 wherever Go runs on Linux
-	return time.Duration(ticks) * time.Second / perSecond
+	return cpu
 }
 
 // allocations returns how many objects and bytes the target has allocated so far.
 func (t *target) allocations(b *testing.B) (mallocs, bytes float64) {
 	b.Helper()
-	res, err := http.Get("http://" + t.addr + t.memory)
+	at, err := loadgen.NewTarget("http://"+t.addr+t.memory, "")
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer func() { _ = res.Body.Close() }()
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), " ")
-		v, _ := strconv.ParseFloat(value, 64) // comments are none of the two below
-		switch name {
-		case "go_memstats_mallocs_total":
-			mallocs = v
-		case "go_memstats_alloc_bytes_total":
-			bytes = v
-		}
+	a, err := loadgen.ReadAllocations(b.Context(), at)
+	if err != nil {
+		b.Fatalf("%s: %v", t.name, err)
 	}
-	if mallocs == 0 || bytes == 0 {
-		b.Fatalf("%s does not tell its allocations", t.name)
-	}
-	return mallocs, bytes
+	return a.Objects, a.Bytes
 }
 
 func row(w *tabwriter.Writer, k kind, t target, samples, base []sample) {
@@ -190,14 +170,10 @@ func buildDaemon(b *testing.B) string {
 	return binary
 }
 
-// startDaemon starts the daemon with an upstream for each kind.
+// startDaemon starts the daemon with the scripted server for an upstream.
 func startDaemon(b *testing.B, name, binary, upstream, level string) target {
 	b.Helper()
-	args := []string{"--log-level", level}
-	for _, k := range kinds {
-		args = append(args, "--upstream", k.path+"=http://"+upstream+"/"+k.path)
-	}
-	return runDaemon(b, name, binary, args...)
+	return runDaemon(b, name, binary, "--log-level", level, "--upstream", "up=http://"+upstream+fastserver.Sessions)
 }
 
 // runDaemon starts the daemon with these arguments. Its log goes to a file, as a service manager's would.
@@ -212,7 +188,7 @@ func runDaemon(b *testing.B, name, binary string, args ...string) target {
 	addr := freeAddr(b)
 	cmd := exec.Command(binary, append([]string{"serve", "--listen", addr}, args...)...)
 	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+scratch, "XDG_STATE_HOME="+scratch, "XDG_CACHE_HOME="+scratch)
-	t := target{name, start(b, cmd, log), addr, "/mcp/", "/metrics"}
+	t := target{name, start(b, cmd, log), addr, "/mcp/up", "/metrics"}
 	t.awaitReady(b)
 	return t
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// goproxyRole is the yardstick: what a careful person makes of the standard library. As many idle connections as there
+// goproxyRole is the yardstick: what a careful person makes of the standard library. As many idle connections as there ever
 // are requests at once, buffers used again, and the body of a POST read before it is sent on, as a bytes.Reader, because
 // streaming it loses requests (golang/go #40747).
 func goproxyRole(args []string) error {
@@ -25,7 +25,7 @@ func goproxyRole(args []string) error {
 	target := &url.URL{Scheme: "http", Host: args[0]}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:    func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport:  &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: 4 * atOnce, DisableCompression: true, IdleConnTimeout: 90 * time.Second},
+		Transport:  &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: maxAtOnce, DisableCompression: true, IdleConnTimeout: 90 * time.Second},
 		BufferPool: &copyBuffers{},
 	}
 	mux := http.NewServeMux()
@@ -45,7 +45,7 @@ func goproxyRole(args []string) error {
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(ln) }() // ends with the process
-	if err := say(map[string]string{"Addr": ln.Addr().String()}); err != nil {
+	if err := say(map[string]string{"Address": ln.Addr().String()}); err != nil {
 		return err
 	}
 	waitForEnd()

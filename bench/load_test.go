@@ -4,22 +4,41 @@ package bench
 
 import (
 	"bufio"
-	"bytes"
-	"errors"
+	"context"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"fluentd-perf/internal/loadgen"
+	"fluentd-perf/internal/loadgen/fastserver"
+	"fluentd-perf/internal/loadgen/scenario"
+	"fluentd-perf/internal/mcp"
 )
 
-// atOnce is how many requests are in flight: each on a connection of its own, the next as soon as the one before is
-// answered.
-const atOnce = 32
+// atOnce is how many requests are in flight, and maxAtOnce how many in any benchmark with goproxy.
+const (
+	atOnce    = 32
+	maxAtOnce = 256
+)
+
+// kind is a kind of answer: a tool of the scripted server.
+type kind struct {
+	tool  string
+	title string
+	sse   bool
+	fewer int64 // times fewer requests than of the others
+}
+
+var kinds = []kind{
+	{fastserver.Small, "200 B JSON", false, 1},
+	{fastserver.Large, "10 KB JSON", false, 1},
+	{fastserver.Progress, "SSE, progress + answer", true, 1},
+	{fastserver.Huge, "1 MB JSON", false, 20},
+	{fastserver.HugeInStream, "1 MB SSE", true, 20},
+}
+
+// upstreamRole is the scripted server.
+func upstreamRole([]string) error { return scenario.ServeOwn("", os.Stdin, os.Stdout) }
 
 // loadReport is what one order came to.
 type loadReport struct {
@@ -28,154 +47,49 @@ type loadReport struct {
 	First string // the first fault
 }
 
-// loadRole makes requests when told to: "ADDR PATH COUNT".
+// loadRole makes calls when told to: "ADDR PATH TOOL SSE COUNT". Its connections to an address stay open.
 func loadRole([]string) error {
+	clients := make(map[string]*loadgen.Clients)
 	orders := bufio.NewScanner(os.Stdin)
 	for orders.Scan() {
-		var addr, path string
+		var addr, path, tool string
+		var sse bool
 		var count int64
-		if _, err := fmt.Sscan(orders.Text(), &addr, &path, &count); err != nil {
+		if _, err := fmt.Sscan(orders.Text(), &addr, &path, &tool, &sse, &count); err != nil {
 			return err
 		}
-		if err := say(makeLoad(addr, path, count)); err != nil {
+		p := clients[addr+path]
+		if p == nil {
+			t, err := loadgen.NewTarget("http://"+addr+path, "")
+			if err != nil {
+				return err
+			}
+			p = loadgen.NewClients(t.With(mcp.EraLegacy))
+			clients[addr+path] = p
+		}
+		if err := say(makeLoad(p, tool, sse, count)); err != nil {
 			return err
 		}
 	}
 	return orders.Err()
 }
 
-// makeLoad makes count requests and checks that each was answered with its own id.
-func makeLoad(addr, path string, count int64) loadReport {
-	var (
-		next, wrong atomic.Int64
-		first       atomic.Value
-		crowd       sync.WaitGroup
-	)
-	begun := time.Now()
-	for range atOnce {
-		crowd.Go(func() {
-			if err := loadConnection(addr, path, func() int64 { return next.Add(1) }, count); err != nil {
-				wrong.Add(1)
-				first.CompareAndSwap(nil, err.Error())
-			}
-		})
-	}
-	crowd.Wait()
-	r := loadReport{Wall: time.Since(begun), Wrong: wrong.Load()}
-	r.First, _ = first.Load().(string)
-	return r
+// smallCall is a call of the scripted server's small tool.
+func smallCall() loadgen.Kind {
+	k := loadgen.ToolCall(fastserver.Small, fastserver.Arguments(loadgen.KeyMark))
+	k.Result = fastserver.Result(fastserver.Small, loadgen.KeyMark)
+	return k
 }
 
-// loadConnection makes requests over one connection until all count are made.
-func loadConnection(addr, path string, next func() int64, count int64) error {
-	conn, err := net.DialTimeout("tcp4", addr, 10*time.Second)
+// makeLoad makes count calls of a tool, of which every byte of the answer is checked.
+func makeLoad(p *loadgen.Clients, tool string, sse bool, count int64) loadReport {
+	k := loadgen.ToolCall(tool, fastserver.Arguments(loadgen.KeyMark))
+	k.Result, k.Progress = fastserver.Result(tool, loadgen.KeyMark), sse
+	tally, err := p.Run(context.Background(), loadgen.Load{Loop: loadgen.Closed, Concurrency: atOnce, Requests: count}, loadgen.Only(k), nil)
+	r := tally.Round()
+	report := loadReport{Wall: time.Duration(r.Seconds * float64(time.Second)), Wrong: r.Failed, First: r.FirstFault}
 	if err != nil {
-		return err
+		report.Wrong, report.First = max(1, r.Failed), err.Error()
 	}
-	defer func() { _ = conn.Close() }()
-	request, at := requestText(addr, path)
-	br := bufio.NewReaderSize(conn, 16<<10)
-	for n := next(); n <= count; n = next() {
-		id := request[at : at+idWidth]
-		copy(id, fmt.Sprintf("%d", int64(1e9)+n))
-		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-			return err
-		}
-		if _, err := conn.Write(request); err != nil {
-			return err
-		}
-		if err := readAnswer(br, id); err != nil {
-			return fmt.Errorf("request %s: %w", id, err)
-		}
-	}
-	return nil
-}
-
-// requestText returns a request as an MCP client sends it, and where its id is.
-func requestText(addr, path string) (text []byte, idAt int) {
-	body := `{"jsonrpc":"2.0","id":0123456789,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello, this is an argument of the usual size"},"_meta":{"progressToken":1}}}`
-	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: application/json, text/event-stream\r\n"+
-		"Content-Type: application/json\r\nMCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: 5f0c1a77c5b04ad3a1b2\r\nContent-Length: %d\r\n\r\n", path, addr, len(body))
-	return []byte(head + body), len(head) + strings.Index(body, "0123456789")
-}
-
-var errAnswer = errors.New("not the answer")
-
-// readAnswer reads one answer, whole, and checks its status and that the id is in it.
-func readAnswer(br *bufio.Reader, id []byte) error {
-	line, err := br.ReadSlice('\n')
-	if err != nil {
-		return err
-	}
-	if !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) {
-		return fmt.Errorf("%w: %q", errAnswer, line)
-	}
-	length, err := readFields(br)
-	if err != nil {
-		return err
-	}
-	found := false
-	if length >= 0 {
-		found, err = readPart(br, length, id)
-	} else {
-		found, err = readChunked(br, id)
-	}
-	if err == nil && !found {
-		err = fmt.Errorf("%w: the id is missing", errAnswer)
-	}
-	return err
-}
-
-// readFields reads the head's fields and returns the Content-Length, -1 where there is none.
-func readFields(br *bufio.Reader) (length int, err error) {
-	length = -1
-	for {
-		line, err := br.ReadSlice('\n')
-		if err != nil {
-			return 0, err
-		}
-		if len(line) <= 2 {
-			return length, nil
-		}
-		const name = "content-length:"
-		if len(line) > len(name) && bytes.EqualFold(line[:len(name)], []byte(name)) {
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(name):]))); err != nil {
-				return 0, err
-			}
-		}
-	}
-}
-
-func readChunked(br *bufio.Reader, id []byte) (found bool, err error) {
-	for {
-		line, err := br.ReadSlice('\n')
-		if err != nil {
-			return false, err
-		}
-		n, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 31)
-		if err != nil {
-			return false, err
-		}
-		here, err := readPart(br, int(n)+2, id)
-		if err != nil {
-			return false, err
-		}
-		found = found || here
-		if n == 0 {
-			return found, nil
-		}
-	}
-}
-
-// readPart reads n bytes and reports whether the id is in the first of them that fit the buffer.
-func readPart(br *bufio.Reader, n int, id []byte) (found bool, err error) {
-	part, err := br.Peek(min(n, 256))
-	if err != nil {
-		return false, err
-	}
-	found = bytes.Contains(part, id)
-	if _, err := br.Discard(n); err != nil && err != io.EOF {
-		return false, err
-	}
-	return found, nil
+	return report
 }

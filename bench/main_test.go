@@ -25,6 +25,7 @@ var roles = map[string]func(args []string) error{
 	"load":     loadRole,
 	"jsonrpc":  jsonrpcRole,
 	"hung":     hungRole,
+	"stdio":    stdioRole,
 }
 
 func TestMain(m *testing.M) {
@@ -93,11 +94,11 @@ func (c *child) order(answer any, format string, args ...any) {
 	if _, err := fmt.Fprintf(c.stdin, format+"\n", args...); err != nil {
 		c.b.Fatal(err)
 	}
-	c.hear(answer)
+	c.readAnswer(answer)
 }
 
-// hear decodes the next line that the process prints.
-func (c *child) hear(answer any) {
+// readAnswer decodes the next line that the process prints.
+func (c *child) readAnswer(answer any) {
 	c.b.Helper()
 	if !c.lines.Scan() {
 		c.b.Fatalf("%v has ended", c.cmd.Args)
@@ -107,12 +108,12 @@ func (c *child) hear(answer any) {
 	}
 }
 
-// address hears where the process listens.
+// address reads where the process listens.
 func (c *child) address() string {
 	c.b.Helper()
-	var at struct{ Addr string }
-	c.hear(&at)
-	return at.Addr
+	var at struct{ Address string }
+	c.readAnswer(&at)
+	return at.Address
 }
 
 // say prints one message of a role.
