@@ -6,6 +6,8 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -13,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v4"
 
 	"fluentd-perf/internal/config"
 )
@@ -93,7 +95,7 @@ func TestScrapeExample(t *testing.T) {
 			StaticConfigs  []struct{ Targets []string } `yaml:"static_configs"`
 		} `yaml:"scrape_configs"`
 	}
-	if err := yaml.UnmarshalWithOptions([]byte(read(t, "deploy/prometheus/prometheus.yml")), &scrape, yaml.Strict()); err != nil {
+	if err := yaml.Load([]byte(read(t, "deploy/prometheus/prometheus.yml")), &scrape, yaml.WithKnownFields()); err != nil {
 		t.Fatal(err)
 	}
 	got := scrape.ScrapeConfigs[0].StaticConfigs[0].Targets
@@ -177,22 +179,55 @@ func failureReasons(t *testing.T) (reasons []string) {
 	return reasons
 }
 
-// TestServiceWaitsForTheDrain holds the unit to the configuration's default.
+// units are the services, and where the configuration is that they serve.
+var units = map[string]string{
+	"deploy/systemd/fluentd-perf.service":      "/etc/fluentd-perf/fluentd-perf.yaml",
+	"deploy/systemd/user/fluentd-perf.service": "%E/fluentd-perf/fluentd-perf.yaml",
+}
+
+// TestServiceWaitsForTheDrain holds the units to the configuration's default.
 func TestServiceWaitsForTheDrain(t *testing.T) {
-	unit := read(t, "deploy/systemd/fluentd-perf.service")
-	found := regexp.MustCompile(`(?m)^TimeoutStopSec=(\w+)$`).FindStringSubmatch(unit)
-	if found == nil {
-		t.Fatal("no TimeoutStopSec")
+	for name, file := range units {
+		unit := read(t, name)
+		found := regexp.MustCompile(`(?m)^TimeoutStopSec=(\w+)$`).FindStringSubmatch(unit)
+		if found == nil {
+			t.Fatalf("%s: no TimeoutStopSec", name)
+		}
+		limit, err := time.ParseDuration(found[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if drain := config.Default().Drain; limit < drain+10*time.Second {
+			t.Errorf("%s: TimeoutStopSec=%s leaves no room after drain: %s", name, limit, drain)
+		}
+		if !strings.Contains(unit, "serve --config "+file+"\n") {
+			t.Errorf("%s does not serve %s", name, file)
+		}
 	}
-	limit, err := time.ParseDuration(found[1])
+}
+
+// TestUnitsAreSound has systemd read the units, where it is. The program need not be installed for that.
+func TestUnitsAreSound(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Fatal(err)
+		t.Skip("no systemd-analyze")
 	}
-	if drain := config.Default().Drain; limit < drain+10*time.Second {
-		t.Errorf("TimeoutStopSec=%s leaves no room after drain: %s", limit, drain)
-	}
-	if example := "/etc/fluentd-perf/fluentd-perf.yaml"; !strings.Contains(unit, "serve --config "+example+"\n") {
-		t.Errorf("the unit does not serve %s", example)
+	program := regexp.MustCompile(`(?m)^ExecStart=\S+`)
+	for name := range units {
+		copied := filepath.Join(t.TempDir(), filepath.Base(name))
+		unit := program.ReplaceAllString(read(t, name), "ExecStart=/bin/sh")
+		if err := os.WriteFile(copied, []byte(unit), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		of := "--system"
+		if strings.Contains(name, "/user/") {
+			of = "--user"
+		}
+		verify := exec.Command(analyze, "verify", "--man=no", "--generators=no", of, copied)
+		verify.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir())
+		if out, err := verify.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
 	}
 }
 

@@ -3,8 +3,9 @@
 # allowed (root on Debian or Ubuntu); elsewhere it says what to install and fails.
 #
 # Tools: cc (a C compiler, for the race detector), node (with npm), redis (redis-server), postgres (a Postgres server
-# with initdb, in the PATH or where Debian keeps it), pgrep. Tests start servers of their own: an installation starts no
-# service, has none started at the next boot, and makes no database.
+# with initdb, in the PATH or where Debian keeps it), pgrep, the shells bash, zsh, fish and tcsh, chromium (for what is drawn for
+# browsers; one without windows will do), and what `make performance` measures beside the daemon: nginx, haproxy and wrk. Tests
+# start servers of their own: an installation starts no service, has none started at the next boot, and makes no database.
 set -euo pipefail
 
 packages_of() {
@@ -14,6 +15,10 @@ packages_of() {
     redis) echo redis-server ;;
     postgres) echo postgresql ;;
     pgrep) echo procps ;;
+    chromium) echo chromium-headless-shell ;;
+    nginx) echo nginx-light ;;
+    haproxy | wrk) echo "$1" ;;
+    bash | zsh | fish | tcsh) echo "$1" ;;
     *) echo "need.sh: unknown tool: $1" >&2 && exit 2 ;;
     esac
 }
@@ -24,6 +29,8 @@ present() {
     node) command -v node >/dev/null && command -v npm >/dev/null ;;
     redis) command -v redis-server >/dev/null ;;
     postgres) command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
+    chromium) command -v chromium-headless-shell || command -v chromium || command -v google-chrome ;;
+    nginx | haproxy) PATH=$PATH:/usr/sbin command -v "$1" >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -66,16 +73,19 @@ install_packages() {
 
 # What packages would start at the next boot. Postgres has no cluster, so there is nothing of it to start.
 disable_services() {
-    case " $* " in *' redis-server '*) ;; *) return 0 ;; esac
-    command -v systemctl >/dev/null || return 0
-    systemctl --quiet disable redis-server 2>/dev/null || echo "redis-server is installed; systemctl could not disable its service" >&2
+    local package
+    for package in "$@"; do
+        case $package in redis-server | haproxy) ;; nginx-light) package=nginx ;; *) continue ;; esac
+        command -v systemctl >/dev/null || return 0
+        systemctl --quiet disable "$package" 2>/dev/null || echo "$package is installed; systemctl could not disable its service" >&2
+    done
 }
 
 missing=()
 packages=()
 for tool in "$@"; do
     of_tool=$(packages_of "$tool") # a subshell's exit would be lost further down
-    present "$tool" && continue
+    present "$tool" >/dev/null && continue
     missing+=("$tool")
     # shellcheck disable=SC2206 # the names have no blanks
     packages+=($of_tool)

@@ -1,4 +1,4 @@
-package upstream
+package http
 
 import (
 	_ "fluentd-perf/internal/config"

@@ -1,0 +1,6 @@
+package relay
+
+import (
+	_ "fluentd-perf/e2e/cache"
+	_ "fluentd-perf/e2e/harness"
+)

@@ -1,0 +1,7 @@
+package planted
+
+import "errors"
+
+var errText = errors.New("heard in a test")
+
+func TestCrowd() {}
