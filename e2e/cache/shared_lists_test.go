@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -117,7 +116,7 @@ func TestSessionsShareLists(t *testing.T) {
 // typeScriptSessions runs node/sessions.mjs.
 func typeScriptSessions(t *testing.T, url, tool string, n int) []string {
 	t.Helper()
-	p := harness.StartProcess(t, nil, harness.Node, filepath.Join(harness.NodeDir, "sessions.mjs"), url, strconv.Itoa(n), tool)
+	p := harness.StartProcess(t, nil, harness.Node, harness.Script("sessions"), url, strconv.Itoa(n), tool)
 	p.Announced(t, "(done)\n")
 	var lists []string
 	for line := range strings.Lines(p.Out.String()) {

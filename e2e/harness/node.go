@@ -4,9 +4,22 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
+
+// Script is the path of a script of e2e/node, bundled with the SDK that it imports.
+func Script(name string) string { return filepath.Join(NodeDir, "node_modules/.bundled", name+".mjs") }
+
+// NPMServerScript is the path of npm's server-NAME, bundled with what it imports: the same code, read in half the time.
+func NPMServerScript(name string) string {
+	file := "bundled.mjs"
+	if name == "everything" { // reads its texts from beside the folder that it is in
+		file = "bundled/index.mjs"
+	}
+	return filepath.Join(NodeDir, "node_modules/@modelcontextprotocol/server-"+name, "dist", file)
+}
 
 // RunNode runs a script of ours to its end and returns its stdout.
 func RunNode(t testing.TB, args ...string) []byte {

@@ -32,7 +32,7 @@ func NPMServer(mode string) Server {
 	return func(t testing.TB) string {
 		t.Helper()
 		p := StartProcess(t, []string{"PORT=0"}, Node, "--require", filepath.Join(NodeDir, "loopback.cjs"),
-			filepath.Join(NodeDir, "node_modules/@modelcontextprotocol/server-everything/dist/index.js"), mode)
+			NPMServerScript("everything"), mode)
 		path := "/mcp"
 		if mode == "sse" {
 			path = "/sse"
@@ -44,7 +44,7 @@ func NPMServer(mode string) Server {
 // DualServer is the TypeScript server SDK's handler for both eras.
 func DualServer(t testing.TB) string {
 	t.Helper()
-	p := StartProcess(t, nil, Node, filepath.Join(NodeDir, "dual-server.mjs"))
+	p := StartProcess(t, nil, Node, Script("dual-server"))
 	return "http://127.0.0.1:" + p.Announced(t, `dual: listening on (\d+)\n`) + "/mcp"
 }
 

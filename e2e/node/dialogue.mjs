@@ -1,8 +1,8 @@
 // dialogue.mjs CLIENT SUITE URL,URL,... [SCENARIO...]: plays scenarios with a real client and prints what it saw, one JSON
 // object per line: {url, scenario, step, outcome, received} for each step, {url, scenario, http} at each scenario's end (unless
 // the suite says that it is played over stdio too), and
-// {url, scenario, fault} for each expectation that did not hold. The URLs are played at the same time, the scenarios of
-// each one after another. Exits 0 when it has played all of them, faults or not.
+// {url, scenario, fault} for each expectation that did not hold. The URLs are played at the same time, E2E_AT_ONCE of
+// them where it is set, the scenarios of each one after another. Exits 0 when it has played all of them, faults or not.
 import { Agent } from './agent.mjs';
 
 const [kind, suiteName, urls, ...only] = process.argv.slice(2);
@@ -86,5 +86,9 @@ async function playAll(url) {
   }
 }
 
-await Promise.all(urls.split(',').map(playAll));
+const waiting = urls.split(',');
+const lane = async () => {
+  while (waiting.length > 0) await playAll(waiting.shift());
+};
+await Promise.all([...Array(Number(process.env.E2E_AT_ONCE ?? waiting.length))].map(lane));
 process.stdout.write('', () => process.exit(0)); // once all is written: the rest would go with the process

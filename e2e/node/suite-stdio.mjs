@@ -1,17 +1,14 @@
-// Scenarios for any server, over stdio and through the daemon. E2E_CAST says in JSON what there is to ask: {steps: [{tool, prompt,
+// Scenarios for any server, over stdio and through the daemon. E2E_CASTS says in JSON what there is to ask at each address: {steps: [{tool, prompt,
 // resource or method, arguments, fails, either, legacy}], roots: whether the client has some, bare: whether it has no capabilities at all, same: the step that two agents ask again and again, row: one by one}.
-//
-// E2E_FOLDERS is the folder of the server at each address, which stands for /FOLDER/ in the steps.
-const folders = JSON.parse(process.env.E2E_FOLDERS);
-const castOf = (play) => JSON.parse(process.env.E2E_CAST.replaceAll('/FOLDER/', folders[play.url]));
-const cast = JSON.parse(process.env.E2E_CAST);
-const options = { capabilities: cast.bare ? {} : { sampling: {}, elicitation: { form: {} }, ...(cast.roots && { roots: {} }) } };
+const casts = JSON.parse(process.env.E2E_CASTS);
+const optionsOf = ({ bare, roots }) => ({ capabilities: bare ? {} : { sampling: {}, elicitation: { form: {} }, ...(roots && { roots: {} }) } });
 
 export const http = false;
 
 // An agent after its handshake, and after what the server tells right then. A server/discover that was refused is a message over stdio, and a status over HTTP.
 async function connect(play) {
-  const agent = await play.connect(options);
+  const cast = casts[play.url];
+  const agent = await play.connect(optionsOf(cast));
   // One process says that once: to the first of the sessions that share it.
   const later = cast.bare && !play.url.startsWith('stdio:') && play.name !== 'dialogue';
   await agent.expect('notifications/tools/list_changed', later ? 0 : cast.changes);
@@ -42,7 +39,7 @@ export const scenarios = {
       await play.step(agent, 'templates', () => client.listResourceTemplates());
     }
     if (capabilities.logging && !agent.modern) await play.step(agent, 'level', () => client.setLoggingLevel('debug'));
-    for (const [i, step] of castOf(play).steps.entries()) {
+    for (const [i, step] of casts[play.url].steps.entries()) {
       if (step.legacy && agent.modern) continue;
       if (step.method && agent.modern) continue; // 2026-07-28 answers an unknown method by 404 over HTTP: another error of the SDK's
       await play.step(agent, `step ${i}`, () => ask(agent, step), { fails: step.either ? 'either' : step.fails ?? false });
@@ -51,8 +48,9 @@ export const scenarios = {
 
   async 'two agents'(play) {
     const agents = [await connect(play), await connect(play)];
+    const cast = casts[play.url];
     const again = async (agent) => {
-      const step = castOf(play).steps[cast.same];
+      const step = cast.steps[cast.same];
       let last = Promise.resolve();
       const all = [...Array(10)].map(() => (last = (cast.row ? last : Promise.resolve()).then(() => ask(agent, step))));
       await Promise.all(all).catch((error) => step.either || Promise.reject(error));

@@ -30,8 +30,8 @@ type clientConformance struct {
 
 var (
 	goConformanceClient  = []string{filepath.Join(harness.CacheBin, "everything-client")}
-	ts1ConformanceClient = []string{"NODE", filepath.Join(harness.NodeDir, "conformance-client.mjs"), "ts1"}
-	ts2ConformanceClient = []string{"NODE", filepath.Join(harness.NodeDir, "conformance-client.mjs"), "ts2"}
+	ts1ConformanceClient = []string{"NODE", harness.Script("conformance-client"), "ts1"}
+	ts2ConformanceClient = []string{"NODE", harness.Script("conformance-client"), "ts2"}
 
 	rareExtensions = []string{"auth/dpop", "auth/dpop-nonce", "auth/enterprise-managed-authorization", "auth/wif-jwt-bearer"}
 	clientGrants   = []string{"auth/client-credentials-basic", "auth/client-credentials-jwt"}

@@ -3,7 +3,6 @@
 package relay
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,7 +49,7 @@ func dialogues(t *testing.T, client, suite string, start harness.Server, ways []
 	for _, w := range ways {
 		urls = append(urls, w.through(t, w.server(start)(t)))
 	}
-	plays := harness.ParsePlays(t, harness.RunNode(t, filepath.Join(harness.NodeDir, "dialogue.mjs"), client, suite, strings.Join(urls, ",")), urls...)
+	plays := harness.ParsePlays(t, harness.RunNode(t, harness.Script("dialogue"), client, suite, strings.Join(urls, ",")), urls...)
 	for i, w := range ways {
 		t.Run(w.name, func(t *testing.T) { w.compare(t, plays[0], plays[i+1], unnoticed) })
 	}
@@ -59,7 +58,7 @@ func dialogues(t *testing.T, client, suite string, start harness.Server, ways []
 // playTypeScript runs dialogue.mjs with both URLs and compares what it printed.
 func playTypeScript(t *testing.T, client, suite, direct, through string, scenarios ...string) {
 	t.Helper()
-	args := append([]string{filepath.Join(harness.NodeDir, "dialogue.mjs"), client, suite, direct + "," + through}, scenarios...)
+	args := append([]string{harness.Script("dialogue"), client, suite, direct + "," + through}, scenarios...)
 	plays := harness.ParsePlays(t, harness.RunNode(t, args...), direct, through)
 	harness.ComparePlays(t, plays[0], plays[1])
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -216,7 +215,7 @@ func metadataOf(t *testing.T, endpoint, path string) map[string]any {
 
 func oauthTypeScript(t *testing.T, kind, url string) (string, error) {
 	t.Helper()
-	printed := harness.RunNode(t, filepath.Join(harness.NodeDir, "oauth.mjs"), kind, url)
+	printed := harness.RunNode(t, harness.Script("oauth"), kind, url)
 	var outcome struct {
 		Text  string
 		Error *struct {

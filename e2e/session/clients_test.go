@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -77,7 +76,7 @@ type typeScript struct {
 
 func startTypeScript(t *testing.T, kind, url string) *typeScript {
 	t.Helper()
-	cmd := exec.Command(harness.Node, filepath.Join(harness.NodeDir, "heal.mjs"), kind, url)
+	cmd := exec.Command(harness.Node, harness.Script("heal"), kind, url)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = harness.NodeDir, os.Environ(), harness.ChildAttributes()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -56,7 +56,7 @@ func restartableNPM(t *testing.T) *restartable {
 		command: func(string) []string {
 			return []string{
 				harness.Node, "--require", filepath.Join(harness.NodeDir, "loopback.cjs"),
-				filepath.Join(harness.NodeDir, "node_modules/@modelcontextprotocol/server-everything/dist/index.js"), "streamableHttp",
+				harness.NPMServerScript("everything"), "streamableHttp",
 			}
 		},
 	}).launch()

@@ -114,7 +114,7 @@ func TestFaultsInCalls(t *testing.T) {
 	mark, upstreams := newMark(t), map[string]string{}
 	for _, c := range callFaults {
 		upstreams[c.tool] = faultyEntry(t, "", mark) // of its own: what ends is started again with a pause
-		if c.reason != "call_timeout" { // ends by itself, in what time that takes on a busy machine
+		if c.reason != "call_timeout" {              // ends by itself, in what time that takes on a busy machine
 			upstreams[c.tool] = strings.Replace(upstreams[c.tool], "call: 2s", "call: 30s", 1)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -61,13 +60,34 @@ func playAll(t *testing.T, pairs []*pair) {
 	}
 	file := harness.WriteFile(t, "mcp.json", string(harness.RawJSON(map[string]any{"mcpServers": entries})))
 	d := harness.Start(t, harness.Config{Args: []string{"--mcp-json", file, "--log-level", "warn"}, Steady: true})
-	for _, p := range pairs {
-		t.Run(p.name+"/"+p.client, func(t *testing.T) {
-			t.Parallel()
-			p.play(t, d.URL("/mcp/"+p.id()))
+	playClients(t, pairs, d)
+}
+
+// playClients plays all of them, those of a client together.
+func playClients(t *testing.T, pairs []*pair, d *harness.Daemon) {
+	t.Helper()
+	for _, client := range clients {
+		ofClient := slices.DeleteFunc(slices.Clone(pairs), func(p *pair) bool { return p.client != client })
+		t.Run(client, func(t *testing.T) {
+			var plays map[*pair][]*harness.Play
+			if !strings.HasPrefix(client, "go") {
+				plays = playTypeScript(t, ofClient, d)
+			}
+			for _, p := range ofClient {
+				t.Run(p.name, func(t *testing.T) {
+					if t.Parallel(); plays != nil {
+						p.compare(t, plays[p])
+					} else {
+						p.compare(t, []*harness.Play{p.playGo(t, 0, ""), p.playGo(t, 1, p.through(d))})
+					}
+				})
+			}
 		})
 	}
 }
+
+// through is its address at the daemon.
+func (p *pair) through(d *harness.Daemon) string { return d.URL("/mcp/" + p.id()) }
 
 func (p *pair) id() string { return strings.ReplaceAll(p.name, " ", "-") + "-" + p.client }
 
@@ -97,15 +117,9 @@ func (p *pair) entry(way int) map[string]any {
 	return entry
 }
 
-// play plays both ways and compares.
-func (p *pair) play(t *testing.T, through string) {
+// compare compares how both ways were played.
+func (p *pair) compare(t *testing.T, plays []*harness.Play) {
 	t.Helper()
-	var plays []*harness.Play
-	if strings.HasPrefix(p.client, "go") {
-		plays = []*harness.Play{p.playGo(t, 0, ""), p.playGo(t, 1, through)}
-	} else {
-		plays = p.playTypeScript(t, through)
-	}
 	for way := range plays {
 		plays[way].Replace(regexp.MustCompile(regexp.QuoteMeta(strings.TrimSuffix(p.folders[way], "/"))+"/?"), folder)
 		if p.tells {
@@ -118,17 +132,30 @@ func (p *pair) play(t *testing.T, through string) {
 // tokenTold is a progress token in an answer.
 var tokenTold = regexp.MustCompile(`"text":"(\d+|\d\.\d+e\+\d+|token of test_tool_with_progress)"`)
 
-// playTypeScript plays both ways at the same time.
-func (p *pair) playTypeScript(t *testing.T, through string) []*harness.Play {
+// playTypeScript plays all of one client, both ways, in one process of Node: to load the SDK is most of what a process does.
+func playTypeScript(t *testing.T, pairs []*pair, d *harness.Daemon) map[*pair][]*harness.Play {
 	t.Helper()
-	direct := "stdio:" + url.PathEscape(string(harness.RawJSON(p.entry(0))))
-	direct = strings.ReplaceAll(direct, ",", "%2C") // which divides addresses there
-	env := []string{
-		"E2E_CAST=" + string(harness.RawJSON(p.cast)),
-		"E2E_FOLDERS=" + string(harness.RawJSON(map[string]string{direct: p.folders[0], through: p.folders[1]})),
+	plays := map[*pair][]*harness.Play{}
+	if len(pairs) == 0 {
+		return plays
 	}
-	script := filepath.Join(harness.NodeDir, "dialogue.mjs")
-	return harness.ParsePlays(t, harness.RunNodeWith(t, env, script, p.client, "stdio", direct+","+through), direct, through)
+	var urls []string
+	casts := map[string]json.RawMessage{}
+	for _, p := range pairs {
+		direct := "stdio:" + url.PathEscape(string(harness.RawJSON(p.entry(0))))
+		direct = strings.ReplaceAll(direct, ",", "%2C") // which divides addresses there
+		for way, address := range []string{direct, p.through(d)} {
+			urls = append(urls, address)
+			casts[address] = json.RawMessage(p.in(way, string(harness.RawJSON(p.cast))))
+		}
+	}
+	env := []string{"E2E_CASTS=" + string(harness.RawJSON(casts)), "E2E_AT_ONCE=4"}
+	printed := harness.RunNodeWith(t, env, harness.Script("dialogue"), pairs[0].client, "stdio", strings.Join(urls, ","))
+	all := harness.ParsePlays(t, printed, urls...)
+	for i, p := range pairs {
+		plays[p] = all[2*i : 2*i+2]
+	}
+	return plays
 }
 
 // goAgent is the Go SDK's client in a dialogue.

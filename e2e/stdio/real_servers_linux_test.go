@@ -59,8 +59,8 @@ var faults = []step{
 }
 
 func npm(name, program string, env map[string]string, arguments []string, steps ...step) cast {
-	script := filepath.Join(harness.NodeDir, "node_modules/@modelcontextprotocol", program, "dist/index.js")
-	return cast{name: "npm " + name, command: append([]string{harness.Node, script}, arguments...), env: env, npm: true, Steps: append(steps, faults...)}
+	command := append([]string{harness.Node, harness.NPMServerScript(program)}, arguments...)
+	return cast{name: "npm " + name, command: command, env: env, npm: true, Steps: append(steps, faults...)}
 }
 
 func program(name, path string, steps ...step) cast {
@@ -78,7 +78,7 @@ func casts() []cast {
 		tool("search_nodes", values{"query": "Ada"}), tool("open_nodes", values{"names": []string{"Bob"}}),
 		tool("delete_entities", values{"entityNames": []string{"Bob"}}), tool("read_graph", values{}), tool("create_entities", values{"entities": 7}).either(),
 	}
-	everything := npm("everything", "server-everything", nil, []string{"stdio"},
+	everything := npm("everything", "everything", nil, []string{"stdio"},
 		tool("echo", values{"message": "grüße, 世界 \u2028 \"quoted\""}), tool("get-tiny-image", values{}),
 		tool("trigger-long-running-operation", values{"duration": 0.3, "steps": 3}),
 		tool("trigger-sampling-request", values{"prompt": "hello", "maxTokens": 7}), tool("trigger-elicitation-request", values{}),
@@ -88,15 +88,15 @@ func casts() []cast {
 	pings := step{Tool: "ping", Legacy: true}
 	everything.Changes = 3 // one each for the client's capabilities
 	all := []cast{
-		npm("filesystem", "server-filesystem", nil, []string{folder},
+		npm("filesystem", "filesystem", nil, []string{folder},
 			tool("write_file", values{"path": folder + "a.txt", "content": "one\ntwo\r\nthree \u2028 世界\n"}), tool("read_text_file", values{"path": folder + "a.txt"}),
 			tool("edit_file", values{"path": folder + "a.txt", "edits": []values{{"oldText": "two", "newText": "zwei"}}}),
 			tool("create_directory", values{"path": folder + "d"}), tool("move_file", values{"source": folder + "a.txt", "destination": folder + "d/b.txt"}),
 			tool("read_media_file", values{"path": folder + "d/b.txt"}), tool("directory_tree", values{"path": folder}),
 			tool("list_directory_with_sizes", values{"path": folder}), tool("search_files", values{"path": folder, "pattern": "**/*.txt"}),
 			tool("list_allowed_directories", values{}), tool("read_text_file", values{"path": "/etc/passwd"}).either()),
-		npm("memory", "server-memory", map[string]string{"MEMORY_FILE_PATH": folder + "memory.jsonl"}, nil, memory...),
-		oneByOne(npm("sequential thinking", "server-sequential-thinking", nil, nil,
+		npm("memory", "memory", map[string]string{"MEMORY_FILE_PATH": folder + "memory.jsonl"}, nil, memory...),
+		oneByOne(npm("sequential thinking", "sequential-thinking", nil, nil,
 			tool("sequentialthinking", values{"thought": "first", "nextThoughtNeeded": true, "thoughtNumber": 1, "totalThoughts": 2}),
 			tool("sequentialthinking", values{"thought": "again", "nextThoughtNeeded": false, "thoughtNumber": 2, "totalThoughts": 2, "isRevision": true, "revisesThought": 1}),
 			tool("sequentialthinking", values{"thought": 7}).either())),

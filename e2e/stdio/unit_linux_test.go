@@ -112,9 +112,7 @@ func TestUserUnit(t *testing.T) {
 	if !d.Accepts(addr) {
 		t.Fatalf("the daemon has ended:\n%s", d.Out)
 	}
-	for _, p := range pairs {
-		t.Run(p.client, func(t *testing.T) { p.play(t, d.URL("/mcp/"+p.id())) })
-	}
+	playClients(t, pairs, d)
 	s := connect(t, d.URL(""), pairs[0].id())
 	if _, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: "list_allowed_directories", Arguments: values{}}); err != nil {
 		t.Fatal(err)
