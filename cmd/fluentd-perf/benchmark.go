@@ -123,11 +123,7 @@ func (f *benchmarkFlags) run(c *cobra.Command) error {
 			return err
 		}
 	}
-	if f.output == "json" {
-		err = writeJSON(c.OutOrStdout(), report)
-	} else {
-		err = benchmarkTables(c.OutOrStdout(), report)
-	}
+	err = writeOutput(c.OutOrStdout(), f.output, report, benchmarkTables)
 	if err == nil && f.html != "" { // last: what was measured is not lost if it cannot be written
 		err = writePage(f.html, page.Source{Report: report})
 	}

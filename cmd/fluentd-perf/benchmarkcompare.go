@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -56,11 +55,11 @@ func compareReports(w io.Writer, files []string, asked bool, failOn, output stri
 			return daemon.UsageError{Err: fmt.Errorf("--fail-on: %w", err)}
 		}
 	}
-	old, err := readReports(files[0])
+	old, err := readFile(files[0], loadgen.ReadReports)
 	if err != nil {
 		return err
 	}
-	new, err := readReports(files[1])
+	new, err := readFile(files[1], loadgen.ReadReports)
 	if err != nil {
 		return err
 	}
@@ -68,12 +67,7 @@ func compareReports(w io.Writer, files []string, asked bool, failOn, output stri
 	if err != nil {
 		return err
 	}
-	if output == "json" {
-		err = writeJSON(w, comparison)
-	} else {
-		err = comparisonTable(w, comparison)
-	}
-	switch {
+	switch err := writeOutput(w, output, comparison, comparisonTable); {
 	case err != nil:
 		return err
 	case comparison.Failed > 0:
@@ -86,19 +80,6 @@ func compareReports(w io.Writer, files []string, asked bool, failOn, output stri
 	return nil
 }
 
-func readReports(name string) ([]loadgen.Report, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	reports, err := loadgen.ReadReports(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return reports, nil
-}
-
 // comparisonTable writes a comparison for people.
 func comparisonTable(w io.Writer, c *loadgen.Comparison) error {
 	fmt.Fprintf(w, "%s: %s beside %s\n", printable(c.Scenario), printable(c.New), printable(c.Old))
@@ -107,13 +88,10 @@ func comparisonTable(w io.Writer, c *loadgen.Comparison) error {
 	for _, change := range c.Changes {
 		changeRow(t, change)
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
 	for _, n := range c.Notes {
-		fmt.Fprintln(w, printable(n))
+		fmt.Fprintln(t, printable(n))
 	}
-	return nil
+	return t.Flush()
 }
 
 func changeRow(w io.Writer, c loadgen.Change) {

@@ -44,10 +44,7 @@ func (f *benchmarkFlags) readLog(c *cobra.Command) error {
 	if report.Lines == 0 {
 		return errors.New("there is no access line in it: the daemon writes them at --log-level info")
 	}
-	if f.output == "json" {
-		return writeJSON(c.OutOrStdout(), report)
-	}
-	return logTables(c.OutOrStdout(), report)
+	return writeOutput(c.OutOrStdout(), f.output, report, logTables)
 }
 
 // logTables writes what a log came to for people.
@@ -66,14 +63,11 @@ func logTables(w io.Writer, r *accesslog.Report) error {
 		row(t, s.Name, p.Calls(), seconds(p.Seconds()), p.ListHits, seconds(p.ListSeconds), p.ReadHits, seconds(p.ReadSeconds),
 			p.ToolHits, seconds(p.ToolSeconds), p.Coalescable, seconds(p.CoalescSeconds))
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintln(w)
+	fmt.Fprintln(t)
 	for _, n := range r.Notes {
-		fmt.Fprintln(w, n)
+		fmt.Fprintln(t, n)
 	}
-	return nil
+	return t.Flush()
 }
 
 // seconds writes a sum of times.

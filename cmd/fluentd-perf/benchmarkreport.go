@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,9 +77,5 @@ func readReport(file string) (*loadgen.Report, error) {
 
 // writePage writes the page of reports.
 func writePage(file string, sources ...page.Source) error {
-	var text bytes.Buffer
-	if err := page.Write(&text, sources...); err != nil {
-		return err
-	}
-	return os.WriteFile(file, text.Bytes(), 0o644)
+	return writeFile(file, func(w io.Writer) error { return page.Write(w, sources...) })
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // benchmarkTables writes a report for people.
-func benchmarkTables(w io.Writer, report *loadgen.Report) error {
-	m := report.Machine
+func benchmarkTables(out io.Writer, report *loadgen.Report) error {
+	w, m := newTable(out), report.Machine
 	fmt.Fprintf(w, "%s by fluentd-perf %s on %d CPUs%s, %s %s", report.Scenario, printable(report.Program.Version), m.CPUs, inBrackets(m.CPU), m.OS, printable(m.Kernel))
 	if len(m.LoadAvg) > 0 {
 		fmt.Fprintf(w, ", load %.2f at the start", m.LoadAvg[0])
@@ -24,20 +24,16 @@ func benchmarkTables(w io.Writer, report *loadgen.Report) error {
 		fmt.Fprintf(w, "the generator's own ceiling with %d at once: %.0f calls a second, %.1f µs of its CPU for one\n", c.Concurrency, c.PerSecond, c.CPUUs)
 	}
 	for i := range report.Runs {
-		if err := runTables(w, &report.Runs[i]); err != nil {
-			return err
-		}
+		runTables(w, &report.Runs[i])
 	}
-	if err := goalTable(w, report.Goals); err != nil {
-		return err
-	}
+	goalTable(w, report.Goals)
 	if len(report.Notes) > 0 {
 		fmt.Fprintln(w)
 	}
 	for _, n := range report.Notes {
 		fmt.Fprintln(w, printable(n))
 	}
-	return nil
+	return w.Flush()
 }
 
 func inBrackets(text string) string {
@@ -48,35 +44,28 @@ func inBrackets(text string) string {
 }
 
 // runTables writes what one load came to.
-func runTables(w io.Writer, run *loadgen.Run) error {
+func runTables(w io.Writer, run *loadgen.Run) {
 	fmt.Fprintf(w, "\n%s: %s\n", printable(run.Name), run.LoadText())
-	t := newTable(w)
-	row(t, "TARGET", "ANSWERS", "FAILED", "LATE", "DROPPED", "PER SECOND", "HITS", "SHARED", "MISSES", "AT SERVER", "CPU/CALL", "ALLOCS/CALL", "BYTES/CALL", "MEMORY")
+	row(w, "TARGET", "ANSWERS", "FAILED", "LATE", "DROPPED", "PER SECOND", "HITS", "SHARED", "MISSES", "AT SERVER", "CPU/CALL", "ALLOCS/CALL", "BYTES/CALL", "MEMORY")
 	for i := range run.Targets {
-		targetRow(t, &run.Targets[i])
+		targetRow(w, &run.Targets[i])
 	}
-	fmt.Fprintln(t)
-	row(t, "TARGET", "TIME", "CALLS", "P50", "P90", "P95", "P99", "P99.9", "MAX")
+	fmt.Fprintln(w)
+	row(w, "TARGET", "TIME", "CALLS", "P50", "P90", "P95", "P99", "P99.9", "MAX")
 	for i := range run.Targets {
-		timeRows(t, &run.Targets[i])
+		timeRows(w, &run.Targets[i])
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	if err := processCountTable(w, run); err != nil {
-		return err
-	}
-	return ratioTable(w, run)
+	processCountTable(w, run)
+	ratioTable(w, run)
 }
 
 // processCountTable says what the processes of a server that is a command were, where that was counted.
-func processCountTable(w io.Writer, run *loadgen.Run) error {
+func processCountTable(w io.Writer, run *loadgen.Run) {
 	if !slices.ContainsFunc(run.Targets, func(t loadgen.Result) bool { return t.Sum.Processes != nil }) {
-		return nil
+		return
 	}
 	fmt.Fprintln(w)
-	t := newTable(w)
-	row(t, "TARGET", "PROCESSES WITH THE LIST", "PSS", "PROCESSES WITH THE CALL", "PSS", "DAEMON'S PSS")
+	row(w, "TARGET", "PROCESSES WITH THE LIST", "PSS", "PROCESSES WITH THE CALL", "PSS", "DAEMON'S PSS")
 	for _, r := range run.Targets {
 		c := r.Sum.Processes
 		if c == nil {
@@ -86,9 +75,8 @@ func processCountTable(w io.Writer, run *loadgen.Run) error {
 		if c.Called > 0 {
 			called = fmt.Sprint(c.Called)
 		}
-		row(t, r.Name, c.Listed, knownSize(c.ListedPSS), called, knownSize(c.CalledPSS), knownSize(c.DaemonPSS))
+		row(w, r.Name, c.Listed, knownSize(c.ListedPSS), called, knownSize(c.CalledPSS), knownSize(c.DaemonPSS))
 	}
-	return t.Flush()
 }
 
 // knownSize writes bytes, and "-" for none.
@@ -132,29 +120,26 @@ func timeRows(w io.Writer, r *loadgen.Result) {
 	}
 }
 
-func ratioTable(w io.Writer, run *loadgen.Run) error {
+func ratioTable(w io.Writer, run *loadgen.Run) {
 	if len(run.Ratios) == 0 {
-		return nil
+		return
 	}
 	fmt.Fprintln(w)
-	t := newTable(w)
-	row(t, "RATIO", "OF", "MEDIAN", "99 % INTERVAL", "NOISE", "DIFFERENCE")
+	row(w, "RATIO", "OF", "MEDIAN", "99 % INTERVAL", "NOISE", "DIFFERENCE")
 	for i := range run.Ratios {
 		r := &run.Ratios[i]
 		noise, difference := run.Difference(r)
-		row(t, r.Of+" / "+r.To, r.FigureText(), fmt.Sprintf("%.2f", r.Median), r.IntervalText(), noise, difference)
+		row(w, r.Of+" / "+r.To, r.FigureText(), fmt.Sprintf("%.2f", r.Median), r.IntervalText(), noise, difference)
 	}
-	return t.Flush()
 }
 
 // goalTable says yes or no to each target, and how far.
-func goalTable(w io.Writer, goals []loadgen.Goal) error {
+func goalTable(w io.Writer, goals []loadgen.Goal) {
 	if len(goals) == 0 {
-		return nil
+		return
 	}
 	fmt.Fprintln(w)
-	t := newTable(w)
-	row(t, "TARGET", "MET", "WANTED", "GOT", "UNIT", "DETAIL")
+	row(w, "TARGET", "MET", "WANTED", "GOT", "UNIT", "DETAIL")
 	for _, g := range goals {
 		met, bound := "no", "at least"
 		if g.Met {
@@ -163,9 +148,8 @@ func goalTable(w io.Writer, goals []loadgen.Goal) error {
 		if g.AtMost {
 			bound = "at most"
 		}
-		row(t, g.Name, met, fmt.Sprintf("%s %.5g", bound, g.Wanted), fmt.Sprintf("%.4g", g.Got), g.Unit, g.Detail)
+		row(w, g.Name, met, fmt.Sprintf("%s %.5g", bound, g.Wanted), fmt.Sprintf("%.4g", g.Got), g.Unit, g.Detail)
 	}
-	return t.Flush()
 }
 
 var notInFileName = regexp.MustCompile(`[^A-Za-z0-9]+`)
@@ -199,9 +183,5 @@ func writeOneHGRM(file string, l *loadgen.Latency) error {
 	if err != nil {
 		return err
 	}
-	var text strings.Builder
-	if err := h.WriteHGRM(&text); err != nil {
-		return err
-	}
-	return os.WriteFile(file, []byte(text.String()), 0o644)
+	return writeFile(file, h.WriteHGRM)
 }

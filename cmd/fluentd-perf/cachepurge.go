@@ -51,20 +51,17 @@ func purgeTable(w io.Writer, a api.CachePurge) error {
 		_, err := fmt.Fprintf(w, "%d packages removed, %s; %d in use\n", p.Removed, size(p.Bytes), p.Left)
 		return err
 	}
+	t := newTable(w)
 	if len(a.Purged) == 0 {
-		fmt.Fprintln(w, "nothing was purged")
+		fmt.Fprintln(t, "nothing was purged")
 	} else {
-		t := newTable(w)
 		row(t, "UPSTREAM", "PURGED")
-		for _, p := range a.Purged {
-			row(t, p.Upstream, strings.Join(p.Methods, ", "))
-		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
+	}
+	for _, p := range a.Purged {
+		row(t, p.Upstream, strings.Join(p.Methods, ", "))
 	}
 	for _, tier := range a.Pending {
-		fmt.Fprintf(w, "\n%s could not be told yet: it is not read until it has been\n", printable(tier))
+		fmt.Fprintf(t, "\n%s could not be told yet: it is not read until it has been\n", printable(tier))
 	}
-	return nil
+	return t.Flush()
 }

@@ -35,7 +35,7 @@ func checkCommand() *cobra.Command {
 				if stdio, err = newStdioCheck(c.Context(), cfg, os.Environ(), 0); err != nil {
 					return err
 				}
-				npx = newNPXCheck(c.Context(), cfg, stdio.servers)
+				npx = newNPXCheck(c.Context(), stdio)
 				warnings = slices.Concat(warnings, stdio.warnings(), npx.warnings())
 			}
 			if output == "json" {

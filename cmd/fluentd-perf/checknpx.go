@@ -28,7 +28,7 @@ type npxCheck struct {
 }
 
 // newNPXCheck looks at all commands as a daemon would that is started from here. It installs nothing.
-func newNPXCheck(ctx context.Context, cfg *config.Config, environments map[string]daemon.CommandEnvironment) (check npxCheck) {
+func newNPXCheck(ctx context.Context, stdio stdioCheck) (check npxCheck) {
 	guard := process.NewGuard(process.Options{})
 	resolver := npx.New(npx.Options{Dir: daemon.PackagesDirectory(daemon.CacheDirectory()), Start: guard.Start})
 	defer func() {
@@ -36,14 +36,11 @@ func newNPXCheck(ctx context.Context, cfg *config.Config, environments map[strin
 		guard.Close(ctx)
 		resolver.Wait()
 	}()
-	for _, u := range cfg.Upstreams {
-		if u.Stdio == nil {
-			continue
-		}
+	for _, u := range stdio.upstreams {
 		for _, name := range npx.Unpinned(u.Stdio.Command) {
 			check.unpinned = append(check.unpinned, name+" of "+u.Name)
 		}
-		env := environments[u.Name]
+		env := stdio.servers[u.Name]
 		if _, err := process.LookPath(u.Stdio.Command[0], u.Stdio.Cwd, env.All); err != nil || !u.Stdio.Resolve { // which is said of every command
 			continue
 		}

@@ -70,8 +70,8 @@ func needsRoots(command []string) bool {
 
 // stateless are the servers whose sessions could share a process.
 func (s stdioCheck) stateless() (names []string) {
-	for _, u := range s.cfg.Upstreams {
-		if u.Stdio != nil && u.Sessions.Mode != config.SessionsShared && packageAt(u.Stdio.Command, statelessServers...) >= 0 && !needsRoots(u.Stdio.Command) {
+	for _, u := range s.upstreams {
+		if u.Sessions.Mode != config.SessionsShared && packageAt(u.Stdio.Command, statelessServers...) >= 0 && !needsRoots(u.Stdio.Command) {
 			names = append(names, u.Name)
 		}
 	}

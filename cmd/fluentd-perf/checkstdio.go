@@ -20,22 +20,20 @@ import (
 // stdioCheck says of servers that are commands what will probably not work, on the machine and in the environment where check
 // runs.
 type stdioCheck struct {
-	cfg      *config.Config
-	servers  map[string]daemon.CommandEnvironment // by name
-	environ  []string                             // NAME=value
-	cgroups  string                               // where the hierarchy is, and the file that says which one is this process's
-	cgroupOf string
+	upstreams []config.Upstream                    // that are commands
+	servers   map[string]daemon.CommandEnvironment // by name
+	environ   []string                             // NAME=value
+	cgroups   string                               // where the hierarchy is, and the file that says which one is this process's
+	cgroupOf  string
 }
 
 // newStdioCheck asks the login shell, where a daemon that is started from here would.
 func newStdioCheck(ctx context.Context, cfg *config.Config, environ []string, loginLimit time.Duration) (stdioCheck, error) {
-	s := stdioCheck{cfg, map[string]daemon.CommandEnvironment{}, environ, "/sys/fs/cgroup", "/proc/self/cgroup"}
+	commands := slices.DeleteFunc(slices.Clone(cfg.Upstreams), func(u config.Upstream) bool { return u.Stdio == nil })
+	s := stdioCheck{commands, map[string]daemon.CommandEnvironment{}, environ, "/sys/fs/cgroup", "/proc/self/cgroup"}
 	environments := daemon.NewEnvironments(daemon.EnvironmentOptions{Path: cfg.Processes.Path, Environ: environ, LoginLimit: loginLimit})
 	defer environments.Close()
-	for _, u := range cfg.Upstreams {
-		if u.Stdio == nil {
-			continue
-		}
+	for _, u := range commands {
 		env, err := environments.Of(ctx, u.Stdio)
 		if err != nil {
 			return s, err
@@ -53,10 +51,7 @@ func newStdioCheck(ctx context.Context, cfg *config.Config, environ []string, lo
 
 func (s stdioCheck) warnings() (all []config.Warning) {
 	limited := []string{}
-	for _, u := range s.cfg.Upstreams {
-		if u.Stdio == nil {
-			continue
-		}
+	for _, u := range s.upstreams {
 		for _, text := range append(s.startWarnings(u), sharedWarnings(u)...) {
 			all = append(all, config.Warning{Key: "upstreams." + u.Name, Text: text})
 		}
@@ -136,10 +131,7 @@ func (s stdioCheck) notFound(u config.Upstream) string {
 // pathLines say where the commands are looked for of servers that have no PATH of their own. Most often that is one place for all.
 func (s stdioCheck) pathLines(w io.Writer) error {
 	places := map[string][]string{} // names of servers
-	for _, u := range s.cfg.Upstreams {
-		if u.Stdio == nil {
-			continue
-		}
+	for _, u := range s.upstreams {
 		if _, own := u.Stdio.Env["PATH"]; !own {
 			env := s.servers[u.Name]
 			directories := strings.Join(filepath.SplitList(process.Lookup(env.All, "PATH")), ", ")

@@ -79,7 +79,7 @@ func (f *monitorFlags) run(c *cobra.Command) error {
 	}
 	var err error
 	if f.replay != "" {
-		if o.Replay, err = readRecording(f.replay); err != nil {
+		if o.Replay, err = readFile(f.replay, monitor.ReadRecording); err != nil {
 			return err
 		}
 	}
@@ -98,19 +98,6 @@ func monitorSignals(parent context.Context) (context.Context, context.CancelFunc
 	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	context.AfterFunc(ctx, func() { time.AfterFunc(daemon.SecondSignal, stop) })
 	return ctx, stop
-}
-
-func readRecording(file string) (*monitor.Recording, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	recording, err := monitor.ReadRecording(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return recording, nil
 }
 
 // record makes a recording and writes it into a file, which is opened first: a name that cannot be written is known before a minute is

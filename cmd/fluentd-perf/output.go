@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -31,6 +33,36 @@ func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// writeOutput writes what a verb answers: as JSON where that is asked for, else as table does for people.
+func writeOutput[T any](w io.Writer, output string, v T, table func(io.Writer, T) error) error {
+	if output == "json" {
+		return writeJSON(w, v)
+	}
+	return table(w, v)
+}
+
+// readFile has read read a file. What is wrong in it is said with the file's name.
+func readFile[T any](name string, read func(io.Reader) (T, error)) (v T, err error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return v, err
+	}
+	defer file.Close()
+	if v, err = read(file); err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return v, err
+}
+
+// writeFile writes a file of what write makes, once that is whole.
+func writeFile(name string, write func(io.Writer) error) error {
+	var text bytes.Buffer
+	if err := write(&text); err != nil {
+		return err
+	}
+	return os.WriteFile(name, text.Bytes(), 0o644)
 }
 
 // newTable returns a writer of rows with aligned cells; Flush writes them.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -254,16 +253,12 @@ func (f *profileFlags) options(ctx context.Context, c *cobra.Command) (o scenari
 
 // draw writes the flame graph.
 func (f *profileFlags) draw(p *flamegraph.Profile, r *profiler.Report) error {
-	var b bytes.Buffer
 	o := flamegraph.Options{Title: "fluentd-perf: " + f.kind, Main: "fluentd-perf", Notes: []string{summary(r)}}
 	if f.old != nil {
 		p.Compare(f.old)
 		o.Notes = append(o.Notes, "compared with "+f.diff+": red is a larger part of all than there, blue a smaller one")
 	}
-	if err := p.Write(&b, o); err != nil {
-		return err
-	}
-	return os.WriteFile(f.svg, b.Bytes(), 0o644)
+	return writeFile(f.svg, func(w io.Writer) error { return p.Write(w, o) })
 }
 
 // show prints the report as every --output says that is no file.

@@ -76,10 +76,7 @@ func asking[Answer any](c *cobra.Command, call string, in any, show func(io.Writ
 		if err := socket.ask(c, call, in, &answer); err != nil {
 			return err
 		}
-		if output == "json" {
-			return writeJSON(c.OutOrStdout(), answer)
-		}
-		return show(c.OutOrStdout(), answer)
+		return writeOutput(c.OutOrStdout(), output, answer, show)
 	}
 	socket.register(c)
 	outputFlag(c, &output)

@@ -67,11 +67,10 @@ func statusTables(w io.Writer, a api.Status) error {
 	for _, r := range a.Tiers {
 		row(t, r.Tier, known(r.Entries), size(r.Bytes), r.Queue, r.Pending, cmp.Or(r.Breaker, "-"), cmp.Or(r.Error, "-"))
 	}
-	if err := t.Flush(); err != nil || a.Packages == nil {
-		return err
+	if p := a.Packages; p != nil {
+		fmt.Fprintf(t, "\npackages of npx commands: %d installed, %d in use, %s\n", p.Installs, p.InUse, size(p.Bytes))
 	}
-	_, err := fmt.Fprintf(w, "\npackages of npx commands: %d installed, %d in use, %s\n", a.Packages.Installs, a.Packages.InUse, size(a.Packages.Bytes))
-	return err
+	return t.Flush()
 }
 
 // upstreamRows writes a line for each endpoint; what is of the upstream as a whole stands in the first one.

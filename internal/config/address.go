@@ -15,10 +15,11 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// address is a parsed host:port.
+// address is a parsed host:port, or a Unix socket.
 type address struct {
 	host string // lower case; "" for every address
-	port uint16
+	port uint16 // 0 for a Unix socket
+	unix string // the path of a Unix socket, or ""
 }
 
 // parseAddress parses host:port, or says what is wrong with it.
@@ -33,7 +34,7 @@ func parseAddress(s string) (a address, why string) {
 	case host != "" && !isHost(host):
 		return address{}, "must have an IP address or a host name, not " + shown(host)
 	}
-	return address{plainHost(host), uint16(number)}, ""
+	return address{host: plainHost(host), port: uint16(number)}, ""
 }
 
 // hostPort takes an address that can be listened on.
@@ -48,7 +49,7 @@ func urlAddress(u *url.URL) address {
 	if err != nil {
 		port = map[string]uint64{"http": 80, "https": 443}[u.Scheme]
 	}
-	return address{plainHost(u.Hostname()), uint16(port)}
+	return address{host: plainHost(u.Hostname()), port: uint16(port)}
 }
 
 // plainHost writes a host in the one way in which hosts are compared.
@@ -73,7 +74,12 @@ func isPort(s string) bool {
 	return err == nil && v > 0
 }
 
-func (a address) String() string { return net.JoinHostPort(a.host, strconv.Itoa(int(a.port))) }
+func (a address) String() string {
+	if a.unix != "" {
+		return unixPrefix + a.unix
+	}
+	return net.JoinHostPort(a.host, strconv.Itoa(int(a.port)))
+}
 
 func (a address) unspecified() bool {
 	ip, _ := netip.ParseAddr(a.host)
@@ -87,20 +93,22 @@ func (a address) loopback() bool {
 
 // meets reports whether both cannot be listened on at once.
 func (a address) meets(b address) bool {
+	if a.unix != "" || b.unix != "" {
+		return a.unix == b.unix
+	}
 	return a.port == b.port && a.port != 0 && (a.host == b.host || a.unspecified() || b.unspecified())
 }
 
-// reaches reports whether a connection to a ends at a listener on b.
+// reaches reports whether a connection to a, which is no Unix socket, ends at a listener on b.
 func (a address) reaches(b address) bool {
 	local := a.loopback() || a.unspecified()
 	return a.port == b.port && a.port != 0 && (a.host == b.host || local && b.unspecified() || a.host == "localhost" && b.loopback())
 }
 
-// listenAt is an address or a Unix socket of Config.Listen and where it is written.
+// listenAt is an address of Config.Listen and where it is written.
 type listenAt struct {
 	at key
 	address
-	unix string // path, or ""
 }
 
 // unixPrefix stands before the path of a Unix socket.
@@ -148,33 +156,16 @@ func (l *loader) addresses() kind[[]Listen] {
 }
 
 func (l *loader) addListen(at key, s string) {
+	on := Listen{Address: s}
+	a, why := parseAddress(s)
 	if path, ok := strings.CutPrefix(s, unixPrefix); ok {
-		if at.accepts(wrongSocket(path)) {
-			path = filepath.Clean(path)
-			l.config.Listen = append(l.config.Listen, Listen{Unix: path})
-			l.listens = append(l.listens, listenAt{at: at, unix: path})
-		}
-		return
+		on = Listen{Unix: filepath.Clean(path)}
+		a, why = address{unix: on.Unix}, wrongSocket(path)
 	}
-	if a, why := parseAddress(s); at.accepts(why) {
-		l.config.Listen = append(l.config.Listen, Listen{Address: s})
-		l.listens = append(l.listens, listenAt{at: at, address: a})
+	if at.accepts(why) {
+		l.config.Listen = append(l.config.Listen, on)
+		l.listens = append(l.listens, listenAt{at, a})
 	}
-}
-
-// meets reports whether both cannot be listened on at once.
-func (a listenAt) meets(b listenAt) bool {
-	if a.unix != "" || b.unix != "" {
-		return a.unix == b.unix
-	}
-	return a.address.meets(b.address)
-}
-
-func (a listenAt) String() string {
-	if a.unix != "" {
-		return unixPrefix + a.unix
-	}
-	return a.address.String()
 }
 
 // listenFlags puts the addresses of the command line in the place of the file's.
@@ -192,10 +183,10 @@ func (l *loader) checkListen(c check, exposed bool) {
 	for i, on := range l.config.Listen {
 		if i == len(l.listens) { // those by default have their place in the checks, too
 			a, _ := parseAddress(on.Address)
-			l.listens = append(l.listens, listenAt{at: c.key, address: a})
+			l.listens = append(l.listens, listenAt{c.key, a})
 		}
 		a := l.listens[i]
-		if slices.ContainsFunc(l.listens[:i], func(b listenAt) bool { return a.meets(b) }) {
+		if slices.ContainsFunc(l.listens[:i], func(b listenAt) bool { return a.meets(b.address) }) {
 			a.at.fault("%s is listened on already", a)
 		}
 		a.checkLoopback(exposed)
@@ -214,17 +205,16 @@ func (l *loader) checkMetrics(c check, exposed bool) {
 	if why != "" {
 		return // none
 	}
-	on := listenAt{at: c.key, address: a}
-	if i := slices.IndexFunc(l.listens, on.meets); i >= 0 {
+	if i := slices.IndexFunc(l.listens, func(b listenAt) bool { return a.meets(b.address) }); i >= 0 {
 		c.fault("must not be an address of listen (%s); leave it out and /metrics is there", l.listens[i])
 	}
-	on.checkLoopback(exposed)
+	listenAt{c.key, a}.checkLoopback(exposed)
 }
 
 // ownAddress returns the address of the daemon that a URL leads to, or "".
 func (l *loader) ownAddress(u *url.URL) string {
 	for _, b := range l.listens {
-		if b.unix == "" && urlAddress(u).reaches(b.address) {
+		if urlAddress(u).reaches(b.address) {
 			return b.String()
 		}
 	}

@@ -78,11 +78,7 @@ func (d *decoder) variable(name string) (string, error) {
 
 // secretFile returns what a file holds without the newline at its end.
 func (d *decoder) secretFile(path string) (string, error) {
-	full := path
-	if !filepath.IsAbs(path) {
-		full = filepath.Join(filepath.Dir(d.file), path)
-	}
-	b, err := d.sources.ReadFile(full)
+	b, err := d.sources.ReadFile(absolute(filepath.Dir(d.file), path))
 	s := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
 	switch {
 	case err != nil:

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -88,10 +89,7 @@ func (r *report) sorted() Faults {
 		return len(r.files)
 	}
 	slices.SortStableFunc(r.faults, func(a, b Fault) int {
-		if byFile := rank(a) - rank(b); byFile != 0 {
-			return byFile
-		}
-		return a.Line - b.Line
+		return cmp.Or(rank(a)-rank(b), a.Line-b.Line)
 	})
 	return r.faults
 }

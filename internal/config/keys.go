@@ -131,17 +131,9 @@ func (l *loader) processKeys() table {
 	return table{
 		section("processes", "those of all servers that are commands"),
 		newRow("processes.total", &cfg.Total, count(1, maxProcesses), 0, "how many; left out, one for each 128 MiB of the machine's memory, from 16 to 256").
-			shows("64").leftOut().unshown(unused).checked(func(c check) {
-			if !c.given() {
-				cfg.Total = defaultTotal(c.by.sources)
-			}
-		}),
+			shows("64").leftOut().unshown(unused).checked(otherwise(&cfg.Total, func(c check) int { return defaultTotal(c.by.sources) })),
 		newRow("processes.start_concurrency", &cfg.StartConcurrency, count(1, 256), 0, "how many start at once; left out, one for each core, at least 2").
-			shows("2").leftOut().unshown(unused).checked(func(c check) {
-			if !c.given() {
-				cfg.StartConcurrency = max(2, runtime.NumCPU())
-			}
-		}),
+			shows("2").leftOut().unshown(unused).checked(otherwise(&cfg.StartConcurrency, func(check) int { return max(2, runtime.NumCPU()) })),
 		newRow("processes.start_timeout", &cfg.StartTimeout, duration(time.Second, time.Hour), 5*time.Minute,
 			"how long a start may take, an installation included; agents wait for handshake at most").unshown(unused),
 		newRow(allowSystemKey, &cfg.allowSystem, boolean, false,
@@ -267,11 +259,7 @@ func (u *Upstream) connectionKeys() table {
 		section("pool", "connections to the server").refused(u.piped()),
 		newRow("pool.max_connections", &pool.MaxConnections, count(1, math.MaxUint16), 256, "how many"),
 		newRow("pool.max_idle", &pool.MaxIdle, count(1, math.MaxUint16), 256, "how many stay open while no call uses them; left out, max_connections").
-			checked(func(c check) {
-				if !c.given() {
-					pool.MaxIdle = pool.MaxConnections
-				}
-			}, notAbove(&pool.MaxIdle, "pool.max_connections", &pool.MaxConnections)),
+			checked(otherwise(&pool.MaxIdle, func(check) int { return pool.MaxConnections }), notAbove(&pool.MaxIdle, "pool.max_connections", &pool.MaxConnections)),
 		newRow("pool.idle_timeout", &pool.IdleTimeout, above0, 90*time.Second, "how long such a one stays open"),
 		newRow("pool.max_age", &pool.MaxAge, above0, 5*time.Minute, "an older one carries no other call: the server's name is looked up again"),
 		newRow("pool.wait_timeout", &pool.WaitTimeout, above0, 5*time.Second, "how long a call waits for one"),
@@ -319,11 +307,7 @@ func (u *Upstream) failureKeys() table {
 		newRow("sessions.heal", &u.Sessions.Heal, oneOf(HealReads, HealAll, HealOff), HealReads,
 			"one that the server has lost is opened again; all: the server keeps no state; off: the loss is passed on"),
 		section("batch", "the server takes arrays, and calls are sent together; left out, they are not").leftOut().refused(u.relayed(), u.piped()).
-			checked(func(c check) {
-				if !c.given() {
-					u.Batch = Batch{}
-				}
-			}),
+			checked(otherwise(&u.Batch, func(check) Batch { return Batch{} })),
 		newRow("batch.max", &u.Batch.Max, count(2, maxBatch), 100, "calls in one array"),
 		newRow("batch.window", &u.Batch.Window, duration(aboveZero, time.Minute), 2*time.Millisecond, "how long the first one waits for others"),
 	}

@@ -10,25 +10,23 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// readCommand reads a key of an entry that is a command, and reports whether it is one.
-func (e *entry) readCommand(name string, at key, n *yaml.Node) bool {
+// commandKeys are those of an entry that is a command.
+func (e *entry) commandKeys() entryKeys {
 	stdio := &e.upstream.stdio
-	switch name {
-	case "command", "args", "envFile": // read together, afterwards
-	case "env":
-		at.variables(n, stdio.Env, key.expandValue)
-	case "cwd":
-		if path, ok := at.expandWord(n); ok {
-			at.accepts(e.upstream.startIn(path, n.Value, &stdio.Cwd))
-		}
-	case "type":
-		if at.is(n, "stdio", isText) && n.Value != "stdio" {
-			at.fault("must be stdio beside a command, not %s", shown(n.Value))
-		}
-	default:
-		return false
+	return entryKeys{
+		"command": readLater, "args": readLater, "envFile": readLater, // together
+		"env": func(at key, n *yaml.Node) { at.variables(n, stdio.Env, key.expandValue) },
+		"cwd": func(at key, n *yaml.Node) {
+			if path, ok := at.expandWord(n); ok {
+				at.accepts(e.upstream.startIn(path, n.Value, &stdio.Cwd))
+			}
+		},
+		"type": func(at key, n *yaml.Node) {
+			if at.is(n, "stdio", isText) && n.Value != "stdio" {
+				at.fault("must be stdio beside a command, not %s", shown(n.Value))
+			}
+		},
 	}
-	return true
 }
 
 // completeCommand reads what keys of an entry say together.

@@ -163,21 +163,26 @@ func addressKey(n *yaml.Node) string {
 	return ""
 }
 
+// entryKeys read the keys of an entry, by their names.
+type entryKeys map[string]func(at key, n *yaml.Node)
+
+// readLater reads nothing yet.
+func readLater(key, *yaml.Node) {}
+
 // read reads what agents know of an entry.
 func (e *entry) read(at key, n *yaml.Node) {
 	address := addressKey(n)
+	keys := entryKeys{address: e.url, "headers": e.headers, "type": e.transport}
+	if e.stdio {
+		keys = e.commandKeys()
+	}
+	keys["disabled"] = func(at key, n *yaml.Node) { boolean.read(at, n, &e.disabled) }
+	keys["enabled"] = func(at key, n *yaml.Node) { boolean.read(at, n, &e.enabled) }
+	keys["fluentd-perf"] = readLater
 	at.each(n, func(name string, at key, n *yaml.Node) {
-		switch {
-		case e.stdio && e.readCommand(name, at, n), !e.stdio && e.readAddress(name, name == address, at, n):
-			return
-		}
-		switch name {
-		case "disabled":
-			boolean.read(at, n, &e.disabled)
-		case "enabled":
-			boolean.read(at, n, &e.enabled)
-		case "fluentd-perf": // read afterwards
-		default:
+		if read, ok := keys[name]; ok {
+			read(at, n)
+		} else {
 			e.unknown = append(e.unknown, name)
 		}
 	})
@@ -190,21 +195,6 @@ func (e *entry) read(at key, n *yaml.Node) {
 	case isStdio(n):
 		at.fault("has both a url and a command: take one of them out")
 	}
-}
-
-// readAddress reads a key of an entry with a URL, and reports whether it is one.
-func (e *entry) readAddress(name string, isURL bool, at key, n *yaml.Node) bool {
-	switch {
-	case isURL:
-		e.url(at, n)
-	case name == "headers":
-		e.headers(at, n)
-	case name == "type":
-		e.transport(at, n)
-	default:
-		return false
-	}
-	return true
 }
 
 // inferTransport takes an address without a type for the old HTTP+SSE where its path says so: Cursor and others try both

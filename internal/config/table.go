@@ -227,6 +227,15 @@ func (c check) run() {
 	}
 }
 
+// otherwise puts in what a key stands for that is not given, once all others are known.
+func otherwise[T any](v *T, of func(check) T) func(check) {
+	return func(c check) {
+		if !c.given() {
+			*v = of(c)
+		}
+	}
+}
+
 // notAbove holds a value to that of another key: a default gives way to it, and a value above it is a fault.
 func notAbove[T cmp.Ordered](v *T, name string, upper *T) func(check) {
 	return func(c check) { limitTo(c, v, min(*v, *upper), "above", name, upper) }

@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -182,10 +184,7 @@ func (c *connection) closeIdle(now time.Time) {
 // closeIdle closes every connection on which nothing has come for long enough.
 func (c *connections) closeIdle(now time.Time) {
 	c.mu.Lock()
-	all := make([]*connection, 0, len(c.all))
-	for own := range c.all {
-		all = append(all, own)
-	}
+	all := slices.Collect(maps.Keys(c.all))
 	c.mu.Unlock()
 	for _, own := range all {
 		own.closeIdle(now)

@@ -209,6 +209,33 @@ type Events interface {
 	Close() error
 }
 
+// StreamOf is an event stream of the daemon's own.
+func StreamOf(events Events) *Result {
+	return &Result{
+		Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache, no-transform"}},
+		Events: events,
+	}
+}
+
+// LostCall is the stream of a call of whose answer nobody knows any more: the call's error, and the end.
+type LostCall struct {
+	ID      []byte // the request's
+	Message string // what became of the session
+	over    bool
+}
+
+// Next implements Events.
+func (l *LostCall) Next() (Event, error) {
+	if l.over {
+		return Event{}, io.EOF
+	}
+	l.over = true
+	return Event{FailedID: l.ID, Failure: &Failure{Code: CodeBadGateway, Reason: ReasonSessionLost, Sent: SentUnknown, Message: l.Message}}, nil
+}
+
+// Close implements Events. There is no stream of a server's.
+func (l *LostCall) Close() error { return nil }
+
 // ReadAnswer reads a stream to the answer to the call with that id, and returns its data. What else comes is given to other,
 // whose failure ends the reading.
 func ReadAnswer(events Events, id []byte, other func(*Event) *Failure) ([]byte, *Failure) {

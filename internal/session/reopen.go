@@ -85,7 +85,7 @@ func (st *stream) reopen() bool {
 // resume goes on with a stream of the server's, or with the error of the lost call whose stream this was.
 func (st *stream) resume(events mcp.Events) {
 	st.cur = events
-	if _, lost := events.(*lostCall); lost {
+	if _, lost := events.(*mcp.LostCall); lost {
 		st.count(declined)
 		return
 	}

@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 	"hash/maphash"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -129,42 +128,9 @@ func (e *session) lostCallResult(p *postStream) *mcp.Result {
 	defer e.mu.Unlock()
 	if p.reported.IsZero() {
 		p.reported = time.Now()
-		return streamResult(&lostCall{id: p.id})
+		return mcp.StreamOf(&mcp.LostCall{ID: p.id, Message: "the server lost the session before it answered this call"})
 	}
 	res := textResult(http.StatusMethodNotAllowed, "fluentd-perf: the call of this stream was lost with its session\n")
 	res.Header.Set("Allow", "POST, DELETE")
 	return res
-}
-
-// lostCall is the stream of a call whose session the server has lost: that call's error, and the end.
-type lostCall struct {
-	id   []byte // the request's
-	over bool
-}
-
-// Next returns the error, then io.EOF.
-func (l *lostCall) Next() (mcp.Event, error) {
-	if l.over {
-		return mcp.Event{}, io.EOF
-	}
-	l.over = true
-	return mcp.Event{
-		FailedID: l.id,
-		Failure: &mcp.Failure{
-			Code: mcp.CodeBadGateway, Reason: mcp.ReasonSessionLost, Sent: mcp.SentUnknown,
-			Message: "the server lost the session before it answered this call",
-		},
-	}, nil
-}
-
-// Close does nothing: there is no stream of the server's.
-func (l *lostCall) Close() error { return nil }
-
-// streamResult is an event stream of the daemon's own.
-func streamResult(events mcp.Events) *mcp.Result {
-	return &mcp.Result{
-		Status: http.StatusOK,
-		Header: http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache, no-transform"}},
-		Events: events,
-	}
 }

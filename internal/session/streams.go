@@ -51,7 +51,7 @@ func (s *Stage) open(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		if err == nil {
 			s.discard(res)
 		}
-		return streamResult(st), nil
+		return mcp.StreamOf(st), nil
 	case err == nil:
 		res.OnClose(st.close) // a body that passes as it comes keeps the attempt's context until then
 		return res, nil

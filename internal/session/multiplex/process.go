@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,10 +119,7 @@ func (p *process) end() {
 	close(p.ended)
 	p.mu.Lock()
 	p.over = true
-	all := make([]*Session, 0, len(p.sessions))
-	for s := range p.sessions {
-		all = append(all, s)
-	}
+	all := slices.Collect(maps.Keys(p.sessions))
 	clear(p.sessions)
 	p.attached.Store(0)
 	p.streams = 0
@@ -210,11 +209,7 @@ func (p *process) notifyLocked(data []byte, m *mcp.Message) {
 func (p *process) receiversLocked(name string, data []byte, m *mcp.Message) []*Session {
 	switch name {
 	case toolsChanged, promptsChanged, resourcesChanged:
-		all := make([]*Session, 0, len(p.sessions))
-		for s := range p.sessions {
-			all = append(all, s)
-		}
-		return all
+		return slices.Collect(maps.Keys(p.sessions))
 	case resourceUpdated:
 		return p.subscribersLocked(m.URI.Of(data))
 	case taskStatus:

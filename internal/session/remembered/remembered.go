@@ -107,7 +107,7 @@ func (m *Memory) recall(f Form, of func(*form) *known) []byte {
 		return nil
 	}
 	if now.Sub(one.used) > time.Hour { // in the file it need not be exact
-		st.dirtyLocked()
+		st.saver.Changed()
 	}
 	one.used = now
 	return k.result
@@ -125,7 +125,7 @@ func (m *Memory) Answered(f Form, onDisk string, answer []byte) {
 	if result == nil { // such clients are refused: it says nothing of others
 		if s := m.changesLocked(); s != nil && s.forms[f] != nil {
 			delete(s.forms, f)
-			m.st.dirtyLocked()
+			m.st.saver.Changed()
 		}
 		return
 	}
@@ -133,9 +133,9 @@ func (m *Memory) Answered(f Form, onDisk string, answer []byte) {
 	switch one.initialize.observe(0, result) {
 	case replaced:
 		one.lists = nil // of another server
-		m.st.dirtyLocked()
+		m.st.saver.Changed()
 	case confirmed:
-		m.st.dirtyLocked()
+		m.st.saver.Changed()
 	}
 	m.st.trimLocked()
 }
@@ -153,7 +153,7 @@ func (m *Memory) Listed(f Form, onDisk string, process uint64, method mcp.Method
 	if len(result) > maxResult || !isWhole(result) {
 		if one.lists[method] != nil {
 			delete(one.lists, method)
-			m.st.dirtyLocked()
+			m.st.saver.Changed()
 		}
 		return
 	}
@@ -166,7 +166,7 @@ func (m *Memory) Listed(f Form, onDisk string, process uint64, method mcp.Method
 		one.lists[method] = k
 	}
 	if k.observe(process, result) != nothingNew {
-		m.st.dirtyLocked()
+		m.st.saver.Changed()
 	}
 	m.st.trimLocked()
 }
@@ -183,7 +183,7 @@ func (m *Memory) Withdraw(methods ...mcp.Method) {
 		for _, method := range methods {
 			if one.lists[method] != nil {
 				delete(one.lists, method)
-				m.st.dirtyLocked()
+				m.st.saver.Changed()
 			}
 		}
 	}
@@ -195,7 +195,7 @@ func (m *Memory) Failed() {
 	defer m.st.mu.Unlock()
 	if s := m.changesLocked(); s != nil && !s.failed {
 		s.failed = true
-		m.st.dirtyLocked()
+		m.st.saver.Changed()
 	}
 }
 

@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +19,6 @@ import (
 const (
 	fileFormat = 1
 	maxFile    = 24 << 20 // bytes: all that is kept, as base64, and what belongs to it
-	saveAfter  = 500 * time.Millisecond
 )
 
 // StoreOptions are those of a Store.
@@ -33,17 +30,12 @@ type StoreOptions struct {
 
 // Store has what is remembered of all servers. Make it with NewStore.
 type Store struct {
-	opts StoreOptions
+	opts  StoreOptions
+	saver *safefile.Saver
 
 	mu      sync.Mutex // guards the following
 	servers map[[32]byte]*server
 	touched map[[32]byte]bool // since the file was read
-	timer   *time.Timer
-	changed bool
-	closed  bool
-	waits   bool // for Join
-
-	saving sync.Mutex // held while the file is written
 }
 
 // NewStore makes a Store with what the file has. A file that cannot be used is said in the log, and begun anew. The Store is to be closed.
@@ -51,7 +43,10 @@ func NewStore(o StoreOptions) *Store {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	st := &Store{opts: o, waits: o.Waits, touched: make(map[[32]byte]bool)}
+	st := &Store{opts: o, touched: make(map[[32]byte]bool)}
+	st.saver = safefile.NewSaver(o.Path, o.Waits, st.encode, func(err error) {
+		o.Log.Warn("the file of remembered handshakes could not be written", "file", o.Path, "error", err)
+	})
 	st.servers = st.load()
 	st.trimLocked()
 	return st
@@ -62,29 +57,21 @@ func (st *Store) Join() {
 	all := st.load()
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.waits = false
+	st.saver.Join()
 	for key, s := range all {
 		if !st.touched[key] {
 			st.servers[key] = s
 		}
 	}
 	st.trimLocked()
-	st.dirtyLocked()
+	st.saver.Changed()
 }
 
 // Drain writes the file now, for a daemon that takes the place of this one while calls end here.
-func (st *Store) Drain() { st.save() }
+func (st *Store) Drain() { st.saver.Save() }
 
 // Close writes the file a last time.
-func (st *Store) Close() {
-	st.mu.Lock()
-	st.closed = true
-	if st.timer != nil {
-		st.timer.Stop()
-	}
-	st.mu.Unlock()
-	st.save()
-}
+func (st *Store) Close() { st.saver.Close() }
 
 // formLocked returns what is known of a form of a server, made if it is new. With another on disk all else is forgotten.
 func (st *Store) formLocked(key, onDisk [32]byte, f Form) *form {
@@ -96,7 +83,7 @@ func (st *Store) formLocked(key, onDisk [32]byte, f Form) *form {
 	}
 	if s.failed {
 		s.failed = false
-		st.dirtyLocked()
+		st.saver.Changed()
 	}
 	one := s.forms[f]
 	if one == nil {
@@ -176,17 +163,6 @@ func (one *form) bytes() int {
 	return n
 }
 
-// dirtyLocked has the file written soon.
-func (st *Store) dirtyLocked() {
-	if st.opts.Path == "" {
-		return
-	}
-	st.changed = true
-	if st.timer == nil && !st.closed {
-		st.timer = time.AfterFunc(saveAfter, st.save)
-	}
-}
-
 // The file: identities and what is on disk as hashes.
 type (
 	file struct {
@@ -211,18 +187,10 @@ type (
 	}
 )
 
-// save writes the file.
-func (st *Store) save() {
-	st.saving.Lock()
-	defer st.saving.Unlock()
-	st.mu.Lock()
-	st.timer = nil
-	if !st.changed || st.waits {
-		st.mu.Unlock()
-		return
-	}
-	st.changed = false
+// encode makes the content of the file.
+func (st *Store) encode() []byte {
 	f := file{Format: fileFormat}
+	st.mu.Lock()
 	for key, s := range st.servers {
 		f.Servers = append(f.Servers, s.encode(key))
 	}
@@ -231,9 +199,7 @@ func (st *Store) save() {
 	if err != nil {
 		panic("remembered: the file cannot be encoded (this is a bug): " + err.Error())
 	}
-	if err := safefile.Create(st.opts.Path, content, os.Rename); err != nil {
-		st.opts.Log.Warn("the file of remembered handshakes could not be written", "file", st.opts.Path, "error", err)
-	}
+	return content
 }
 
 func (s *server) encode(key [32]byte) fileServer {
@@ -265,15 +231,9 @@ func (st *Store) load() map[[32]byte]*server {
 	if st.opts.Path == "" {
 		return none
 	}
-	content, info, err := safefile.Read(st.opts.Path, maxFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return none
-	}
-	if err == nil {
-		err = safefile.Private(info) // who can write it could give any server's tools to agents
-	}
+	content, err := safefile.ReadPrivate(st.opts.Path, maxFile) // who can write it could give any server's tools to agents
 	all := none
-	if err == nil {
+	if content != nil && err == nil {
 		all, err = decode(content)
 	}
 	if err != nil {

@@ -390,7 +390,7 @@ func (s *session) notifyInitialized(ctx context.Context, c *mcp.Call) (*mcp.Resu
 	s.initialized = true
 	has := s.hasProcessLocked()
 	s.mu.Unlock()
-	s.f.opts.Store.dirty()
+	s.f.opts.Store.saver.Changed()
 	if !has {
 		return mcp.Accepted(), nil
 	}

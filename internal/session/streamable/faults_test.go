@@ -116,7 +116,11 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(c.tool, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, options{child: "bad", front: func(o *streamable.Options) { o.Call = 2 * time.Second }})
+			limit := time.Minute
+			if c.reason == mcp.ReasonCallTimeout {
+				limit = 2 * time.Second
+			}
+			r := newRig(t, options{child: "bad", front: func(o *streamable.Options) { o.Call = limit }})
 			a := newAgent(t, r.up)
 			a.open(mcp.Version20251125)
 			got := a.call(toolCall(1, c.tool, "x"))

@@ -126,7 +126,7 @@ func (s *session) recallList(c *mcp.Call) *mcp.Result {
 	s.recalled.lists[c.Method()] = sum
 	s.mu.Unlock()
 	if before != sum {
-		s.f.opts.Store.dirty()
+		s.f.opts.Store.saver.Changed()
 	}
 	return recalledResult(c, result)
 }
@@ -322,7 +322,7 @@ func (s *session) confirmedLocked(method mcp.Method) (given [32]byte, declared f
 	}
 	if given, ok = own.lists[method]; ok {
 		delete(own.lists, method)
-		s.f.opts.Store.dirty()
+		s.f.opts.Store.saver.Changed()
 	}
 	if len(own.lists) == 0 {
 		s.confirmation = nil

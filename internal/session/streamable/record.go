@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -16,8 +14,7 @@ import (
 
 const (
 	fileFormat = 1
-	maxFile    = 64 << 20               // bytes
-	saveAfter  = 500 * time.Millisecond // a change: the file is at most a second old
+	maxFile    = 64 << 20 // bytes
 )
 
 // file is the Store's file. An initialize is there once, however many sessions began with the same, and so is a result.
@@ -138,15 +135,9 @@ func (st *Store) load() []record {
 	if st.opts.Path == "" {
 		return nil
 	}
-	content, info, err := safefile.Read(st.opts.Path, maxFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	content, err := safefile.ReadPrivate(st.opts.Path, maxFile) // who can write it could have a session of anybody's
 	var all []record
-	if err == nil {
-		err = safefile.Private(info) // who can write it could have a session of anybody's
-	}
-	if err == nil {
+	if content != nil && err == nil {
 		all, err = decode(content)
 	}
 	if err != nil {
@@ -185,30 +176,9 @@ func decode(content []byte) ([]record, error) {
 	return all, nil
 }
 
-// dirty notes that something has changed, and has the file written soon.
-func (st *Store) dirty() {
-	if st.opts.Path == "" {
-		return
-	}
+// content makes the content of the file.
+func (st *Store) content() []byte {
 	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.changed = true
-	if st.timer == nil && !st.closed {
-		st.timer = time.AfterFunc(saveAfter, st.save)
-	}
-}
-
-// save writes the file.
-func (st *Store) save() {
-	st.saving.Lock()
-	defer st.saving.Unlock()
-	st.mu.Lock()
-	st.timer = nil
-	if !st.changed || st.waits {
-		st.mu.Unlock()
-		return
-	}
-	st.changed = false
 	type used struct {
 		s  *session
 		at time.Time
@@ -228,13 +198,11 @@ func (st *Store) save() {
 			records = append(records, u.s.record(u.at))
 		}
 	}
-	if err := safefile.Create(st.opts.Path, encode(records, maxFile), os.Rename); err != nil {
-		st.opts.Log.Warn("the file of stdio sessions could not be written", "file", st.opts.Path, "error", err)
-	}
+	return encode(records, maxFile)
 }
 
 // Drain writes the file now, for a daemon that takes the place of this one while calls end here.
-func (st *Store) Drain() { st.save() }
+func (st *Store) Drain() { st.saver.Save() }
 
 // encode makes the content of the file, of at most so many bytes: what was used longest ago is left out.
 func encode(records []record, most int) []byte {
@@ -298,11 +266,9 @@ func inFile(n int) int { return base64.StdEncoding.EncodedLen(n) + len(`"",`) }
 func (st *Store) Close() {
 	st.mu.Lock()
 	st.closed = true
-	for _, t := range []*time.Timer{st.timer, st.sweeper} {
-		if t != nil {
-			t.Stop()
-		}
+	if st.sweeper != nil {
+		st.sweeper.Stop()
 	}
 	st.mu.Unlock()
-	st.save()
+	st.saver.Close()
 }

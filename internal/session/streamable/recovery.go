@@ -85,7 +85,7 @@ func (s *session) enter(ctx context.Context, c *mcp.Call) (*link, *mcp.Result, *
 		if needs && s.notice && o == nil {
 			s.notice = false
 			s.mu.Unlock()
-			s.f.opts.Store.dirty()
+			s.f.opts.Store.saver.Changed()
 			return nil, nil, restarted()
 		}
 		if l == nil && o == nil {
@@ -242,7 +242,7 @@ func (s *session) recover(o *opening) {
 	case s.f.base.Err() == nil:
 		s.f.opts.Replaced(ReplacementUnreachable)
 	}
-	s.f.opts.Store.dirty()
+	s.f.opts.Store.saver.Changed()
 	switch {
 	case failure != nil:
 		s.f.opts.Log.Warn("a session got no process; its next call tries again", "upstream", s.f.opts.Upstream, "error", failure)

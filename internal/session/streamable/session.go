@@ -238,7 +238,7 @@ func (s *session) sending(m *mcp.Message) {
 	}
 	s.mu.Unlock()
 	if isNew {
-		s.f.opts.Store.dirty()
+		s.f.opts.Store.saver.Changed()
 	}
 }
 
@@ -269,5 +269,5 @@ func (s *session) answeredLocked(c *call, kind mcp.Kind) {
 		return
 	}
 	s.noteLocked()
-	s.f.opts.Store.dirty()
+	s.f.opts.Store.saver.Changed()
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"fluentd-perf/internal/safefile"
 )
 
 // The bounds of sessions. Beyond them the one ends that was used longest ago.
@@ -31,19 +33,15 @@ type StoreOptions struct {
 // Store has the sessions of several Fronts. Make it with NewStore.
 type Store struct {
 	opts     StoreOptions
+	saver    *safefile.Saver
 	buffered atomic.Int64 // bytes of events, of all sessions
 
 	mu      sync.Mutex // guards the following; a session's lock may be held when it is taken, never the reverse
 	byID    map[storeKey]*session
 	order   list.List // of *session; in front what was used last
 	kept    []record  // of Fronts that are not there (yet)
-	timer   *time.Timer
 	sweeper *time.Timer
-	changed bool
 	closed  bool
-	waits   bool // for Join
-
-	saving sync.Mutex // held while the file is written
 }
 
 type storeKey struct{ upstream, id string }
@@ -54,7 +52,10 @@ func NewStore(o StoreOptions) *Store {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	st := &Store{opts: o, byID: make(map[storeKey]*session), waits: o.Waits}
+	st := &Store{opts: o, byID: make(map[storeKey]*session)}
+	st.saver = safefile.NewSaver(o.Path, o.Waits, st.content, func(err error) {
+		o.Log.Warn("the file of stdio sessions could not be written", "file", o.Path, "error", err)
+	})
 	st.kept = st.load()
 	return st
 }
@@ -63,10 +64,10 @@ func NewStore(o StoreOptions) *Store {
 func (st *Store) Join() {
 	records := st.load()
 	st.mu.Lock()
-	st.waits = false
+	st.saver.Join()
 	st.kept = slices.DeleteFunc(records, func(r record) bool { return st.byID[storeKey{r.Upstream, r.ID}] != nil })
 	st.mu.Unlock()
-	st.dirty()
+	st.saver.Changed()
 }
 
 // claim gives a Front its sessions.
@@ -138,7 +139,7 @@ func (st *Store) find(f *Front, id string) *session {
 	}
 	st.mu.Unlock()
 	if isOld {
-		st.dirty()
+		st.saver.Changed()
 	}
 	return s
 }
@@ -240,7 +241,7 @@ func (st *Store) add(s *session) {
 	}
 	st.sweepLaterLocked()
 	st.mu.Unlock()
-	st.dirty()
+	st.saver.Changed()
 	if old != nil {
 		old.end()
 	}
@@ -251,7 +252,7 @@ func (st *Store) remove(s *session) {
 	st.mu.Lock()
 	st.removeLocked(s)
 	st.mu.Unlock()
-	st.dirty()
+	st.saver.Changed()
 }
 
 func (st *Store) removeLocked(s *session) {

@@ -213,10 +213,9 @@ func (st *stream) attachLocked(r *reader) {
 
 // result is the reader as an answer.
 func (r *reader) result() *mcp.Result {
-	return &mcp.Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache, no-transform"}},
-		Events: r, Timing: mcp.Timing{Upstream: time.Since(r.begun)},
-	}
+	res := mcp.StreamOf(r)
+	res.Timing.Upstream = time.Since(r.begun)
+	return res
 }
 
 // Next returns the next event.
@@ -436,29 +435,5 @@ func (s *session) lostCallLocked(last string, p position) *mcp.Result {
 		s.reported = make(map[string]bool)
 	}
 	s.reported[last] = true
-	return &mcp.Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache, no-transform"}},
-		Events: &lostCall{id: p.request},
-	}
+	return mcp.StreamOf(&mcp.LostCall{ID: p.request, Message: "the server's process ended before it answered this call"})
 }
-
-// lostCall is the stream of a call of which nobody knows any more: its error, and the end.
-type lostCall struct {
-	id   []byte
-	over bool
-}
-
-// Next returns the error, then io.EOF.
-func (l *lostCall) Next() (mcp.Event, error) {
-	if l.over {
-		return mcp.Event{}, io.EOF
-	}
-	l.over = true
-	return mcp.Event{FailedID: l.id, Failure: &mcp.Failure{
-		Code: mcp.CodeBadGateway, Reason: mcp.ReasonSessionLost, Sent: mcp.SentUnknown,
-		Message: "the server's process ended before it answered this call",
-	}}, nil
-}
-
-// Close does nothing.
-func (l *lostCall) Close() error { return nil }
