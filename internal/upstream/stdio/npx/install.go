@@ -44,17 +44,18 @@ func (e *Entry) update(p plan, u urgency) *job {
 	})
 }
 
-// update brings a package's folder up to date. What there is to do is decided under the lock: another daemon may have done it.
+// update brings a package's folder up to date. What there is to do is decided under the lock: another daemon may have done it. The lock
+// comes before the slot, in which others may install meanwhile: who has a slot waits for no lock.
 func (r *Resolver) update(ctx context.Context, p plan, e *EntryOptions, u urgency) error {
-	if err := r.slots.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer r.slots.Release(1)
 	unlock, err := r.store.lock(ctx, p.key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := r.slots.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer r.slots.Release(1)
 	if err := makeFolder(filepath.Join(r.opts.Dir, p.key)); err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (r *Resolver) update(ctx context.Context, p plan, e *EntryOptions, u urgenc
 	case len(rec.Installs) == 0 && u == behind: // it was removed, and nobody waits for it
 	case len(rec.Installs) == 0:
 		return r.installFirst(ctx, p, e, rec)
-	case r.toRepair(p.key, rec):
+	case u == repaired && r.toRepair(p.key, rec):
 		return r.repair(ctx, p, e, rec)
 	case p.due(rec, e.Refresh):
 		return r.refresh(ctx, p, e, rec)

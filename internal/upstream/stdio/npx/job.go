@@ -8,17 +8,21 @@ import (
 )
 
 // urgency is who waits for a job.
-type urgency bool
+type urgency uint8
 
 const (
-	wait   urgency = true  // a start
-	behind urgency = false // nobody
+	behind   urgency = iota // nobody
+	wait                    // a start
+	repaired                // a start that runs what is there where the job fails
 )
 
 // pauses are how soon another job begins after one that failed: at first, and after many.
 func (u urgency) pauses() (least, most time.Duration) {
-	if u == wait {
+	switch u {
+	case wait:
 		return time.Second, 30 * time.Second
+	case repaired:
+		return 5 * time.Second, time.Hour
 	}
 	return time.Minute, time.Hour
 }

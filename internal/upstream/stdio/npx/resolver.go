@@ -272,7 +272,7 @@ func (e *Entry) begin(ctx context.Context, p plan) (rec record, end func(), err 
 	rec, end, ok := e.r.store.begin(p.key)
 	if ok && e.r.toRepair(p.key, rec) {
 		end()
-		_ = e.wait(ctx, e.update(p, wait)) // where that fails, what is there runs
+		_ = e.wait(ctx, e.update(p, repaired)) // where that fails, what is there runs
 		rec, end, ok = e.r.store.begin(p.key)
 	}
 	for try := 0; !ok; try++ {

@@ -359,11 +359,15 @@ func TestDamaged(t *testing.T) {
 	}
 	r.repairedBefore(t, 25*time.Hour)
 	r.say(t, "away", "")
-	if u := use(t, e); u.Command[0] != third.Command[0] {
-		t.Errorf("%q, and the registry is away", u.Command)
-	} else {
+	begun := time.Now()
+	for range 3 {
+		u := use(t, e)
 		u.Release()
+		if u.Command[0] != third.Command[0] {
+			t.Errorf("%q, and the registry is away", u.Command)
+		}
 	}
+	isQuick := time.Since(begun) < 4*time.Second // or another repair was due
 	r.unsay(t, "away")
 	within(t, "the repair of the next day", func() bool {
 		u := use(t, e)
@@ -378,7 +382,7 @@ func TestDamaged(t *testing.T) {
 	} else {
 		u.Release()
 	}
-	if n := r.asked("install --prefix " + r.cache); n != 5 { // two, the repair, one that failed, the repair of the next day
+	if n := r.asked("install --prefix " + r.cache); n != 5 && isQuick { // two, the repair, one that failed, the repair of the next day
 		t.Errorf("npm installed %d times", n)
 	}
 }
@@ -445,6 +449,42 @@ func TestInstallSlots(t *testing.T) {
 	}
 	if highest != 2 || r.asked("install") != cap(done) {
 		t.Errorf("%d installs, %d at the same time", r.asked("install"), highest)
+	}
+}
+
+// TestLockTakesNoSlot: who waits for what another daemon installs is in nobody's way.
+func TestLockTakesNoSlot(t *testing.T) {
+	t.Parallel()
+	r := newQuickRig(t)
+	_, another := newResolver(t, r.cache, r.log)
+	r.say(t, "hold", "")
+	done := make(chan error, 5)
+	begin := func(of *npx.Resolver, version string, installs int) {
+		e := of.Entry(r.options("", "npx", "-y", "pkg@"+version))
+		go func() {
+			u, err := e.Resolve(t.Context())
+			if err == nil {
+				u.Release()
+			}
+			done <- err
+		}()
+		within(t, "the install of "+version, func() bool {
+			return r.asked("install") == installs && strings.HasPrefix(e.Doing(), "installing")
+		})
+	}
+	begin(another, "1.0.0", 1)
+	begin(another, "2.0.0", 2)
+	begin(r.resolver, "1.0.0", 2)
+	begin(r.resolver, "2.0.0", 2)
+	begin(r.resolver, "3.0.0", 3)
+	r.unsay(t, "hold")
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := r.asked("install"); n != 3 {
+		t.Errorf("npm installed %d times", n)
 	}
 }
 
