@@ -91,6 +91,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	d.ballast = newBallast()
 	defer limitMemory(d.log, ownCgroupLimit())()
+	defer releaseMemory()()
 	d.start()
 	d.log.Info("fluentd-perf is ready", "version", d.version, "addresses", d.addresses(), "upstreams", len(o.Config.Upstreams))
 	stopNotifying := notifyReady(d.addresses()[0], d.log)

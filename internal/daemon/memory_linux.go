@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"fluentd-perf/internal/upstream/stdio/guard"
 )
 
 // arenaSpace is how far from any of its addresses Go's heap is looked for: it grows from a random one on, and everything else is much
@@ -56,6 +58,9 @@ func kibibytes(text string) int64 {
 	n, _ := strconv.ParseInt(text, 10, 64) // the kernel writes numbers
 	return n << 10
 }
+
+// giveBackFiles gives back what of the program's file was read and is not needed: its start alone touches half of it.
+func giveBackFiles() { guard.GiveBackFiles() }
 
 // ownCgroupLimit is the memory limit of this process's cgroup, in bytes; 0: there is none.
 func ownCgroupLimit() int64 { return cgroupLimit("/proc/self/cgroup", "/sys/fs/cgroup") }
