@@ -51,9 +51,9 @@ func (q *request) mayBeError(m *mcp.Message, body []byte) bool {
 	return !q.plain && m.IsError.Present() && string(m.IsError.Of(body)) != "false"
 }
 
-// whole reports whether a Result is one whole answer of the server's that was checked.
+// whole reports whether a Result is one whole answer of the server's that was checked, and not one session's alone.
 func whole(res *mcp.Result) bool {
-	return res.Checked && !res.Remembered && res.Status == http.StatusOK && res.Raw == nil && len(res.Body) > 0 &&
+	return res.Checked && !res.Remembered && !res.Outdated && res.Status == http.StatusOK && res.Raw == nil && len(res.Body) > 0 &&
 		(res.Message.Kind == mcp.KindResult || res.Message.Kind == mcp.KindError) && !mcp.IsEncoded(res.Header)
 }
 

@@ -106,20 +106,26 @@ func TestScopeOfOneSession(t *testing.T) {
 	})
 }
 
-// TestScopeOfRemembered: an answer for which no server was asked is not kept, and proves nothing of what sessions get.
+// TestScopeOfRemembered: an answer for which no server was asked, or one of before the server was changed, is not kept, and proves nothing
+// of what sessions get.
 func TestScopeOfRemembered(t *testing.T) {
-	scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
-		r.begins("1", "2", "3", "4", "5", "6")
-		r.gives(func(c *mcp.Call) *mcp.Result {
-			res := rulesWhole(200, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[""]}}`, c.ID()))
-			res.Remembered = true
-			return res
+	for what, mark := range map[string]func(*mcp.Result){
+		"remembered": func(res *mcp.Result) { res.Remembered = true },
+		"outdated":   func(res *mcp.Result) { res.Outdated = true },
+	} {
+		scopeTest(t, cache.StageOptions{}, func(r *scopeRig) {
+			r.begins("1", "2", "3", "4", "5", "6")
+			r.gives(func(c *mcp.Call) *mcp.Result {
+				res := rulesWhole(200, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[""]}}`, c.ID()))
+				mark(res)
+				return res
+			})
+			r.want(what, false, "1", "2", "3", "1")
+			r.serves()
+			r.want(what+", asked", false, "4", "5")
+			r.want(what+", later", true, "6", "1")
 		})
-		r.want("remembered", false, "1", "2", "3", "1")
-		r.serves()
-		r.want("asked", false, "4", "5")
-		r.want("later", true, "6", "1")
-	})
+	}
 }
 
 // TestScopeSettings holds what the operator may say of it.

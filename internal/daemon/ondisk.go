@@ -47,12 +47,18 @@ var textEndings = []string{".json", ".md", ".csv", ".txt", ".yaml", ".yml"}
 // onDisk names what the command is on disk now: its program, the exact version where that is npx and the package is installed, and its
 // arguments that are files, which are scripts where the program is an interpreter. "" is one whose program is not there.
 func (s *stdioServer) onDisk() string {
+	version, _ := s.packageVersion()
+	return s.onDiskWith(version)
+}
+
+// onDiskWith is onDisk where the package has that version; "": it has none.
+func (s *stdioServer) onDiskWith(version string) string {
 	program, err := process.LookPath(s.spec.Command[0], s.spec.Dir, s.spec.Env)
 	if err != nil {
 		return ""
 	}
 	files := []string{stamp(program)}
-	if version, _ := s.packageVersion(); version != "" {
+	if version != "" {
 		files = append(files, version)
 	}
 	return strings.Join(append(files, stampsOf(s.spec.Command, s.spec.Dir)...), "\n")

@@ -77,6 +77,7 @@ func (s *stdioServer) packageVersion() (version string, uses int) {
 // origin is what is known of the start of a process.
 type origin struct {
 	resolved bool        // it runs an installed package, without npx
+	onDisk   string      // stdioServer.onDisk, right before the start
 	answered atomic.Bool // it has answered its first message
 }
 

@@ -119,6 +119,13 @@ func testPackageInstalled(t *testing.T, r *stdioRig, resume func()) {
 	if n := scrape.sum("fluentd_perf_process_start_seconds_count", `kind="resolved"`, `upstream="s"`); n == 0 {
 		t.Error("no start was counted as resolved")
 	}
+	if text, _ := r.post("s", "", strings.Replace(initializeRequest, "agent", "another", 1)); !strings.Contains(text, `"v1.0.0"`) {
+		t.Errorf("another session: %s", text)
+	}
+	scrape, _ = scrapeOf(t, r.addr)
+	if n := scrape.sum("fluentd_perf_cache_invalidations_total", `cause="server"`); n != 0 {
+		t.Errorf("the second process of a package that the first one's start has installed made what is cached stale, %v times", n)
+	}
 	all, err := r.d.status(t.Context(), api.StatusParams{})
 	if err != nil || all.Packages == nil || all.Packages.Installs != 1 || all.Packages.InUse != 1 || all.Packages.Bytes < 500 {
 		t.Errorf("status: %+v, %v", all.Packages, err)

@@ -161,6 +161,11 @@ func (s *stdioServer) startBy(ctx context.Context, by func(context.Context, stri
 	if err != nil {
 		return nil, nil, err
 	}
+	version := ""
+	if use != nil {
+		version = use.Package
+	}
+	own := &origin{resolved: use != nil, onDisk: s.onDiskWith(version)}
 	p, started, err := by(ctx, key, spec)
 	if err != nil && use != nil {
 		use.Release()
@@ -175,7 +180,7 @@ func (s *stdioServer) startBy(ctx context.Context, by func(context.Context, stri
 	case err != nil:
 		return nil, nil, err
 	}
-	r := running{p, &origin{resolved: use != nil}}
+	r := running{p, own}
 	if use != nil {
 		s.all.uses.Go(func() { r.follow(use) })
 	}
@@ -190,6 +195,7 @@ type running struct {
 
 func (r running) Stdin() io.WriteCloser { return r.Process.Stdin() }
 func (r running) Stdout() io.ReadCloser { return r.Process.Stdout() }
+func (r running) OnDisk() string        { return r.onDisk }
 func (r running) Exit() string          { return r.Process.Exit().String() }
 func (r running) Killed() bool          { return killed(r.Process.Exit()) }
 

@@ -355,17 +355,23 @@ func TestStdioEndInvalidates(t *testing.T) {
 	within(t, 10*time.Second, "a list that is kept", func() bool { _, status := r.listed("killed"); return strings.Contains(status, "; hit; ") })
 }
 
-// TestStdioEditInvalidates: what is cached of a script is not what it gives once it was edited, though its initialize is the same.
+// TestStdioEditInvalidates: what is cached of a script is not what it gives once it was edited, though its initialize is the same, nor what
+// a process gives after that which was started before it.
 func TestStdioEditInvalidates(t *testing.T) {
 	entry := smallEntry(t)
 	r := smallRig(t, map[string]*config.Stdio{"s": entry}, nil)
+	old, status := "", ""
 	for _, want := range []string{"; fwd=miss", "; stored", "; hit; "} {
-		if _, status := r.listed("s"); !strings.Contains(status, want) {
+		if old, status = r.listed("s"); !strings.Contains(status, want) {
 			t.Errorf("before: %q, want %q", status, want)
 		}
 	}
 	if err := os.WriteFile(entry.Command[1], []byte(smallServer+"\n"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	r.post("s", "", initializeRequest)
+	if status := r.list("s", old); !strings.HasSuffix(status, "; fwd=miss") {
+		t.Errorf("what a process of before the edit says is kept: %q", status)
 	}
 	if _, status := r.listed("s"); !strings.Contains(status, "; fwd=miss") {
 		t.Errorf("after an edit: %q", status)

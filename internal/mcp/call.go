@@ -139,6 +139,10 @@ type Result struct {
 	// neither kept nor compared nor shared.
 	Remembered bool
 
+	// Outdated: it is of a process from before the server was changed, while others run that began after it. It is its own session's, and
+	// neither kept nor compared nor shared.
+	Outdated bool
+
 	Release func() // called once by Close, may be nil
 }
 

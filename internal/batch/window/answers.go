@@ -26,7 +26,7 @@ func (a *array) failed(f *mcp.Failure) {
 
 // answered gives each call its part of the server's answer.
 func (a *array) answered(res *mcp.Result) {
-	t := &answers{array: a, by: make(map[string]*pendingCall, len(a.calls))}
+	t := &answers{array: a, outdated: res.Outdated, by: make(map[string]*pendingCall, len(a.calls))}
 	for _, p := range a.calls {
 		t.by[string(p.id)] = p
 	}
@@ -85,11 +85,12 @@ func wholeBody(res *mcp.Result) ([]byte, *mcp.Failure) {
 // answers finds out whose the answers are.
 type answers struct {
 	*array
-	by      map[string]*pendingCall
-	matched int
-	refused bool // the whole answer is an error that names none of the calls: what was sent could not be read
-	ran     bool // there is a result that names none of the calls
-	spoilt  bool // the answer is no array, or none that can be read
+	by       map[string]*pendingCall
+	matched  int
+	outdated bool // mcp.Result.Outdated
+	refused  bool // the whole answer is an error that names none of the calls: what was sent could not be read
+	ran      bool // there is a result that names none of the calls
+	spoilt   bool // the answer is no array, or none that can be read
 }
 
 // events takes answers as they come, one by one or in arrays (2025-03-26, basic/transports: both are allowed).
@@ -206,7 +207,7 @@ func (t *answers) result(p *pendingCall, b []byte, m mcp.Message) *mcp.Result {
 	buffers, id := t.stage.opts.Buffers, p.call.ID()
 	body := m.Splice(buffers.Get(len(b)+len(id)), b, m.ID, id)
 	return &mcp.Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: body, Message: m, Checked: true,
+		Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: body, Message: m, Checked: true, Outdated: t.outdated,
 		Release: func() { buffers.Put(body) },
 	}
 }

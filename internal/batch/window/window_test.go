@@ -282,3 +282,22 @@ func join(parts []string) string {
 	}
 	return out
 }
+
+// TestWindowOutdated: what an array's answer is, its parts are.
+func TestWindowOutdated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &arrays{}
+		server.reply = func(ctx context.Context, c *mcp.Call, calls []element) (*mcp.Result, error) {
+			res, err := server.echo(ctx, c, calls)
+			res.Outdated = true
+			return res, err
+		}
+		r := newWindow(server, 2, time.Second)
+		for _, g := range r.together(t.Context(), []*mcp.Call{plainCall("1", "getBlock", 1), plainCall("2", "getBlock", 2)}) {
+			if g.err != nil || !g.res.Outdated {
+				t.Errorf("%+v, %v", g.res, g.err)
+			}
+		}
+		r.Wait()
+	})
+}

@@ -42,8 +42,9 @@ type Process interface {
 	// Ended is closed when nothing can be sent or will come any more; Failure then says why.
 	Ended() <-chan struct{}
 	Failure() *mcp.Failure
-	// Received counts the messages that have come; Check, GaveUp and Checking are streamable.Server's.
+	// Received counts the messages that have come; Outdated, Check, GaveUp and Checking are streamable.Server's.
 	Received() uint64
+	Outdated() bool
 	Check(id []byte)
 	GaveUp(id []byte, waited time.Duration)
 	Checking() <-chan struct{}

@@ -204,6 +204,9 @@ func (s *Session) Failure() *mcp.Failure {
 // Received counts the messages that have come from the process, for whomever.
 func (s *Session) Received() uint64 { return s.p.lease.Received() }
 
+// Outdated reports whether the server was changed since the process was started.
+func (s *Session) Outdated() bool { return s.p.lease.Outdated() }
+
 // Check asks the process whether it still answers, for a request that has timed out.
 func (s *Session) Check(id []byte) { s.p.lease.Check(id) }
 

@@ -173,13 +173,25 @@ func (m *Memory) Listed(f Form, onDisk string, process uint64, method mcp.Method
 
 // Withdraw forgets lists of the server, for all forms.
 func (m *Memory) Withdraw(methods ...mcp.Method) {
+	m.withdraw(func(Form) bool { return true }, methods)
+}
+
+// WithdrawOf forgets lists of the server for one form.
+func (m *Memory) WithdrawOf(f Form, methods ...mcp.Method) {
+	m.withdraw(func(other Form) bool { return other == f }, methods)
+}
+
+func (m *Memory) withdraw(of func(Form) bool, methods []mcp.Method) {
 	m.st.mu.Lock()
 	defer m.st.mu.Unlock()
 	s := m.changesLocked()
 	if s == nil {
 		return
 	}
-	for _, one := range s.forms {
+	for f, one := range s.forms {
+		if !of(f) {
+			continue
+		}
 		for _, method := range methods {
 			if one.lists[method] != nil {
 				delete(one.lists, method)

@@ -91,5 +91,5 @@ func (s *session) requests(ctx context.Context, c *mcp.Call, requests []part) (*
 			return nil, f
 		}
 	}
-	return r.answer(ctx)
+	return r.answerOf(ctx, l)
 }

@@ -52,6 +52,7 @@ func (l *leaving) Forget([]byte)                {}
 func (l *leaving) Ended() <-chan struct{}       { return l.ended }
 func (l *leaving) Failure() *mcp.Failure        { return &mcp.Failure{} }
 func (l *leaving) Received() uint64             { return 0 }
+func (l *leaving) Outdated() bool               { return false }
 func (l *leaving) Check([]byte)                 {}
 func (l *leaving) GaveUp([]byte, time.Duration) {}
 func (l *leaving) Checking() <-chan struct{}    { return nil }

@@ -139,6 +139,9 @@ func (s *session) respond(ctx context.Context, c *mcp.Call) (*mcp.Result, *mcp.F
 	a.timer.Stop()
 	a.e.asked = nil
 	a.l.answered = true // it knows something of this agent now: what it says from here on may be no other's
+	if name, _ := mcp.Text(a.e.m.MethodName.Of(a.e.data)); name == "roots/list" {
+		a.l.rooted = time.Now()
+	}
 	s.mu.Unlock()
 	defer a.l.server.Leave()
 	if f := a.l.server.Send(ctx, c.Body, &c.Message); f != nil {

@@ -70,7 +70,7 @@ func (s *session) request(ctx context.Context, c *mcp.Call) (*mcp.Result, *mcp.F
 		s.abandon(r)
 		return nil, f
 	}
-	return r.answer(ctx)
+	return r.answerOf(ctx, l)
 }
 
 // hasProcess reports whether the session has a process, or gets one in the place of another.
@@ -274,6 +274,16 @@ func (s *session) tell(l *link, message []byte) {
 		defer cancel()
 		_ = l.server.Send(ctx, message, scanned(message)) // a process that has ended needs it no more
 	})
+}
+
+// answerOf is answer for what a process was sent. Whether that is outdated is asked last: what a cache notes of the request from before it
+// is void where the process that makes it so answers meanwhile.
+func (r *reader) answerOf(ctx context.Context, l *link) (*mcp.Result, *mcp.Failure) {
+	res, f := r.answer(ctx)
+	if f == nil {
+		res.Outdated = l.server.Outdated()
+	}
+	return res, f
 }
 
 // answer waits for what comes first: answers alone are a body, all else begins a stream.

@@ -474,8 +474,12 @@ func (s *session) listedLocked(c *call, data []byte, m *mcp.Message) {
 	}
 }
 
+// afterRoots is how soon after it was given roots a server that has other lists for them says so.
+const afterRoots = 5 * time.Second
+
 // changedLocked takes notice of a list_changed of a process's. Before it has given the list that says nothing: some servers say so of each
-// tool that they have as soon as they are initialized.
+// tool that they have as soon as they are initialized. Soon after its agent has given it roots it speaks of what it has for these, and
+// agents with other capabilities may get what they got before.
 func (s *session) changedLocked(l *link, data []byte, m *mcp.Message) {
 	if m.Kind != mcp.KindNotification || m.Method != mcp.MethodOther || s.f.opts.Memory == nil {
 		return
@@ -486,7 +490,11 @@ func (s *session) changedLocked(l *link, data []byte, m *mcp.Message) {
 			continue
 		}
 		l.changed |= f.family
-		if l.listed&f.family != 0 {
+		switch {
+		case l.listed&f.family == 0:
+		case l.process != 0 && !l.rooted.IsZero() && time.Since(l.rooted) < afterRoots:
+			s.f.opts.Memory.WithdrawOf(l.form, f.lists...)
+		default:
 			s.f.opts.Memory.Withdraw(f.lists...)
 		}
 	}

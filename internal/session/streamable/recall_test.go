@@ -772,6 +772,31 @@ func TestListChangedWithdraws(t *testing.T) {
 	})
 }
 
+// TestListChangedAfterRoots: what a server says of its list soon after its agent has given it roots is of agents like that one; later it is
+// of all.
+func TestListChangedAfterRoots(t *testing.T) {
+	for pause, stays := range map[time.Duration]bool{time.Second: true, 10 * time.Second: false} {
+		x := newVersioned()
+		x.late = `{"jsonrpc":"2.0","id":"r","method":"roots/list"}`
+		remembering(t, x, options{pool: func(o *stdio.PoolOptions) { o.Warm = 0 }}, func(t *testing.T, r *rig, n *recalls) {
+			a := newAgent(t, r.up)
+			openWith(a, `{"protocolVersion":"2025-11-25","capabilities":{"roots":{}},"clientInfo":{"name":"a","version":"1"}}`, true)
+			a.call(lists()[0])
+			if res, f := a.do(t.Context(), 0, `{"jsonrpc":"2.0","id":"r","result":{"roots":[]}}`); f != nil || res.Status != 202 {
+				t.Fatalf("the answer: %v, %v", res, f)
+			}
+			time.Sleep(pause)
+			a.call(`{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"change"}}`)
+			synctest.Wait()
+			b := newAgent(t, r.up)
+			openAt(b)
+			if b.call(lists()[0]); (r.front.Recalled() == 1) != stays {
+				t.Errorf("%v after the roots: remembered for agents without any: %v", pause, !stays)
+			}
+		})
+	}
+}
+
 // TestListChangedOnce: an agent that hears from its process that a list has changed does not hear so from the daemon.
 func TestListChangedOnce(t *testing.T) {
 	x := newVersioned()
@@ -820,6 +845,39 @@ func TestChangedOnDisk(t *testing.T) {
 			t.Error("the initialize of a command that is missing is believed")
 		}
 	})
+}
+
+// TestOutdated: what a process says from before a change is marked, once one from after it has answered; also where sessions share them.
+func TestOutdated(t *testing.T) {
+	for _, replicas := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newVersioned()
+			onDisk := func() string {
+				x.mu.Lock()
+				defer x.mu.Unlock()
+				return x.onDisk
+			}
+			r := newRig(t, options{start: x.start, replicas: replicas, pool: func(o *stdio.PoolOptions) { o.OnDisk = onDisk }})
+			before, after := newAgent(t, r.up), newAgent(t, r.up)
+			outdated := func(a *agent) bool {
+				res, f := a.do(t.Context(), mcp.LaneRequest, lists()[0])
+				if f != nil {
+					t.Fatal(f)
+				}
+				defer closeResult(t, res)
+				return res.Outdated
+			}
+			before.open(mcp.Version20251125)
+			x.change(func() { x.onDisk = "2" })
+			if outdated(before) {
+				t.Error("outdated, and no other process runs")
+			}
+			after.open(mcp.Version20250618) // shared processes are of one version of the protocol
+			if !outdated(before) || outdated(after) {
+				t.Errorf("%d replicas: what is of before is not outdated, or what is of after is", replicas)
+			}
+		})
+	}
 }
 
 // TestVaryingInitialize: a server that answers each initialize in another way is never remembered.

@@ -84,6 +84,7 @@ type link struct {
 	told     bool                    // that the agent is initialized, by repeat
 	compared bool                    // it was asked for what is to be compared
 	answered bool                    // the agent has answered something that it had asked
+	rooted   time.Time               // when the agent gave it roots last
 	asked    bool                    // for the daemon, for lists to be learned
 	own      map[mcp.Method][32]byte // of these, what it gave before that: remembered.Sum
 	listed   family                  // what it has listed

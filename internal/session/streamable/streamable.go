@@ -51,6 +51,8 @@ type Server interface {
 	Failure() *mcp.Failure
 	// Received counts the messages that have come.
 	Received() uint64
+	// Outdated reports whether a later process of the same server had something else on disk: what this one says is no other session's.
+	Outdated() bool
 	// Check asks the process in the background whether it still answers, and ends one that does not. It is for a request that has
 	// timed out, by the id that Request returned, before it is forgotten; GaveUp is for one that its agent gave up after it had waited
 	// so long. Checking returns what is closed when that is over, nil where it does not go on.

@@ -85,6 +85,14 @@ func (l *Lease) Leave() {
 // OnDisk returns what was on disk before the process was started (PoolOptions.OnDisk).
 func (l *Lease) OnDisk() string { return l.onDisk }
 
+// Outdated reports whether a process of the pool that was started with something else on disk has answered since.
+func (l *Lease) Outdated() bool {
+	t := l.pool.total
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return l.onDisk != "" && l.onDisk != l.pool.onDisk
+}
+
 // WasSpare reports whether the process had been started ahead of its session.
 func (l *Lease) WasSpare() bool {
 	t := l.pool.total
@@ -216,12 +224,14 @@ func (l *Lease) unfit() string {
 	return l.unfitLocked()
 }
 
+const saidTooMuch = "it says more before an agent has it than is kept for one"
+
 func (l *Lease) unfitLocked() string {
 	switch {
 	case l.asked:
 		return "it sends requests before an agent has it"
 	case len(l.unread) > maxUnreadOfSpares || l.bytes > maxUnread:
-		return "it says more before an agent has it than is kept for one"
+		return saidTooMuch
 	}
 	return ""
 }

@@ -236,6 +236,9 @@ func (d *modern) forget(p *process) {
 func (d *modern) open(r *replica, o *opening) {
 	p, onDisk := d.u.opts.Pool, d.u.opts.OnDisk()
 	o.process, o.refusal, o.failure = d.start(p, o, onDisk)
+	if s := o.start.Load(); s != nil { // which has ended
+		onDisk = s.onDisk
+	}
 	d.mu.Lock()
 	r.opening, r.process = nil, o.process
 	d.noteLocked(o, onDisk)

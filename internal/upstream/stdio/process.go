@@ -18,6 +18,10 @@ type Process interface {
 	Gone() <-chan struct{} // closed when nothing is left of it and of what it has started
 }
 
+// stamped is a Process that says what was on disk (PoolOptions.OnDisk) right before its start. Its Start may have installed what was not
+// there before, which does not make it another server.
+type stamped interface{ OnDisk() string }
+
 // Start starts one process. The error is of a process that could not be started at all; ctx bounds the start alone, the
 // process outlives it. settled, if it is not nil, is called once when the process has answered its first message, or has
 // failed to: it has started then, as far as others wait for their turn.

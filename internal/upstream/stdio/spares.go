@@ -16,6 +16,8 @@ const (
 	maxForms = 4        // initializes for which there are spares: those used last
 	maxForm  = 64 << 10 // bytes of one
 	maxUnfit = 2        // spares that nobody may have: then there are none
+
+	slowTalk = 10 * time.Minute // a spare that took longer to say too much says a little now and then: another one takes its place
 )
 
 // form is an initialize that agents used.
@@ -240,10 +242,13 @@ func (l *Lease) isThrownAway(why string) bool {
 	return l.spare
 }
 
-// throwAwayLocked ends a process that has sent a request before anybody had it, or more than is kept. Such a server has no spares: what it
-// asks for may depend on when it is asked what, and who gets half of what it said is not told so.
+// throwAwayLocked ends a process that has sent a request before anybody had it, or more than is kept. A server that soon does so has no
+// spares: what it asks for may depend on when it is asked what, and who gets half of what it said is not told so.
 func (p *Pool) throwAwayLocked(l *Lease, why string) {
 	l.evictLocked()
+	if why == saidTooMuch && time.Since(l.started) >= slowTalk {
+		return
+	}
 	p.ahead.why = why
 	if p.ahead.unfit++; p.ahead.unfit != maxUnfit {
 		return

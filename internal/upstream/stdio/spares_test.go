@@ -468,13 +468,20 @@ func TestSpareOfAnotherFile(t *testing.T) {
 		x := &legacyServer{}
 		var version atomic.Int64
 		p := x.pool(t, func(o *stdio.PoolOptions) { o.OnDisk = func() string { return fmt.Sprint(version.Load()) } })
-		open(t, p, "a")
+		first := open(t, p, "a")
 		x.want(t, "a session and a spare", 2, 0, 1)
 		version.Add(1)
-		if one := open(t, p, "a"); one.number < 2 {
+		if first.Outdated() {
+			t.Error("outdated before another process runs")
+		}
+		one := open(t, p, "a")
+		if one.number < 2 {
 			t.Errorf("the session after the change has process %d", one.number)
 		}
 		x.want(t, "after the change", 4, 0, 2, 3)
+		if !first.Outdated() || one.Outdated() {
+			t.Errorf("outdated: the session of before %v, of after %v", first.Outdated(), one.Outdated())
+		}
 	})
 }
 
@@ -509,6 +516,76 @@ func TestSpareThatWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSpareThatWritesSlowly: a spare that writes a little now and then is renewed when it has written what is kept, however often.
+func TestSpareThatWritesSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &legacyServer{written: func(s *mcptest.Stdio, _ int) {
+			for {
+				pause(s, 4*time.Second)
+				select {
+				case <-s.Done():
+					return
+				default:
+					s.Write(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"alive"}}` + "\n")
+				}
+			}
+		}}
+		p := x.pool(t, nil)
+		first := open(t, p, "a")
+		for range 12 { // an hour, in which 900 messages come
+			time.Sleep(5 * time.Minute)
+			first.Enter()
+			first.Leave()
+		}
+		x.want(t, "after an hour", 5, 0, 4)
+		if st := p.Status(); st.Spare != 1 || st.WithoutSpares != "" {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// stamped is a process that says what was on disk when it was started.
+type stamped struct {
+	*mcptest.Stdio
+	onDisk string
+}
+
+func (s stamped) OnDisk() string { return s.onDisk }
+
+// TestInstalledByTheStart: what a start installs does not make the process another one than those that are started after it.
+func TestInstalledByTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &legacyServer{}
+		var onDisk atomic.Value
+		onDisk.Store("nothing")
+		var replaced, initialized atomic.Int32
+		start := func(ctx context.Context) (stdio.Process, func(), error) {
+			time.Sleep(time.Minute)
+			onDisk.Store("version 1")
+			p, settled, err := x.start(ctx)
+			return stamped{p.(*mcptest.Stdio), "version 1"}, settled, err
+		}
+		p := x.pool(t, func(o *stdio.PoolOptions) {
+			o.Start, o.StartBehind, o.Handshake = start, start, 2*time.Minute
+			o.OnDisk, o.Replaced = func() string { return onDisk.Load().(string) }, func() { replaced.Add(1) }
+			o.Initialized = func(_ []byte, onDisk string, _ []byte) {
+				if onDisk == "version 1" {
+					initialized.Add(1)
+				}
+			}
+		})
+		first := open(t, p, "a")
+		time.Sleep(2 * time.Minute)
+		second := open(t, p, "a")
+		if !second.WasSpare() || first.Outdated() || first.OnDisk() != "version 1" {
+			t.Errorf("the second session had a spare: %v; the first one's process is outdated: %v, of %s", second.WasSpare(), first.Outdated(), first.OnDisk())
+		}
+		if replaced.Load() != 0 || initialized.Load() != 2 {
+			t.Errorf("replaced %d times, %d of 2 processes are of the version", replaced.Load(), initialized.Load())
+		}
+	})
 }
 
 // TestEndUnusedSpare ends a spare, and no process that a session has; another spare is started.

@@ -19,7 +19,7 @@ type start struct {
 	first  []byte // initialize, or server/discover
 	m      mcp.Message
 	form   string          // the params of an initialize, byte for byte
-	onDisk string          // PoolOptions.OnDisk from before it
+	onDisk string          // PoolOptions.OnDisk from before it; guarded by total.mu until the process runs
 	begun  time.Time       // when there was room for it
 	base   context.Context // the pool's, or of one that may be given up
 	behind bool            // nobody has asked for it
@@ -100,6 +100,9 @@ func (s *start) launch(ctx context.Context) (Process, func(), *mcp.Failure) {
 	s.mu.Unlock()
 	c := newConn(process, &p.conns, l.take, func(f *mcp.Failure) { p.ended(l, f) })
 	p.total.mu.Lock()
+	if own, ok := process.(stamped); ok {
+		s.onDisk, l.onDisk = own.OnDisk(), own.OnDisk()
+	}
 	l.conn, l.started = c, time.Now()
 	evicted := l.evicted
 	p.total.mu.Unlock()
