@@ -16,7 +16,7 @@ func TestRelease(t *testing.T) {
 		r.look()
 		got = append(got, released)
 	}
-	if want := []int{0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 3}; !slices.Equal(got, want) {
+	if want := []int{0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3}; !slices.Equal(got, want) {
 		t.Errorf("released %v, want %v", got, want)
 	}
 }
