@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"os"
 	"slices"
 	"syscall"
@@ -74,5 +75,29 @@ func TestPages(t *testing.T) {
 	}
 	if len(unwritten()) == 0 {
 		t.Error("this program has no pages to give back")
+	}
+}
+
+// TestGiveBackFiles: most of the program's file that was touched is in memory no longer.
+func TestGiveBackFiles(t *testing.T) {
+	resident := func() (sum int) {
+		text, err := os.ReadFile("/proc/self/smaps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		isFile := false
+		for line := range bytes.Lines(text) {
+			if m, ok := readHeader(line); ok {
+				isFile = m.end != 0
+			} else if isFile && bytes.HasPrefix(line, []byte("Rss:")) {
+				sum += int(numberOf(line))
+			}
+		}
+		return sum
+	}
+	before := resident()
+	GiveBackFiles()
+	if after := resident(); after > before/2 {
+		t.Errorf("%d of %d KiB are left", after, before)
 	}
 }
