@@ -204,6 +204,10 @@ func (g *Guard) Close(ctx context.Context) {
 	select {
 	case <-closed:
 	case <-timer.C:
-		g.log.Error("servers do not end, not even on SIGKILL", "servers", len(g.Processes()))
+		if left := len(g.Processes()); left > 0 {
+			g.log.Error("servers do not end, not even on SIGKILL", "servers", left)
+		} else { // it ends by itself: nothing holds the other end of its pipe
+			g.log.Warn("the guard of the servers' processes has not ended yet; all servers have", "waited", closeTimeout)
+		}
 	}
 }
