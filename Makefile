@@ -16,7 +16,7 @@ GOFILES = $(shell find . -name '*.go' -not -path './.cache/*' -not -path '*/node
 NORACE = Allocat|BufferPoolReuses|HostileFiles|RandomParams|SpansCannotHold|Zipf
 
 .DEFAULT_GOAL := build
-.PHONY: help run build setup quick test tests chaos story check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean regress regress-record performance
+.PHONY: help run build setup quick test tests chaos soak story check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean regress regress-record performance
 
 ## help: this list
 help:
@@ -54,6 +54,10 @@ tests: setup
 ## chaos: a minute of 50 agents working while servers and cache tiers are killed, hung, slowed and cut off (CHAOS_SECONDS, CHAOS_SEED)
 chaos: setup
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-60} go test -race -count=1 -timeout 20m -v -run '^TestChaos$$' ./e2e/chaos
+
+## soak: twenty minutes of agents and faults, over HTTP and stdio: the daemon's memory, goroutines and descriptors must stay flat (SOAK_SECONDS, SOAK_SEED)
+soak: setup
+	SOAK_SECONDS=$${SOAK_SECONDS:-1200} go test -timeout 60m -run '^$$' -bench '^BenchmarkSoak$$' -benchtime 1x -v ./e2e/chaos
 
 ## check: everything but the tests themselves
 check: format vet staticcheck arrows vulncheck cross modules units

@@ -48,6 +48,7 @@ var kept = []struct{ file, word, why string }{
 	{"internal/monitor/keys.go", "land", "the import path of Bubble Tea, charm.land"},
 	{"internal/monitor/model.go", "land", "the same"},
 	{"internal/monitor/run.go", "land", "the same"},
+	{"internal/monitor/terminal.go", "land", "the same"},
 	{"internal/monitor/view.go", "land", "the same"},
 	{"internal/cache/stats.go", "owed", "a member of what cache-stats -o json prints, which users' scripts read"},
 }

@@ -110,6 +110,11 @@ func record(ctx context.Context, told io.Writer, file string, o monitor.Options)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	surviveBrokenPipes()
+	if !o.IsTerminal() { // whoever reads the lines may stall: the recording does not
+		lines := newLineQueue(o.Out)
+		defer lines.Close()
+		o.Out = lines
+	}
 	recording, err := monitor.Run(ctx, o)
 	if recording == nil {
 		if errors.Is(before, os.ErrNotExist) {
@@ -117,9 +122,28 @@ func record(ctx context.Context, told io.Writer, file string, o monitor.Options)
 		}
 		return err
 	}
-	if err := errors.Join(err, f.Truncate(0), recording.Write(f)); err != nil {
+	if err := errors.Join(err, writeRecording(f, recording)); err != nil {
 		return err
 	}
 	fmt.Fprintf(told, "%s: %d samples, %s\n", file, len(recording.Samples), rounded(recording.Samples[len(recording.Samples)-1].At.Sub(recording.Samples[0].At)))
+	return nil
+}
+
+// writeRecording writes into a file, of which nothing else stays, or into what is none, as /dev/stdout. Where the disk is full the file
+// is left empty: half a recording is none.
+func writeRecording(f *os.File, r *monitor.Recording) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return r.Write(f)
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if err := r.Write(f); err != nil {
+		return errors.Join(err, f.Truncate(0))
+	}
 	return nil
 }

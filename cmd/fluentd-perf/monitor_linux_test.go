@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,8 +12,12 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fluentd-perf/internal/api"
+	"fluentd-perf/internal/monitor"
 )
 
 // pseudoTerminal is a terminal whose other end is the test's: what the program shows is collected.
@@ -25,6 +31,21 @@ type pseudoTerminal struct {
 }
 
 func newTerminal(t *testing.T, rows, columns uint16) *pseudoTerminal {
+	t.Helper()
+	p := &pseudoTerminal{t: t}
+	p.own, p.theirs = openTerminal(t, rows, columns)
+	var reading sync.WaitGroup
+	reading.Go(p.read)
+	t.Cleanup(func() {
+		p.theirs.Close() // the last one: reading ends
+		reading.Wait()
+		p.own.Close()
+	})
+	return p
+}
+
+// openTerminal opens both ends of a new terminal.
+func openTerminal(t *testing.T, rows, columns uint16) (own, theirs *os.File) {
 	t.Helper()
 	own, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -41,19 +62,10 @@ func newTerminal(t *testing.T, rows, columns uint16) *pseudoTerminal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
+	if theirs, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		t.Fatal(err)
 	}
-	p := &pseudoTerminal{t: t, own: own, theirs: theirs}
-	var reading sync.WaitGroup
-	reading.Go(p.read)
-	t.Cleanup(func() {
-		theirs.Close() // the last one: reading ends
-		reading.Wait()
-		own.Close()
-	})
-	return p
+	return own, theirs
 }
 
 func (p *pseudoTerminal) read() {
@@ -161,6 +173,29 @@ func (p *pseudoTerminal) uses(m *program) {
 	m.awaits("the wide view is shown", func() bool { return strings.Contains(p.text(), "COALESCED/S") && colour.MatchString(p.text()) })
 }
 
+// TestMonitorResumed: after it was stopped, meanwhile others may have used the terminal, all of the screen is drawn anew.
+func TestMonitorResumed(t *testing.T) {
+	t.Parallel()
+	terminal := newTerminal(t, 24, 80)
+	m := startMonitor(t, terminal)
+	m.signal(syscall.SIGSTOP)
+	m.awaits("it has stopped", func() bool {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(m.cmd.Process.Pid) + "/stat")
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+	terminal.mu.Lock()
+	terminal.shown.Reset()
+	terminal.mu.Unlock()
+	m.signal(syscall.SIGCONT)
+	m.awaits("all is drawn", func() bool {
+		return strings.Contains(terminal.text(), "UPSTREAM") && strings.Contains(terminal.text(), "q quit")
+	})
+	terminal.types("\x1a") // nobody would resume the leader of a session
+	m.awaits("why it is not suspended", func() bool { return strings.Contains(terminal.text(), "not suspended") })
+	terminal.types("q")
+	<-m.ended
+}
+
 // colour is a sequence that sets one.
 var colour = regexp.MustCompile("\x1b\\[([0-9;]*;)?(3[0-8]|9[0-7])(;[0-9;]*)?m")
 
@@ -186,5 +221,91 @@ func TestMonitorWithoutColours(t *testing.T) {
 	<-m.ended
 	if text := dumb.text(); strings.Count(text, " req/s ") != 2 || strings.Contains(text, "\x1b") {
 		t.Errorf("%q", text)
+	}
+}
+
+// TestMonitorWithoutSIGHUP: monitor ends when its terminal goes away also where nobody tells it.
+func TestMonitorWithoutSIGHUP(t *testing.T) {
+	t.Parallel()
+	own, theirs := openTerminal(t, 24, 80)
+	serve := newServe(t, "http://127.0.0.1:1/mcp")
+	serve.startServe()
+	m := newProgram(t, "monitor", "--socket", filepath.Join(serve.cmd.Args[len(serve.cmd.Args)-1], "admin.sock"), "--interval", "100ms")
+	m.cmd.Env = append(m.cmd.Env, "TERM=xterm-256color")
+	m.cmd.Stdin, m.cmd.Stdout, m.cmd.Stderr = theirs, theirs, theirs
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // without a terminal that is its own
+	m.start()
+	theirs.Close()
+	if _, err := own.Read(make([]byte, 100)); err != nil { // it shows something
+		t.Fatal(err)
+	}
+	own.Close()
+	select {
+	case <-m.ended:
+	case <-time.After(programWait):
+		t.Error("it goes on without a terminal")
+	}
+}
+
+// TestRecordingIntoAStalledPipe: that nobody reads the lines does not hold up the recording.
+func TestRecordingIntoAStalledPipe(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	size, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096)
+	if err == nil {
+		_, err = w.Write(make([]byte, size))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := newServe(t, "http://127.0.0.1:1/mcp")
+	serve.startServe()
+	file := filepath.Join(t.TempDir(), "metrics.json")
+	m := newProgram(t, "monitor", "--socket", filepath.Join(serve.cmd.Args[len(serve.cmd.Args)-1], "admin.sock"), "--interval", "100ms", "--duration", "200ms", "--output", file)
+	m.cmd.Stdout = w
+	m.start()
+	w.Close()
+	<-m.ended
+	if made, err := readFile(file, monitor.ReadRecording); err != nil || len(made.Samples) < 2 {
+		t.Errorf("%+v, %v", made, err)
+	}
+}
+
+// TestWriteRecording: a pipe gets a recording, a file has nothing of what was in it before, and that there is no room is an error.
+func TestWriteRecording(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	file, err := os.Create(filepath.Join(t.TempDir(), "metrics.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt(bytes.Repeat([]byte("before"), 2000), 0); err != nil {
+		t.Fatal(err)
+	}
+	made := &monitor.Recording{Samples: []api.Sample{{PID: 77}}}
+	if err := errors.Join(writeRecording(w, made), w.Close(), writeRecording(file, made)); err != nil {
+		t.Fatal(err)
+	}
+	for from, in := range map[string]io.Reader{"a pipe": r, "a file": io.NewSectionReader(file, 0, 1<<20)} {
+		if back, err := monitor.ReadRecording(in); err != nil || back.Samples[0].PID != 77 {
+			t.Errorf("%s: %v", from, err)
+		}
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	if err := writeRecording(full, made); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%v", err)
 	}
 }

@@ -56,13 +56,17 @@ func readFile[T any](name string, read func(io.Reader) (T, error)) (v T, err err
 	return v, err
 }
 
-// writeFile writes a file of what write makes, once that is whole.
+// writeFile writes a file of what write makes, once that is whole. Where the disk is full the file is left empty: half of it looks like one.
 func writeFile(name string, write func(io.Writer) error) error {
 	var text bytes.Buffer
 	if err := write(&text); err != nil {
 		return err
 	}
-	return os.WriteFile(name, text.Bytes(), 0o644)
+	err := os.WriteFile(name, text.Bytes(), 0o644)
+	if err != nil {
+		_ = os.Truncate(name, 0) // err says what is wrong
+	}
+	return err
 }
 
 // newTable returns a writer of rows with aligned cells; Flush writes them.

@@ -161,7 +161,7 @@ func (f *profileFlags) run(c *cobra.Command) error {
 		return err
 	}
 	if f.pprof != "" {
-		if err := os.WriteFile(f.pprof, raw, 0o644); err != nil {
+		if err := writeFile(f.pprof, func(w io.Writer) error { _, err := w.Write(raw); return err }); err != nil {
 			return err
 		}
 	}

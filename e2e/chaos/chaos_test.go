@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -47,7 +48,7 @@ func TestChaos(t *testing.T) {
 	length := time.Duration(number(t, "CHAOS_SECONDS", 10)) * time.Second
 	t.Logf("CHAOS_SEED=%d CHAOS_SECONDS=%.0f", seed, length.Seconds())
 	run := newChaosRun(t, seed)
-	d := run.daemon(t)
+	d := run.daemon(t, harness.Config{})
 	run.origin = d.URL("")
 
 	run.visitAll(t)
@@ -75,7 +76,7 @@ func TestChaos(t *testing.T) {
 }
 
 // number is a number of the environment.
-func number(t *testing.T, name string, otherwise int) int {
+func number(t testing.TB, name string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(name)
 	if text == "" {
@@ -88,7 +89,7 @@ func number(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-func newChaosRun(t *testing.T, seed uint64) *chaosRun {
+func newChaosRun(t testing.TB, seed uint64) *chaosRun {
 	run := &chaosRun{ledger: newLedger(), redis: harness.StartRedis(t), postgres: harness.StartPostgres(t)}
 	for _, u := range []struct {
 		name, kind string
@@ -100,24 +101,32 @@ func newChaosRun(t *testing.T, seed uint64) *chaosRun {
 		run.upstreams = append(run.upstreams, startFaulty(t, u.name, u.kind, u.servers))
 	}
 	for i := range chaosAgents {
-		tr := &http.Transport{MaxIdleConnsPerHost: 8, DisableCompression: true}
-		t.Cleanup(tr.CloseIdleConnections)
-		run.agents = append(run.agents, &chaosAgent{
-			run: run, name: fmt.Sprint("agent-", i), who: []string{"ada", "bob"}[i%2], rand: rand.New(rand.NewPCG(seed, uint64(i)+1)),
-			http: &http.Client{Transport: tr}, opens: map[string]string{},
-		})
+		a := run.agent(fmt.Sprint("agent-", i), []string{"ada", "bob"}[i%2], rand.New(rand.NewPCG(seed, uint64(i)+1)))
+		t.Cleanup(a.http.CloseIdleConnections)
+		run.agents = append(run.agents, a)
 	}
 	return run
 }
 
-// daemon starts the daemon before all upstreams.
-func (run *chaosRun) daemon(t *testing.T) *harness.Daemon {
-	c := harness.Config{Upstreams: map[string]string{}, Args: []string{"--log-level", "warn"}, Top: fmt.Sprintf(
-		"drain: 2s\nrpc: {timeout: 20s}\ncache: {memory: {size: 16MiB}, redis: {url: %q, timeout: 500ms}, "+
-			"database: {url: %q, timeout: 500ms, private_reads: true}}", run.redis.URL(), run.postgres.URL())}
-	for _, u := range run.upstreams {
-		c.Upstreams[u.name] = fmt.Sprintf("{%s%s}", u.urls(), settings(u))
+// agent makes an agent with connections of its own, which its caller closes.
+func (run *chaosRun) agent(name, who string, r *rand.Rand) *chaosAgent {
+	tr := &http.Transport{MaxIdleConnsPerHost: 8, DisableCompression: true}
+	return &chaosAgent{run: run, name: name, who: who, rand: r, http: &http.Client{Transport: tr}, opens: map[string]string{}}
+}
+
+// daemon starts the daemon before all upstreams, and those that c has.
+func (run *chaosRun) daemon(t testing.TB, c harness.Config) *harness.Daemon {
+	c.Args = append(c.Args, "--log-level", "warn")
+	c.Top = fmt.Sprintf("drain: 2s\nrpc: {timeout: 20s}\ncache: {memory: {size: 16MiB}, redis: {url: %q, timeout: 500ms}, "+
+		"database: {url: %q, timeout: 500ms, private_reads: true}}", run.redis.URL(), run.postgres.URL())
+	upstreams := maps.Clone(c.Upstreams)
+	if upstreams == nil {
+		upstreams = map[string]string{}
 	}
+	for _, u := range run.upstreams {
+		upstreams[u.name] = fmt.Sprintf("{%s%s}", u.urls(), settings(u))
+	}
+	c.Upstreams = upstreams
 	return harness.Start(t, c)
 }
 
@@ -136,8 +145,8 @@ func settings(u *chaosUpstream) string {
 	return chaosTimeouts + ", streams: {reopen: 3s}"
 }
 
-// storm is everything that may be done to everybody but `steady`.
-func (run *chaosRun) storm(r *rand.Rand) *storm {
+// storm is everything that may be done to everybody but `steady`, and what else is given.
+func (run *chaosRun) storm(r *rand.Rand, more ...harm) *storm {
 	byKind := map[string][]harm{}
 	for _, u := range run.upstreams {
 		if u.name == "steady" {
@@ -147,13 +156,16 @@ func (run *chaosRun) storm(r *rand.Rand) *storm {
 			server.harms(r, u, byKind)
 		}
 	}
+	for _, h := range more {
+		byKind[h.kind] = append(byKind[h.kind], h)
+	}
 	tierHarms(run.redis.TierServer, "redis", " of Redis", byKind)
 	tierHarms(run.postgres.TierServer, "postgres", " of Postgres", byKind)
 	return newStorm(r, byKind)
 }
 
 // live has all agents live while something happens. When it is over they leave, whatever they were about.
-func (run *chaosRun) live(t *testing.T, while func()) {
+func (run *chaosRun) live(t testing.TB, while func()) {
 	ctx, leave := context.WithCancel(t.Context())
 	var alive sync.WaitGroup
 	defer alive.Wait()

@@ -124,7 +124,7 @@ func (l *ledger) has(upstream, label string) bool {
 }
 
 // report logs what there was, and fails the test if there was a fault.
-func (l *ledger) report(t *testing.T) {
+func (l *ledger) report(t testing.TB) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()

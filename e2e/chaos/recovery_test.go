@@ -19,7 +19,7 @@ import (
 const recovery = 30*time.Second + chaosPromise
 
 // visitAll has every agent do one of each thing with each upstream, until it works.
-func (run *chaosRun) visitAll(t *testing.T) {
+func (run *chaosRun) visitAll(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), recovery)
 	defer cancel()
@@ -66,7 +66,7 @@ func (a *chaosAgent) insist(ctx context.Context, u *chaosUpstream, thing func(co
 
 // heal has an agent visit all upstreams until every breaker is closed: a server's is by a call that works, and one of two
 // replicas is tried only where there are calls.
-func (run *chaosRun) heal(t *testing.T, d *harness.Daemon) {
+func (run *chaosRun) heal(t testing.TB, d *harness.Daemon) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), recovery)
 	defer cancel()
@@ -97,7 +97,7 @@ func series(m harness.Metrics, name string) (found []string) {
 }
 
 // awaitIdle has the agents hang up, waits until what is idle was closed, and says what the daemon holds.
-func (run *chaosRun) awaitIdle(t *testing.T, d *harness.Daemon) (m harness.Metrics) {
+func (run *chaosRun) awaitIdle(t testing.TB, d *harness.Daemon) (m harness.Metrics) {
 	t.Helper()
 	for _, a := range run.agents {
 		a.http.CloseIdleConnections()
@@ -122,7 +122,7 @@ func (run *chaosRun) awaitIdle(t *testing.T, d *harness.Daemon) (m harness.Metri
 
 // holdsNoMore waits until the daemon holds what it held before the storm. The connections of its tiers come and go: that is
 // the slack.
-func (run *chaosRun) holdsNoMore(t *testing.T, d *harness.Daemon, before harness.Metrics) {
+func (run *chaosRun) holdsNoMore(t testing.TB, d *harness.Daemon, before harness.Metrics) {
 	t.Helper()
 	const slack = 24
 	now := run.awaitIdle(t, d)
@@ -147,7 +147,7 @@ func (run *chaosRun) holdsNoMore(t *testing.T, d *harness.Daemon, before harness
 }
 
 // happened holds the run to have been one: everybody worked, somebody failed, and who was not harmed did not.
-func (run *chaosRun) happened(t *testing.T) {
+func (run *chaosRun) happened(t testing.TB) {
 	t.Helper()
 	failed := 0
 	for _, u := range run.upstreams {

@@ -6,7 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,11 +37,11 @@ func (u *chaosUpstream) modern() bool { return u.kind == "modern" }
 // faultyServer is a server that may be killed, hung, restarted, and told to misbehave.
 type faultyServer struct {
 	*harness.TierServer
-	name string
+	name, journal string
 }
 
 // startFaulty starts an upstream's servers: equal replicas, if there are more than one.
-func startFaulty(t *testing.T, name, kind string, servers int) *chaosUpstream {
+func startFaulty(t testing.TB, name, kind string, servers int) *chaosUpstream {
 	t.Helper()
 	binary, err := harness.BuildPeer()
 	if err != nil {
@@ -50,7 +50,7 @@ func startFaulty(t *testing.T, name, kind string, servers int) *chaosUpstream {
 	u := &chaosUpstream{name: name, kind: kind, key: "the key of " + name, journal: filepath.Join(t.TempDir(), "journal")}
 	stdin := neverEnding(t) // they end when it does
 	for i := range servers {
-		s := &faultyServer{&harness.TierServer{T: t, Orderly: syscall.SIGTERM}, fmt.Sprintf("%s-%d", name, i+1)}
+		s := &faultyServer{&harness.TierServer{T: t, Orderly: syscall.SIGTERM}, fmt.Sprintf("%s-%d", name, i+1), u.journal}
 		s.Command = func() *exec.Cmd {
 			cmd := exec.Command(binary, "faulty", kind, s.Port, u.journal, u.key)
 			cmd.SysProcAttr = harness.ChildAttributes()
@@ -65,7 +65,7 @@ func startFaulty(t *testing.T, name, kind string, servers int) *chaosUpstream {
 }
 
 // neverEnding is a pipe that nobody writes to until the test ends.
-func neverEnding(t *testing.T) *os.File {
+func neverEnding(t testing.TB) *os.File {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -78,13 +78,15 @@ func neverEnding(t *testing.T) *os.File {
 	return r
 }
 
+// listens reports whether it is this server that listens on its port, and not one of another run that was quicker to take it.
 func (s *faultyServer) listens() bool {
-	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
+	res, err := harness.HTTPClient.Get("http://" + s.Addr() + "/journal")
 	if err != nil {
 		return false
 	}
-	_ = conn.Close()
-	return true
+	defer func() { _ = res.Body.Close() }()
+	journal, err := io.ReadAll(io.LimitReader(res.Body, 4096))
+	return err == nil && string(journal) == s.journal
 }
 
 func (s *faultyServer) url() string { return "http://" + s.Addr() + "/mcp" }
@@ -119,7 +121,7 @@ func (u *chaosUpstream) urls() string {
 }
 
 // did returns the journal. No server runs any more.
-func (u *chaosUpstream) did(t *testing.T) string {
+func (u *chaosUpstream) did(t testing.TB) string {
 	t.Helper()
 	journal, err := os.ReadFile(u.journal)
 	if err != nil && !os.IsNotExist(err) {

@@ -58,7 +58,18 @@ func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 // Stop ends the process group by a signal, and by SIGKILL if it takes longer than MaxWait, and waits for the end.
 func (p *Process) Stop(t testing.TB, signal syscall.Signal) {
 	t.Helper()
-	_ = syscall.Kill(-p.Cmd.Process.Pid, signal)
+	pid := p.Cmd.Process.Pid
+	select {
+	case <-p.Done:
+		// The number, and that of the group, may be a stranger's by now: numbers come round within minutes where tests start many
+		// processes. Where no process has it, the group is what this one left behind.
+		if syscall.Kill(pid, 0) == syscall.ESRCH {
+			_ = syscall.Kill(-pid, signal)
+		}
+		return
+	default:
+	}
+	_ = syscall.Kill(-pid, signal)
 	select {
 	case <-p.Done:
 	case <-time.After(MaxWait):

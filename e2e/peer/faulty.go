@@ -44,6 +44,7 @@ func faultyServer(args []string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/fault", f.fault)
 	mux.HandleFunc("/mcp", f.serve)
+	mux.HandleFunc("/journal", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, args[2]) })
 	server := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

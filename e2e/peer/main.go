@@ -9,6 +9,7 @@
 //	peer post URL calls parallel size sse  calls, checked byte for byte
 //	peer listen URL streams                GET streams; commands: leave N, leave all
 //	peer faulty KIND PORT JOURNAL KEY      a server of the chaos run, which misbehaves as it is told to
+//	peer command KEY                       a server of the soak over stdin and stdout
 //	peer front CLIENT [ARGUMENT...] URL    a client with a daemon of its own between it and the server at URL
 package main
 
@@ -29,7 +30,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("upstream, post, listen, faulty or front?")
+		return fmt.Errorf("upstream, post, listen, faulty, command or front?")
 	}
 	switch args[0] {
 	case "upstream":
@@ -40,6 +41,8 @@ func run(args []string) error {
 		return listen(args[1:])
 	case "faulty":
 		return faultyServer(args[1:])
+	case "command":
+		return faultyCommand(args[1:])
 	case "front":
 		return front(args[1:])
 	}

@@ -28,14 +28,19 @@ type SampleParams struct {
 // Sample is what a daemon's counters say at a moment. They count since its start: what happens is the difference of two. Those of
 // histograms may begin again while it runs (Prometheus' reset of a native histogram).
 type Sample struct {
-	At        time.Time        `json:"at" jsonschema:"by the daemon's clock"`
-	Started   time.Time        `json:"started" jsonschema:"when the daemon was started: another time is another daemon, whose counters begin at zero"`
-	PID       int              `json:"pid" jsonschema:"of the daemon"`
-	Version   string           `json:"version" jsonschema:"of the daemon"`
-	Addresses []string         `json:"addresses" jsonschema:"where the daemon listens"`
-	Draining  bool             `json:"draining,omitempty" jsonschema:"the daemon is stopping"`
-	Memory    int64            `json:"memory" jsonschema:"bytes that the daemon has from the system and has not given back: fluentd_perf_memory_usage_bytes"`
-	CPUMs     int64            `json:"cpuMs" jsonschema:"user and system time of the daemon since its start"`
+	At        time.Time `json:"at" jsonschema:"by the daemon's clock"`
+	Started   time.Time `json:"started" jsonschema:"when the daemon was started: another time is another daemon, whose counters begin at zero"`
+	UpMs      int64     `json:"upMs" jsonschema:"since the start of the daemon, by a clock that nobody sets"`
+	PID       int       `json:"pid" jsonschema:"of the daemon"`
+	Version   string    `json:"version" jsonschema:"of the daemon"`
+	Addresses []string  `json:"addresses" jsonschema:"where the daemon listens"`
+	Draining  bool      `json:"draining,omitempty" jsonschema:"the daemon is stopping"`
+	Memory    int64     `json:"memory" jsonschema:"bytes that the daemon has from the system and has not given back: fluentd_perf_memory_usage_bytes"`
+	CPUMs     int64     `json:"cpuMs" jsonschema:"user and system time of the daemon since its start"`
+
+	Goroutines  int `json:"goroutines" jsonschema:"of the daemon"`
+	Descriptors int `json:"descriptors,omitempty" jsonschema:"files and connections that the daemon has open, where the process table was read"`
+
 	Upstreams []UpstreamSample `json:"upstreams" jsonschema:"in the order of the configuration"`
 	Tiers     []TierSample     `json:"tiers" jsonschema:"of the cache"`
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -168,6 +169,29 @@ func TestSampleCalls(t *testing.T) {
 		if _, err := d.request(t.Context(), p); err == nil {
 			t.Errorf("%+v is answered", p)
 		}
+	}
+}
+
+// TestSampleOfTheProcess: a sample has the daemon's goroutines and its time since the start, and its descriptors where processes are asked
+// for: one more for each that is opened.
+func TestSampleOfTheProcess(t *testing.T) {
+	d := sampled(t, "upstreams: {s: {url: \"http://127.0.0.1:1/mcp\"}}\n")
+	d.started = d.started.Add(-time.Minute)
+	s := sampleOf(t, d, api.SampleParams{})
+	if s.Goroutines < 3 || s.UpMs < 60_000 || s.Descriptors != 0 {
+		t.Errorf("%+v", s)
+	}
+	const more = 300 // other tests come and go
+	before := sampleOf(t, d, api.SampleParams{Processes: true}).Descriptors
+	for range more {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+	}
+	if after := sampleOf(t, d, api.SampleParams{Processes: true}).Descriptors; before < 3 || after < before+more*2/3 {
+		t.Errorf("%d descriptors, and with %d more %d", before, more, after)
 	}
 }
 

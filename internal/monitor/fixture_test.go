@@ -44,7 +44,7 @@ func newFakeDaemon(names ...string) *fakeDaemon {
 func (d *fakeDaemon) sample() *api.Sample {
 	d.second++
 	s := &api.Sample{
-		At: d.started.Add(time.Duration(d.second) * time.Second), Started: d.started, PID: d.pid, Version: "1.2.3", Addresses: []string{"127.0.0.1:7300"},
+		At: d.started.Add(time.Duration(d.second) * time.Second), Started: d.started, UpMs: int64(d.second) * 1000, PID: d.pid, Version: "1.2.3", Addresses: []string{"127.0.0.1:7300"},
 		Memory: 80 << 20, CPUMs: int64(d.second) * 25,
 	}
 	for i, name := range d.names {

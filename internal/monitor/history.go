@@ -88,16 +88,22 @@ func (h *history) addUpstream(u *api.UpstreamSample, next *step) {
 	h.trackOf(u.Upstream).add(c)
 }
 
-// since returns the time since the sample before, of another daemon since its start, and whether it is the same daemon.
+// since returns the time since the sample before, of another daemon since its start, and whether it is the same daemon. It is by the
+// daemon's own time: the clock may be set in between.
 func (h *history) since(s *api.Sample) (took time.Duration, same bool) {
 	if h.sample == nil {
 		return 0, false
 	}
-	if h.sample.PID != s.PID || !h.sample.Started.Equal(s.Started) {
-		return max(s.At.Sub(s.Started), 0), false
+	if same = sameDaemon(h.sample, s); same {
+		return up(s) - up(h.sample), true
 	}
-	return max(s.At.Sub(h.sample.At), 0), true
+	return up(s), false
 }
+
+func sameDaemon(a, b *api.Sample) bool { return a.PID == b.PID && a.Started.Equal(b.Started) }
+
+// up is how long the daemon had been running.
+func up(s *api.Sample) time.Duration { return time.Duration(s.UpMs) * time.Millisecond }
 
 func (h *history) trackOf(upstream string) *track {
 	t := h.upstreams[upstream]

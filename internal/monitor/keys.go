@@ -15,6 +15,11 @@ func (m *model) key(msg tea.KeyPressMsg) tea.Cmd {
 	switch {
 	case name == "ctrl+c":
 		return tea.Quit
+	case name == "ctrl+z" && m.suspends:
+		return tea.Suspend
+	case name == "ctrl+z":
+		m.say("no shell would have it go on: it is not suspended", 5)
+		return nil
 	case m.filtering:
 		m.filterKey(name, msg.Text)
 		return nil

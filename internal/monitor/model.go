@@ -60,6 +60,8 @@ type model struct {
 	recorder *recorder
 	glyphs   *glyphs
 	clock    func() time.Time // the present; a test's own
+	suspends bool             // ctrl+z does
+	hungUp   func() bool      // the terminal has gone away; nil: it cannot
 
 	view          string // what is on the screen; "": it is to be drawn anew
 	width, height int
@@ -121,6 +123,9 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
 	case tickMsg:
+		if m.hungUp != nil && m.hungUp() {
+			return m, tea.Quit
+		}
 		if m.paused && m.replay != nil {
 			return m, m.tick()
 		}

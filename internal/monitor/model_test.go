@@ -126,6 +126,21 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// TestSuspend: ctrl+z suspends where a shell can have it go on, else it says that it does not; also while keys go to the filter.
+func TestSuspend(t *testing.T) {
+	s := newScreen(t, newFakeDaemon(names(1)...), 80, 24).seconds(2)
+	press := tea.KeyPressMsg{Code: 'z', Mod: tea.ModCtrl}
+	if _, cmd := s.m.Update(press); cmd != nil {
+		t.Errorf("%v without a shell", cmd())
+	}
+	s.shows("without a shell", "it is not suspended")
+	s.m.suspends = true
+	s.keys("/")
+	if _, cmd := s.m.Update(press); cmd == nil || cmd() != tea.Suspend() {
+		t.Error("it does not suspend")
+	}
+}
+
 // TestCopy: y has the terminal copy a command line, shows it, and says what is not in it.
 func TestCopy(t *testing.T) {
 	s := newScreen(t, newFakeDaemon(names(2)...), 100, 24).seconds(2)

@@ -135,10 +135,12 @@ func summarize(samples []api.Sample) (s Summary) {
 		return s
 	}
 	s.From, s.To = samples[0].At, samples[len(samples)-1].At
-	s.Seconds = s.To.Sub(s.From).Seconds()
 	var h history
 	all, each := change{}, map[string]*change{}
 	for i := range samples {
+		if i > 0 {
+			s.Seconds += between(&samples[i-1], &samples[i]).Seconds()
+		}
 		for name, c := range h.add(&samples[i]).upstreams {
 			if each[name] == nil {
 				each[name] = new(change)
@@ -153,6 +155,14 @@ func summarize(samples []api.Sample) (s Summary) {
 	}
 	s.addMost(samples)
 	return s
+}
+
+// between is the time from a sample to the next: by the clock only where another daemon took over.
+func between(a, b *api.Sample) time.Duration {
+	if sameDaemon(a, b) {
+		return up(b) - up(a)
+	}
+	return max(b.At.Sub(a.At), 0)
 }
 
 // addMost says how many calls there were at once.

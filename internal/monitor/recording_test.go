@@ -73,6 +73,48 @@ func TestRecording(t *testing.T) {
 	}
 }
 
+// TestClockStep: rates and the length of a recording are of the daemon's own time, whatever happens to the clock.
+func TestClockStep(t *testing.T) {
+	d := newFakeDaemon("a")
+	var samples []api.Sample
+	for i := range 9 {
+		s := d.sample()
+		if i >= 4 {
+			s.At = s.At.Add(-time.Hour)
+		}
+		samples = append(samples, *s)
+	}
+	sum := summarize(samples)
+	if sum.Seconds != 8 || sum.All.Requests == 0 || sum.All.RequestsPerSecond != float64(sum.All.Requests)/8 || sum.Restarts != 0 {
+		t.Errorf("%+v", sum)
+	}
+	var h history
+	for i := range samples {
+		if c := h.add(&samples[i]).all; i > 0 && c.rate(float64(c.requests)) < 10 {
+			t.Errorf("sample %d: %d requests in %v", i, c.requests, c.took)
+		}
+	}
+}
+
+// TestRecordingEnds: it does after its duration, with fewer samples, where the daemon takes seconds to answer.
+func TestRecordingEnds(t *testing.T) {
+	d, r := newFakeDaemon("a"), newRecorder("1", time.Second, 10*time.Second)
+	r.until = began.Add(10 * time.Second)
+	for i, at := range []time.Duration{0, 5, 10, 15} {
+		var sample *api.Sample
+		err := errors.New("no answer")
+		if i == 0 {
+			sample, err = d.sample(), nil
+		}
+		if last := r.add(sample, err, began.Add(at*time.Second)); last != (i == 3) {
+			t.Errorf("after %d s: %v", at, last)
+		}
+	}
+	if len(r.recording.Gaps) != 1 || len(r.recording.Samples) != 1 {
+		t.Errorf("%+v", r.recording)
+	}
+}
+
 // TestSchema holds the committed schema to the types, and a recording to the schema. `go test ./internal/monitor -update` writes it.
 func TestSchema(t *testing.T) {
 	want, err := Schema()

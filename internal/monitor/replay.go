@@ -48,9 +48,10 @@ func (r *replay) gapBefore(s *api.Sample) (Gap, bool) {
 // recorder makes a recording of so many intervals, or only counts them.
 type recorder struct {
 	recording Recording
-	counts    bool // no sample is kept
-	left      int  // samples that are still to be asked for
-	failed    *Gap // the daemon does not answer now; nil: it does
+	counts    bool      // no sample is kept
+	left      int       // samples that are still to be asked for
+	failed    *Gap      // the daemon does not answer now; nil: it does
+	until     time.Time // it ends then at the latest, with fewer samples where the daemon was slow to answer; zero: it does not
 }
 
 func newRecorder(program string, interval, duration time.Duration) *recorder {
@@ -73,10 +74,10 @@ func (r *recorder) add(s *api.Sample, err error, at time.Time) (last bool) {
 		}
 	}
 	r.left--
-	if r.left <= 0 {
+	if last = r.left <= 0 || !r.until.IsZero() && at.After(r.until); last {
 		r.endGap(at)
 	}
-	return r.left <= 0
+	return last
 }
 
 // endGap notes that the daemon answers again, or that the recording ends.

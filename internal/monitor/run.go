@@ -45,7 +45,7 @@ func Run(ctx context.Context, o Options) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.isTerminal() {
+	if o.IsTerminal() {
 		err = m.runTerminal(&o, s)
 	} else {
 		err = m.runPlain(&o, s)
@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) (*Recording, error) {
 
 func (o *Options) model(ctx context.Context) *model {
 	g := glyphsFor(os.Getenv)
-	m := &model{ctx: ctx, interval: o.Interval, glyphs: &g, clock: time.Now, source: newDaemonSource(o.Places)}
+	m := &model{ctx: ctx, interval: o.Interval, glyphs: &g, clock: time.Now, source: newDaemonSource(o.Places), suspends: canSuspend()}
 	if o.Replay != nil {
 		m.replay = &replay{recording: o.Replay}
 		m.source = m.replay
@@ -67,12 +67,13 @@ func (o *Options) model(ctx context.Context) *model {
 	if o.Duration > 0 {
 		m.recorder = newRecorder(o.Program, o.Interval, o.Duration)
 		m.recorder.counts = !o.Record
+		m.recorder.until = m.clock().Add(o.Duration + 2*answerTimeout)
 	}
 	return m
 }
 
-// isTerminal reports whether the view can be shown.
-func (o *Options) isTerminal() bool {
+// IsTerminal reports whether Out is a terminal that the view can be shown in.
+func (o *Options) IsTerminal() bool {
 	file, ok := o.Out.(term.File)
 	return ok && term.IsTerminal(file.Fd()) && !isDumb()
 }
@@ -85,7 +86,13 @@ func (m *model) runTerminal(o *Options, first *api.Sample) error {
 	if o.In != nil {
 		options = append(options, tea.WithInput(o.In))
 	}
-	_, err := tea.NewProgram(m, options...).Run()
+	if file, ok := o.Out.(term.File); ok {
+		m.hungUp = func() bool { return hungUp(file.Fd()) }
+	}
+	program := tea.NewProgram(m, options...)
+	stop := redrawWhenResumed(program)
+	_, err := program.Run()
+	stop()
 	if m.copied != "" {
 		fmt.Fprintln(o.Out, m.copied)
 	}

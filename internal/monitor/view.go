@@ -103,7 +103,7 @@ func (m *model) stateLine() string {
 	if m.paused {
 		state = "PAUSED, " + state
 	}
-	name := fmt.Sprintf("fluentd-perf %s  pid %d  up %s  %s", Printable(s.Version), s.PID, short(s.At.Sub(s.Started)), Printable(strings.Join(s.Addresses, ", ")))
+	name := fmt.Sprintf("fluentd-perf %s  pid %d  up %s  %s", Printable(s.Version), s.PID, short(up(s)), Printable(strings.Join(s.Addresses, ", ")))
 	if s.Draining {
 		name += "  STOPPING"
 	}

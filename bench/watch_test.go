@@ -1,0 +1,154 @@
+//go:build linux
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"fluentd-perf/internal/api"
+	"fluentd-perf/internal/loadgen/fastserver"
+	"fluentd-perf/internal/profiler"
+)
+
+// watchUpstreams is how many upstreams the daemon of BenchmarkWatch has, each of which was called; one is under load.
+const watchUpstreams = 50
+
+// watchTime is how long each round watches: short, so that what else the machine does is the same in both rounds of a pair.
+const watchTime = 500 * time.Millisecond
+
+// watcher is a way to look at a daemon for watchTime; nil where nobody does.
+type watcher struct {
+	name  string
+	watch func(ctx context.Context) error
+}
+
+// BenchmarkWatch prints what it costs a daemon under load that `monitor` or `profile` looks at it: pairs of rounds, one with somebody who
+// looks and one without, and the median of the ratios of the daemon's CPU per request. The last line compares two of nobody: a daemon
+// that has been watched in all ways with one that never was; so that the noise can be seen, too. -rounds says how many pairs.
+func BenchmarkWatch(b *testing.B) {
+	up := startRole(b, "upstream").address()
+	load := startRole(b, "load")
+	binary := buildDaemon(b)
+	watched, socket := startWatched(b, binary, up)
+	never, _ := startWatched(b, binary, up)
+	all := []watcher{{"monitor, ten looks a second", monitorFor(binary, socket)}}
+	for _, kind := range profiler.Kinds() {
+		all = append(all, watcher{"profile " + string(kind), profileFor(socket, kind)})
+	}
+	all = append(all, watcher{"nobody, but before", nil})
+	for _, t := range []*target{&watched, &never} {
+		for i := range watchUpstreams {
+			t.path = upstreamPath(i)
+			t.take(b, load, kinds[0], 20)
+		}
+		t.path = upstreamPath(0)
+		t.take(b, load, kinds[0], 2000)
+	}
+	with, without := make([][]sample, len(all)), make([][]sample, len(all))
+	for pair := range *rounds {
+		for i := range all {
+			base := &watched
+			if i == len(all)-1 {
+				base = &never
+			}
+			if pair%2 == 1 {
+				with[i] = append(with[i], all[i].round(b, &watched, load))
+			}
+			without[i] = append(without[i], new(watcher).round(b, base, load))
+			if pair%2 == 0 {
+				with[i] = append(with[i], all[i].round(b, &watched, load))
+			}
+		}
+	}
+	var table strings.Builder
+	tw := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "who watches\tCPU µs/request\tof nobody's\tquartiles")
+	for i, w := range all {
+		var ratios []float64
+		for j := range with[i] {
+			ratios = append(ratios, with[i][j].cpu/without[i][j].cpu)
+		}
+		slices.Sort(ratios)
+		n := len(ratios)
+		fmt.Fprintf(tw, "%s\t%.1f\t%.3f\t%.3f - %.3f\n", w.name, median(with[i], func(s sample) float64 { return s.cpu }), ratios[n/2], ratios[n/4], ratios[n-1-n/4])
+	}
+	_ = tw.Flush() // into memory
+	b.ReportMetric(0, "ns/op")
+	fmt.Printf("\n%d pairs of rounds of %v, %d calls at once, %d upstreams; medians\n\n%s\n", *rounds, watchTime, atOnce, watchUpstreams, table.String())
+}
+
+func upstreamPath(i int) string { return fmt.Sprintf("/mcp/up%02d", i) }
+
+// startWatched starts a daemon with many upstreams and returns its admin socket, too.
+func startWatched(b *testing.B, binary, upstream string) (target, string) {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "fp") // short, for a socket
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = os.RemoveAll(dir) })
+	args := []string{"--log-level", "warn", "--runtime-dir", dir}
+	for i := range watchUpstreams {
+		args = append(args, "--upstream", strings.TrimPrefix(upstreamPath(i), "/mcp/")+"=http://"+upstream+fastserver.Sessions)
+	}
+	return runDaemon(b, "daemon", binary, args...), filepath.Join(dir, "admin.sock")
+}
+
+// round is the daemon's CPU per request while it is watched, the end of that included.
+func (w *watcher) round(b *testing.B, t *target, load *child) sample {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	watched, fault := make(chan struct{}), error(nil)
+	cpu, begun, n := t.cpu(b), time.Now(), int64(0)
+	go func() {
+		defer close(watched)
+		if w.watch != nil {
+			fault = w.watch(ctx)
+		}
+	}()
+	const some = 200
+	for done := false; !done || time.Since(begun) < watchTime; n += some {
+		var report loadReport
+		load.order(&report, "%s %s %s %t %d", t.addr, t.path, fastserver.Small, false, some)
+		if report.Wrong > 0 {
+			b.Fatalf("%s: %d calls failed: %s", w.name, report.Wrong, report.First)
+		}
+		select {
+		case <-watched:
+			done = true
+		default:
+		}
+	}
+	if fault != nil {
+		b.Fatalf("%s: %v", w.name, fault)
+	}
+	return sample{cpu: float64((t.cpu(b) - cpu).Microseconds()) / float64(n)}
+}
+
+// monitorFor is the verb, without a terminal.
+func monitorFor(binary, socket string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		out, err := exec.CommandContext(ctx, binary, "monitor", "--socket", socket, "--duration", watchTime.String(), "--interval", "100ms").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+}
+
+// profileFor asks for a profile. One of a state is looked at once, at the beginning.
+func profileFor(socket string, kind profiler.Kind) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return api.Call(ctx, socket, api.CallProfile, api.ProfileParams{Kind: kind, DurationMs: watchTime.Milliseconds()}, nil)
+	}
+}
