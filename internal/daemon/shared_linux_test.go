@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,7 +31,7 @@ func TestSharedSessions(t *testing.T) {
 	if all := r.status("s").Processes; len(all) != 1 || !all[0].Shared || all[0].Sessions != 3 || all[0].PID != pid {
 		t.Errorf("processes: %+v", all)
 	}
-	_ = syscall.Kill(pid, syscall.SIGKILL)
+	killProcess(t, pid)
 	within(t, 10*time.Second, "the end of the process", func() bool { return r.status("s").ProcessesNow == 0 })
 	after := 0
 	for n, s := range agents {

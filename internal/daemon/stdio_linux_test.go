@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -98,7 +97,7 @@ func TestStdioKilled(t *testing.T) {
 	r := newStdioRig(t, Options{Config: stdioConfig(t, map[string]*config.Stdio{"s": stdioEntry(t, "legacy")})})
 	with, without := r.connect("s"), r.connect("s")
 	pid, _ := count(t, with)
-	_ = syscall.Kill(pid, syscall.SIGKILL)
+	killProcess(t, pid)
 	within(t, 5*time.Second, "the end of the process", func() bool { return r.status("s").ProcessesNow == 1 })
 	if _, err := call(t, with, "count", nil); failsWith(err) != mcp.CodeSessionRestart {
 		t.Errorf("state is gone, and the agent hears %v", err)
@@ -106,9 +105,7 @@ func TestStdioKilled(t *testing.T) {
 	if other, calls := count(t, with); other == pid || calls != 1 {
 		t.Errorf("process %d after %d, %d calls", other, pid, calls)
 	}
-	for _, p := range r.status("s").Processes {
-		_ = syscall.Kill(p.PID, syscall.SIGKILL)
-	}
+	r.killAll("s")
 	within(t, 5*time.Second, "the end of both processes", func() bool { return r.status("s").ProcessesNow == 0 })
 	if _, err := without.ListTools(t.Context(), nil); err != nil {
 		t.Errorf("there was no state, and the agent hears %v", err)
@@ -313,7 +310,7 @@ func TestStdioMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid, _ := count(t, s)
-	_ = syscall.Kill(pid, syscall.SIGKILL)
+	killProcess(t, pid)
 	within(t, 5*time.Second, "the end of the process", func() bool { return r.status("s").ProcessesNow == 0 })
 	if _, err := call(t, s, "count", nil); failsWith(err) != mcp.CodeSessionRestart {
 		t.Error(err)

@@ -168,6 +168,28 @@ func (r *stdioRig) status(upstream string) api.UpstreamStatus {
 	return s.Upstreams[slices.IndexFunc(s.Upstreams, func(u api.UpstreamStatus) bool { return u.Upstream == upstream })]
 }
 
+// killAll kills the processes of an upstream, of which there is one at least.
+func (r *stdioRig) killAll(upstream string) {
+	r.t.Helper()
+	var all []api.Process
+	within(r.t, 10*time.Second, "processes of "+upstream+" that have started", func() bool {
+		all = r.status(upstream).Processes
+		return len(all) > 0 && !slices.ContainsFunc(all, func(p api.Process) bool { return p.PID == 0 })
+	})
+	for _, p := range all {
+		killProcess(r.t, p.PID)
+	}
+}
+
+// killProcess kills one process. No id, and some negative number, would be that of the tests' own group, or of everybody's.
+func killProcess(t *testing.T, pid int) {
+	t.Helper()
+	if pid < 2 {
+		t.Fatalf("%d is not the id of a process", pid)
+	}
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+}
+
 const initializeRequest = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},` +
 	`"clientInfo":{"name":"agent","version":"1"}}}`
 

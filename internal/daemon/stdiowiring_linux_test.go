@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -252,7 +251,7 @@ func TestStdioHeal(t *testing.T) {
 	for name := range entries {
 		_, sessions[name] = r.post(name, "", initializeRequest)
 		r.post(name, sessions[name], callOf("x", "{}"))
-		_ = syscall.Kill(r.status(name).Processes[0].PID, syscall.SIGKILL)
+		r.killAll(name)
 	}
 	for heal, want := range wants {
 		name := string(heal)
@@ -343,9 +342,7 @@ func TestStdioEndInvalidates(t *testing.T) {
 		}
 		third[upstream] = session
 	}
-	for _, p := range r.status("killed").Processes {
-		_ = syscall.Kill(p.PID, syscall.SIGKILL)
-	}
+	r.killAll("killed")
 	for upstream, want := range map[string]string{"killed": "; fwd=miss", "reaped": "; hit; "} {
 		within(t, 10*time.Second, "the end of all processes of "+upstream, func() bool { return r.status(upstream).ProcessesNow == 0 })
 		if status := r.list(upstream, third[upstream]); !strings.Contains(status, want) {
@@ -393,7 +390,7 @@ func TestStdioEndInvalidatesModern(t *testing.T) {
 		if n := calls(entry); n != asked {
 			t.Errorf("two lists of each of %d processes: the server was asked for %d", asked, n)
 		}
-		_ = syscall.Kill(r.status("s").Processes[0].PID, syscall.SIGKILL)
+		r.killAll("s")
 		within(t, 10*time.Second, "the end of the process", func() bool { return r.status("s").ProcessesNow == 0 })
 	}
 }
