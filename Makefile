@@ -49,7 +49,7 @@ test:
 tests: setup
 	GORACE=atexit_sleep_ms=0 go test -vet=off -race -timeout 40m ./e2e/relay ./...
 	go test -vet=off -timeout 10m -run '$(NORACE)' ./internal/config ./internal/mcp ./internal/upstream/http ./internal/http1 ./internal/cache ./internal/cache/memory ./internal/batch/flight ./internal/daemon
-	go test -vet=off -race -timeout 10m -tags poison ./internal/http1
+	go test -vet=off -race -timeout 10m -tags poison ./internal/http1 ./internal/upstream/http
 
 ## chaos: a minute of 50 agents working while servers and cache tiers are killed, hung, slowed and cut off (CHAOS_SECONDS, CHAOS_SEED)
 chaos: setup

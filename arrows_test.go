@@ -45,7 +45,7 @@ var arrows = map[string][]string{
 	"internal/admission":              {"internal/mcp"},
 	"internal/breaker":                {"internal/mcp"},
 	"internal/dispatch":               {"internal/mcp"},
-	"internal/upstream/http":          {"internal/mcp"},
+	"internal/upstream/http":          {"internal/mcp", "internal/http1", "internal/http1/header"},
 	"internal/session/multiplex":      {"internal/mcp"},
 	"internal/session/streamable":     {"internal/mcp", "internal/safefile", "internal/session/remembered"},
 	"internal/session/remembered":     {"internal/mcp", "internal/safefile"},

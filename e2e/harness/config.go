@@ -75,6 +75,9 @@ func OneUpstream(url, keys string) Config {
 	return Config{Upstreams: map[string]string{"s": fmt.Sprintf("{url: %q%s}", url, keys)}, Top: "drain: 1s"}
 }
 
+// HTTPEnv is an environment variable that sets the key `http` of daemons with a file.
+const HTTPEnv = "E2E_HTTP"
+
 // yaml is the configuration file.
 func (c Config) yaml() string {
 	var b strings.Builder
@@ -83,6 +86,9 @@ func (c Config) yaml() string {
 		fmt.Fprintf(&b, "  %s: %s\n", name, block)
 	}
 	b.WriteString(c.Top + "\n")
+	if client := os.Getenv(HTTPEnv); client != "" {
+		b.WriteString("http: " + client + "\n")
+	}
 	return b.String()
 }
 

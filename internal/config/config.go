@@ -33,6 +33,7 @@ type Config struct {
 		Listen string // host:port of /metrics, or "" for the addresses of Config.Listen
 	}
 	Errors ErrorShape
+	HTTP   HTTPClient
 	Drain  time.Duration
 	Limits Limits
 	RPC    RPC
@@ -103,6 +104,15 @@ type ErrorShape string
 const (
 	ErrorsJSONRPC ErrorShape = "jsonrpc"
 	ErrorsHTTP    ErrorShape = "http"
+)
+
+// HTTPClient says by what servers are called.
+type HTTPClient string
+
+// The clients: the daemon's own where there is one, which is on Linux, or net/http's.
+const (
+	HTTPAuto   HTTPClient = "auto"
+	HTTPCompat HTTPClient = "compat"
 )
 
 // Limits bound what one agent or server can make the daemon hold. Sizes are bytes.

@@ -126,8 +126,8 @@ func TestFaultsOfTheRest(t *testing.T) {
 	)
 	for _, c := range []struct{ text, want string }{
 		{`upstream: {}`, `upstream: is not a known key; did you mean upstreams?`},
-		{`storage: {}`, `storage: is not a known key; known here: admin, auth, cache, drain, errors, hosts, limits, listen, metrics, origins, processes, rpc, upstreams`},
-		{`"a.b": 1`, `"a.b": is not a known key; known here: admin, auth, cache, drain, errors, hosts, limits, listen, metrics, origins, processes, rpc, upstreams`},
+		{`storage: {}`, `storage: is not a known key; known here: admin, auth, cache, drain, errors, hosts, http, limits, listen, metrics, origins, processes, rpc, upstreams`},
+		{`"a.b": 1`, `"a.b": is not a known key; known here: admin, auth, cache, drain, errors, hosts, http, limits, listen, metrics, origins, processes, rpc, upstreams`},
 		{`listen: 7300`, `listen: must be a string (put it in quotes), not a number`},
 		{`listen: []`, `listen: must have an address`},
 		{`listen: localhost`, `listen: must be host:port, such as 127.0.0.1:7300, not "localhost"`},
@@ -167,6 +167,7 @@ func TestFaultsOfTheRest(t *testing.T) {
 		{`origins: ["http://a/"]`, `origins[0]: ` + orig},
 		{`origins: ["http://a:0"]`, `origins[0]: ` + orig},
 		{`origins: ["http://a", "http://a:80"]`, `origins[1]: is given twice`},
+		{`http: own`, `http: must be auto or compat, not "own"`},
 		{`errors: HTTP`, `errors: must be jsonrpc or http, not "HTTP"`},
 		{`drain: 30`, `drain: must be a duration with a unit, such as 500ms, 30s, 5m or 1h30m: "30" has none`},
 		{`drain: -1s`, `drain: must not be negative`},

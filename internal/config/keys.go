@@ -63,6 +63,8 @@ func (l *loader) keys() table {
 		newRow("metrics.listen", &cfg.Metrics.Listen, plain("host:port", hostPort), "", "an address of its own, as 127.0.0.1:9400; left out, those of listen").
 			checked(func(c check) { l.checkMetrics(c, exposed(c)) }),
 		newRow("errors", &cfg.Errors, oneOf(ErrorsJSONRPC, ErrorsHTTP), ErrorsJSONRPC, "the daemon's own errors: jsonrpc inside a 200, or http with their status"),
+		newRow("http", &cfg.HTTP, oneOf(HTTPAuto, HTTPCompat), HTTPAuto,
+			"what calls the servers: auto is an HTTP/1.1 client of the daemon's own, which costs less (on Linux), compat that of Go's library"),
 		newRow("drain", &cfg.Drain, duration(0, longest), 30*time.Second, "how long a stop waits for calls under way"),
 		section("limits", "what agents and servers can make the daemon hold"),
 		newRow("limits.body", &cfg.Limits.Body, size(minSize, maxSize), 16<<20, "a request"),

@@ -63,6 +63,7 @@ origins              http://localhost:6274
 admin                group mcp
 metrics              listen 127.0.0.1:9100
 errors               jsonrpc
+http                 auto
 drain                30s
 limits               body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
 rpc                  concurrency 32, timeout 10m, answers 64MiB
@@ -89,6 +90,7 @@ cache.database  url sqlite:cache.db, timeout 150ms, size 1GiB, private_reads fal
 cache           partition_key none
 auth            token none
 errors          jsonrpc
+http            auto
 drain           30s
 limits          body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
 rpc             concurrency 32, timeout 10m, answers 64MiB

@@ -130,7 +130,7 @@ func (p *pipeline) openServers() {
 func (p *pipeline) newHTTPServer(at *url.URL) server {
 	c, label := &p.entry, poolLabel(p.entry.Name, &p.cfg.Cache)
 	return upstreamhttp.New(upstreamhttp.Options{
-		Name: c.Name, PoolLabel: label, URL: at,
+		Name: c.Name, PoolLabel: label, URL: at, Compat: p.cfg.HTTP == config.HTTPCompat,
 		Pool: upstreamhttp.PoolOptions{
 			MaxConnections: c.Pool.MaxConnections, MaxIdle: c.Pool.MaxIdle,
 			IdleTimeout: c.Pool.IdleTimeout, MaxAge: c.Pool.MaxAge,

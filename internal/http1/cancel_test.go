@@ -127,7 +127,7 @@ func TestCancelRaces(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if open, idle := c.Connections(); open != idle || open > 4 {
+	if open, idle, _ := c.Connections(); open != idle || open > 4 {
 		t.Errorf("%d connections open, %d idle", open, idle)
 	}
 }

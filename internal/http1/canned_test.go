@@ -56,7 +56,7 @@ func readCanned(tb testing.TB, method, raw string, piece int) outcome {
 	}
 	body, err := io.ReadAll(&smallReads{o.a, piece})
 	if err == nil {
-		_, idle := c.Connections()
+		_, idle, _ := c.Connections()
 		o.kept = idle == 1
 	}
 	_ = o.a.Close()

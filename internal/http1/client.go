@@ -152,9 +152,12 @@ func (a *Answer) attempt(timeout time.Duration) error {
 // call, and one after it still gets a connection, which is not kept.
 func (c *Client) Close() { c.pool.close() }
 
-// Connections returns how many connections are open or being opened, and how many of them nobody uses.
-func (c *Client) Connections() (open, idle int) {
+// Grow changes MaxConnections by n, where that is a bound. Connections that are there already stay.
+func (c *Client) Grow(n int) { c.pool.grow(n) }
+
+// Connections returns how many connections are open, and how many of them nobody uses, and how many are being opened.
+func (c *Client) Connections() (open, idle, opening int) {
 	c.pool.mu.Lock()
 	defer c.pool.mu.Unlock()
-	return c.pool.open, len(c.pool.idle)
+	return c.pool.open - c.pool.dialing, len(c.pool.idle), c.pool.dialing
 }

@@ -79,7 +79,7 @@ func wantSent(tb testing.TB, err error, want http1.Sent) {
 
 func wantIdle(tb testing.TB, c *http1.Client, want int) {
 	tb.Helper()
-	if open, idle := c.Connections(); open != want || idle != want {
+	if open, idle, _ := c.Connections(); open != want || idle != want {
 		tb.Errorf("%d connections open, %d idle, want %d", open, idle, want)
 	}
 }

@@ -20,6 +20,7 @@ type pool struct {
 	ctx     context.Context // of the dials
 	cancel  context.CancelFunc
 	idle    []*conn // the one idle for longest first; the last one is used first
+	max     int     // what open may be; 0: no bound
 	open    int     // connections that are open or being opened
 	dialing int
 	waiters []*waiter // oldest first; there are none while one is idle
@@ -39,7 +40,7 @@ type found struct {
 }
 
 func newPool(o *Options) *pool {
-	p := &pool{o: o}
+	p := &pool{o: o, max: o.MaxConnections}
 	p.dialed.L = &p.mu
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -164,10 +165,20 @@ func (p *pool) unlock() {
 
 // dialLocked begins as many dials as there are waiters without one, as far as there is room.
 func (p *pool) dialLocked() {
-	for p.dialing < len(p.waiters) && (p.o.MaxConnections == 0 || p.open < p.o.MaxConnections) {
+	for p.dialing < len(p.waiters) && (p.max == 0 || p.open < p.max) {
 		p.open++
 		p.dialing++
 		go p.dialOne(p.ctx)
+	}
+}
+
+// grow changes the bound, where there is one.
+func (p *pool) grow(n int) {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.max != 0 {
+		p.max += n
+		p.dialLocked()
 	}
 }
 

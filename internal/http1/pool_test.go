@@ -216,6 +216,38 @@ func TestMaxConnections(t *testing.T) {
 	}, func(o *http1.Options) { o.MaxConnections = 3 })
 }
 
+// TestGrow holds that the bound can be changed while calls wait: they get what there is room for then, and connections beyond a
+// bound that became smaller are not replaced.
+func TestGrow(t *testing.T) {
+	p := &pipes{handle: answeringAll(okAnswer, time.Second), delay: time.Millisecond}
+	inMemory(t, p, func(t *testing.T, c *http1.Client) {
+		var wg sync.WaitGroup
+		three := func() {
+			for range 3 {
+				wg.Go(func() { mustDo(t, c, post("{}"), "ok") })
+			}
+		}
+		three()
+		synctest.Wait()
+		if open, _, opening := c.Connections(); open != 0 || opening != 1 {
+			t.Errorf("%d open, %d being opened, want 0 and 1", open, opening)
+		}
+		c.Grow(2)
+		start := time.Now()
+		wg.Wait()
+		if took := time.Since(start); took > 1100*time.Millisecond || p.dialled() != 3 {
+			t.Errorf("took %v, %d dials, want 3 at once", took, p.dialled())
+		}
+		c.Grow(-2)
+		time.Sleep(10 * time.Second) // they are idle too long
+		three()
+		wg.Wait()
+		if p.dialled() != 4 {
+			t.Errorf("%d dials, want one more", p.dialled())
+		}
+	}, func(o *http1.Options) { o.MaxConnections, o.IdleTimeout = 1, 5*time.Second })
+}
+
 // TestDialsBelongToThePool has a call leave while its connection is being opened: the next one gets it.
 func TestDialsBelongToThePool(t *testing.T) {
 	p := &pipes{handle: answeringAll(okAnswer, 0), delay: time.Second}

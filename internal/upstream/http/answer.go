@@ -10,18 +10,16 @@ import (
 
 // answer makes a Result of an answer: events, a whole body, or bytes as they come. Nothing that comes whole by its framing
 // is refused: what is no JSON-RPC is the agent's to judge, as it would be without the daemon.
-func (x *exchange) answer(resp *http.Response) (*mcp.Result, *mcp.Failure) {
-	if resp.StatusCode < http.StatusOK {
+func (x *exchange) answer(h *head) (*mcp.Result, *mcp.Failure) {
+	if h.status < http.StatusOK {
 		// 101 was not asked for, other 1xx do not come this far, and below 100 is no status at all.
-		return nil, x.refuse(mcp.ReasonBadAnswer, "the server answered with a status that is none", fmt.Errorf("status %d", resp.StatusCode))
+		return nil, x.refuse(mcp.ReasonBadAnswer, "the server answered with a status that is none", fmt.Errorf("status %d", h.status))
 	}
-	x.conn.hint(resp.Header)
-	dropHopByHop(resp.Header)
-	res := &mcp.Result{Status: resp.StatusCode, Header: resp.Header}
+	res := &mcp.Result{Status: h.status, Header: h.header}
 	if x.misleads(res) {
 		return nil, x.refuse(mcp.ReasonBadAnswer, "the server's answer to server/discover is neither JSON nor an event stream", nil)
 	}
-	return x.answerBody(res, resp.ContentLength)
+	return x.answerBody(res, h.length)
 }
 
 // misleads reports whether an answer would keep a client from a server that it could talk to: old servers answer

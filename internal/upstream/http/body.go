@@ -15,6 +15,9 @@ func (x *exchange) Read(p []byte) (int, error) {
 		x.waitForBytes()
 	}
 	n, err := x.body.Read(p)
+	if err != nil && err != io.EOF && x.compat == nil {
+		err = x.direct.failed(x, err)
+	}
 	if n > 0 {
 		// Counted when they are read, not when they come: the connection itself does not tell an answer's bytes from those of
 		// TLS, which something in front of a dead server still sends.
@@ -33,11 +36,19 @@ func (x *exchange) waitForBytes() {
 		x.begun = false
 		x.bindWhole(now)
 	}
-	l := &x.watch.limits
-	if left := x.bound - now; x.bound != 0 && left < l.idle.after {
+	l, d := &x.watch.limits, &x.direct
+	idle, since := l.idle.after, x.u.progress.Load()
+	if d.waited != 0 {
+		idle, since = idle-d.waited, x.watch.since
+		d.waited = 0
+	}
+	if left := x.bound - now; x.bound != 0 && left < idle {
 		x.watch.waitFor(now, left, &l.whole, x.since)
 	} else {
-		x.watch.wait(now, &l.idle)
+		x.watch.waitFor(now, idle, &l.idle, since)
+	}
+	if x.compat == nil {
+		d.bound(x)
 	}
 }
 

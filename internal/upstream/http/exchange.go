@@ -3,43 +3,34 @@ package http
 import (
 	"context"
 	"io"
-	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-retryablehttp"
-
 	"fluentd-perf/internal/mcp"
 )
 
 // exchange is one call under way. It is owned by the goroutine that called Call, then by whoever has the Result; only
-// the watch's timer and two hooks of the transport touch it from elsewhere.
-//
-// It is also the context of its HTTP requests: that is how the hooks of go-retryablehttp find it.
+// the watch's timer, what tells how far the request is, and GivenUp touch it from elsewhere.
 type exchange struct {
-	context.Context // the call's own: ends with the caller's, with a timeout, and with the exchange
+	context.Context // the call's own: ends with the caller's; over http.Transport with a timeout and with the exchange, too
 
 	u      *Upstream
 	call   *mcp.Call
-	cancel context.CancelCauseFunc
 	watch  watch
 	facts  facts
-	trace  httptrace.ClientTrace
+	direct directCall  // what it has more over internal/http1
+	compat *compatCall // what it has more over http.Transport; nil: it does not go over that
 
-	slot    holding
-	pooled  int // the kind of the connection, where it holds one
-	rt      transport
-	header  http.Header
-	request retryablehttp.Request
-	status  int // of a redirect, which http.Client must not see
+	slot   holding
+	pooled int  // the kind of the connection, where it holds one
+	long   bool // it goes over the connections for what lasts
+	active bool // it was given a connection, and counts as active
 
 	lasting *url.URL // where the permanent redirects at the start led; nil: nowhere
 	written sync.Once
 	givenUp atomic.Bool // GivenUp has said so
-	conn    *counted    // the last that it was given; nil: none yet
 
 	body     io.ReadCloser // of the answer that counts
 	stream   bool          // it is of events that pass
@@ -52,21 +43,10 @@ type exchange struct {
 	done     bool          // finished
 }
 
-// longWrite is from how many bytes on it is worth knowing when a request was written. A smaller one goes into the socket's
-// buffer at once.
-const longWrite = 64 << 10
-
 func newExchange(ctx context.Context, u *Upstream, c *mcp.Call) *exchange {
-	x := &exchange{u: u, call: c, rt: u.calls}
-	own, cancel := context.WithCancelCause(ctx)
-	x.cancel = cancel
-	x.watch.start, x.watch.cancel, x.watch.progress, x.watch.limits = time.Now(), cancel, &u.progress, limitsOf(c, &u.opts.Timeouts)
-	x.trace = httptrace.ClientTrace{GetConn: x.getConn, GotConn: x.gotConn, GotFirstResponseByte: x.gotFirstByte}
-	if len(c.Body) > longWrite || c.Written != nil {
-		x.trace.WroteRequest = x.wroteRequest
-	}
-	x.Context = httptrace.WithClientTrace(own, &x.trace)
-	x.header = outgoing(c.Header)
+	x := &exchange{Context: ctx, u: u, call: c}
+	x.watch.start, x.watch.progress, x.watch.limits = time.Now(), &u.progress, limitsOf(c, &u.opts.Timeouts)
+	u.pool.client.prepare(x)
 	return x
 }
 
@@ -81,14 +61,12 @@ const (
 
 // enter takes a connection, if the lane needs one of those that are bounded.
 func (x *exchange) enter() *mcp.Failure {
-	if x.call.Lane == mcp.LaneStream && x.u.pool.room.widen(1) {
-		// The transport for calls has a connection that is open already, as a rule. The stream takes none from the calls:
-		// they may have one more meanwhile.
+	if x.call.Lane == mcp.LaneStream && x.u.pool.enterWarm() { // one that is open already, as a rule
 		x.slot = warmPlace
 		return nil
 	}
 	if x.call.Lane.Long() {
-		x.rt = x.u.long
+		x.long = true
 		return nil
 	}
 	kind, waited, f := x.u.opts.Connections.Enter(x, x.call.Lane)
@@ -98,9 +76,7 @@ func (x *exchange) enter() *mcp.Failure {
 		return f
 	}
 	x.slot, x.pooled = oneConnection, kind
-	if kind != 0 {
-		x.rt = x.u.long
-	}
+	x.long = kind != 0
 	return nil
 }
 
@@ -108,44 +84,26 @@ func (x *exchange) enter() *mcp.Failure {
 func (x *exchange) leave() {
 	switch x.slot {
 	case warmPlace:
-		x.u.pool.room.widen(-1)
+		x.u.pool.leaveWarm()
 	case oneConnection:
 		x.u.opts.Connections.Leave(x.pooled)
 	}
 }
 
 // send sends the request to the target and returns the answer's head.
-func (x *exchange) send(target *url.URL) (*http.Response, error) {
-	r := &x.request
-	r.Request = (&http.Request{
-		Method: x.call.Lane.Verb(), URL: target, Header: noHeader, // no Host: the URL's own
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(x)
-	if len(x.call.Body) > 0 {
-		// Bytes, and no reader of our own: net/http joins head and body in one write only for readers that it knows.
-		if err := r.SetBody(x.call.Body); err != nil {
-			return nil, err
-		}
-	}
-	x.status = 0
+func (x *exchange) send(target *url.URL) (head, error) {
 	x.facts.again()
 	x.u.waiting.begin(x)
-	resp, err := x.u.client.Do(r)
+	h, err := x.u.pool.client.send(x, target)
 	x.u.waiting.end(x)
 	x.watch.off()
 	if err != nil {
-		return nil, err
+		return head{}, err
 	}
-	if x.status != 0 {
-		resp.StatusCode = x.status
-	}
+	x.body = h.body
 	x.facts.head = true
-	return resp, nil
+	return h, nil
 }
-
-// noHeader is what http.Client sees, which copies it for redirects that it never follows; carrier puts the real header in. It is
-// shared by all requests and never written to.
-var noHeader = http.Header{}
 
 // whole notes that the answer has come whole, now.
 func (x *exchange) whole(now time.Duration) {
@@ -169,11 +127,13 @@ func (x *exchange) finish() {
 	x.done = true
 	x.reportWritten()
 	x.watch.stop()
-	x.cancel(nil)
+	if x.compat != nil {
+		x.compat.cancel(nil)
+	}
 	if x.body != nil {
 		_ = x.body.Close() // after the end nobody cares, before it the connection is closed anyway
 	}
-	if x.conn != nil {
+	if x.active {
 		x.u.pool.active.Add(-1)
 	}
 	x.leave()

@@ -1,40 +1,33 @@
 package http
 
 import (
-	"context"
-	"net"
+	"crypto/tls"
 	"net/http"
-	"time"
 )
 
 // Transport carries requests.
 type Transport = transport
 
-// SetTransport has f called with each of the two transports before it is used, after those that were set before; what f returns
-// is used. Connections that f makes in place of the upstream's dialing are counted nowhere.
-func (o *Options) SetTransport(f func(t *http.Transport, long bool) Transport) {
-	before := o.changed
-	o.changed = func(t *http.Transport, long bool) transport {
+// SetTransport has f called with each of the two transports before it is used; what f returns is used. It is for Compat.
+func (o *Options) SetTransport(f func(t *http.Transport, long bool) Transport) { o.changed = f }
+
+// SetDial has f make what opens connections, for calls and for what lasts, of what opens them else, or of what an f before
+// has made.
+func (o *Options) SetDial(f func(dial dialFunc, long bool) dialFunc) {
+	before := o.dials
+	o.dials = func(dial dialFunc, long bool) dialFunc {
 		if before != nil {
-			t = before(t, long).(*http.Transport)
+			dial = before(dial, long)
 		}
-		rt := f(t, long)
-		t.DialContext = countable(t.DialContext)
-		return rt
+		return f(dial, long)
 	}
 }
 
-type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-func countable(dial dialer) dialer {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := dial(ctx, network, addr)
-		if _, ok := c.(*counted); ok || err != nil {
-			return c, err
-		}
-		return newPool(&PoolOptions{MaxAge: time.Hour}).opened(c), nil
-	}
+// Direct reports whether requests go over internal/http1.
+func (u *Upstream) Direct() bool {
+	_, direct := u.pool.client.(*directClient)
+	return direct
 }
 
-// Counted wraps a connection as the upstream's own dialing does.
-func (u *Upstream) Counted(c net.Conn) net.Conn { return u.pool.opened(c) }
+// SetTLS has connections to https servers made with this.
+func (o *Options) SetTLS(c *tls.Config) { o.tls = c }

@@ -1,8 +1,6 @@
 package http
 
 import (
-	"net/http"
-	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +12,7 @@ import (
 type facts struct {
 	queue          time.Duration // waited for a slot
 	connect        time.Duration // waited for new connections
-	asked          time.Duration // when the transport last began to look for a connection
+	asked          time.Duration // when a connection was last looked for
 	answeredBefore bool          // the server began to answer an earlier sending, by a redirect
 
 	// Of this sending.
@@ -42,48 +40,38 @@ func (f *facts) sent() mcp.Sent {
 	return mcp.SentNo
 }
 
-// getConn is called when the transport looks for a connection. If it had one before, that one turned out dead before a
-// byte was written: only then does net/http look for another. A GET may have been written, which makes no difference to
-// the server, but to the facts.
-func (x *exchange) getConn(string) {
-	if x.call.Lane.Verb() != http.MethodGet {
+// connecting is told when a connection is looked for. If there was one before, that one turned out dead; unsent: not a byte
+// was written to it.
+func (x *exchange) connecting(unsent bool) {
+	if unsent {
 		x.facts.conn = false
 	}
 	x.facts.asked = x.watch.now()
 	x.watch.wait(x.facts.asked, &x.watch.limits.connect)
 }
 
-func (x *exchange) gotConn(info httptrace.GotConnInfo) {
-	f := &x.facts
-	now := x.watch.now()
-	if x.conn == nil {
+// connected is told when there is a connection, and returns when that is. The wait for the head of the answer begins.
+func (x *exchange) connected() (now time.Duration) {
+	now = x.watch.now()
+	if !x.active {
+		x.active = true
 		x.u.pool.active.Add(1)
 	}
-	x.conn = countedOf(info.Conn)
-	f.conn = true
-	f.wrote.Store(int64(now))
-	if x.conn.retire(info, x.watch.start.Add(now)) {
-		// The first write fails, and another connection is looked for.
-	} else if info.Reused {
-		x.u.meters.reused.Inc()
-	} else {
-		f.connect += now - f.asked
-		x.u.meters.fresh.Inc()
-	}
+	x.facts.conn = true
+	x.facts.wrote.Store(int64(now))
 	if head := &x.watch.limits.head; head.after > 0 {
 		x.watch.wait(now, head)
 	} else {
 		x.watch.off()
 	}
+	return now
 }
 
-// wroteRequest is called when the request is in net/http's buffer, as far as it has not left: the next write is its end.
-func (x *exchange) wroteRequest(info httptrace.WroteRequestInfo) {
-	x.facts.wrote.Store(int64(x.watch.now()))
-	if info.Err == nil && x.call.Written != nil {
-		report := x.reportWritten
-		x.conn.wrote.Store(&report)
-	}
+// answering is told when the first byte of an answer comes.
+func (x *exchange) answering() {
+	x.u.progress.Add(1)
+	x.facts.first.Store(int64(max(x.watch.now(), 1)))
+	x.reportWritten()
 }
 
 // reportWritten reports to who waits for it that the request has been written, or that the call has ended.
@@ -91,10 +79,4 @@ func (x *exchange) reportWritten() {
 	if x.call.Written != nil {
 		x.written.Do(x.call.Written)
 	}
-}
-
-func (x *exchange) gotFirstByte() {
-	x.u.progress.Add(1)
-	x.facts.first.Store(int64(x.watch.now()))
-	x.reportWritten()
 }

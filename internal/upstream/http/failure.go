@@ -8,11 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"syscall"
 	"time"
 
+	"fluentd-perf/internal/http1"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -48,8 +48,8 @@ func (x *exchange) failure(err error) *mcp.Failure {
 	if cause := context.Cause(x); cause != nil {
 		return x.ended(cause)
 	}
-	if client, ok := errors.AsType[*url.Error](err); ok {
-		err = client.Err // without the URL: its query may hold a secret
+	if e, ok := errors.AsType[*expired](err); ok {
+		return e.failure()
 	}
 	if !x.facts.conn && !x.facts.head {
 		return x.notConnected(err)
@@ -58,6 +58,8 @@ func (x *exchange) failure(err error) *mcp.Failure {
 	switch {
 	case x.facts.head:
 		f.Message = "the server broke off in the middle of its answer"
+	case errors.Is(err, http1.ErrHTTP2):
+		f.Reason, f.Message = mcp.ReasonBadAnswer, "the server speaks HTTP/2 only"
 	case x.facts.first.Load() != 0 && !brokenOff(err):
 		f.Reason, f.Message = mcp.ReasonBadAnswer, "the server's answer is not HTTP"
 	default:
@@ -127,6 +129,7 @@ var unreachable = []clause{
 	{oneOf(syscall.EMFILE, syscall.ENFILE), "too many open files here"},
 	{oneOf(syscall.EADDRNOTAVAIL), "no local port is free"},
 	{oneOf(http.ErrSchemeMismatch), "it does not speak TLS"},
+	{oneOf(http1.ErrHTTP2), "it speaks HTTP/2 only"},
 	{oneOf(io.EOF, io.ErrUnexpectedEOF), "it closed the connection"},
 	{typed(func(e *net.DNSError) bool { return e.IsNotFound }), "its name is not known"},
 	{typed[*net.DNSError](nil), "its name could not be looked up"},

@@ -11,7 +11,7 @@ import (
 
 var identity = []string{"identity"}
 
-// outgoing returns the header to send: the call's own map where it is fit to be sent as it is, else a copy that is.
+// outgoing returns the header to send over http.Transport: the call's own map where it is fit to be sent as it is, else a copy that is.
 func outgoing(h http.Header) http.Header {
 	if fit(h) {
 		return h

@@ -64,7 +64,7 @@ type bodyPrefix struct {
 	buf  []byte        // what was read
 	err  error         // io.EOF: buf is all; errMore; else a break. nil: it reads
 	end  time.Duration // when it read last, by the exchange's clock
-	late bool          // it reads once more at most: a read of net/http's cannot be given up
+	late bool          // it reads once more at most: a read of net/http's cannot be given up, and is done by a goroutine
 	out  int           // bytes of buf that were handed out
 }
 
@@ -84,6 +84,12 @@ func (h *bodyPrefix) begin(x *exchange, length, limit int64) bool {
 func (h *bodyPrefix) fill(within time.Duration) bool {
 	if within == 0 {
 		h.run()
+		return true
+	}
+	if x := h.x; x.compat == nil {
+		x.direct.held = x.watch.now() + within
+		h.run()
+		x.direct.held = 0
 		return true
 	}
 	h.done = make(chan struct{})

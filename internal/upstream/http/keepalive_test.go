@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"net"
-	"net/http"
 	"net/url"
 	"sync"
 	"testing"
@@ -33,7 +32,6 @@ func TestKeepAliveHint(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var wg sync.WaitGroup
-				var u *upstreamhttp.Upstream
 				dials, requests := 0, make(chan int, 4)
 				serve := func(conn net.Conn, number int) {
 					defer conn.Close()
@@ -45,17 +43,14 @@ func TestKeepAliveHint(t *testing.T) {
 				}
 				o := options(&url.URL{Scheme: "http", Host: "server.test", Path: "/mcp"})
 				o.Pool.IdleTimeout = time.Hour
-				o.SetTransport(func(to *http.Transport, _ bool) upstreamhttp.Transport {
-					to.DialContext = func(context.Context, string, string) (net.Conn, error) {
-						dials++
-						client, server := net.Pipe()
-						number := dials
-						wg.Go(func() { serve(server, number) })
-						return u.Counted(client), nil
-					}
-					return to
-				})
-				u = upstreamhttp.New(o)
+				dialsBy(func(context.Context) (net.Conn, error) {
+					dials++
+					client, server := net.Pipe()
+					number := dials
+					wg.Go(func() { serve(server, number) })
+					return client, nil
+				})(&o)
+				u := upstreamhttp.New(o)
 				closeResult(t, mustCall(t, u, request()))
 				pass(c.idle)
 				closeResult(t, mustCall(t, u, request()))

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -27,10 +29,45 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// compat is set in the process that TestCompat starts: everything goes over http.Transport.
+var compat = os.Getenv(compatTests) != ""
+
+const compatTests = "UPSTREAM_TEST_COMPAT"
+
+// TestCompat runs the tests of this package once more, over http.Transport.
+func TestCompat(t *testing.T) {
+	t.Parallel()
+	if compat {
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.skip=^TestCompat$", "-test.timeout=10m")
+	cmd.Env = append(os.Environ(), compatTests+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// dialer opens connections.
+type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialing puts f around what opens connections.
+func dialing(f func(ctx context.Context, dial dialer, network, addr string) (net.Conn, error)) func(*upstreamhttp.Options) {
+	return func(o *upstreamhttp.Options) {
+		o.SetDial(func(dial dialer, _ bool) dialer {
+			return func(ctx context.Context, network, addr string) (net.Conn, error) { return f(ctx, dial, network, addr) }
+		})
+	}
+}
+
+// dialsBy has connections made by f and not by a network.
+func dialsBy(f func(context.Context) (net.Conn, error)) func(*upstreamhttp.Options) {
+	return dialing(func(ctx context.Context, _ dialer, _, _ string) (net.Conn, error) { return f(ctx) })
+}
+
 // options returns the options of an upstream at the URL: the defaults of the configuration.
 func options(endpoint *url.URL) upstreamhttp.Options {
 	return upstreamhttp.Options{
-		Name: "test", URL: endpoint, CheckBody: 4 << 20, EventLimit: 16 << 20,
+		Name: "test", URL: endpoint, CheckBody: 4 << 20, EventLimit: 16 << 20, Compat: compat,
 		Connections: admission.NewConnections(admission.ConnectionOptions{Upstream: "test", Max: 256, Wait: mcptest.WaitTimeout}),
 		Pool:        upstreamhttp.PoolOptions{MaxConnections: 256, MaxIdle: 256, IdleTimeout: 90 * time.Second, MaxAge: 5 * time.Minute},
 		Timeouts: upstreamhttp.Timeouts{

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"net"
-	"net/http"
 	"net/url"
 	"sync"
 	"testing"
@@ -31,10 +30,7 @@ func newHosts(t *testing.T, pool upstreamhttp.PoolOptions, serve func(host int, 
 	h = &hosts{serve: serve}
 	o := options(&url.URL{Scheme: "http", Host: "server.test", Path: "/mcp"})
 	o.Pool.MaxAge, o.Pool.IdleTimeout = cmp.Or(pool.MaxAge, o.Pool.MaxAge), cmp.Or(pool.IdleTimeout, o.Pool.IdleTimeout)
-	o.SetTransport(func(to *http.Transport, _ bool) upstreamhttp.Transport {
-		to.DialContext = func(context.Context, string, string) (net.Conn, error) { return h.dial(), nil }
-		return to
-	})
+	dialsBy(func(context.Context) (net.Conn, error) { return h.dial(), nil })(&o)
 	h.u = upstreamhttp.New(o)
 	return h, func() { h.u.Close(); h.wg.Wait() }
 }
@@ -47,7 +43,7 @@ func (h *hosts) dial() net.Conn {
 		defer server.Close()
 		h.serve(host, &peer{server, bufio.NewReader(server), number})
 	})
-	return h.u.Counted(client)
+	return client
 }
 
 // TestMaxAge holds that steady calls, which never leave a connection idle for long, follow a name that moves, that no

@@ -71,10 +71,11 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		v.Reset()
 	}
 	for p, name := range g.pools {
-		open, active := float64(p.open.Load()), float64(p.active.Load())
-		g.open.WithLabelValues(name).Add(open)
-		g.active.WithLabelValues(name).Add(active)
-		g.idle.WithLabelValues(name).Add(max(open-active, 0)) // a call is active for a moment longer than its connection is in use
+		active := int(p.active.Load())
+		open, idle := p.client.connections(active)
+		g.open.WithLabelValues(name).Add(float64(open))
+		g.active.WithLabelValues(name).Add(float64(active))
+		g.idle.WithLabelValues(name).Add(float64(idle))
 	}
 	for _, v := range all {
 		v.Collect(ch)
@@ -86,6 +87,15 @@ type meters struct {
 	fresh, reused prometheus.Counter
 	durations     prometheus.ObserverVec                              // by group
 	byGroup       [mcp.GroupCount]atomic.Pointer[prometheus.Observer] // the same, found without hashing labels
+}
+
+// given counts a connection that a request was written to.
+func (m *meters) given(reused bool) {
+	if reused {
+		m.reused.Inc()
+	} else {
+		m.fresh.Inc()
+	}
 }
 
 // attach begins to count a pool and fills in its series.

@@ -24,6 +24,7 @@ func TestTransportOptions(t *testing.T) {
 	}
 	var got []transport
 	note := func(o *upstreamhttp.Options) {
+		o.Compat = true
 		o.SetTransport(func(t *http.Transport, long bool) upstreamhttp.Transport {
 			got = append(got, transport{
 				long: long, connections: t.MaxConnsPerHost, idle: t.MaxIdleConnsPerHost, buffer: t.ReadBufferSize,

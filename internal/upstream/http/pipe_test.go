@@ -56,21 +56,18 @@ func piped(tb testing.TB, serve func(*peer), change ...func(*upstreamhttp.Option
 	var mu sync.Mutex
 	dialed := 0
 	o := options(&url.URL{Scheme: "http", Host: "server.test", Path: "/mcp"})
-	o.SetTransport(func(t *http.Transport, _ bool) upstreamhttp.Transport {
-		t.DialContext = func(context.Context, string, string) (net.Conn, error) {
-			client, server := net.Pipe()
-			mu.Lock()
-			dialed++
-			p := &peer{server, bufio.NewReader(server), dialed}
-			mu.Unlock()
-			wg.Go(func() {
-				defer func() { _ = p.Close() }()
-				serve(p)
-			})
-			return client, nil
-		}
-		return t
-	})
+	dialsBy(func(context.Context) (net.Conn, error) {
+		client, server := net.Pipe()
+		mu.Lock()
+		dialed++
+		p := &peer{server, bufio.NewReader(server), dialed}
+		mu.Unlock()
+		wg.Go(func() {
+			defer func() { _ = p.Close() }()
+			serve(p)
+		})
+		return client, nil
+	})(&o)
 	for _, f := range change {
 		f(&o)
 	}

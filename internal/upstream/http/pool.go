@@ -2,21 +2,16 @@ package http
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
-	"net"
+	"io"
 	"net/http"
-	"net/http/httptrace"
-	"strconv"
-	"strings"
-	"sync"
+	"net/url"
 	"sync/atomic"
 	"time"
 
 	"fluentd-perf/internal/mcp"
 )
 
-// warmStreams is how many GET streams may be on connections of the transport for calls. More have some of their own.
+// warmStreams is how many GET streams may be on connections among those for calls. More have some of their own.
 const warmStreams = 256
 
 // Connections bounds the connections in use, and is where a call waits for one. See internal/admission.
@@ -28,96 +23,49 @@ type Connections interface {
 	Leave(kind int)
 }
 
-// pool is what one upstream's connections are counted by, and bounded while they are opened and closed.
+// client sends the requests of exchanges. It has connections for calls, as many as Pool allows, and others for what lasts
+// (exchange.long), and tells the exchange how far a request is: connecting, connected, given, answering.
+type client interface {
+	// prepare is called once, before all else.
+	prepare(*exchange)
+	// send sends the request to the target and returns the head of the answer; the body is the exchange's to close. It is
+	// called again where a redirect is followed.
+	send(*exchange, *url.URL) (head, error)
+	// connections returns how many are open, and how many of them nobody uses, where so many exchanges are active.
+	connections(active int) (open, idle int)
+	// widen lets there be so many more connections for calls.
+	widen(by int)
+	// close closes the connections that nobody uses, now and as they are let go.
+	close()
+}
+
+// head is the head of an answer, without the fields that end at this hop, and its body.
+type head struct {
+	status int
+	header http.Header
+	length int64 // of the body; -1: it does not say
+	body   io.ReadCloser
+}
+
+// pool is what one upstream's connections are counted by.
 type pool struct {
-	open   atomic.Int64  // connections that are open
-	active atomic.Int64  // calls and streams that hold one
-	maxAge time.Duration // from which on a connection is not used for another call
-	room   *room         // what the connections for calls have to fit into, and GET streams beside them
+	client client
+	active atomic.Int64 // calls and streams that hold one
+	warm   atomic.Int64 // GET streams among them that are on connections for calls
 }
 
-func newPool(o *PoolOptions) *pool {
-	return &pool{maxAge: o.MaxAge, room: newRoom(o.MaxConnections, warmStreams)}
-}
-
-// opened counts a connection until it is closed.
-func (p *pool) opened(c net.Conn) *counted {
-	p.open.Add(1)
-	return &counted{Conn: c, pool: p, since: time.Now()}
-}
-
-type counted struct {
-	net.Conn
-	pool   *pool
-	since  time.Time // when it was opened
-	once   sync.Once
-	closed func()                 // called when it is, once; nil: nobody wants to know
-	keeps  atomic.Int64           // how long the server says that it keeps it idle, a time.Duration; 0: it does not say
-	stale  atomic.Bool            // not to be written to again
-	wrote  atomic.Pointer[func()] // to be called when the next Write has succeeded, once
-}
-
-var errStale = errors.New("the connection is too old, or has been idle for as long as the server keeps one")
-
-// Write refuses before a byte has left, where the connection is stale: net/http then takes another, which is the one case
-// in which it does so safely.
-func (c *counted) Write(b []byte) (int, error) {
-	if c.stale.Load() {
-		return 0, errStale
-	}
-	n, err := c.Conn.Write(b)
-	if wrote := c.wrote.Swap(nil); wrote != nil && err == nil { // where it failed, the end of the call says it
-		(*wrote)()
-	}
-	return n, err
-}
-
-// countedOf returns the connection that is below TLS: TLS to a proxy may have TLS to the server in it.
-func countedOf(conn net.Conn) *counted {
-	for {
-		secured, ok := conn.(*tls.Conn)
-		if !ok {
-			return conn.(*counted)
-		}
-		conn = secured.NetConn()
-	}
-}
-
-// hint notes `Keep-Alive: timeout=5`, by which servers (Node's, for one) say how long they keep an idle connection, or that
-// the server does not say. It is this connection's own (RFC 9112, section 9.3): behind one name there may be several servers.
-func (c *counted) hint(h http.Header) {
-	keeps := time.Duration(0)
-	for _, line := range h["Keep-Alive"] {
-		for part := range strings.SplitSeq(line, ",") {
-			name, seconds, _ := strings.Cut(strings.TrimSpace(part), "=")
-			if n, err := strconv.ParseUint(seconds, 10, 31); err == nil && strings.EqualFold(name, "timeout") {
-				keeps = time.Duration(n) * time.Second
-			}
-		}
-	}
-	c.keeps.Store(int64(keeps))
-}
-
-// retire marks a connection that was used before stale if its time is over, and reports whether it did: it is older than
-// max_age, so that a name that moved is looked up again, or it was idle nearly as long as the server keeps it. A second is
-// for the way.
-func (c *counted) retire(info httptrace.GotConnInfo, now time.Time) bool {
-	keeps := time.Duration(c.keeps.Load())
-	closing := keeps > 0 && info.WasIdle && info.IdleTime >= max(keeps-time.Second, keeps/2)
-	if !closing && (!info.Reused || now.Sub(c.since) < c.pool.maxAge) {
+// enterWarm lets a GET stream have a connection for calls, if there are not too many there. It takes none from the calls: they
+// may have one more meanwhile.
+func (p *pool) enterWarm() bool {
+	if p.warm.Add(1) > warmStreams {
+		p.warm.Add(-1)
 		return false
 	}
-	c.stale.Store(true)
+	p.client.widen(1)
 	return true
 }
 
-func (c *counted) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() {
-		c.pool.open.Add(-1)
-		if c.closed != nil {
-			c.closed()
-		}
-	})
-	return err
+func (p *pool) leaveWarm() {
+	p.client.widen(-1)
+	p.warm.Add(-1)
 }

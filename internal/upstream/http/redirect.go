@@ -17,27 +17,26 @@ const (
 
 // follow sends the call, and again to where 307 and 308 point within the same origin. Verb, body and header are kept
 // (RFC 9110, 15.4.8 and 15.4.9). A target elsewhere would get the agent's credentials.
-func (x *exchange) follow() (*http.Response, *mcp.Failure) {
+func (x *exchange) follow() (head, *mcp.Failure) {
 	target, f := x.target()
 	lasting := true // only permanent redirects so far
 	for hops := 0; f == nil; hops++ {
-		resp, err := x.send(target)
+		h, err := x.send(target)
 		if err != nil {
-			return nil, x.fail(err)
+			return head{}, x.fail(err)
 		}
-		x.body = resp.Body
-		location := redirection(resp)
+		location := redirection(&h)
 		if location == "" {
-			x.arrived(resp.StatusCode)
-			return resp, nil
+			x.arrived(h.status)
+			return h, nil
 		}
-		lasting = lasting && resp.StatusCode == http.StatusPermanentRedirect
+		lasting = lasting && h.status == http.StatusPermanentRedirect
 		target, f = x.next(target, location, hops)
 		if lasting && f == nil {
 			x.lasting = target
 		}
 	}
-	return nil, f
+	return head{}, f
 }
 
 // target is where the call goes first: to its own target, else to where redirects led before, else to the endpoint.
@@ -82,11 +81,11 @@ func (x *exchange) arrived(status int) {
 }
 
 // redirection returns the Location of an answer that is a redirect to follow, else "".
-func redirection(resp *http.Response) string {
-	if resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusPermanentRedirect {
+func redirection(h *head) string {
+	if h.status != http.StatusTemporaryRedirect && h.status != http.StatusPermanentRedirect {
 		return ""
 	}
-	return resp.Header.Get("Location")
+	return h.header.Get("Location")
 }
 
 // next lets go of a redirect's answer and returns where it points.

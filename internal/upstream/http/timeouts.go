@@ -81,12 +81,13 @@ func (e *expired) failure() *mcp.Failure {
 // Error names the setting to turn.
 func (e *expired) Error() string { return e.key + " of " + e.after.String() + " is over" }
 
-// watch cancels a call's context when it waits too long for one thing. One timer serves the whole call: a later
-// deadline is only noted, and the timer sets itself anew when it finds one.
+// watch knows what a call waits for, and until when. Over internal/http1 whoever reads or dials has the deadline, and asks
+// afterwards what has expired. Over http.Transport the watch cancels the call's context. There one timer serves the whole call:
+// a later deadline is only noted, and the timer sets itself anew when it finds one.
 type watch struct {
-	start    time.Time // all times here are counted from it
-	cancel   context.CancelCauseFunc
-	progress *atomic.Uint64 // the upstream's
+	start    time.Time               // all times here are counted from it
+	cancel   context.CancelCauseFunc // nil: nothing is cancelled
+	progress *atomic.Uint64          // the upstream's
 	limits   limits
 
 	mu       sync.Mutex // guards the following
@@ -113,6 +114,9 @@ func (w *watch) waitFor(now, left time.Duration, b *bound, since uint64) {
 	}
 	w.deadline = max(now+left, 1)
 	w.bound, w.from, w.since = b, now, since
+	if w.cancel == nil {
+		return
+	}
 	if w.set != 0 && w.set <= w.deadline {
 		return
 	}
@@ -122,6 +126,16 @@ func (w *watch) waitFor(now, left time.Duration, b *bound, since uint64) {
 	} else {
 		w.timer.Reset(left)
 	}
+}
+
+// expired returns what has expired, nil if the deadline has not passed.
+func (w *watch) expired() *expired {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deadline == 0 || w.now() < w.deadline {
+		return nil
+	}
+	return &expired{*w.bound, w.progress.Load() == w.since} // a copy: the cause outlives the watch
 }
 
 // off ends the wait.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -28,16 +27,6 @@ const (
 
 func timed(o *upstreamhttp.Options) {
 	o.Timeouts = upstreamhttp.Timeouts{Connect: connectTime, Handshake: handTime, FirstByte: headTime, Idle: idleTime, Call: callTime}
-}
-
-// dialsBy has connections made by f and not by a network.
-func dialsBy(f func(context.Context) (net.Conn, error)) func(*upstreamhttp.Options) {
-	return func(o *upstreamhttp.Options) {
-		o.SetTransport(func(t *http.Transport, _ bool) upstreamhttp.Transport {
-			t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return f(ctx) }
-			return t
-		})
-	}
 }
 
 // Connecting that hangs ends in time, and nothing was sent.

@@ -43,19 +43,15 @@ func secure(t *testing.T, h2 bool, h http.HandlerFunc) (s *httptest.Server, seen
 // trusting has the transports trust the server, and count its connections.
 func trusting(s *httptest.Server, dials *atomic.Int32) func(*upstreamhttp.Options) {
 	return func(o *upstreamhttp.Options) {
-		o.SetTransport(func(t *http.Transport, _ bool) upstreamhttp.Transport {
-			dial := t.DialContext
-			t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				dials.Add(1)
-				return dial(ctx, network, addr)
-			}
-			if s != nil {
-				pool := x509.NewCertPool()
-				pool.AddCert(s.Certificate())
-				t.TLSClientConfig = &tls.Config{RootCAs: pool}
-			}
-			return t
-		})
+		dialing(func(ctx context.Context, dial dialer, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			return dial(ctx, network, addr)
+		})(o)
+		if s != nil {
+			pool := x509.NewCertPool()
+			pool.AddCert(s.Certificate())
+			o.SetTLS(&tls.Config{RootCAs: pool})
+		}
 	}
 }
 

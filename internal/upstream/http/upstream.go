@@ -7,7 +7,7 @@
 // It promises:
 //   - at most Pool.MaxConnections connections for calls, and no call without one of Connections;
 //   - streams without end (GET, subscriptions/listen) have connections of their own and take none that calls need;
-//   - a request is sent once, but that net/http takes another connection where one turns out dead before a byte was
+//   - a request is sent once, but that another connection is taken where one turns out dead before a byte was
 //     written, and that redirects are followed; every Failure says truthfully whether the server may have seen the request;
 //   - every wait is bounded by Timeouts, those of streams without end excepted, a timeout's Failure says whether the server
 //     was silent to everybody (Silent), that of a caller who leaves also for how long (Waited), and a cancelled call closes the server's side at once.
@@ -19,13 +19,13 @@ package http
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/go-retryablehttp"
 
 	"fluentd-perf/internal/mcp"
 )
@@ -68,17 +68,19 @@ type Options struct {
 	Log      *slog.Logger     // nil: silent
 
 	PoolLabel string // of the metrics of its connections, where Name is not to be that
+	Compat    bool   // over http.Transport and not over internal/http1: see newClient
 
-	changed func(t *http.Transport, long bool) transport // of tests: what carries the requests; nil: t
+	changed func(t *http.Transport, long bool) transport // of tests with Compat: what carries the requests; nil: t
+	dials   func(dial dialFunc, long bool) dialFunc      // of tests: what opens connections; nil: dial
+	tls     *tls.Config                                  // of tests; nil: the defaults
 }
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Upstream is one server. It is safe for concurrent use.
 type Upstream struct {
 	opts Options
 
-	client   *retryablehttp.Client
-	calls    transport
-	long     transport
 	pool     *pool
 	meters   meters
 	progress atomic.Uint64 // how often bytes of an answer have come, of whichever call or stream
@@ -100,20 +102,17 @@ func New(o Options) *Upstream {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	u := &Upstream{
 		opts:    o,
-		pool:    newPool(&o.Pool),
-		client:  newClient(),
+		pool:    &pool{client: newClient(&o)},
 		cancels: cancels{places: make(chan struct{}, maxCancels)},
 	}
-	u.calls, u.long = u.newTransport(false), u.newTransport(true)
 	o.Metrics.attach(o.Name, cmp.Or(o.PoolLabel, o.Name), u.pool, &u.meters)
 	return u
 }
 
 // Call sends the call and returns the server's answer, whatever its status, or a *mcp.Failure and no other error.
 //
-// The call's header goes out as it is, with Accept-Encoding: identity. It is not copied if it already says so, has a
-// User-Agent key (nil for none: net/http would else put in its own) and no Expect or Idempotency-Key. The transport may still
-// read Body and Header when Call has returned (see mcp.Call).
+// The call's header goes out as it is, with Accept-Encoding: identity. Where Compat is set, net/http may still read Body and
+// Header when Call has returned (see mcp.Call).
 //
 // A ctx that is cancelled with a *mcp.Failure as its cause fails the call with that failure, Sent made true to the facts;
 // any other end of ctx is ReasonCanceled, with code 0.
@@ -122,11 +121,11 @@ func (u *Upstream) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if f := x.enter(); f != nil {
 		return nil, f
 	}
-	resp, f := x.follow()
+	h, f := x.follow()
 	if f != nil {
 		return nil, f
 	}
-	res, f := x.answer(resp)
+	res, f := x.answer(&h)
 	if f != nil {
 		return nil, f
 	}
@@ -143,7 +142,6 @@ func (u *Upstream) Identity() string { return u.opts.URL.String() }
 // background: five seconds at most. It ends no call: the caller's contexts do. A call after Close is still answered.
 func (u *Upstream) Close() {
 	u.cancels.stop()
-	u.calls.CloseIdleConnections()
-	u.long.CloseIdleConnections()
+	u.pool.client.close()
 	u.opts.Metrics.detach(u.pool)
 }

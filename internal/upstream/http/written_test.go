@@ -21,18 +21,10 @@ import (
 
 // Written is called once for each call: when its request has been written, and not before; or when it has ended.
 func TestWritten(t *testing.T) {
-	refused := func(o *upstreamhttp.Options) {
-		o.SetTransport(func(t *http.Transport, _ bool) upstreamhttp.Transport {
-			t.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrClosedPipe }
-			return t
-		})
-	}
+	refused := dialsBy(func(context.Context) (net.Conn, error) { return nil, io.ErrClosedPipe })
 	hangs := func(o *upstreamhttp.Options) {
 		o.Timeouts.Connect = time.Second
-		o.SetTransport(func(t *http.Transport, _ bool) upstreamhttp.Transport {
-			t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
-			return t
-		})
+		dialsBy(func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() })(o)
 	}
 	for name, c := range map[string]struct {
 		change func(*upstreamhttp.Options)
@@ -149,10 +141,7 @@ func TestGETIsFirst(t *testing.T) {
 				p.answerJSON(good)
 			}
 		}, func(o *upstreamhttp.Options) {
-			o.SetTransport(func(t *http.Transport, _ bool) upstreamhttp.Transport {
-				t.DialContext = w.dial(t.DialContext)
-				return t
-			})
+			o.SetDial(func(dial dialer, _ bool) dialer { return w.dial(dial) })
 		})
 		for range rounds {
 			works(t, u)

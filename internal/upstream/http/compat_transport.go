@@ -28,11 +28,11 @@ type transport interface {
 // This package relies on its calling the httptrace hooks GetConn and GotConn on RoundTrip's own goroutine; on its ending with
 // context.Cause of the request's context when that ends, and closing the connection then; and on its sending no request a
 // second time of which a byte was written, unless its verb is GET.
-func (u *Upstream) newTransport(long bool) transport {
-	p := &u.opts.Pool
+func (c *compatClient) newTransport(o *Options, long bool) transport {
+	p, dial := &o.Pool, c.dialer(o, long)
 	t := &http.Transport{
-		DialContext:            u.dialForCalls,
-		TLSHandshakeTimeout:    u.opts.Timeouts.Connect,
+		DialContext:            c.dialForCalls(dial),
+		TLSHandshakeTimeout:    c.connect,
 		DisableCompression:     true, // bytes pass as they are: net/http must not ask for gzip and unpack it
 		MaxIdleConnsPerHost:    p.MaxIdle,
 		MaxConnsPerHost:        p.MaxConnections + warmStreams,
@@ -41,18 +41,19 @@ func (u *Upstream) newTransport(long bool) transport {
 		ReadBufferSize:         callBuffer,
 		WriteBufferSize:        callBuffer,
 		Protocols:              new(http.Protocols),
+		TLSClientConfig:        o.tls,
 	}
 	t.Protocols.SetHTTP1(true)
-	if proxy := proxyFor(u.opts.URL); proxy != nil {
+	if proxy := proxyFor(o.URL); proxy != nil {
 		t.Proxy = http.ProxyURL(proxy)
-		t.DialContext = u.dial // one address for all the hosts that redirects lead to: their idle connections would keep others out
+		t.DialContext = dial // one address for all the hosts that redirects lead to: their idle connections would keep others out
 	}
 	if long {
-		t.DialContext, t.MaxConnsPerHost = u.dial, 0
+		t.DialContext, t.MaxConnsPerHost = dial, 0
 		t.ReadBufferSize, t.WriteBufferSize = streamBuffer, streamBuffer
 	}
-	if u.opts.changed != nil {
-		return u.opts.changed(t, long)
+	if o.changed != nil {
+		return o.changed(t, long)
 	}
 	return t
 }
@@ -72,32 +73,39 @@ func proxyFor(u *url.URL) *url.URL {
 }
 
 // dialForCalls opens a connection when there is room for it.
-func (u *Upstream) dialForCalls(ctx context.Context, network, addr string) (net.Conn, error) {
-	room := u.pool.room
-	// The transport goes on when its caller has left; this ends it.
-	wait, cancel := context.WithTimeout(ctx, u.opts.Timeouts.Connect)
-	defer cancel()
-	if err := room.take(wait, addr); err != nil {
-		return nil, err
+func (c *compatClient) dialForCalls(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		// The transport goes on when its caller has left; this ends it.
+		wait, cancel := context.WithTimeout(ctx, c.connect)
+		defer cancel()
+		if err := c.room.take(wait, addr); err != nil {
+			return nil, err
+		}
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			c.room.put(addr)
+			return nil, err
+		}
+		conn.(*counted).closed = func() { c.room.put(addr) }
+		return conn, nil
 	}
-	c, err := u.dial(ctx, network, addr)
-	if err != nil {
-		room.put(addr)
-		return nil, err
-	}
-	c.(*counted).closed = func() { room.put(addr) }
-	return c, nil
 }
 
-// dial opens a connection and counts it as open until it is closed.
-func (u *Upstream) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+// dialer opens a connection and counts it as open until it is closed.
+func (c *compatClient) dialer(o *Options, long bool) dialFunc {
 	d := net.Dialer{
-		Timeout:         u.opts.Timeouts.Connect, // the transport goes on dialing when its caller has left
+		Timeout:         c.connect, // the transport goes on dialing when its caller has left
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: 3},
 	}
-	c, err := d.DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, err
+	dial := d.DialContext
+	if o.dials != nil {
+		dial = o.dials(dial, long)
 	}
-	return u.pool.opened(c), nil
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return c.opened(conn), nil
+	}
 }

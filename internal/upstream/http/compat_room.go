@@ -9,16 +9,15 @@ import (
 // connection may still be closing when its call has given it back, and net/http goes on dialing for a call that has
 // been given another connection meanwhile, as often as that happens while a dial lasts.
 type room struct {
-	mu       sync.Mutex     // guards the following
-	bound    int            // to one address
-	maxBound int            // what bound may become
-	taken    map[string]int // by address
-	changed  sync.Cond      // there may be room again, or whoever waits need not any more
+	mu      sync.Mutex     // guards the following
+	bound   int            // to one address
+	taken   map[string]int // by address
+	changed sync.Cond      // there may be room again, or whoever waits need not any more
 }
 
-// newRoom returns room for bound connections to an address, that may become as many more as beside says.
-func newRoom(bound, beside int) *room {
-	r := &room{bound: bound, maxBound: bound + beside, taken: map[string]int{}}
+// newRoom returns room for bound connections to an address.
+func newRoom(bound int) *room {
+	r := &room{bound: bound, taken: map[string]int{}}
 	r.changed.L = &r.mu
 	return r
 }
@@ -48,14 +47,10 @@ func (r *room) put(addr string) {
 	r.changed.Broadcast()
 }
 
-// widen changes the bound, and reports whether it may become that. Connections that are there already stay.
-func (r *room) widen(by int) bool {
+// widen changes the bound. Connections that are there already stay.
+func (r *room) widen(by int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.bound+by > r.maxBound {
-		return false
-	}
 	r.bound += by
 	r.changed.Broadcast()
-	return true
 }
