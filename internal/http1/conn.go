@@ -76,6 +76,16 @@ func (c *conn) spent(now time.Time) bool {
 	return c.hint > 0 && now.Sub(c.idleSince) >= max(c.hint-time.Second, c.hint/2)
 }
 
+// alive reports whether the server has neither closed an idle connection nor written what nobody asked for, as far as one can see.
+func (c *conn) alive() bool {
+	if c.raw == nil {
+		return c.secure.alive()
+	}
+	is := false
+	err := c.raw.Control(func(fd uintptr) { is = quiet(int(fd)) })
+	return err == nil && is
+}
+
 // bound sets the deadline of the reads to come.
 func (c *conn) bound(t time.Time) {
 	c.wanted = t
@@ -201,7 +211,7 @@ func quiet(fd int) bool {
 
 // exchangeWaiting is exchange for connections that are no bare socket. It leaves reading to the one who reads the head.
 func (c *conn) exchangeWaiting(a *Answer) error {
-	if c.used && !c.secure.alive() {
+	if c.used && !c.alive() {
 		return errStale
 	}
 	if len(a.send.rest) > 0 {

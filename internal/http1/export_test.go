@@ -12,3 +12,6 @@ func LateCancel(a *Answer) func() {
 	c, use := a.conn, a.use
 	return func() { c.cancel(use) }
 }
+
+// LookAtIdle is what the pool does by itself from time to time.
+func (c *Client) LookAtIdle() { c.pool.closeIdle() }

@@ -26,9 +26,13 @@ type pool struct {
 	waiters []*waiter // oldest first; there are none while one is idle
 	dead    []*conn   // to be closed when mu is free
 	closed  bool
-	timer   *time.Timer // closes what has been idle for too long; nil: nothing is idle
+	timer   *time.Timer // looks at what is idle; nil: nothing is
 	dialed  sync.Cond   // dialing has changed
 }
+
+// idleLook is how often idle connections are looked at. Nobody reads from them, so that the server's end shows in no other way, and what
+// it has closed would hold a descriptor, and be one of those that may be open, until IdleTimeout.
+const idleLook = 5 * time.Second
 
 // waiter is a call that waits for a connection.
 type waiter struct{ got chan found } // of one
@@ -124,8 +128,8 @@ func (p *pool) putLocked(c *conn, now time.Time) {
 		p.dead = append(p.dead, c)
 	default:
 		p.idle = append(p.idle, c)
-		if p.timer == nil && p.o.IdleTimeout > 0 {
-			p.timer = time.AfterFunc(p.o.IdleTimeout, p.closeIdle)
+		if p.timer == nil {
+			p.timer = time.AfterFunc(p.lookLocked(now), p.closeIdle)
 		}
 	}
 }
@@ -201,21 +205,31 @@ func (p *pool) dialOne(ctx context.Context) {
 	p.dialed.Broadcast()
 }
 
-// closeIdle closes what has been idle for too long.
+// lookLocked returns when what is idle is to be looked at: in idleLook, or when IdleTimeout of the oldest is over.
+func (p *pool) lookLocked(now time.Time) time.Duration {
+	if p.o.IdleTimeout == 0 {
+		return idleLook
+	}
+	return min(idleLook, p.o.IdleTimeout-now.Sub(p.idle[0].idleSince))
+}
+
+// closeIdle closes what has been idle for too long, and what the server has closed.
 func (p *pool) closeIdle() {
 	p.mu.Lock()
 	defer p.unlock()
 	now := time.Now()
-	old := 0
-	for old < len(p.idle) && now.Sub(p.idle[old].idleSince) >= p.o.IdleTimeout {
-		old++
-	}
-	p.dead = append(p.dead, p.idle[:old]...)
-	if p.idle = slices.Delete(p.idle, 0, old); len(p.idle) == 0 {
+	p.idle = slices.DeleteFunc(p.idle, func(c *conn) bool {
+		over := p.o.IdleTimeout > 0 && now.Sub(c.idleSince) >= p.o.IdleTimeout || c.spent(now) || !c.alive()
+		if over {
+			p.dead = append(p.dead, c)
+		}
+		return over
+	})
+	if len(p.idle) == 0 {
 		p.timer = nil
 		return
 	}
-	p.timer.Reset(p.o.IdleTimeout - now.Sub(p.idle[0].idleSince))
+	p.timer.Reset(p.lookLocked(now))
 }
 
 // close closes what is idle, now and later, and waits for the dials. Those for which nobody waits are ended.

@@ -192,6 +192,25 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	}, func(o *http1.Options) { o.MaxIdle = 4 })
 }
 
+// TestClosedWhileIdle holds that an idle connection which its server has closed is closed when it is looked at, and one that is open stays.
+func TestClosedWhileIdle(t *testing.T) {
+	for name, test := range map[string]struct {
+		script mcptest.Script
+		want   int
+	}{"closed": {closing(okAnswer), 0}, "reset": {resetting(okAnswer), 0}, "open": {answering(okAnswer), 1}} {
+		t.Run(name, func(t *testing.T) {
+			s := mcptest.NewServer(t, test.script)
+			c := newClient(t, s.URL())
+			if _, _, err := do(context.Background(), c, post("{}")); err != nil && name != "reset" {
+				t.Fatal(err)
+			}
+			s.AwaitOpen(test.want)
+			c.LookAtIdle()
+			wantIdle(t, c, test.want)
+		})
+	}
+}
+
 // TestMaxConnections holds that no more are open or being opened than that, and that those who wait are served in the order of
 // their asking.
 func TestMaxConnections(t *testing.T) {
