@@ -23,6 +23,10 @@ const (
 	soakAgents = 24          // of servers over HTTP, at once
 	soakFolder = "../../out" // git-ignored: what a soak leaves
 	soakPoints = 200         // samples of a whole soak
+
+	// subscribedFor is how long the cache subscribes to the changes of a server for a credential after its last request (five minutes:
+	// internal/cache/listener), with some seconds for what ends then.
+	subscribedFor = 5*time.Minute + 15*time.Second
 )
 
 // BenchmarkSoak has agents of both eras work with servers over HTTP and stdio that are killed, hung and slowed, and with tiers of the cache
@@ -68,6 +72,8 @@ func BenchmarkSoak(b *testing.B) {
 
 	run.visitAll(b)
 	run.heal(b, d)
+	b.Logf("waiting for %v: so long the daemon subscribes for a credential that makes no requests any more", subscribedFor)
+	<-time.After(subscribedFor)
 	run.holdsNoMore(b, d, before)
 	journals := map[string]string{}
 	for _, u := range run.upstreams {
