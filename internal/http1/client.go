@@ -98,7 +98,10 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 	}
 	a := &Answer{ctx: ctx, trace: r.Trace, head: r.Method == "HEAD", send: newSending(buf, head, r.Body)}
 	for {
-		err := a.connect(c.pool)
+		err := context.Cause(ctx) // looked at first: what watches over it may come later than the first write
+		if err == nil {
+			err = a.connect(c.pool)
+		}
 		if err != nil {
 			a.send.drop()
 			return nil, &Error{a.sent, err}

@@ -26,6 +26,7 @@ type conn struct {
 	state atomic.Uint64
 
 	used      bool          // it has carried a request
+	pooled    bool          // it was idle, or has carried a request: the server may have closed it since
 	idleSince time.Time     // when it was put into the pool
 	hint      time.Duration // how long the server says that it keeps it idle; 0: it does not say
 
@@ -151,7 +152,7 @@ func (c *conn) stepRaw(fd uintptr) bool {
 	if !a.send.pending() {
 		return c.readNow(int(fd), a)
 	}
-	if c.used && a.sent == SentNo && !quiet(int(fd)) {
+	if c.pooled && a.sent == SentNo && !quiet(int(fd)) {
 		c.err = errStale
 		return true
 	}
@@ -171,7 +172,7 @@ func (c *conn) stepRaw(fd uintptr) bool {
 
 // unwritten is the error of a connection to which not a byte could be written.
 func (c *conn) unwritten(err error) error {
-	if c.used {
+	if c.pooled {
 		return errStale
 	}
 	return err
@@ -211,10 +212,11 @@ func quiet(fd int) bool {
 
 // exchangeWaiting is exchange for connections that are no bare socket. It leaves reading to the one who reads the head.
 func (c *conn) exchangeWaiting(a *Answer) error {
-	if c.used && !c.alive() {
+	if c.pooled && !c.alive() {
 		return errStale
 	}
 	if len(a.send.rest) > 0 {
+		_ = c.tcp.SetWriteDeadline(time.Time{}) // that of the request before; what ends the wait for the answer closes the connection
 		a.sent = SentUnknown
 		a.send.start(c, a.written)
 		return nil

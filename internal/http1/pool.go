@@ -67,8 +67,10 @@ func (p *pool) get(ctx context.Context, now time.Time) (*conn, error) {
 // takeLocked takes the connection that was used last.
 func (p *pool) takeLocked(now time.Time) *conn {
 	for len(p.idle) > 0 {
-		c := p.idle[len(p.idle)-1]
-		p.idle = p.idle[:len(p.idle)-1]
+		last := len(p.idle) - 1
+		c := p.idle[last]
+		p.idle[last] = nil
+		p.idle = p.idle[:last]
 		if !c.spent(now) {
 			return c
 		}
@@ -87,7 +89,13 @@ func (p *pool) wait(ctx context.Context, w *waiter) (*conn, error) {
 	var err error
 	select {
 	case f := <-w.got:
-		return f.c, f.err
+		if f.c == nil || ctx.Err() == nil {
+			return f.c, f.err
+		}
+		p.mu.Lock()
+		p.putLocked(f.c, time.Now())
+		p.unlock()
+		return nil, context.Cause(ctx)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-late:
@@ -113,7 +121,7 @@ func (p *pool) leave(w *waiter) {
 func (p *pool) put(c *conn) {
 	p.mu.Lock()
 	defer p.unlock()
-	c.used = true
+	c.used, c.pooled = true, true
 	p.putLocked(c, time.Now())
 }
 
@@ -127,6 +135,7 @@ func (p *pool) putLocked(c *conn, now time.Time) {
 	case p.closed || len(p.idle) >= p.o.MaxIdle:
 		p.dead = append(p.dead, c)
 	default:
+		c.pooled = true
 		p.idle = append(p.idle, c)
 		if p.timer == nil {
 			p.timer = time.AfterFunc(p.lookLocked(now), p.closeIdle)
@@ -186,7 +195,8 @@ func (p *pool) grow(n int) {
 	}
 }
 
-// dialOne dials. A failure is that of the call that has waited longest, unless there are dials enough without this one.
+// dialOne dials. A failure is that of the call that has waited longest, unless there are dials enough without this one, or it was the pool
+// that gave up.
 func (p *pool) dialOne(ctx context.Context) {
 	c, err := p.dial(ctx)
 	p.mu.Lock()
@@ -197,7 +207,7 @@ func (p *pool) dialOne(ctx context.Context) {
 		p.putLocked(c, time.Now())
 	default:
 		p.open--
-		if p.dialing < len(p.waiters) {
+		if p.dialing < len(p.waiters) && ctx.Err() == nil {
 			p.serveLocked(found{err: err})
 		}
 	}

@@ -1,14 +1,17 @@
 package http1_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -70,6 +73,77 @@ func TestUnaskedBytes(t *testing.T) {
 	for range 2 {
 		_ = (<-conns).Close()
 	}
+}
+
+// TestLeftBeforeItIsSent holds that nothing is sent of a call that nobody waits for any more, though a connection is at hand.
+func TestLeftBeforeItIsSent(t *testing.T) {
+	s := mcptest.NewServer(t, answering(okAnswer))
+	c := newClient(t, s.URL())
+	mustDo(t, c, post("{}"), "ok")
+	why := errors.New("the agent has left")
+	ctx, leave := context.WithCancelCause(context.Background())
+	leave(why)
+	_, _, err := do(ctx, c, post("{}"))
+	if !errors.Is(err, why) {
+		t.Errorf("got %v", err)
+	}
+	wantSent(t, err, http1.SentNo)
+	mustDo(t, c, post("{}"), "ok")
+	if s.Received() != 2 {
+		t.Errorf("%d requests were received, want 2", s.Received())
+	}
+	wantIdle(t, c, 1)
+}
+
+// TestClosedBeforeItWasUsed holds that a connection which was opened for a call that left, and closed by the server since, costs the next call
+// nothing.
+func TestClosedBeforeItWasUsed(t *testing.T) {
+	var conns atomic.Int32
+	answers := answeringAll(okAnswer, 0)
+	p := &pipes{delay: time.Second, handle: func(c net.Conn) {
+		if conns.Add(1) > 1 {
+			answers(c)
+		}
+	}}
+	inMemory(t, p, func(t *testing.T, c *http1.Client) {
+		ctx, leave := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer leave()
+		if _, _, err := do(ctx, c, post("{}")); err == nil {
+			t.Error("it did not leave")
+		}
+		time.Sleep(time.Second)
+		wantIdle(t, c, 1)
+		mustDo(t, c, post("{}"), "ok")
+	})
+}
+
+// TestSlowWriteAfterABound holds that the time in which one request had to be written is not that of the next one, whose body is written
+// while the answer is awaited.
+func TestSlowWriteAfterABound(t *testing.T) {
+	p := &pipes{handle: func(c net.Conn) {
+		for from := bufio.NewReader(c); ; {
+			r, err := http.ReadRequest(from)
+			if err != nil {
+				return
+			}
+			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				return
+			}
+			if _, err := c.Write([]byte(okAnswer)); err != nil {
+				return
+			}
+		}
+	}}
+	inMemory(t, p, func(t *testing.T, c *http1.Client) {
+		small, large := post("{}"), post(strings.Repeat("x", 1<<20))
+		small.HeadTimeout, large.HeadTimeout = 5*time.Second, time.Minute
+		mustDo(t, c, small, "ok")
+		time.Sleep(10 * time.Second)
+		mustDo(t, c, large, "ok")
+		if p.dialled() != 1 {
+			t.Errorf("%d dials", p.dialled())
+		}
+	})
 }
 
 // pipes is an endpoint in memory, whose time can be false: each connection is served by handle.

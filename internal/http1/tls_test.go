@@ -1,6 +1,8 @@
 package http1_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -42,6 +45,85 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	_, _ = w.Write(b)
+}
+
+// gathered holds back what is written until it is let go: then it is all in one segment.
+type gathered struct {
+	net.Conn
+	held *bytes.Buffer // nil: nothing is held back
+}
+
+func (g *gathered) Write(p []byte) (int, error) {
+	if g.held != nil {
+		return g.held.Write(p)
+	}
+	return g.Conn.Write(p)
+}
+
+// TestUnaskedBytesOverTLS holds that bytes behind an answer are nobody's, where TLS has read them already: in a record of their own that came
+// with the answer's, or in the last one of a body.
+func TestUnaskedBytesOverTLS(t *testing.T) {
+	s, trust, _ := secureServer(t, echo)
+	const bad = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"
+	long := strings.Repeat("x", 20_000)
+	for name, test := range map[string]struct {
+		records []string
+		want    string
+	}{
+		"a record":    {[]string{okAnswer, bad}, "ok"},
+		"in a record": {[]string{fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s", len(long), long, bad)}, long},
+		"nothing":     {[]string{okAnswer}, "ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln := listen(t)
+			var conns atomic.Int32
+			var all sync.WaitGroup
+			all.Go(func() {
+				for {
+					raw, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					conns.Add(1)
+					all.Go(func() {
+						g := &gathered{Conn: raw}
+						c := tls.Server(g, s.TLS)
+						defer func() { _ = raw.Close() }()
+						for from := bufio.NewReader(c); ; {
+							if r, err := http.ReadRequest(from); err != nil {
+								return
+							} else if _, err := io.Copy(io.Discard, r.Body); err != nil {
+								return
+							}
+							g.held = new(bytes.Buffer)
+							for _, record := range test.records {
+								_, _ = c.Write([]byte(record))
+							}
+							all := g.held.Bytes()
+							g.held = nil
+							if _, err := raw.Write(all); err != nil {
+								return
+							}
+						}
+					})
+				}
+			})
+			c := newClient(t, "https://"+ln.Addr().String(), trust, func(o *http1.Options) { o.TLS.ServerName = "example.com" })
+			for range 3 {
+				mustDo(t, c, post("{}"), test.want)
+			}
+			want := int32(3) // none is used again
+			if len(test.records) == 1 && test.want == "ok" {
+				want = 1
+			}
+			if conns.Load() != want {
+				t.Errorf("%d connections, want %d", conns.Load(), want)
+			}
+			c.Close()
+			_ = ln.Close()
+			all.Wait()
+		})
+	}
 }
 
 // TestTLS calls over TLS: one connection for many calls, bodies small and large, and the certificate is checked.

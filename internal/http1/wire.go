@@ -14,16 +14,17 @@ import (
 type wire struct {
 	net.Conn
 	tls     *tls.Conn       // over this
-	nested  bool            // there is TLS below this one, to a proxy
+	outer   *wire           // of the TLS below this one, to a proxy; nil: there is none
 	raw     syscall.RawConn // of the socket below all; nil: it is none
-	probing bool            // reads do not wait
+	probing bool            // reads do not wait; of the outermost
+	probe   [1]byte         // what is read then: memory of its own would be some for each call
 	written atomic.Int64    // bytes
 }
 
 func newWire(over net.Conn, outer *wire) *wire {
 	w := &wire{Conn: over}
 	if outer != nil {
-		w.raw, w.nested = outer.raw, true
+		w.raw, w.outer = outer.raw, outer
 	} else if socket, ok := over.(syscall.Conn); ok {
 		w.raw, _ = socket.SyscallConn() // without it nobody looks
 	}
@@ -45,19 +46,20 @@ func (w *wire) count() int64 {
 	return w.written.Load()
 }
 
-// alive reports whether an idle connection may be used again, as far as one can see. Bytes that have come may be TLS's own,
-// as the tickets that servers send behind the handshake, and so TLS reads them; in TLS within TLS they cost the connection.
+// alive reports whether an idle connection may be used again, as far as one can see. TLS is asked: bytes that have come may be its own, as
+// the tickets that servers send behind the handshake, and it may have read some already, with those of the answer before, of which the
+// socket knows nothing. They would be taken for the next answer.
 func (w *wire) alive() bool {
 	if w == nil || w.raw == nil {
 		return true
 	}
-	silent := false
-	if err := w.raw.Control(func(fd uintptr) { silent = quiet(int(fd)) }); err != nil || silent || w.nested {
-		return err == nil && silent
+	socket := w
+	for socket.outer != nil {
+		socket = socket.outer
 	}
-	w.probing = true
-	defer func() { w.probing = false }()
-	_, err := w.tls.Read(make([]byte, 1))
+	socket.probing = true
+	defer func() { socket.probing = false }()
+	_, err := w.tls.Read(w.probe[:])
 	return errors.Is(err, errNothing)
 }
 
