@@ -375,6 +375,30 @@ func TestStdioEditInvalidates(t *testing.T) {
 	}
 }
 
+// TestStdioEditModern: nothing is kept of a modern process of before an edit once a process of after it has answered.
+func TestStdioEditModern(t *testing.T) {
+	entry := smallEntry(t, "discover="+discovers)
+	r := smallRig(t, map[string]*config.Stdio{"s": entry}, func(_ *config.Config, u map[string]*config.Upstream) {
+		u["s"].Cache.TTL = map[string]time.Duration{"tools/list": time.Minute}
+	})
+	for range 2 {
+		r.modern("s")
+	}
+	if n := calls(entry); n != 1 {
+		t.Fatalf("two lists: the server was asked for %d", n)
+	}
+	if err := os.WriteFile(entry.Command[1], []byte(smallServer+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.post("s", "", initializeRequest) // a process of after the edit answers a session; the one of all modern agents is of before it
+	for range 2 {
+		r.modern("s")
+	}
+	if n := calls(entry); n != 3 {
+		t.Errorf("two lists before an edit and two after it, of a process from before: the server was asked for %d, want 3", n)
+	}
+}
+
 // TestStdioEndInvalidatesModern is TestStdioEndInvalidates for the process that the agents of the modern era share.
 func TestStdioEndInvalidatesModern(t *testing.T) {
 	entry := smallEntry(t, "discover="+discovers)

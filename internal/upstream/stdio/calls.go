@@ -48,7 +48,11 @@ func (p *process) call(ctx context.Context, u *Upstream, c *mcp.Call) (*mcp.Resu
 		}
 		return nil, f
 	}
-	return x.answer(ctx)
+	res, f := x.answer(ctx)
+	if f == nil { // asked last, as streamable does: what a cache notes of the request from before it is void then
+		res.Outdated = p.lease.Outdated()
+	}
+	return res, f
 }
 
 // add begins an exchange, unless the process has ended.

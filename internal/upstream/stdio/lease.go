@@ -25,6 +25,7 @@ type Lease struct {
 	conn    *conn         // nil until the process runs
 	gone    chan struct{} // closed when nothing is left of the process
 	onDisk  string        // PoolOptions.OnDisk from before its start
+	number  uint64        // of its start in the pool, from 1; guarded by total.mu
 
 	discover []byte // the server/discover that a modern process answered; nil: it is a session's
 

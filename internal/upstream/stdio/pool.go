@@ -104,7 +104,9 @@ type Pool struct {
 	left    []*start       // that go on, for which nobody waits
 	running sync.WaitGroup // starts and processes; none is added once closed
 	backoff backoff
-	onDisk  string // when the process was started that has answered last; "": none has
+	starts  uint64 // so far
+	newest  uint64 // the number of the latest start whose process has answered; 0: none has
+	onDisk  string // at that start; "": it cannot be known
 }
 
 // NewPool makes a Pool. It is to be closed.

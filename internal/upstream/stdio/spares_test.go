@@ -485,6 +485,32 @@ func TestSpareOfAnotherFile(t *testing.T) {
 	})
 }
 
+// TestOutdatedByStart: which process is of before a change goes by when they were started, not by which has answered last.
+func TestOutdatedByStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &legacyServer{slow: 10 * time.Second}
+		var version atomic.Int64
+		p := x.pool(t, func(o *stdio.PoolOptions) {
+			o.Warm, o.OnDisk = 0, func() string { return fmt.Sprint(version.Load()) }
+		})
+		before := make(chan *opened, 1)
+		go func() {
+			o, f := tryOpen(t.Context(), p, "a")
+			if f != nil {
+				t.Error(f)
+			}
+			before <- o
+		}()
+		synctest.Wait()
+		x.slow = 0
+		version.Add(1)
+		after := open(t, p, "b")
+		if first := <-before; !first.Outdated() || after.Outdated() {
+			t.Errorf("outdated: what began before the change and answered after it %v, what began after it %v", first.Outdated(), after.Outdated())
+		}
+	})
+}
+
 // TestSpareThatWrites: a spare that writes more than its session would get is thrown away, and after two such there are none. It has not
 // ended by itself: other starts are not held back for it. The process of a session may write as much.
 func TestSpareThatWrites(t *testing.T) {

@@ -103,6 +103,8 @@ func (s *start) launch(ctx context.Context) (Process, func(), *mcp.Failure) {
 	if own, ok := process.(stamped); ok {
 		s.onDisk, l.onDisk = own.OnDisk(), own.OnDisk()
 	}
+	p.starts++
+	l.number = p.starts
 	l.conn, l.started = c, time.Now()
 	evicted := l.evicted
 	p.total.mu.Unlock()

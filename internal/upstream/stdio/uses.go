@@ -90,14 +90,16 @@ func (l *Lease) stateLocked() State {
 }
 
 // setReady notes that the process has answered its first message, and reports whether another one than before was on disk at its start.
+// One that answers after another that was started later says nothing of what is there now.
 func (l *Lease) setReady(onDisk string) (isOther bool) {
 	p := l.pool
 	p.total.mu.Lock()
 	defer p.total.mu.Unlock()
 	l.ready = true
-	if onDisk == "" { // it cannot be known, or the command is just being replaced
+	if onDisk == "" || l.number < p.newest { // it cannot be known, or the command is just being replaced
 		return false
 	}
+	p.newest = l.number
 	isOther = p.onDisk != "" && p.onDisk != onDisk
 	p.onDisk = onDisk
 	return isOther

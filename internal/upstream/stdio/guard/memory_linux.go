@@ -29,17 +29,24 @@ func giveBack(all []mapping) {
 }
 
 // unwritten returns the mappings of files that can only be read and hold what the files do. What a loader wrote before it took
-// the right to write away would be lost: such a mapping has anonymous pages.
-func unwritten() (all []mapping) {
+// the right to write away would be lost: such a mapping has anonymous pages, in memory or swapped out.
+func unwritten() []mapping {
 	text, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return nil
 	}
+	return unwrittenOf(text)
+}
+
+func unwrittenOf(text []byte) (all []mapping) {
 	var last mapping
+	written := true
 	for line := range bytes.Lines(text) {
 		if header, ok := readHeader(line); ok { // of the lines that follow
 			last = header
-		} else if last.end != 0 && bytes.HasPrefix(line, []byte("Anonymous:")) && numberOf(line) == 0 {
+		} else if bytes.HasPrefix(line, []byte("Anonymous:")) {
+			written = numberOf(line) != 0
+		} else if bytes.HasPrefix(line, []byte("Swap:")) && last.end != 0 && !written && numberOf(line) == 0 { // behind the other
 			all = append(all, last)
 		}
 	}

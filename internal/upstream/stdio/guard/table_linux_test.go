@@ -73,6 +73,16 @@ func TestPages(t *testing.T) {
 			t.Errorf("%q is taken for a mapping", line)
 		}
 	}
+	const header = "00400000-0151a000 r--p 00000000 fe:00 10027293   /usr/lib/libc.so\nRss: 4 kB\n"
+	for lines, want := range map[string]int{
+		"Anonymous:  0 kB\nSwap:  0 kB\nSwapPss:  0 kB\n": 1,
+		"Anonymous:  4 kB\nSwap:  0 kB\nSwapPss:  0 kB\n": 0,
+		"Anonymous:  0 kB\nSwap:  4 kB\nSwapPss:  0 kB\n": 0, // what a loader wrote, swapped out whole
+	} {
+		if got := unwrittenOf([]byte(header + lines)); len(got) != want {
+			t.Errorf("%q: %d mappings, want %d", lines, len(got), want)
+		}
+	}
 	if len(unwritten()) == 0 {
 		t.Error("this program has no pages to give back")
 	}
