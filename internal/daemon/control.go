@@ -36,6 +36,9 @@ func (d *daemon) status(ctx context.Context, p api.StatusParams) (api.Status, er
 	use := d.usage(p.Processes)
 	for _, p := range d.routed() {
 		s := p.status(use, a.Now)
+		if p.stdio != nil { // what a sample has no need of: it looks into many files
+			s.Package, _ = p.stdio.packageVersion()
+		}
 		s.Calls, s.CallsNow = d.handler.Calls(s.Upstream, limit)
 		a.Upstreams = append(a.Upstreams, s)
 	}

@@ -326,7 +326,6 @@ func (p *pipeline) status(use map[*process.Process]process.Usage, now time.Time)
 	}
 	if p.stdio != nil {
 		s.Sessions = p.stdio.sessionStatus()
-		s.Package, _ = p.stdio.packageVersion()
 		all := p.stdio.processStatus(use, now)
 		s.MaxProcesses = p.entry.Stdio.Processes.Max
 		if s.ProcessesNow = len(all); use != nil {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"fluentd-perf/internal/api"
 )
@@ -74,6 +75,9 @@ func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\'
 
 // printableJSON writes a JSON text with the same meaning in one line of printable characters.
 func printableJSON(text []byte) (string, error) {
+	if !utf8.Valid(text) { // what it is meant to say nobody knows
+		return "", errors.New("its body is not UTF-8")
+	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, text); err != nil {
 		return "", errors.New("its body is not JSON")

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,10 +58,22 @@ func TestHistogramBeginsAgain(t *testing.T) {
 	if got := d.quantile(1).Seconds(); d.count != 1 || d.sum != 8 || math.Abs(got-8) > 1e-6 {
 		t.Errorf("%+v", d)
 	}
-	// As many as before, in other buckets: it was reset, and nobody can tell.
-	d = grownDurations(histogramFor(3, []float64{1, 2}), histogramFor(3, []float64{8, 8}))
-	if d.count != 0 || d.sum < 0 {
-		t.Errorf("%+v", d)
+	for name, after := range map[string]api.Histogram{
+		"as many, in other buckets": histogramFor(3, []float64{8, 8}),
+		"more, in finer buckets":    histogramFor(4, []float64{1, 2, 8, 8}),
+		"less that took no time":    {Count: 3, Sum: 16, Schema: 3, Buckets: histogramFor(3, []float64{8, 8}).Buckets},
+	} {
+		before := histogramFor(3, []float64{1, 2})
+		before.Zero = after.Zero
+		if strings.HasPrefix(name, "less") {
+			before.Zero++
+		}
+		if d := grownDurations(before, after); d.count != after.Count || d.sum != after.Sum {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	if d := grownDurations(histogramFor(3, []float64{1}), api.Histogram{Count: 3, Schema: math.MaxInt32}); d.schema > maxSchema {
+		t.Errorf("schema %d, of a recording that somebody made up", d.schema)
 	}
 	var none durations
 	if none.quantile(.5) != 0 || none.mean() != 0 {

@@ -18,11 +18,11 @@ type durations struct {
 	buckets map[int64]uint64 // by index; nil where count is 0
 }
 
-// grownDurations returns what came between two samples of a histogram. One that has fewer than before began again in between: all that it
-// has came since.
+// grownDurations returns what came between two samples of a histogram. One that has fewer than before, in one bucket at least, or finer ones
+// than before, began again in between: all that it has came since.
 func grownDurations(before, after api.Histogram) durations {
 	new := durationsOf(after)
-	if after.Count < before.Count {
+	if after.Count < before.Count || after.Zero < before.Zero || after.Count > 0 && after.Schema > before.Schema && before.Count > 0 {
 		return new
 	}
 	old := durationsOf(before)
@@ -35,25 +35,32 @@ func grownDurations(before, after api.Histogram) durations {
 	new.sum = max(new.sum-old.sum, 0)
 	new.zero -= min(old.zero, new.zero)
 	for index, n := range old.buckets {
-		if new.buckets[index] <= n {
+		switch has := new.buckets[index]; {
+		case has < n:
+			return durationsOf(after)
+		case has == n:
 			delete(new.buckets, index)
-		} else {
+		default:
 			new.buckets[index] -= n
 		}
 	}
 	return new
 }
 
+// durationsOf reads a histogram. A recording may say anything; a schema that there is not is the next one that there is.
 func durationsOf(h api.Histogram) durations {
-	d := durations{schema: h.Schema, count: h.Count, sum: h.Sum, zero: h.Zero, buckets: make(map[int64]uint64, len(h.Buckets))}
+	d := durations{schema: min(max(h.Schema, minSchema), maxSchema), count: h.Count, sum: h.Sum, zero: h.Zero, buckets: make(map[int64]uint64, len(h.Buckets))}
 	for _, b := range h.Buckets {
 		d.buckets[b[0]] += uint64(max(b[1], 0))
 	}
 	return d
 }
 
-// minSchema is the widest that buckets get in Prometheus: 2^16 to the power.
-const minSchema = -4
+// The widest that buckets get in Prometheus, 16 powers of two each, and the finest.
+const (
+	minSchema = -4
+	maxSchema = 8
+)
 
 // widen puts two neighbouring buckets together until there are no more than 2^schema to each power of two, as Prometheus does.
 func (d *durations) widen(schema int32) {

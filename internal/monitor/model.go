@@ -68,6 +68,7 @@ type model struct {
 	history       history
 	rows          []row  // of the upstreams that the filter lets pass, in the order of the configuration
 	fetching      bool   // a sample was asked for and has not come yet
+	asking        bool   // and a request to copy
 	failure       string // why there is no answer; "": there is one
 	failedAt      time.Time
 	notice        string // for people, until the next key or for some samples
@@ -134,6 +135,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.fetching = false
 		return m, m.take(msg)
 	case requestMsg:
+		m.asking = false
 		return m, m.copyRequest(msg)
 	case tea.KeyPressMsg:
 		return m, m.key(msg)
@@ -277,6 +279,10 @@ func (m *model) ask() tea.Cmd {
 		m.say("no call is under way there", 5)
 		return nil
 	}
+	if m.asking { // the source answers one at a time
+		return nil
+	}
+	m.asking = true
 	upstream, id := call.Upstream, call.Request
 	return func() tea.Msg {
 		r, err := m.source.request(m.ctx, upstream, id)

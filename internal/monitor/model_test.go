@@ -155,6 +155,9 @@ func TestCopy(t *testing.T) {
 		t.Errorf("the terminal is told %v, want %v", got, want)
 	}
 	s.keys("esc")
+	if first, second := s.m.ask(), s.m.ask(); first == nil || second != nil {
+		t.Error("two requests are asked for at once")
+	}
 	s.m.Update(requestMsg{err: &api.RefusedError{Message: "the call has\nended"}})
 	s.shows("ended", "not copied: the call has ended")
 	s.m.history.sample.Upstreams[1].Calls = nil

@@ -269,6 +269,9 @@ func TestCurl(t *testing.T) {
 	if err := json.Unmarshal([]byte(words[len(words)-1]), &back); err != nil || back.Params.Text != nasty {
 		t.Errorf("the body is %s (%v)", words[len(words)-1], err)
 	}
+	if _, _, err := curl(nil, api.Request{Body: []byte("{\"a\":\"\xe9\"}")}); err == nil {
+		t.Error("a body in Latin-1 is copied as something else")
+	}
 	if _, _, err := curl(nil, api.Request{Body: []byte("{\x1b")}); err == nil {
 		t.Error("what is no JSON is copied")
 	}

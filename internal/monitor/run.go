@@ -78,11 +78,12 @@ func (o *Options) IsTerminal() bool {
 	return ok && term.IsTerminal(file.Fd()) && !isDumb()
 }
 
-// runTerminal shows the view. Bubble Tea restores the terminal at the end, at a panic and when ctx ends, which cmd has signals do: its own
-// handler knows neither SIGHUP nor that a signal may be sent twice.
+// runTerminal shows the view. Bubble Tea restores the terminal at the end and at a panic. Signals end ctx (its own handler knows neither
+// SIGHUP nor that one may be sent twice), and that has it quit as a key does: where it is killed, by a context of its own too, it closes
+// what it reads from while it reads.
 func (m *model) runTerminal(o *Options, first *api.Sample) error {
 	m.Update(sampleMsg{sample: first, at: m.clock()})
-	options := []tea.ProgramOption{tea.WithContext(m.ctx), tea.WithOutput(o.Out), tea.WithFPS(maxFrames), tea.WithoutSignalHandler()}
+	options := []tea.ProgramOption{tea.WithOutput(o.Out), tea.WithFPS(maxFrames), tea.WithoutSignalHandler()}
 	if o.In != nil {
 		options = append(options, tea.WithInput(o.In))
 	}
@@ -91,13 +92,12 @@ func (m *model) runTerminal(o *Options, first *api.Sample) error {
 	}
 	program := tea.NewProgram(m, options...)
 	stop := redrawWhenResumed(program)
+	left := context.AfterFunc(m.ctx, program.Quit)
 	_, err := program.Run()
+	left()
 	stop()
 	if m.copied != "" {
 		fmt.Fprintln(o.Out, m.copied)
-	}
-	if m.ctx.Err() != nil && errors.Is(err, m.ctx.Err()) {
-		return nil
 	}
 	return err
 }

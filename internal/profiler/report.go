@@ -2,6 +2,7 @@ package profiler
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -139,6 +140,9 @@ func NewReport(kind Kind, p, old *flamegraph.Profile) *Report {
 	if old != nil {
 		r.OldTotal = &old.Root.Total
 		r.Functions = flamegraph.Add(r.Functions, old.Functions(callers))
+		slices.SortStableFunc(r.Functions, func(a, b flamegraph.Function) int { // what has gone is among the first, too
+			return cmp.Compare(max(b.Self, *b.OldSelf), max(a.Self, *a.OldSelf))
+		})
 	}
 	r.Functions = slices.Clip(r.Functions[:min(len(r.Functions), maxFunctions)])
 	return r
