@@ -13,8 +13,8 @@ import (
 	"fluentd-perf/e2e/harness"
 )
 
-// faultTimeouts are short ones for faults, and no breaker between them and the agent.
-const faultTimeouts = "timeouts: {handshake: 2s, first_byte: 2s, call: 2s}, breaker: off"
+// faultTimeouts are for what ends by itself, in what time that takes on a busy machine, and no breaker is between the faults and the agent.
+const faultTimeouts = "timeouts: {handshake: 30s, first_byte: 30s, call: 30s}, breaker: off"
 
 // faultyEntry is an upstream that is the test binary with a fault. Its processes have the mark.
 func faultyEntry(t *testing.T, atStart, mark string) string {
@@ -114,8 +114,8 @@ func TestFaultsInCalls(t *testing.T) {
 	mark, upstreams := newMark(t), map[string]string{}
 	for _, c := range callFaults {
 		upstreams[c.tool] = faultyEntry(t, "", mark) // of its own: what ends is started again with a pause
-		if c.reason != "call_timeout" {              // ends by itself, in what time that takes on a busy machine
-			upstreams[c.tool] = strings.Replace(upstreams[c.tool], "call: 2s", "call: 30s", 1)
+		if c.reason == "call_timeout" {
+			upstreams[c.tool] = strings.NewReplacer("first_byte: 30s", "first_byte: 5s", "call: 30s", "call: 2s").Replace(upstreams[c.tool])
 		}
 	}
 	d := harness.Start(t, harness.Config{Upstreams: upstreams, Top: "drain: 1s"})
@@ -188,6 +188,7 @@ func TestFaultsAtStart(t *testing.T) {
 	for _, atStart := range []string{"refuses", "silent", "banner", "daemonizes", "discover", "stubborn"} {
 		upstreams[atStart] = faultyEntry(t, atStart, mark)
 	}
+	upstreams["silent"] = strings.ReplaceAll(upstreams["silent"], ": 30s", ": 2s")
 	d := harness.Start(t, harness.Config{Upstreams: upstreams, Top: "drain: 1s"})
 	for _, c := range []struct {
 		upstream string
