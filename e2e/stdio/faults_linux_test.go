@@ -115,7 +115,7 @@ func TestFaultsInCalls(t *testing.T) {
 	for _, c := range callFaults {
 		upstreams[c.tool] = faultyEntry(t, "", mark) // of its own: what ends is started again with a pause
 		if c.reason == "call_timeout" {
-			upstreams[c.tool] = strings.NewReplacer("first_byte: 30s", "first_byte: 5s", "call: 30s", "call: 2s").Replace(upstreams[c.tool])
+			upstreams[c.tool] = strings.ReplaceAll(upstreams[c.tool], ": 30s", ": 5s")
 		}
 	}
 	d := harness.Start(t, harness.Config{Upstreams: upstreams, Top: "drain: 1s"})
