@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A file follows what is in it within a second, is left alone while another process has it, and is whole after Close.
+// A file follows what is in it within a second, is not read or written while another process has it, and is whole after Close.
 func TestSaver(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
