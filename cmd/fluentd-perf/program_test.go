@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ const asProgram = "FLUENTD_PERF_TEST_AS_PROGRAM"
 func TestMain(m *testing.M) {
 	login.PrintIfAsked()
 	if os.Getenv(asProgram) != "" {
+		runtime.MemProfileRate = 4 << 10 // what an idle program has and makes is in its profiles for sure
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
