@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,8 +23,9 @@ import (
 // watchUpstreams is how many upstreams the daemon of BenchmarkWatch has, each of which was called; one is under load.
 const watchUpstreams = 50
 
-// watchTime is how long each round watches: short, so that what else the machine does is the same in both rounds of a pair.
-const watchTime = 500 * time.Millisecond
+// watchTime is how long each round watches. The shorter, the more alike is what else the machine does in both rounds of a pair, and the
+// more it is of what a watch costs once: profile, which watches for ten seconds unless told otherwise, has the collector run at its ends.
+var watchTime = flag.Duration("watch", 3*time.Second, "how long a daemon is watched in each round of BenchmarkWatch")
 
 // watcher is a way to look at a daemon for watchTime; nil where nobody does.
 type watcher struct {
@@ -40,7 +42,7 @@ func BenchmarkWatch(b *testing.B) {
 	binary := buildDaemon(b)
 	watched, socket := startWatched(b, binary, up)
 	never, _ := startWatched(b, binary, up)
-	all := []watcher{{"monitor, ten looks a second", monitorFor(binary, socket)}}
+	all := []watcher{{"monitor", monitorFor(binary, socket, time.Second)}, {"monitor, ten looks a second", monitorFor(binary, socket, time.Second/10)}}
 	for _, kind := range profiler.Kinds() {
 		all = append(all, watcher{"profile " + string(kind), profileFor(socket, kind)})
 	}
@@ -83,7 +85,7 @@ func BenchmarkWatch(b *testing.B) {
 	}
 	_ = tw.Flush() // into memory
 	b.ReportMetric(0, "ns/op")
-	fmt.Printf("\n%d pairs of rounds of %v, %d calls at once, %d upstreams; medians\n\n%s\n", *rounds, watchTime, atOnce, watchUpstreams, table.String())
+	fmt.Printf("\n%d pairs of rounds of %v, %d calls at once, %d upstreams; medians\n\n%s\n", *rounds, *watchTime, atOnce, watchUpstreams, table.String())
 }
 
 func upstreamPath(i int) string { return fmt.Sprintf("/mcp/up%02d", i) }
@@ -117,7 +119,7 @@ func (w *watcher) round(b *testing.B, t *target, load *child) sample {
 		}
 	}()
 	const some = 200
-	for done := false; !done || time.Since(begun) < watchTime; n += some {
+	for done := false; !done || time.Since(begun) < *watchTime; n += some {
 		var report loadReport
 		load.order(&report, "%s %s %s %t %d", t.addr, t.path, fastserver.Small, false, some)
 		if report.Wrong > 0 {
@@ -136,9 +138,9 @@ func (w *watcher) round(b *testing.B, t *target, load *child) sample {
 }
 
 // monitorFor is the verb, without a terminal.
-func monitorFor(binary, socket string) func(context.Context) error {
+func monitorFor(binary, socket string, interval time.Duration) func(context.Context) error {
 	return func(ctx context.Context) error {
-		out, err := exec.CommandContext(ctx, binary, "monitor", "--socket", socket, "--duration", watchTime.String(), "--interval", "100ms").CombinedOutput()
+		out, err := exec.CommandContext(ctx, binary, "monitor", "--socket", socket, "--duration", watchTime.String(), "--interval", interval.String()).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
