@@ -35,6 +35,7 @@ type chaosRun struct {
 	ledger    *ledger
 	redis     *harness.RedisServer
 	postgres  *harness.PostgresServer
+	memory    string // how large the cache in memory may be
 }
 
 // TestChaos has 50 agents work while servers and the cache's tiers are killed, hung, slowed, cut off in both forms and made
@@ -90,7 +91,7 @@ func number(t testing.TB, name string, otherwise int) int {
 }
 
 func newChaosRun(t testing.TB, seed uint64) *chaosRun {
-	run := &chaosRun{ledger: newLedger(), redis: harness.StartRedis(t), postgres: harness.StartPostgres(t)}
+	run := &chaosRun{ledger: newLedger(), redis: harness.StartRedis(t), postgres: harness.StartPostgres(t), memory: "16MiB"}
 	for _, u := range []struct {
 		name, kind string
 		servers    int
@@ -117,8 +118,8 @@ func (run *chaosRun) agent(name, who string, r *rand.Rand) *chaosAgent {
 // daemon starts the daemon before all upstreams, and those that c has.
 func (run *chaosRun) daemon(t testing.TB, c harness.Config) *harness.Daemon {
 	c.Args = append(c.Args, "--log-level", "warn")
-	c.Top = fmt.Sprintf("drain: 2s\nrpc: {timeout: 20s}\ncache: {memory: {size: 16MiB}, redis: {url: %q, timeout: 500ms}, "+
-		"database: {url: %q, timeout: 500ms, private_reads: true}}", run.redis.URL(), run.postgres.URL())
+	c.Top = fmt.Sprintf("drain: 2s\nrpc: {timeout: 20s}\ncache: {memory: {size: %s}, redis: {url: %q, timeout: 500ms}, "+
+		"database: {url: %q, timeout: 500ms, private_reads: true}}", run.memory, run.redis.URL(), run.postgres.URL())
 	upstreams := maps.Clone(c.Upstreams)
 	if upstreams == nil {
 		upstreams = map[string]string{}

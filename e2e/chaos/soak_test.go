@@ -44,6 +44,7 @@ func BenchmarkSoak(b *testing.B) {
 	length := time.Duration(number(b, "SOAK_SECONDS", 1200)) * time.Second
 	b.Logf("SOAK_SEED=%d SOAK_SECONDS=%.0f", seed, length.Seconds())
 	run, at := newChaosRun(b, seed), harness.NewFolders(b)
+	run.memory = "2MiB" // which is full within the first fifth
 	d := run.daemon(b, harness.Config{Upstreams: commands(b)}.In(at))
 	run.origin = d.URL("")
 	run.visitAll(b)

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"sync"
+	"time"
 
 	"fluentd-perf/internal/cache/tier"
 )
@@ -9,6 +10,9 @@ import (
 // maxRemembered bounds most of what is remembered by credential, session or key. What is forgotten costs a miss, or is learned
 // anew.
 const maxRemembered = 10_000
+
+// forgetAfter is for how long an entry of a recentTable stays at least that nobody asks for, where there is room.
+const forgetAfter = 5 * time.Minute
 
 // boundedMap is a map that forgets some entry when another one is put in and there is no room. The zero one is empty.
 type boundedMap[K comparable, V any] map[K]V
@@ -66,12 +70,61 @@ func (t *table[K, V]) delete(k K) {
 	delete(t.by, k)
 }
 
+// recentTable remembers what was put in or asked for lately: at most limit entries, and nothing that was not asked for in the last
+// 2*forgetAfter, as long as something is put in from time to time. The zero one is empty. It is safe for concurrent use.
+type recentTable[K, V comparable] struct {
+	mu       sync.RWMutex
+	now, old map[K]V   // old is what now was until it was full or had its time
+	turned   time.Time // when that was
+	half     int       // of the limit: of either
+}
+
+// get returns what is under a key, the zero value where nothing is.
+func (t *recentTable[K, V]) get(k K) V {
+	t.mu.RLock()
+	v, ok := t.now[k]
+	if !ok {
+		v = t.old[k]
+	}
+	t.mu.RUnlock()
+	var none V
+	if !ok && v != none {
+		t.keep(k, v)
+	}
+	return v
+}
+
+// keep has an entry of the old ones outlive them.
+func (t *recentTable[K, V]) keep(k K, v V) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.now[k]; !ok && t.old[k] == v && len(t.now) < t.half { // what was put meanwhile is newer
+		t.now[k] = v
+	}
+}
+
+func (t *recentTable[K, V]) put(k K, v V, limit int) {
+	at := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.half = limit / 2
+	if t.now == nil || len(t.now) >= t.half || at.Sub(t.turned) >= forgetAfter {
+		t.now, t.old, t.turned = make(map[K]V), t.now, at
+	}
+	t.now[k] = v
+}
+
 // each yields all values. The table is not to be changed meanwhile.
-func (t *table[K, V]) each(yield func(V) bool) {
+func (t *recentTable[K, V]) each(yield func(V) bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, v := range t.by {
+	for _, v := range t.now {
 		if !yield(v) {
+			return
+		}
+	}
+	for k, v := range t.old {
+		if _, kept := t.now[k]; !kept && !yield(v) {
 			return
 		}
 	}

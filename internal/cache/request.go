@@ -132,8 +132,8 @@ func (u *Stage) requestOf(c *mcp.Call, principal partition) *request {
 }
 
 const (
-	// maxRequests bounds the requests that are remembered, by a hash of their bytes (rawKey). One that is
-	// forgotten is read anew, which costs a canonical form.
+	// maxRequests bounds the requests that are remembered, by a hash of their bytes (rawKey); most are of sessions that are over
+	// soon. One that is forgotten is read anew, which costs a canonical form.
 	maxRequests   = 1 << 14
 	requestShards = 16
 )

@@ -19,7 +19,7 @@ type Stage struct {
 	opts         StageOptions
 	metrics      *upstreamMetrics
 	times        *mcp.RecentTimes
-	requests     [requestShards]table[[32]byte, *request] // see maxRequests
+	requests     [requestShards]recentTable[[32]byte, *request] // see maxRequests
 	sessions     table[string, *session]
 	agentStreams agentStreams
 	views        views
