@@ -12,7 +12,7 @@ import (
 const maxRemembered = 10_000
 
 // forgetAfter is for how long an entry of a recentTable stays at least that nobody asks for, where there is room.
-const forgetAfter = 5 * time.Minute
+const forgetAfter = 2 * time.Minute
 
 // boundedMap is a map that forgets some entry when another one is put in and there is no room. The zero one is empty.
 type boundedMap[K comparable, V any] map[K]V
