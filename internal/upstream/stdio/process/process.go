@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// lastLines is how long the end of a leader waits for what it wrote to stderr, where somebody else holds the pipe open.
-const lastLines = 20 * time.Millisecond
-
 // Process is one start of a server: its leader and all that descends from it.
 type Process struct {
 	spec    Spec
@@ -27,7 +24,7 @@ type Process struct {
 	stopping atomic.Bool
 	dead     chan Exit     // the leader ended: one value
 	empty    chan struct{} // closed: nothing is left of the start
-	drained  chan struct{} // closed: stderr has ended
+	drained  chan struct{} // closed: what the leader wrote to stderr has been read
 	done     chan struct{}
 	gone     chan struct{}
 	exit     Exit // read after done
@@ -121,15 +118,13 @@ func (p *Process) closePipes() {
 func (p *Process) run(ended func()) {
 	var all sync.WaitGroup
 	p.stderr.pid = p.pid
-	all.Go(func() {
-		p.stderr.drain(p.errors)
-		close(p.drained)
-	})
+	all.Go(p.readStderr)
 	all.Go(func() { p.scope.follow(p.pid, p.done) })
 	exit := <-p.dead
 	exit.Memory = exit.mayBeMemory() && (p.cgroup.outOfMemory() || p.scope.outOfMemory()) // at once: a scope goes with its last process
 	p.stdin.Close()
-	p.awaitStderr()
+	_ = p.errors.SetReadDeadline(time.Now())
+	<-p.drained
 	exit.Life, exit.Limit = time.Since(p.started), p.spec.Memory
 	p.exit = exit
 	close(p.done)
@@ -142,13 +137,17 @@ func (p *Process) run(ended func()) {
 	close(p.gone)
 }
 
-// awaitStderr waits until what the leader wrote last has been read.
-func (p *Process) awaitStderr() {
-	timer := time.NewTimer(lastLines)
-	defer timer.Stop()
-	select {
-	case <-p.drained:
-	case <-timer.C:
+// readStderr reads stderr to its end. The first read deadline says that the leader has ended: what it wrote is in the pipe then, which
+// somebody else may hold open. The second one is the end.
+func (p *Process) readStderr() {
+	goesOn := p.stderr.drain(p.errors) && p.errors.SetReadDeadline(time.Time{}) == nil && p.stderr.drainNow(p.errors)
+	if !goesOn {
+		p.stderr.end()
+	}
+	close(p.drained)
+	if goesOn {
+		p.stderr.drain(p.errors)
+		p.stderr.end()
 	}
 }
 

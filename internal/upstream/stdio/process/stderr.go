@@ -2,16 +2,21 @@ package process
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // Limits of what a server's stderr may cost.
 const (
+	readSize     = 4 << 10 // bytes that are read at once
+	maxPipe      = 1 << 20 // bytes that are in a pipe at most, unless root has changed that
 	maxLine      = 8 << 10 // bytes of a line; the rest of it is skipped
 	tailLines    = 20      // lines that are kept for errors
 	tailLine     = 512     // bytes of each
@@ -65,18 +70,48 @@ func replacer(secrets []string) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// drain reads to the end of file, or to the end of reading.
-func (t *stderr) drain(r io.Reader) {
-	buf := make([]byte, 4<<10)
+// drain reads to the end of file, or to the read deadline, and reports whether it was that.
+func (t *stderr) drain(r io.Reader) (late bool) {
+	buf := make([]byte, readSize)
 	for {
 		n, err := r.Read(buf)
 		t.write(buf[:n])
 		if err != nil {
-			t.write([]byte("\n")) // ends the last line
-			t.log.flush(t.pid)
-			return
+			return errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
+}
+
+// drainNow reads what is in the pipe and waits for nothing, and reports whether more may come. Where somebody writes all the time it
+// reads as much as a pipe may hold.
+func (t *stderr) drainNow(f *os.File) (goesOn bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	buf := make([]byte, readSize)
+	for range maxPipe / readSize {
+		n, err := 0, error(nil)
+		if closed := raw.Read(func(fd uintptr) bool { n, err = syscall.Read(int(fd), buf); return true }); closed != nil {
+			return false
+		}
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			return true
+		case err != nil || n == 0:
+			return false
+		default:
+			t.write(buf[:n])
+		}
+	}
+	return true
+}
+
+// end ends the last line.
+func (t *stderr) end() {
+	t.write([]byte("\n"))
+	t.log.flush(t.pid)
 }
 
 // Write is for exec.Cmd.
