@@ -16,9 +16,12 @@ import (
 )
 
 const (
-	maxTasks   = 256                   // whose progress tokens are known
-	exitGrace  = 50 * time.Millisecond // after the end of a process: for what is left in its pipe, and after that of its stdout: for how it ended
-	shownLines = 20                    // of stderr, in an error
+	maxTasks   = 256 // whose progress tokens are known
+	shownLines = 20  // of stderr, in an error
+
+	// exitGrace is how long is waited for what comes at once, but on a machine that is busy with other things: after the end of a process
+	// for what is left in its pipe, and after that of its stdout for how it ended, which another process tells.
+	exitGrace = 500 * time.Millisecond
 )
 
 // conn is the messages of one process: lines over its stdin and stdout (2026-07-28, basic/transports/stdio).
@@ -394,7 +397,7 @@ func (c *conn) noteWriting(p *pendingRequest) {
 // broken ends the conn after a write that failed. The process has closed its stdin, most often because it ended: the reader
 // knows better, if it is about to say so.
 func (c *conn) broken() {
-	timer := time.NewTimer(4 * exitGrace)
+	timer := time.NewTimer(2 * exitGrace)
 	defer timer.Stop()
 	select {
 	case <-c.ended:

@@ -87,6 +87,12 @@ func (s *start) launch(ctx context.Context) (Process, func(), *mcp.Failure) {
 		run = p.opts.StartBehind
 	}
 	process, settled, err := run(ctx)
+	if err != nil && ctx.Err() == context.DeadlineExceeded && s.base.Err() == nil {
+		return nil, nil, &mcp.Failure{
+			Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonStartFailed, Sent: mcp.SentNo, Cause: err,
+			Message: "the server's process could not be started within " + p.opts.StartTimeout.String() + " (processes.start_timeout)",
+		}
+	}
 	if err != nil {
 		var permanent *CannotStart
 		return nil, nil, &mcp.Failure{
