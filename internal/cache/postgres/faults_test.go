@@ -14,6 +14,7 @@ import (
 
 	"fluentd-perf/internal/cache/postgres"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
 // tight is a timeout that a call must keep even here; a call may take twice as long on a busy machine.
@@ -37,18 +38,19 @@ func (e *counter) listener() tier.Listener {
 // callsEnd has each kind of call end in time, whatever it says.
 func callsEnd(t *testing.T, held tier.Tier, limit time.Duration) {
 	t.Helper()
-	e := newEntry()
+	e, stopwatch := newEntry(), tiertest.Stopwatch(t)
 	for name, call := range map[string]func() error{
 		"Read":   func() error { _, _, err := tryRead(t.Context(), held, e); return err },
 		"Write":  func() error { return tryWrite(t.Context(), held, e, 1, []byte("x"), time.Hour) },
 		"Bump":   func() error { return held.Bump(t.Context(), []tier.Generation{e.Generation}) },
 		"Delete": func() error { return held.Delete(t.Context(), []tier.Key{e.Key}) },
 	} {
-		start := time.Now()
-		if err := call(); err == nil {
+		var err error
+		took := stopwatch(func() { err = call() })
+		if err == nil {
 			t.Errorf("%s: no error", name)
 		}
-		if took := time.Since(start); took > limit {
+		if took > limit {
 			t.Errorf("%s took %v, want at most %v", name, took, limit)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"fluentd-perf/internal/cache/redis"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/cache/tier/tiertest"
 )
 
 // calls are one of each, on a thing.
@@ -38,14 +39,15 @@ func TestHung(t *testing.T) {
 	eventually(t, "the link stands", linked.Linked)
 	eventually(t, "the tier works", func() bool { return works(rt) })
 	s.hang()
+	stopwatch := tiertest.Stopwatch(t)
 	var group sync.WaitGroup
 	for _, rt := range []*redis.Tier{rt, cold} {
 		for name, call := range calls(rt, newThing()) {
 			for range 5 {
 				group.Go(func() {
-					start := time.Now()
-					err := call(context.Background())
-					if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took > 2*timeout {
+					var err error
+					took := stopwatch(func() { err = call(context.Background()) })
+					if !errors.Is(err, context.DeadlineExceeded) || took > 2*timeout {
 						t.Errorf("%s: %v after %v, want a timeout within %v", name, err, took, 2*timeout)
 					}
 				})
@@ -54,9 +56,9 @@ func TestHung(t *testing.T) {
 	}
 	group.Wait()
 	for _, rt := range []*redis.Tier{linked, open(t, s.url(), short, newRecorder().listen)} {
-		start := time.Now()
-		if err := rt.Close(); err != nil || time.Since(start) > timeout {
-			t.Errorf("Close: %v after %v", err, time.Since(start))
+		var err error
+		if took := stopwatch(func() { err = rt.Close() }); err != nil || took > timeout {
+			t.Errorf("Close: %v after %v", err, took)
 		}
 	}
 	s.resume()
