@@ -243,7 +243,7 @@ func TestRoute(t *testing.T) {
 func awaitNoLeak(t *testing.T, before goleak.Option) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); { // each Find waits a little
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); { // each Find waits a little
 		if err = goleak.Find(before); err == nil {
 			return
 		}

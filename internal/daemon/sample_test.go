@@ -31,7 +31,7 @@ func sampled(t testing.TB, yaml string) *daemon {
 	d.start()
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
-		if err := d.drain(10 * time.Second); err != nil {
+		if err := d.drain(time.Minute); err != nil {
 			t.Error(err)
 		}
 	})

@@ -149,16 +149,20 @@ func TestStdioRefuses(t *testing.T) {
 	cfg := stdioConfig(t, map[string]*config.Stdio{"s": refuses})
 	cfg.Upstreams[0].Breaker.Off = true
 	r := newStdioRig(t, Options{Config: cfg})
-	for n := range 4 {
+	for n := range 8 {
 		text := first(r.post("s", "", initializeRequest))
 		if !strings.Contains(text, `"code":1502`) || !strings.Contains(text, "exit status 3") ||
 			!strings.Contains(text, "cannot find the configuration, token is [masked]") {
 			t.Errorf("got %s", text)
 		}
-		if again := strings.Contains(text, "is started again in"); again != (n == 3) {
-			t.Errorf("start %d: %s", n+1, text)
+		if strings.Contains(text, "is started again in") {
+			if n < 3 {
+				t.Errorf("start %d: %s", n+1, text)
+			}
+			return
 		}
 	}
+	t.Error("eight starts that failed, and none was put off") // three are enough where the next comes within a second: the waits double
 }
 
 // TestStdioCrashes: a server that crashes at server/discover does not speak 2026-07-28, and is not started again for that; of one that is
@@ -198,8 +202,9 @@ func TestStdioSlow(t *testing.T) {
 	if samples := r.d.cpuSamples(r.d.processes.guard); len(samples) != 1 || samples[0].end == nil {
 		t.Errorf("nobody has it, and if it spins it is not ended: %+v", samples)
 	}
-	if _, session := r.post("s", "", initializeRequest); session == "" || r.status("s").ProcessesNow != 1 {
-		t.Errorf("session %q, %d processes", session, r.status("s").ProcessesNow)
+	within(t, 5*time.Second, "a session", func() bool { _, session := r.post("s", "", initializeRequest); return session != "" }) // within 100 ms
+	if n := r.status("s").ProcessesNow; n != 1 {
+		t.Errorf("%d processes", n)
 	}
 }
 
@@ -236,7 +241,8 @@ func TestStdioIdle(t *testing.T) {
 	if text, _ := r.post("s", session, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`); !strings.Contains(text, `"count"`) {
 		t.Errorf("after that: %s", text)
 	}
-	if s := r.status("s").Sessions; s.Sessions != 1 || s.Healed != 1 || s.GaveUp != 0 {
+	// Where the notification came late there was no process for it, either.
+	if s := r.status("s").Sessions; s.Sessions != 1 || s.Healed < 1 || s.Healed > 2 || s.GaveUp != 0 {
 		t.Errorf("sessions %+v", s)
 	}
 }
@@ -338,12 +344,12 @@ func TestStdioMetrics(t *testing.T) {
 // TestStdioCPU: the CPU time of processes is watched, and status says who uses a core without a call.
 func TestStdioCPU(t *testing.T) {
 	entry := stdioEntry(t, "legacy")
-	entry.Processes.IdleTimeout = time.Second
+	entry.Processes.IdleTimeout = 5 * time.Second // its GET stream may come late
 	r := newStdioRig(t, Options{Config: stdioConfig(t, map[string]*config.Stdio{"s": entry})})
 	count(t, r.connect("s")) // state and a GET stream: its process stays
 	within(t, 5*time.Second, "the end of the call", func() bool {
 		all := r.d.cpuSamples(r.d.processes.guard)
-		return len(all) == 1 && !all[0].unused.IsZero() && all[0].timeout == time.Second
+		return len(all) == 1 && !all[0].unused.IsZero() && all[0].timeout == 5*time.Second
 	})
 	watch, spinning := r.d.processes.cpu, 90*time.Second
 	within(t, 10*time.Second, "a sample", func() bool {
