@@ -255,7 +255,7 @@ func connect(t testing.TB, url string, o *sdk.ClientOptions) *sdk.ClientSession 
 // tool calls a tool and returns its text.
 func tool(t testing.TB, s *sdk.ClientSession, name string, in echoIn) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), mcptest.WaitTimeout)
 	defer cancel()
 	res, err := s.CallTool(ctx, &sdk.CallToolParams{Name: name, Arguments: in})
 	if err != nil {

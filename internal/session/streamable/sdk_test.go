@@ -12,6 +12,8 @@ import (
 	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"fluentd-perf/internal/mcptest"
 )
 
 // TestOfficialClient drives a legacy server of the official SDK over stdio by the official client over HTTP, which tries
@@ -39,7 +41,7 @@ func TestOfficialClient(t *testing.T) {
 		if got != "line" {
 			t.Errorf("logged %v", got)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(mcptest.WaitTimeout):
 		t.Error("the log message did not come")
 	}
 	if got, err := tool(t, s, "sample", echoIn{Text: "?"}); err != nil || got != "sampled" {

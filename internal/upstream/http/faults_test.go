@@ -93,7 +93,7 @@ func TestFaults(t *testing.T) {
 
 // short makes the timeouts short enough to wait for, and long enough for a server that works.
 func short(o *upstreamhttp.Options) {
-	const soon = 500 * time.Millisecond
+	const soon = time.Second
 	o.Timeouts = upstreamhttp.Timeouts{Connect: 10 * time.Second, Handshake: soon, FirstByte: soon, Idle: soon, Call: 30 * time.Minute}
 }
 
