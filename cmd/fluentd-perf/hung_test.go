@@ -80,26 +80,22 @@ func TestHungServer(t *testing.T) {
 	fourth.Go(func() { toolCall(untilGivenUp, t, addr, 3, time.Minute) })
 	fourth.Go(func() { toolCall(untilGivenUp, t, addr, 2, time.Minute) })
 	fourth.Go(func() {
-		<-time.After(11 * time.Second)
+		<-time.After(12 * time.Second)
 		postFor(untilGivenUp, t, addr, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}`, time.Minute)
 	})
 	for id := range 2 {
 		three.Go(func() {
-			if got := toolCall(t.Context(), t, addr, id, 12*time.Second); got != "" {
+			if got := toolCall(t.Context(), t, addr, id, 14*time.Second); got != "" {
 				t.Errorf("agent %d got %s", id, got)
 			}
 		})
 	}
 	three.Wait()
 	var refused string
-	for begun := time.Now(); refused == "" && time.Since(begun) < 5*time.Second; { // the daemon sees the second one leave a little later
-		begun := time.Now()
-		refused = toolCall(t.Context(), t, addr, 9, 500*time.Millisecond)
-		if d := time.Since(begun); refused != "" && d > time.Second {
-			t.Errorf("refused after %v", d)
-		}
+	for begun := time.Now(); refused == "" && time.Since(begun) < programWait; { // the daemon sees the second one leave a little later
+		refused = toolCall(t.Context(), t, addr, 9, 500*time.Millisecond) // at once: else it goes
 	}
-	const why = "the server sent nothing for 1" // 11s or 12s, and the caller gave up
+	const why = "the server sent nothing for 1" // 12s or 14s, and the caller gave up
 	if !strings.Contains(refused, `"code":1503`) || !strings.Contains(refused, why) {
 		t.Errorf("the next agent got %q", refused)
 	}
