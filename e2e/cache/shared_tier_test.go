@@ -90,7 +90,7 @@ func (p *pairing) settle() time.Duration {
 		p.who = fmt.Sprint("ada-", p.principals)
 		written := writtenTo(p.first.Scrape(), p.tier.name, "written")
 		own := p.ask(p.first, "tools/list", p.who)
-		if !harness.Poll(500*time.Millisecond, func() bool { return writtenTo(p.first.Scrape(), p.tier.name, "written") > written }) {
+		if !harness.Poll(2*time.Second, func() bool { return writtenTo(p.first.Scrape(), p.tier.name, "written") > written }) {
 			return false // the tier was being told of a change, so that nothing could be kept there
 		}
 		for _, from := range []string{p.tier.name, "memory"} {
@@ -98,7 +98,7 @@ func (p *pairing) settle() time.Duration {
 				return false
 			}
 		}
-		return harness.Poll(500*time.Millisecond, func() bool { return p.m.Listens(p.who) == 1 })
+		return harness.Poll(2*time.Second, func() bool { return p.m.Listens(p.who) == 1 })
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"fluentd-perf/internal/mcptest"
 )
@@ -33,8 +32,9 @@ const InitializeRequest = `{"jsonrpc":"2.0","id":"first","method":"initialize","
 // ProgressMessage is a server's progress notification.
 const ProgressMessage = `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`
 
-// Soon is what an error takes at most that needs no timeout to be noticed, and how late one that does may come.
-const Soon = 1500 * time.Millisecond
+// Soon is what an error takes at most that needs no timeout to be noticed, and how late one that does may come, on a machine that is busy
+// with other things. Which timeout it was, if any, is in the error's reason.
+const Soon = slack
 
 // CheckFailure checks the daemon's own error: code, reason, sent, and the rest of its data. Reasons and sents are words of
 // which one must be there.

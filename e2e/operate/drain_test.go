@@ -25,7 +25,7 @@ func TestDrain(t *testing.T) {
 			gate, streaming := mcptest.NewGate(), mcptest.NewGate()
 			s := mcptest.NewServer(t, mcptest.Minimal)
 			c := harness.OneUpstream(s.URL(), "")
-			c.Top = "drain: 15s"
+			c.Top = "drain: 60s"
 			d := harness.Start(t, c)
 			a := d.Agent(t)
 			idle := harness.DialAgent(t, d)
@@ -140,7 +140,7 @@ func TestDrainDeadline(t *testing.T) {
 	if code := d.Exit(6 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(begun); took < 700*time.Millisecond || took > 6*time.Second {
+	if took := time.Since(begun); took < 700*time.Millisecond || took > 6*time.Second+harness.Soon { // without a deadline a minute
 		t.Errorf("the drain of 1 s took %v", took)
 	}
 }

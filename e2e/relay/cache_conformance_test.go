@@ -9,11 +9,11 @@ import (
 	"fluentd-perf/e2e/harness"
 )
 
-// Every tier, for servers that say nothing of caching, and for those that do.
+// Every tier, for servers that say nothing of caching, and for those that do: longer than a suite takes on a slow machine.
 const (
-	operatorTTL = `ttl: {server/discover: 60s, tools/list: 60s, prompts/list: 60s, resources/list: 60s, ` +
-		`resources/templates/list: 60s, resources/read: 60s}`
-	serverTTL = 60_000 // ms
+	operatorTTL = `ttl: {server/discover: 30m, tools/list: 30m, prompts/list: 30m, resources/list: 30m, ` +
+		`resources/templates/list: 30m, resources/read: 30m}`
+	serverTTL = 1_800_000 // ms
 )
 
 // throughTiers starts a daemon with every tier in front of an upstream.

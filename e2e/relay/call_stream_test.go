@@ -104,8 +104,8 @@ func TestAgentLeaves(t *testing.T) {
 			}
 			select {
 			case <-gone:
-			case <-time.After(time.Second):
-				t.Error("the server's side is still open after a second")
+			case <-time.After(time.Second + harness.Soon): // a timeout would end it after a minute
+				t.Error("the server's side is still open")
 			}
 			harness.Eventually(t, "without a call", func() bool { return d.Scrape().Sum("fluentd_perf_active_connections") == 0 })
 		})
@@ -133,7 +133,7 @@ func TestQuietStreamsAreKeptAlive(t *testing.T) {
 			if _, err := io.ReadFull(res.Body, line); err != nil || line[0] != ':' {
 				t.Fatalf("got %q, %v, want a comment", line, err)
 			}
-			if quiet := time.Since(begun); quiet < 10*time.Second || quiet > 17*time.Second {
+			if quiet := time.Since(begun); quiet < 10*time.Second || quiet > 15*time.Second+harness.Soon {
 				t.Errorf("the first comment came after %v, want about 15 s", quiet)
 			}
 		})

@@ -68,7 +68,7 @@ type begun struct {
 // beginAnswer posts a request and waits for the head of its answer.
 func beginAnswer(a *harness.Agent, body string, fields ...string) *begun {
 	a.T.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), harness.MaxWait/6)
+	ctx, cancel := context.WithTimeout(context.Background(), harness.MaxWait) // later than what the daemon ends
 	a.T.Cleanup(cancel)
 	start := time.Now()
 	res, err := a.Open(ctx, http.MethodPost, "/mcp/s", body, fields...)

@@ -320,16 +320,19 @@ func TestOrderOfGETAndCalls(t *testing.T) {
 	c := harness.OneUpstream("http://"+addr+"/mcp", "")
 	c.Plain = true
 	d := harness.Start(t, c)
-	const tries = 100
-	var direct, through int
-	for i := range tries {
-		direct += callBeforeGET(t, addr, "/mcp", i)
-		through += callBeforeGET(t, d.Addr, "/mcp/s", i)
+	const tries, rounds = 100, 10
+	for round := range rounds { // a daemon that changes the order does so in each; another process that takes the processors does not
+		var direct, through int
+		for i := range tries {
+			direct += callBeforeGET(t, addr, "/mcp", round*tries+i)
+			through += callBeforeGET(t, d.Addr, "/mcp/s", round*tries+i)
+		}
+		t.Logf("the call was at the server first in %d of %d directly, in %d through the daemon", direct, tries, through)
+		if through <= direct+10 { // the spread of two such counts; internal/session holds the order itself
+			return
+		}
 	}
-	t.Logf("the call was at the server first in %d of %d directly, in %d through the daemon", direct, tries, through)
-	if through > direct+10 { // the spread of two such counts; internal/session holds the order itself
-		t.Errorf("the call was at the server first in %d of %d, directly in %d", through, tries, direct)
-	}
+	t.Errorf("the call was at the server first more often through the daemon than directly, in each of %d rounds", rounds)
 }
 
 // callBeforeGET returns 1 if a call that was sent half a millisecond after a GET was at the server first, else 0.

@@ -133,7 +133,7 @@ func TestOddServers(t *testing.T) {
 			servers[name] = startRPC(t)
 			servers[name].spoil = odd.spoil
 			c.Upstreams[name] = fmt.Sprintf("{url: %q, protocol: jsonrpc, batch: {max: 10, window: 30s}, "+
-				"retry: {methods: [get]}, timeouts: {call: 1s}, breaker: off}", servers[name].url)
+				"retry: {methods: [get]}, timeouts: {call: 2s}, breaker: off}", servers[name].url)
 		}
 	}
 	d := harness.Start(t, c)
