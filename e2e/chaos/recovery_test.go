@@ -21,7 +21,7 @@ const recovery = 30*time.Second + chaosPromise
 // visitAll has every agent do one of each thing with each upstream, until it works.
 func (run *chaosRun) visitAll(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), recovery)
+	ctx, cancel := context.WithTimeout(t.Context(), recovery+time.Minute) // so many visits take their time
 	defer cancel()
 	var visits sync.WaitGroup
 	defer visits.Wait()

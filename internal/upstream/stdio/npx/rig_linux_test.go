@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 }
 
 // most is how long anything may take that is to happen.
-const most = time.Minute
+const most = 3 * time.Minute
 
 // rig is a person with a home, a registry and a daemon's cache.
 type rig struct {
