@@ -142,9 +142,7 @@ func testPackageInstalled(t *testing.T, r *stdioRig, resume func()) {
 
 // An install of which a file is gone fails one start, and is made again for the next.
 func testPackageDamaged(t *testing.T, r *stdioRig, cache string) {
-	if text := first(r.post("s", "", initializeRequest)); !strings.Contains(text, `"v1.0.0"`) {
-		t.Fatalf("the server says %s", text)
-	}
+	within(t, npmWait, "a session", func() bool { return strings.Contains(first(r.post("s", "", initializeRequest)), `"v1.0.0"`) })
 	files, err := filepath.Glob(filepath.Join(cache, "packages", "*", "*", "node_modules", "@s", "server", "lib.mjs"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%q, %v", files, err)
@@ -163,9 +161,7 @@ func testPackageDamaged(t *testing.T, r *stdioRig, cache string) {
 // With resolve false, or in a project with an .npmrc, npx itself runs, and no version is told.
 func testPackageAsWritten(t *testing.T, r *stdioRig) {
 	for _, name := range []string{"off", "project"} {
-		if text := first(r.post(name, "", initializeRequest)); !strings.Contains(text, `"v1.0.0"`) {
-			t.Errorf("%s: the server says %s", name, text)
-		}
+		within(t, npmWait, name+": a session", func() bool { return strings.Contains(first(r.post(name, "", initializeRequest)), `"v1.0.0"`) })
 		if version := r.status(name).Package; version != "" {
 			t.Errorf("%s: status says %s", name, version)
 		}

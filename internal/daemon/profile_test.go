@@ -6,12 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"fluentd-perf/internal/api"
+	"fluentd-perf/internal/flamegraph"
 	"fluentd-perf/internal/profiler"
 )
 
@@ -70,7 +72,7 @@ func TestProfile(t *testing.T) {
 	}
 	defer all.Wait()
 	defer stop()
-	for kind, name := range map[profiler.Kind]string{profiler.CPU: ".plantedHot", profiler.Mutex: ".plantedLock"} {
+	finds := func(kind profiler.Kind, name string) bool {
 		made, err := ask(t.Context(), kind, 1000) // in which a process gets a processor, on a busy machine too
 		if err != nil {
 			t.Fatal(err)
@@ -83,12 +85,20 @@ func TestProfile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := false
-		for _, f := range profiler.NewReport(kind, p, nil).Functions {
-			found = found || strings.HasSuffix(f.Name, name) && f.Total*3 > p.Root.Total
+		if made.PID != os.Getpid() {
+			t.Errorf("%s: of process %d", kind, made.PID)
 		}
-		if !found || made.PID != os.Getpid() {
-			t.Errorf("%s does not find %s, of %+v", kind, name, made.Recording.Kind)
+		return slices.ContainsFunc(profiler.NewReport(kind, p, nil).Functions, func(f flamegraph.Function) bool {
+			return strings.HasSuffix(f.Name, name) && f.Total*3 > p.Root.Total
+		})
+	}
+	for kind, name := range map[profiler.Kind]string{profiler.CPU: ".plantedHot", profiler.Mutex: ".plantedLock"} {
+		found := false
+		for try := 0; try < 10 && !found; try++ { // others of this process may have waited for longer, where it gets no processor
+			found = finds(kind, name)
+		}
+		if !found {
+			t.Errorf("%s does not find %s", kind, name)
 		}
 	}
 
