@@ -90,7 +90,7 @@ func testTierMoves(t *testing.T, tier movable, what string) {
 		tool := fmt.Sprint("moved-", i)
 		t.Logf("a change is shown by the second one after %v", p.change(tool).Round(time.Microsecond))
 		// It may have asked the server itself while neither reached the tier. Until that is told of the change, it has what was before.
-		harness.Within(t, 5*time.Second, "the first one has told the tier", func() bool { return p.report(0).Owed == 0 })
+		harness.Within(t, 5*time.Second, "the first one has told the tier", func() bool { return p.report(0).Pending == 0 })
 		for range 20 {
 			if got := p.ask(p.second, "tools/list", p.who); !slices.Contains(got.Tools, tool) {
 				t.Fatalf("what is stale again: %s", got.Header.Get("Cache-Status"))
@@ -114,10 +114,10 @@ func (p *pairing) goneAWhile() {
 // wrong is what the status of one of the daemons says to be wrong with the shared tier.
 func (p *pairing) wrong(daemon int) string { return p.report(daemon).Error }
 
-// tierReport is a part of what the status says of a tier. Owed are invalidations of which the tier has not been told.
+// tierReport is a part of what the status says of a tier.
 type tierReport struct {
 	Tier, Error string
-	Owed        int
+	Pending     int `json:"owed"` // invalidations of which the tier has not been told
 }
 
 // report is what the status of one of the daemons says of the shared tier.

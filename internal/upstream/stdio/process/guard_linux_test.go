@@ -149,8 +149,8 @@ func wantGone(t *testing.T, s *server) {
 
 // TestEcho holds what both ends of a good server see.
 func TestEcho(t *testing.T) {
-	patient := ladder{eof: waitTimeout, term: usualLadder.term, last: usualLadder.last}
-	g := testGuard(t, patient)
+	slowLadder := ladder{eof: waitTimeout, term: usualLadder.term, last: usualLadder.last}
+	g := testGuard(t, slowLadder)
 	s := run(t, g, "echo", 1)
 	if s.PID() != s.pids[0].pid {
 		t.Errorf("PID %d, it says %d", s.PID(), s.pids[0].pid)
@@ -170,7 +170,7 @@ func TestEcho(t *testing.T) {
 	if e := s.Exit(); e.Code != 0 || e.Signal != 0 || e.Life <= 0 {
 		t.Errorf("exit %+v", e)
 	}
-	if took := time.Since(asked); took > patient.eof {
+	if took := time.Since(asked); took > slowLadder.eof {
 		t.Errorf("end of file took %v", took)
 	}
 	if left := g.Processes(); len(left) > 0 {
