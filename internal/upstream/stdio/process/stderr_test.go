@@ -3,8 +3,10 @@ package process
 import (
 	"bytes"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,6 +54,46 @@ func TestStderrLines(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestStderrLastLines holds that what was written before the end of the leader is known by then, whoever holds the pipe open still, and
+// what those write is read until they have ended, too.
+func TestStderrLastLines(t *testing.T) {
+	for range 100 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _ := logged()
+		p := &Process{errors: r, stderr: s, drained: make(chan struct{})}
+		var reading sync.WaitGroup
+		reading.Go(p.readStderr)
+		write := func(text string) {
+			if _, err := w.WriteString(text); err != nil {
+				t.Error(err)
+			}
+		}
+		last := func() string { lines := s.lines(); return lines[len(lines)-1] }
+		write(strings.Repeat("a line\n", 1000) + "the last one\n")
+		_ = r.SetReadDeadline(time.Now())
+		<-p.drained
+		if got := last(); got != "the last one" {
+			t.Errorf("got %q", got)
+		}
+		write("another's\n")
+		for end := time.Now().Add(20 * time.Second); last() != "another's"; <-time.After(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("got %q", last())
+			}
+		}
+		_ = r.SetReadDeadline(time.Now())
+		reading.Wait()
+		w.Close()
+		r.Close()
+		if t.Failed() {
+			return
+		}
 	}
 }
 
