@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // PostgresServer is a real Postgres without durability, on TCP alone.
@@ -34,9 +36,7 @@ func StartPostgres(t testing.TB, settings ...string) *PostgresServer {
 		t.Fatal(err)
 	}
 	s.Command = func() *exec.Cmd { return s.server(settings) }
-	s.Answers = func() bool {
-		return exec.Command(filepath.Join(bin, "pg_isready"), "-q", "-h", "127.0.0.1", "-p", s.Port, "-U", "test", "-d", "postgres").Run() == nil
-	}
+	s.Answers = s.takesSessions
 	s.repair = func() { _ = os.Remove(filepath.Join(s.dir, "data", "postmaster.pid")) } // the id in it may be another's by now
 	s.Launch()
 	return s
@@ -52,6 +52,33 @@ func (s *PostgresServer) server(settings []string) *exec.Cmd {
 	}
 	asPostgres(cmd, s.dir)
 	return cmd
+}
+
+// The first message of a client of protocol 3.0, and its last (PostgreSQL 15, 55.7 "Message Formats").
+const (
+	startupMessage   = "\x00\x00\x00\x25\x00\x03\x00\x00user\x00test\x00database\x00postgres\x00\x00"
+	terminateMessage = "X\x00\x00\x00\x04"
+)
+
+// takesSessions begins a session, which a server that still starts refuses. pg_isready would be a process for each question.
+func (s *PostgresServer) takesSessions() bool {
+	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if conn.SetDeadline(time.Now().Add(time.Second)) != nil {
+		return false
+	}
+	if _, err := conn.Write([]byte(startupMessage)); err != nil {
+		return false
+	}
+	answer := make([]byte, 1)
+	if _, err := conn.Read(answer); err != nil || answer[0] != 'R' { // an authentication, which is trust
+		return false
+	}
+	_, err = conn.Write([]byte(terminateMessage))
+	return err == nil
 }
 
 // URL is what the daemon is told of the server.

@@ -40,18 +40,16 @@ func Eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// Poll asks every few milliseconds until done, for so long at most, and reports whether it came to be.
+// Poll asks until done, for so long at most, and reports whether it came to be. Between two questions are a few milliseconds, and a
+// twentieth of the time that has passed: many a question goes to another process or reads all of /proc.
 func Poll(limit time.Duration, done func() bool) bool {
-	deadline := time.NewTimer(limit)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+	begun := time.Now()
 	for !done() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
+		since := time.Since(begun)
+		if since >= limit {
 			return false
 		}
+		<-time.After(min(5*time.Millisecond+since/20, limit-since))
 	}
 	return true
 }
