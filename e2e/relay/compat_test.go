@@ -19,7 +19,7 @@ const overCompat = "^Test(AgentLeaves|POSTStreamThatBreaks|AnswersThatBreakOff|L
 func TestCompat(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+overCompat, "-test.timeout=10m")
-	cmd.Env = append(os.Environ(), harness.HTTPEnv+"=compat")
+	cmd.Env = append(os.Environ(), harness.HTTPEnv+"=compat", "E2E_SETUP=done", "E2E_DAEMON="+harness.DaemonBinary)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
