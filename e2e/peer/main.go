@@ -1,6 +1,5 @@
-// Command peer is the daemon's company in the load tests: a scripted MCP server, many agents that post, and many
-// agents that listen, each as a process of its own, so that neither their memory nor their CPU is the daemon's or the
-// test's.
+// Command peer is the daemon's company in tests: a scripted MCP server, many agents that post, and many agents that listen, each as a
+// process of its own, so that neither their memory nor their CPU is the daemon's or the test's; and servers that are commands.
 //
 // A peer prints what it has to say as one JSON object a line on standard output and takes commands, one a line, on
 // standard input; it ends when that is closed. It listens on 127.0.0.1 only.
@@ -10,6 +9,9 @@
 //	peer listen URL streams                GET streams; commands: leave N, leave all
 //	peer faulty KIND PORT JOURNAL KEY      a server of the chaos run, which misbehaves as it is told to
 //	peer command KEY                       a server of the soak over stdin and stdout
+//	peer stdio counting ERA                servers of the tests of commands: one that counts calls, legacy or both,
+//	peer stdio faulty FAULT                one with faults, at its start and in calls,
+//	peer stdio mixed                       and one that also speaks first
 //	peer front CLIENT [ARGUMENT...] URL    a client with a daemon of its own between it and the server at URL
 package main
 
@@ -30,7 +32,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("upstream, post, listen, faulty, command or front?")
+		return fmt.Errorf("upstream, post, listen, faulty, command, stdio or front?")
 	}
 	switch args[0] {
 	case "upstream":
@@ -43,6 +45,8 @@ func run(args []string) error {
 		return faultyServer(args[1:])
 	case "command":
 		return faultyCommand(args[1:])
+	case "stdio":
+		return stdioServer(args[1:])
 	case "front":
 		return front(args[1:])
 	}

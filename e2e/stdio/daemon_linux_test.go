@@ -19,14 +19,10 @@ import (
 // sessionsFile is the file of stdio sessions in the state directory.
 const sessionsFile = "stdio-sessions.json"
 
-// entry is an upstream that is the test binary.
+// entry is an upstream that is the counting server.
 func entry(t *testing.T, era string) string {
 	t.Helper()
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("{command: [%q, %s, %s]}", binary, serverArgument, era)
+	return fmt.Sprintf("{command: %s}", harness.RawJSON(serverCommand(t, "counting", era)))
 }
 
 // connect is an agent of the official SDK.

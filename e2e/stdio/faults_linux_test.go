@@ -16,7 +16,7 @@ import (
 // faultTimeouts are for what ends by itself, in what time that takes on a busy machine, and no breaker is between the faults and the agent.
 const faultTimeouts = "timeouts: {handshake: 30s, first_byte: 30s, call: 30s}, breaker: off"
 
-// faultyEntry is an upstream that is the test binary with a fault. Its processes have the mark.
+// faultyEntry is an upstream that is the server with a fault. Its processes have the mark.
 func faultyEntry(t *testing.T, atStart, mark string) string {
 	t.Helper()
 	return notingEntry(t, atStart, mark, "")
@@ -25,11 +25,7 @@ func faultyEntry(t *testing.T, atStart, mark string) string {
 // notingEntry is one that notes in a folder what it has begun to do.
 func notingEntry(t *testing.T, atStart, mark, notes string) string {
 	t.Helper()
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("{command: [%q, %s, %s, %q], env: {%s: %q, %s: %q}, %s}", binary, serverArgument, faultyMode, atStart,
+	return fmt.Sprintf("{command: %s, env: {%s: %q, %s: %q}, %s}", harness.RawJSON(serverCommand(t, "faulty", atStart)),
 		markName, mark, notesName, notes, faultTimeouts)
 }
 

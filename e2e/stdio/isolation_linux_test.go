@@ -100,11 +100,7 @@ func TestIsolation(t *testing.T) {
 	if os.Getenv("E2E_FULL") == "1" {
 		calls = 1000
 	}
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	entry := fmt.Sprintf("{command: [%q, %s, %s]}", binary, serverArgument, mixedMode)
+	entry := fmt.Sprintf("{command: %s}", harness.RawJSON(serverCommand(t, "mixed")))
 	d := harness.Start(t, harness.Config{Upstreams: map[string]string{"s": entry}, Top: "drain: 1s", Args: []string{"--log-level", "warn"}, Steady: true})
 	var all sync.WaitGroup
 	var pids sync.Map

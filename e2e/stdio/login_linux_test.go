@@ -17,13 +17,10 @@ import (
 func TestLoginShell(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	command := serverCommand(t, "counting", "legacy")
 	tools := filepath.Join(home, ".nvm/versions/node/v22.20.0/bin")
 	for path, text := range map[string]string{
-		filepath.Join(tools, "nodelike"): "#!/bin/sh\nexec '" + binary + "' \"$@\"\n",
+		filepath.Join(tools, "nodelike"): "#!/bin/sh\nexec '" + command[0] + "' \"$@\"\n",
 		filepath.Join(home, ".profile"):  "echo welcome; PATH=" + tools + ":$PATH; export PATH\n",
 	} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -34,7 +31,7 @@ func TestLoginShell(t *testing.T) {
 		}
 	}
 	c := harness.Config{
-		Upstreams: map[string]string{"s": fmt.Sprintf("{command: [nodelike, %s, legacy]}", serverArgument)},
+		Upstreams: map[string]string{"s": fmt.Sprintf("{command: [nodelike, %s]}", strings.Join(command[1:], ", "))},
 		Top:       "processes: {path: login}", Env: []string{"HOME=" + home, "SHELL=/bin/sh"},
 	}.In(harness.NewFolders(t))
 	d := harness.Start(t, c)

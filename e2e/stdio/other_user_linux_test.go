@@ -109,10 +109,6 @@ func TestOtherUser(t *testing.T) {
 		t.Skip(err)
 	}
 	t.Parallel()
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("/tmp", "other") // where others may go, and short
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +119,7 @@ func TestOtherUser(t *testing.T) {
 	}
 	started := filepath.Join(dir, "started")
 	command := func(era string) []string {
-		return []string{"sh", "-c", `echo "$2" >>` + started + `; exec "$0" "$@"`, binary, serverArgument, era}
+		return append([]string{"sh", "-c", `echo "$4" >>` + started + `; exec "$@"`, "sh"}, serverCommand(t, "counting", era)...)
 	}
 	file := harness.WriteFile(t, "mcp.json", string(harness.RawJSON(map[string]any{"mcpServers": map[string]any{
 		"file": map[string]any{"command": "sh", "args": command("both")[1:]},

@@ -1,4 +1,4 @@
-package stdio
+package main
 
 import (
 	"bufio"
@@ -9,81 +9,15 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
 
-// mixedMode is the second argument where it is to be a server with state that also speaks first.
-const mixedMode = "mixed"
+// notesName is the variable with the folder in which a server with faults notes what it has begun to do.
+const notesName = "FAULTY_NOTES"
 
-// mixed is that server: how often it was called, and the call that waits for its agent's roots.
-type mixed struct {
-	calls   int
-	id      json.RawMessage
-	text    string
-	waiting bool
-}
-
-// mixedMessage is what it reads.
-type mixedMessage struct {
-	ID     json.RawMessage
-	Method string
-	Params struct {
-		Name      string
-		Arguments struct{ Text string }
-		Meta      struct{ ProgressToken json.RawMessage } `json:"_meta"`
-	}
-	Result json.RawMessage
-}
-
-// serveMixed answers until its stdin ends. What it sends by itself has the call's text, and its requests have one id in all processes.
-func serveMixed() {
-	s, lines := &mixed{}, bufio.NewScanner(os.Stdin)
-	for lines.Buffer(nil, 1<<20); lines.Scan(); {
-		var m mixedMessage
-		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
-			syscall.Exit(9)
-		}
-		switch {
-		case m.Method == "initialize":
-			answerWith(m.ID, `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"logging":{}},"serverInfo":{"name":"mixed","version":"1"}}`)
-		case m.Method == "" && s.waiting:
-			s.waiting = false
-			s.answer(m.Result)
-		case m.Method == "tools/call":
-			s.call(m)
-		}
-	}
-}
-
-func (s *mixed) call(m mixedMessage) {
-	s.calls++
-	s.id, s.text = m.ID, m.Params.Arguments.Text
-	switch m.Params.Name {
-	case "progress":
-		for n := range 3 {
-			fmt.Printf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":%d,"message":%q}}`+"\n", m.Params.Meta.ProgressToken, n, s.text)
-		}
-	case "log":
-		fmt.Printf(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":%q}}`+"\n", s.text)
-	case "ask":
-		fmt.Printf(`{"jsonrpc":"2.0","id":1,"method":"roots/list","params":{"_meta":{"text":%q}}}`+"\n", s.text)
-		s.waiting = true
-		return
-	}
-	s.answer(json.RawMessage("null"))
-}
-
-func (s *mixed) answer(roots json.RawMessage) {
-	answerWith(s.id, fmt.Sprintf(`{"pid":%d,"calls":%d,"text":%q,"asked":%s}`, os.Getpid(), s.calls, s.text, roots))
-}
-
-// faultyMode is the second argument of the test binary where it is to be a server with faults. The third one names what is wrong at
-// its start, if anything is, and the tool that is called what is wrong then.
-const faultyMode = "faulty"
-
-// serveFaulty is a server of 2025-11-25 that answers every request it has no fault for.
+// serveFaulty is a server of 2025-11-25 that answers every request it has no fault for. What is wrong at its start, if anything is, has
+// a name, and the tool that is called names what is wrong then.
 func serveFaulty(atStart string) {
 	switch atStart {
 	case "refuses":
@@ -228,26 +162,4 @@ func forkOnTerm() {
 	for range terms {
 		runInBackground(&syscall.SysProcAttr{Setsid: true}, nil)
 	}
-}
-
-// markName is the variable of an entry that finds its processes, and what those have started.
-const markName = "FAULTY_MARK"
-
-// notesName is the variable with the folder in which a server notes what it has begun to do.
-const notesName = "FAULTY_NOTES"
-
-// marked returns the processes that an entry with that mark has, zombies left out.
-func marked(mark string) (pids []int) {
-	folders, _ := os.ReadDir("/proc")
-	for _, f := range folders {
-		var pid int
-		if _, err := fmt.Sscan(f.Name(), &pid); err != nil {
-			continue
-		}
-		environment, _ := os.ReadFile("/proc/" + f.Name() + "/environ")
-		if strings.Contains("\x00"+string(environment), "\x00"+markName+"="+mark+"\x00") {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }
