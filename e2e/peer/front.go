@@ -62,7 +62,7 @@ func takeTrack(ctx context.Context, folder string) (io.Closer, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(100 * time.Millisecond): // forty wait at the same time
 		}
 	}
 }
