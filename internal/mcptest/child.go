@@ -13,11 +13,14 @@ import (
 // childEnv says to a test binary which server it is to be.
 const childEnv = "MCPTEST_CHILD"
 
-// RunChild runs the server that the environment names, if this process was started by StartChild, and does not return then.
-// TestMain calls it first.
+// RunChild runs the server that the environment names, if this process was started by StartChild, and does not return then. Else it
+// prepares what StartChild starts. TestMain calls it first.
 func RunChild(servers map[string]func()) {
 	name, ok := os.LookupEnv(childEnv)
 	if !ok {
+		if _, err := PlainBinary(); err != nil {
+			panic(err)
+		}
 		return
 	}
 	run, ok := servers[name]
@@ -40,9 +43,13 @@ type Child struct {
 	stderr []string
 }
 
-// StartChild starts the test binary again as the server of that name, as the leader of a group of its own.
+// StartChild starts the test binary again, without the race detector, as the server of that name and the leader of a group of its own.
 func StartChild(name string) (*Child, error) {
-	cmd := exec.Command(os.Args[0])
+	binary, err := PlainBinary()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(binary)
 	cmd.Env = append(os.Environ(), childEnv+"="+name)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdin, err1 := cmd.StdinPipe()
@@ -52,7 +59,7 @@ func StartChild(name string) (*Child, error) {
 		return nil, err
 	}
 	cmd.Stdout = in
-	err := cmd.Start()
+	err = cmd.Start()
 	_ = in.Close() // the child has it
 	if err != nil {
 		_ = out.Close()

@@ -17,10 +17,17 @@ import (
 // childArgument is the first argument of the test binary where it is to be a server, and the second says which.
 const childArgument = "child"
 
+// plainVariable is the variable with the test binary that servers are: see mcptest.PlainBinary.
+const plainVariable = "PROCESS_TEST_PLAIN"
+
+// childCommand is the command of a server, or of a daemon, in which the race detector has something to find.
 func childCommand(mode string, args ...string) []string {
-	binary, err := os.Executable()
-	if err != nil {
-		panic(err)
+	binary := os.Getenv(plainVariable)
+	if mode == "daemon" || binary == "" {
+		var err error
+		if binary, err = os.Executable(); err != nil {
+			panic(err)
+		}
 	}
 	return append([]string{binary, childArgument, mode}, args...)
 }

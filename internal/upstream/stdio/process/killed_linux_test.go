@@ -165,7 +165,7 @@ func TestDaemonKilledInStart(t *testing.T) {
 // awaitAsked waits until a guard was sent a start that it has not answered.
 func awaitAsked(g *Guard) {
 	l, _ := g.host.current()
-	for asked := false; !asked; {
+	for asked := false; !asked; time.Sleep(time.Millisecond) {
 		l.mu.Lock()
 		asked = len(l.waiting) > 0
 		l.mu.Unlock()

@@ -247,11 +247,7 @@ func TestScopeHangs(t *testing.T) {
 		_, _, err := starts.Start(ctx, "limited", withLimits(spec("echo")))
 		waits <- err
 	}()
-	for begun := time.Now(); len(run.lines("calls")[0]) == 0; {
-		if time.Since(begun) > waitTimeout {
-			t.Fatal("it is not tried")
-		}
-	}
+	eventually(t, "a try", func() bool { return len(run.lines("calls")[0]) > 0 })
 	p, release, err := starts.Start(t.Context(), "free", spec("echo"))
 	if err != nil {
 		t.Fatal(err)
@@ -438,7 +434,7 @@ func TestOutOfMemoryInScope(t *testing.T) {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(waitTimeout); !is(); {
+	for end := time.Now().Add(waitTimeout); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s does not come", what)
 		}
