@@ -444,7 +444,7 @@ func TestLargeInitialize(t *testing.T) {
 			return int64(m.HeapAlloc)
 		}
 		before := held()
-		pad := strings.Repeat("x", 1<<20)
+		pad := strings.Repeat("x", 1<<19)
 		for range 8 {
 			one := newAgent(t, r.up)
 			res, f := one.do(t.Context(), mcp.LaneRequest, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","pad":"`+pad+`"}}`)
@@ -453,8 +453,8 @@ func TestLargeInitialize(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if grown := held() - before; grown > 4<<20 {
-			t.Errorf("8 sessions hold %d MiB", grown>>20)
+		if grown := held() - before; grown > 2<<20 {
+			t.Errorf("8 sessions hold %d KiB", grown>>10)
 		}
 	})
 }
