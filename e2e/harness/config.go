@@ -17,6 +17,16 @@ func Through(t testing.TB, upstream string) string {
 	return Start(t, Config{Args: []string{"--upstream", "up=" + upstream, "--log-level", "warn"}, Steady: true}).URL("/mcp/up")
 }
 
+// ThroughAll is Through with several upstreams, of which each has a name. The agents find one at /mcp/NAME.
+func ThroughAll(t testing.TB, upstreams map[string]string) *Daemon {
+	t.Helper()
+	c := Config{Args: []string{"--log-level", "warn"}, Steady: true}
+	for name, url := range upstreams {
+		c.Args = append(c.Args, "--upstream", name+"="+url)
+	}
+	return Start(t, c)
+}
+
 // ThroughWith is Through with a configuration file: keys are of the upstream, in flow style, without braces.
 func ThroughWith(t testing.TB, upstream, keys string) string {
 	t.Helper()
@@ -69,10 +79,19 @@ type Config struct {
 
 // OneUpstream is the configuration with a single upstream `s`. Keys are of the upstream, in flow style, without braces.
 func OneUpstream(url, keys string) Config {
+	return AllUpstreams(map[string]string{"s": url}, keys)
+}
+
+// AllUpstreams is OneUpstream with several, of which each has a name, and the keys.
+func AllUpstreams(urls map[string]string, keys string) Config {
 	if keys != "" {
 		keys = ", " + keys
 	}
-	return Config{Upstreams: map[string]string{"s": fmt.Sprintf("{url: %q%s}", url, keys)}, Top: "drain: 1s"}
+	c := Config{Upstreams: map[string]string{}, Top: "drain: 1s"}
+	for name, url := range urls {
+		c.Upstreams[name] = fmt.Sprintf("{url: %q%s}", url, keys)
+	}
+	return c
 }
 
 // HTTPEnv is an environment variable that sets the key `http` of daemons with a file.

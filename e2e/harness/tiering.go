@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// Tiering is a configuration of the cache for a daemon with one upstream `s`. Blocks are in flow style, without braces;
+// Tiering is a configuration of the cache for a daemon with one upstream `s`, or with several. Blocks are in flow style, without braces;
 // an empty one is left out, so that the default holds.
 type Tiering struct {
 	Redis    string // of cache.redis
 	Database string // of cache.database
 	Key      string // the file of cache.partition_key
-	Cache    string // more of the upstream's cache
+	Cache    string // more of each upstream's cache
 }
 
 // LongTimeout is a tier's timeout within which one that works answers, whatever a busy machine does.
@@ -27,8 +27,8 @@ func DatabaseAt(url string) string {
 	return fmt.Sprintf("url: %q, private_reads: true, %s", url, LongTimeout)
 }
 
-// conf is the daemon's configuration, with the upstream at a URL.
-func (c Tiering) conf(url string) Config {
+// conf is the daemon's configuration, with upstreams at their URLs.
+func (c Tiering) conf(urls map[string]string) Config {
 	var blocks []string
 	for name, block := range map[string]string{"redis": c.Redis, "database": c.Database} {
 		if block != "" {
@@ -43,7 +43,7 @@ func (c Tiering) conf(url string) Config {
 	if c.Cache != "" {
 		keys = "cache: {" + c.Cache + "}"
 	}
-	own := OneUpstream(url, keys)
+	own := AllUpstreams(urls, keys)
 	own.Top += "\ncache: {" + strings.Join(blocks, ", ") + "}"
 	own.Args = []string{"--log-level", "warn"}
 	return own
@@ -52,5 +52,11 @@ func (c Tiering) conf(url string) Config {
 // Run starts a daemon with this cache in folders, with the upstream at a URL.
 func (c Tiering) Run(t *testing.T, url string, at Folders) *Daemon {
 	t.Helper()
-	return Start(t, c.conf(url).In(at))
+	return c.RunAll(t, map[string]string{"s": url}, at)
+}
+
+// RunAll is Run with upstreams that have names.
+func (c Tiering) RunAll(t *testing.T, urls map[string]string, at Folders) *Daemon {
+	t.Helper()
+	return Start(t, c.conf(urls).In(at))
 }

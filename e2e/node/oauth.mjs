@@ -1,8 +1,10 @@
-// oauth.mjs CLIENT URL: connects with discovery, gets a token where one is asked for, and calls the tool `greet`. CLIENT is
-// ts1 or ts2. Prints one JSON object: {text} or {error: {name, code, message}}.
+// oauth.mjs CLIENT: for each line `NUMBER URL` of standard input connects a client with discovery, gets a token where one is asked for,
+// and calls the tool `greet`. CLIENT is ts1 or ts2. Prints for each `NUMBER JSON`: {text} or {error: {name, code, message}}. Ends with
+// its input.
 import { randomUUID } from 'node:crypto';
+import { createInterface } from 'node:readline';
 
-const [kind, url] = process.argv.slice(2);
+const [kind] = process.argv.slice(2);
 
 async function load() {
   if (kind === 'ts2') {
@@ -44,8 +46,9 @@ class Provider {
   }
 }
 
-async function run() {
-  const { Client, Transport, finish } = await load();
+const { Client, Transport, finish } = await load();
+
+async function run(url) {
   const authProvider = new Provider();
   const connect = async () => {
     const transport = new Transport(new URL(url), { authProvider });
@@ -66,6 +69,10 @@ async function run() {
   return { text: result.content[0].text };
 }
 
-const outcome = await run().catch((error) => ({ error: { name: error.name, code: error.code, message: error.message } }));
-process.stdout.write(JSON.stringify(outcome) + '\n');
+for await (const line of createInterface({ input: process.stdin })) {
+  const [number, url] = line.split(' ');
+  run(url)
+    .catch((error) => ({ error: { name: error.name, code: error.code, message: error.message } }))
+    .then((outcome) => process.stdout.write(`${number} ${JSON.stringify(outcome)}\n`));
+}
 process.exit(0);

@@ -16,11 +16,11 @@ const (
 	serverTTL = 1_800_000 // ms
 )
 
-// throughTiers starts a daemon with every tier in front of an upstream.
-func throughTiers(t *testing.T, upstream, cache string) *harness.Daemon {
+// throughTiers starts a daemon with every tier in front of upstreams that have names.
+func throughTiers(t *testing.T, upstreams map[string]string, cache string) *harness.Daemon {
 	t.Helper()
 	c := harness.Tiering{Redis: harness.RedisAt(harness.StartRedis(t).URL()), Database: harness.DatabaseAt(harness.StartPostgres(t).URL()), Cache: cache}
-	return c.Run(t, upstream, harness.NewFolders(t))
+	return c.RunAll(t, upstreams, harness.NewFolders(t))
 }
 
 // TestCacheConformance runs the official suites with every tier: with the operator's word on how long answers live, and
@@ -57,7 +57,7 @@ func TestCacheConformance(t *testing.T) {
 				if c.name != w.suite {
 					continue
 				}
-				d := throughTiers(t, w.start(c.start)(t), w.cache)
+				d := throughTiers(t, map[string]string{"s": w.start(c.start)(t)}, w.cache)
 				endpoint := d.URL("/mcp/s")
 				if w.inTurn {
 					endpoint = serialized(t, endpoint, "tools/list")

@@ -4,29 +4,63 @@ package relay
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
 	"fluentd-perf/e2e/harness"
 )
 
-// cacheWay is a daemon for a dialogue, and what the server in front of which it stands says of caching.
+// cacheWay is a daemon for dialogues, and what the servers in front of which it stands say of caching.
 type cacheWay struct {
-	name    string
-	through func(t *testing.T, upstream string) string
-	server  func(harness.Server) harness.Server
+	name   string
+	before func(t *testing.T, upstreams map[string]string) *harness.Daemon
+	server func(harness.Server) harness.Server
 }
 
 // cacheWays are the daemon as it comes, and with every tier: with the operator's word on how long answers live, and with
 // the server's.
 var cacheWays = []cacheWay{
-	{"plain", func(t *testing.T, upstream string) string { return harness.Through(t, upstream) }, func(s harness.Server) harness.Server { return s }},
-	{"operator", func(t *testing.T, upstream string) string {
-		return throughTiers(t, upstream, operatorTTL).URL("/mcp/s")
+	{"plain", func(t *testing.T, upstreams map[string]string) *harness.Daemon {
+		return harness.ThroughAll(t, upstreams)
 	}, func(s harness.Server) harness.Server { return s }},
-	{"server", func(t *testing.T, upstream string) string {
-		return throughTiers(t, upstream, "").URL("/mcp/s")
+	{"operator", func(t *testing.T, upstreams map[string]string) *harness.Daemon {
+		return throughTiers(t, upstreams, operatorTTL)
+	}, func(s harness.Server) harness.Server { return s }},
+	{"server", func(t *testing.T, upstreams map[string]string) *harness.Daemon {
+		return throughTiers(t, upstreams, "")
 	}, func(s harness.Server) harness.Server { return harness.WithTTL(s, serverTTL) }},
+}
+
+// cacheDialogue is a server with which a dialogue is played directly and in several ways to cache, each with a server of its own.
+type cacheDialogue struct {
+	start   harness.Server
+	ways    []cacheWay
+	direct  string   // its URL
+	through []string // the daemon's, for each way
+}
+
+// startAll starts the servers of all dialogues, and one daemon for each way to cache before those that are played in it: what is kept of
+// one server is no other's.
+func startAll(t *testing.T, dialogues []*cacheDialogue) {
+	t.Helper()
+	for _, d := range dialogues {
+		d.direct = d.start(t)
+	}
+	for i, w := range cacheWays {
+		upstreams := map[string]string{}
+		for n, d := range dialogues {
+			if i < len(d.ways) {
+				upstreams[fmt.Sprint("s", n)] = w.server(d.start)(t)
+			}
+		}
+		daemon := w.before(t, upstreams)
+		for n, d := range dialogues {
+			if i < len(d.ways) {
+				d.through = append(d.through, daemon.URL(fmt.Sprint("/mcp/s", n)))
+			}
+		}
+	}
 }
 
 // unnoticed is the scenario that a cache changes where the operator says how long answers live and nobody can tell that one

@@ -7,7 +7,9 @@ package relay
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +22,6 @@ import (
 type goCast struct {
 	name    string
 	start   harness.Server
-	way     func(testing.TB, string) string
 	old     bool   // HTTP+SSE
 	version string // what the Go client asks for; "" is its newest
 	npm     bool   // asks for roots at a time of its own, and answers a call of an unknown tool by a result
@@ -35,7 +36,7 @@ type goCast struct {
 }
 
 var npmCast = goCast{
-	name: "everything", start: harness.NPMServer("streamableHttp"), way: harness.Through, npm: true,
+	name: "everything", start: harness.NPMServer("streamableHttp"), npm: true,
 	simple:      harness.Call{Tool: "echo", Arguments: map[string]any{"message": "grüße"}},
 	progress:    harness.Call{Tool: "trigger-long-running-operation", Arguments: map[string]any{"duration": 0.3, "steps": 3}},
 	sampling:    harness.Call{Tool: "trigger-sampling-request", Arguments: map[string]any{"prompt": "hello", "maxTokens": 7}},
@@ -52,7 +53,7 @@ var npmCast = goCast{
 }
 
 var goSDKCast = goCast{
-	name: "go stateful", start: harness.GoStateful, way: harness.Through,
+	name: "go stateful", start: harness.GoStateful,
 	simple:      harness.Call{Tool: "test_simple_text", Arguments: nil},
 	progress:    harness.Call{Tool: "test_tool_with_progress", Arguments: nil},
 	sampling:    harness.Call{Tool: "test_sampling", Arguments: map[string]any{"prompt": "hello"}},
@@ -88,38 +89,42 @@ func goCasts() []goCast {
 	stateful.version = "2025-06-18"
 
 	old := npmCast
-	old.name, old.start, old.way, old.old = "everything, sse", harness.NPMServer("sse"), throughOld, true
+	old.name, old.start, old.old = "everything, sse", harness.NPMServer("sse"), true
 	return []goCast{npmCast, goSDKCast, stateful, modern, legacy, old}
 }
 
 // TestGoClient plays the same scenarios with the Go SDK's client and every server.
 func TestGoClient(t *testing.T) {
-	for _, cast := range goCasts() {
-		t.Run(strings.TrimSpace(cast.name+" "+cast.version), func(t *testing.T) {
+	casts := goCasts()
+	dialogues := map[string]*cacheDialogue{}
+	for _, cast := range casts {
+		switch cast.name {
+		case "everything, sse": // what comes by another stream than its call is not cached
+		case "go stateless":
+			dialogues[cast.title()] = &cacheDialogue{start: cast.start, ways: cacheWays}
+		default: // a legacy server says nothing of caching
+			dialogues[cast.title()] = &cacheDialogue{start: cast.start, ways: cacheWays[:2]}
+		}
+	}
+	startAll(t, slices.Collect(maps.Values(dialogues)))
+	for _, cast := range casts {
+		t.Run(cast.title(), func(t *testing.T) {
 			t.Parallel()
 			if cast.old {
-				cast.compare(t, goScenarios) // what comes by another stream than its call is not cached
+				direct, through := cast.start(t), throughOld(t, cast.start(t))
+				harness.ComparePlays(t, cast.play(t, direct, goScenarios), cast.play(t, through, goScenarios))
 				return
 			}
-			direct := cast.play(t, cast.start(t), goScenarios)
-			ways := cacheWays
-			if cast.name != "go stateless" {
-				ways = cacheWays[:2] // a legacy server says nothing of caching
-			}
-			for _, w := range ways {
-				through := w.through(t, w.server(cast.start)(t))
-				t.Run(w.name, func(t *testing.T) { w.compare(t, direct, cast.play(t, through, goScenarios), "") })
+			d := dialogues[cast.title()]
+			direct := cast.play(t, d.direct, goScenarios)
+			for i, w := range d.ways {
+				t.Run(w.name, func(t *testing.T) { w.compare(t, direct, cast.play(t, d.through[i], goScenarios), "") })
 			}
 		})
 	}
 }
 
-// compare plays scenarios both ways, each with a server of its own.
-func (c goCast) compare(t *testing.T, scenarios []goScenario) {
-	t.Helper()
-	direct, through := c.start(t), c.way(t, c.start(t))
-	harness.ComparePlays(t, c.play(t, direct, scenarios), c.play(t, through, scenarios))
-}
+func (c goCast) title() string { return strings.TrimSpace(c.name + " " + c.version) }
 
 func (c goCast) play(t *testing.T, url string, scenarios []goScenario) *harness.Play {
 	t.Helper()

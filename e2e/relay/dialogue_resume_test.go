@@ -5,9 +5,9 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,8 +25,11 @@ const (
 	atServer place = "cut at the server"
 )
 
-// cutRoutes returns the URLs for one client directly and one through the daemon, each with a cutter in its way.
-func (p place) routes(t *testing.T, start harness.Server) (direct, got string, cutters []*cutter) {
+var places = []place{atClient, atServer}
+
+// cutRoutes returns for each place the URLs for one client directly and one through the daemon, each with a cutter in its way, which has
+// a server of its own.
+func cutRoutes(t *testing.T, start harness.Server) (direct, got map[place]string, cutters []*cutter) {
 	t.Helper()
 	const text = `"progress":1,`
 	add := func(endpoint string) string {
@@ -34,12 +37,9 @@ func (p place) routes(t *testing.T, start harness.Server) (direct, got string, c
 		cutters = append(cutters, c)
 		return url
 	}
-	direct = add(start(t))
-	if p == atClient {
-		got = add(harness.Through(t, start(t)))
-	} else {
-		got = harness.Through(t, add(start(t)))
-	}
+	d := harness.ThroughAll(t, map[string]string{"client": start(t), "server": add(start(t))})
+	direct = map[place]string{atClient: add(start(t)), atServer: add(start(t))}
+	got = map[place]string{atClient: add(d.URL("/mcp/client")), atServer: d.URL("/mcp/server")}
 	return direct, got, cutters
 }
 
@@ -47,30 +47,41 @@ func (p place) routes(t *testing.T, start harness.Server) (direct, got string, c
 // event id and gets the rest: from npm's server, which replays what happened meanwhile, and from the Go SDK's, which
 // waits for the client and goes on live.
 func TestResume(t *testing.T) {
-	for _, place := range []place{atClient, atServer} {
-		for _, client := range []string{"ts1", "ts2"} {
-			t.Run(fmt.Sprintf("replayed/%s/%s", place, client), func(t *testing.T) {
-				t.Parallel()
-				resume(t, place, client, harness.NPMServer("streamableHttp"), "replayed")
-			})
-			t.Run(fmt.Sprintf("live/%s/%s", place, client), func(t *testing.T) {
-				t.Parallel()
-				resume(t, place, client, resumableServer, "live")
-			})
-		}
-		t.Run(fmt.Sprintf("live/%s/go", place), func(t *testing.T) {
+	for _, client := range []string{"ts1", "ts2"} {
+		t.Run("replayed/"+client, func(t *testing.T) {
 			t.Parallel()
-			direct, got, cutters := place.routes(t, resumableServer)
-			harness.ComparePlays(t, goCast{}.play(t, direct, goResume), goCast{}.play(t, got, goResume))
-			checkCut(t, cutters)
+			resume(t, client, harness.NPMServer("streamableHttp"), "replayed")
+		})
+		t.Run("live/"+client, func(t *testing.T) {
+			t.Parallel()
+			resume(t, client, resumableServer, "live")
 		})
 	}
+	t.Run("live/go", func(t *testing.T) {
+		t.Parallel()
+		direct, got, cutters := cutRoutes(t, resumableServer)
+		for _, place := range places {
+			t.Run(string(place), func(t *testing.T) {
+				harness.ComparePlays(t, goCast{}.play(t, direct[place], goResume), goCast{}.play(t, got[place], goResume))
+			})
+		}
+		checkCut(t, cutters)
+	})
 }
 
-func resume(t *testing.T, place place, client string, start harness.Server, scenario string) {
+// resume has one client play a scenario with the cutters at all places.
+func resume(t *testing.T, client string, start harness.Server, scenario string) {
 	t.Helper()
-	direct, got, cutters := place.routes(t, start)
-	playTypeScript(t, client, "resume", direct, got, scenario)
+	direct, got, cutters := cutRoutes(t, start)
+	var urls []string
+	for _, place := range places {
+		urls = append(urls, direct[place], got[place])
+	}
+	printed := harness.RunNode(t, harness.Script("dialogue"), client, "resume", strings.Join(urls, ","), scenario)
+	plays := harness.ParsePlays(t, printed, urls...)
+	for i, place := range places {
+		t.Run(string(place), func(t *testing.T) { harness.ComparePlays(t, plays[2*i], plays[2*i+1]) })
+	}
 	checkCut(t, cutters)
 }
 

@@ -4,8 +4,10 @@ package relay
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,22 +45,52 @@ func TestOldTransport(t *testing.T) {
 // TestOldTransportEndpoints plays the same dialogue with every way in which a server may say where it takes messages:
 // the URI of the `endpoint` event is resolved against the stream's own URL.
 func TestOldTransportEndpoints(t *testing.T) {
-	for name, form := range endpointForms {
-		for _, client := range []string{"ts1-sse", "ts2-sse"} {
-			t.Run(name+"/"+client, func(t *testing.T) {
-				t.Parallel()
-				dialogue(t, client, "greeter", endpointServer(form), throughOld)
-			})
-		}
-		t.Run(name+"/go", func(t *testing.T) {
+	for _, client := range []string{"ts1-sse", "ts2-sse"} {
+		t.Run(client, func(t *testing.T) {
 			t.Parallel()
-			greeterCast("greet", endpointServer(form)).compare(t, goGreet)
+			names, urls := endpointRoutes(t, nil)
+			plays := harness.ParsePlays(t, harness.RunNode(t, harness.Script("dialogue"), client, "greeter", strings.Join(urls, ",")), urls...)
+			for i, name := range names {
+				t.Run(name, func(t *testing.T) { harness.ComparePlays(t, plays[2*i], plays[2*i+1]) })
+			}
 		})
 	}
-	t.Run("example/go", func(t *testing.T) {
+	t.Run("go", func(t *testing.T) {
 		t.Parallel()
-		greeterCast("greet1", harness.GoGreeter).compare(t, goGreet)
+		names, urls := endpointRoutes(t, map[string]harness.Server{"example": harness.GoGreeter})
+		for i, name := range names {
+			cast := greeterCast("greet")
+			if name == "example" {
+				cast = greeterCast("greet1")
+			}
+			t.Run(name, func(t *testing.T) {
+				harness.ComparePlays(t, cast.play(t, urls[2*i], goGreet), cast.play(t, urls[2*i+1], goGreet))
+			})
+		}
 	})
+}
+
+// endpointRoutes starts servers with all forms of endpoints, and others, and returns their names and for each the URL of one, and that of
+// another one through a daemon that is before all of them.
+func endpointRoutes(t *testing.T, others map[string]harness.Server) (names, urls []string) {
+	t.Helper()
+	starts := map[string]harness.Server{}
+	maps.Copy(starts, others)
+	for name, form := range endpointForms {
+		starts[name] = endpointServer(form)
+	}
+	upstreams := map[string]string{}
+	for name, start := range starts {
+		upstreams[name] = start(t)
+	}
+	c := harness.AllUpstreams(upstreams, "transport: sse")
+	c.Top, c.Args, c.Steady = "", []string{"--log-level", "warn"}, true
+	d := harness.Start(t, c)
+	names = slices.Sorted(maps.Keys(starts))
+	for _, name := range names {
+		urls = append(urls, starts[name](t), d.URL("/mcp/"+name))
+	}
+	return names, urls
 }
 
 // endpointForms make the URI of an `endpoint` event of the server's origin and the session's query.
@@ -69,8 +101,8 @@ var endpointForms = map[string]func(origin, query string) string{
 	"query":    func(_, query string) string { return query },
 }
 
-func greeterCast(tool string, start harness.Server) goCast {
-	return goCast{start: start, way: throughOld, old: true, simple: harness.Call{Tool: tool, Arguments: map[string]any{"name": "Ada"}}}
+func greeterCast(tool string) goCast {
+	return goCast{old: true, simple: harness.Call{Tool: tool, Arguments: map[string]any{"name": "Ada"}}}
 }
 
 var goGreet = []goScenario{{"greet", func(p *goPlay) {

@@ -24,13 +24,32 @@ func TestTypeScriptClients(t *testing.T) {
 		{"go stateless", "gosdk", harness.GoStateless, cacheWays},
 		{"dual", "dual", harness.DualServer, cacheWays[:2]},
 	}
+	clients := []string{"ts1", "ts2", "ts2-auto"}
+	var dialogues []*cacheDialogue
 	for _, s := range suites {
-		for _, client := range []string{"ts1", "ts2", "ts2-auto"} {
+		for range clients {
+			dialogues = append(dialogues, &cacheDialogue{start: s.start, ways: s.ways})
+		}
+	}
+	startAll(t, dialogues)
+	for i, s := range suites {
+		for j, client := range clients {
 			t.Run(s.name+"/"+client, func(t *testing.T) {
 				t.Parallel()
-				dialogues(t, client, s.suite, s.start, s.ways, unnoticed(s.name, client != "ts2-auto"))
+				dialogues[i*len(clients)+j].play(t, client, s.suite, unnoticed(s.name, client != "ts2-auto"))
 			})
 		}
+	}
+}
+
+// play plays a suite directly and in all ways at the same time. Where the operator says how long answers live, the unnoticed scenario
+// is left out.
+func (d *cacheDialogue) play(t *testing.T, client, suite, unnoticed string) {
+	t.Helper()
+	urls := append([]string{d.direct}, d.through...)
+	plays := harness.ParsePlays(t, harness.RunNode(t, harness.Script("dialogue"), client, suite, strings.Join(urls, ",")), urls...)
+	for i, w := range d.ways {
+		t.Run(w.name, func(t *testing.T) { w.compare(t, plays[0], plays[i+1], unnoticed) })
 	}
 }
 
@@ -39,20 +58,6 @@ func TestTypeScriptClients(t *testing.T) {
 func dialogue(t *testing.T, client, suite string, start harness.Server, way func(testing.TB, string) string, scenarios ...string) {
 	t.Helper()
 	playTypeScript(t, client, suite, start(t), way(t, start(t)), scenarios...)
-}
-
-// dialogues is dialogue through several daemons at once, each with a name and a server of its own. Where the operator says
-// how long answers live, the unnoticed scenario is left out.
-func dialogues(t *testing.T, client, suite string, start harness.Server, ways []cacheWay, unnoticed string) {
-	t.Helper()
-	urls := []string{start(t)}
-	for _, w := range ways {
-		urls = append(urls, w.through(t, w.server(start)(t)))
-	}
-	plays := harness.ParsePlays(t, harness.RunNode(t, harness.Script("dialogue"), client, suite, strings.Join(urls, ",")), urls...)
-	for i, w := range ways {
-		t.Run(w.name, func(t *testing.T) { w.compare(t, plays[0], plays[i+1], unnoticed) })
-	}
 }
 
 // playTypeScript runs dialogue.mjs with both URLs and compares what it printed.

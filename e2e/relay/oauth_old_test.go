@@ -53,7 +53,7 @@ func startOwnAuthorizer(t *testing.T) (endpoint string) {
 
 // TestOAuthWithoutResourceMetadata: clients that sign in at a server without RFC 9728 sign in through the daemon, too.
 func TestOAuthWithoutResourceMetadata(t *testing.T) {
-	for name, client := range oauthClients {
+	for name, client := range startOAuthClients(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			endpoint := startOwnAuthorizer(t)

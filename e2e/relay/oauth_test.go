@@ -9,8 +9,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -20,19 +22,22 @@ import (
 	"fluentd-perf/e2e/harness"
 )
 
-// oauthClients are the clients that discover where to get a token. Each returns what the tool said.
-var oauthClients = map[string]func(t *testing.T, url string) (string, error){
-	"ts1": func(t *testing.T, url string) (string, error) { return oauthTypeScript(t, "ts1", url) },
-	"ts2": func(t *testing.T, url string) (string, error) { return oauthTypeScript(t, "ts2", url) },
-	"go":  oauthGo,
+// oauthClient is a client that discovers where to get a token. It returns what the tool said.
+type oauthClient func(t *testing.T, url string) (string, error)
+
+// startOAuthClients starts the clients for a test and those that run within it.
+func startOAuthClients(t *testing.T) map[string]oauthClient {
+	t.Helper()
+	return map[string]oauthClient{"ts1": startOAuthTypeScript(t, "ts1"), "ts2": startOAuthTypeScript(t, "ts2"), "go": oauthGo}
 }
 
 // TestOAuth has clients find their authorization server by the metadata, which through the daemon is the daemon's copy,
 // and call with the token. The resource that they ask the token for is the URL that they use.
 func TestOAuth(t *testing.T) {
+	clients := startOAuthClients(t)
 	kinds := map[string]protection{"named": {}, "well-known": {bare: true}}
 	for kind, protection := range kinds {
-		for name, client := range oauthClients {
+		for name, client := range clients {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				a := startAuthorizer(t)
@@ -45,7 +50,7 @@ func TestOAuth(t *testing.T) {
 	}
 }
 
-func checkToken(t *testing.T, a *authorizer, client func(*testing.T, string) (string, error), url string) {
+func checkToken(t *testing.T, a *authorizer, client oauthClient, url string) {
 	t.Helper()
 	text, err := client(t, url)
 	if err != nil || text != "Hi Ada" {
@@ -59,7 +64,7 @@ func checkToken(t *testing.T, a *authorizer, client func(*testing.T, string) (st
 // TestOAuthOwnAudience has a server that takes only tokens issued for its own URL, which no client that goes through the
 // daemon asks for. The client's error is the server's 401; with the server's token in the configuration it works.
 func TestOAuthOwnAudience(t *testing.T) {
-	for name, client := range oauthClients {
+	for name, client := range startOAuthClients(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := startAuthorizer(t)
@@ -88,6 +93,7 @@ func TestOAuthOwnAudience(t *testing.T) {
 // authorization server), in the ways in which they say so. Signing in works through the daemon as it does directly, under
 // every URL that an agent may use.
 func TestOAuthOwnAuthorization(t *testing.T) {
+	clients := startOAuthClients(t)
 	page := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		io.WriteString(w, "<!DOCTYPE html><title>Home</title>")
@@ -100,7 +106,7 @@ func TestOAuthOwnAuthorization(t *testing.T) {
 		"a page at each path": {challenge: "Bearer", absent: page},
 	} {
 		p.own = true
-		for name, client := range oauthClients {
+		for name, client := range clients {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				a := startAuthorizer(t)
@@ -123,8 +129,9 @@ func TestOAuthOwnAuthorization(t *testing.T) {
 // TestOAuthOtherResource has a server whose document names another's resource. Clients refuse it directly, so as not to
 // get a token for another (RFC 9728, 3.3 and 7.3), and through the daemon as well.
 func TestOAuthOtherResource(t *testing.T) {
+	clients := startOAuthClients(t)
 	for kind, p := range map[string]protection{"named": {}, "well-known": {bare: true}} {
-		for name, client := range oauthClients {
+		for name, client := range clients {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				a := startAuthorizer(t)
@@ -150,6 +157,7 @@ func TestOAuthOtherResource(t *testing.T) {
 
 // TestOAuthQuery has agents whose URL has a query, which servers' documents do not have.
 func TestOAuthQuery(t *testing.T) {
+	clients := startOAuthClients(t)
 	for kind, p := range map[string]protection{"named": {}, "well-known": {bare: true}, "own": {own: true, challenge: "Bearer"}} {
 		for _, name := range []string{"ts1", "ts2"} { // Go's client takes only a document with the query in it, directly too
 			t.Run(kind+"/"+name, func(t *testing.T) {
@@ -157,7 +165,7 @@ func TestOAuthQuery(t *testing.T) {
 				a := startAuthorizer(t)
 				upstream := startProtected(t, a, p)
 				for _, url := range []string{upstream, harness.Through(t, upstream)} {
-					if text, err := oauthClients[name](t, url+"?toolsets=core,alerting"); err != nil || text != "Hi Ada" {
+					if text, err := clients[name](t, url+"?toolsets=core,alerting"); err != nil || text != "Hi Ada" {
 						t.Errorf("%s: %q, %v", url, text, err)
 					}
 					for _, asked := range a.asked() {
@@ -213,23 +221,39 @@ func metadataOf(t *testing.T, endpoint, path string) map[string]any {
 	return document
 }
 
-func oauthTypeScript(t *testing.T, kind, url string) (string, error) {
+// startOAuthTypeScript starts one process of Node for all that a test asks of a client: to load the SDK is most of what a process does.
+func startOAuthTypeScript(t *testing.T, kind string) oauthClient {
 	t.Helper()
-	printed := harness.RunNode(t, harness.Script("oauth"), kind, url)
-	var outcome struct {
-		Text  string
-		Error *struct {
-			Name, Message string
-			Code          any
+	cmd := exec.Command(harness.Node, harness.Script("oauth"), kind)
+	cmd.Dir, cmd.SysProcAttr = harness.NodeDir, harness.ChildAttributes()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := harness.StartCommand(t, cmd)
+	var asked atomic.Int64
+	return func(t *testing.T, url string) (string, error) {
+		t.Helper()
+		number := asked.Add(1)
+		if _, err := fmt.Fprintln(stdin, number, url); err != nil {
+			t.Fatal(err)
 		}
+		printed := node.Announced(t, fmt.Sprintf(`(?m)^%d (.+)\n`, number))
+		var outcome struct {
+			Text  string
+			Error *struct {
+				Name, Message string
+				Code          any
+			}
+		}
+		if err := json.Unmarshal([]byte(printed), &outcome); err != nil {
+			t.Fatalf("%v\n%s", err, printed)
+		}
+		if e := outcome.Error; e != nil {
+			return "", fmt.Errorf("%s (%v): %s", e.Name, e.Code, e.Message)
+		}
+		return outcome.Text, nil
 	}
-	if err := json.Unmarshal(printed, &outcome); err != nil {
-		t.Fatalf("%v\n%s", err, printed)
-	}
-	if e := outcome.Error; e != nil {
-		return "", fmt.Errorf("%s (%v): %s", e.Name, e.Code, e.Message)
-	}
-	return outcome.Text, nil
 }
 
 func oauthGo(t *testing.T, endpoint string) (string, error) {
