@@ -184,7 +184,7 @@ func (x *crossings) work() {
 	for worker := range atOnce {
 		all.Go(func() {
 			for n := range calls {
-				if x.one(worker*calls + n); x.shared && n%50 == 0 {
+				if x.one(worker*calls + n); x.shared && n%(calls/5) == 0 {
 					x.cancels(worker*calls + n)
 				}
 			}
