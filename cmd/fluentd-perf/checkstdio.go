@@ -114,11 +114,14 @@ func runsContainer(command []string) bool {
 	return slices.Contains([]string{"docker", "podman", "nerdctl"}, filepath.Base(command[0])) && slices.Contains(command, "run")
 }
 
-// notFound says that the program is not there, with the directories searched and where they come from, or "".
+// notFound says that the program is not there, with the directories searched and where they come from, or what it lacks, or "".
 func (s stdioCheck) notFound(u config.Upstream) string {
 	env := s.servers[u.Name]
-	_, err := process.LookPath(u.Stdio.Command[0], u.Stdio.Cwd, env.All)
+	path, err := process.LookPath(u.Stdio.Command[0], u.Stdio.Cwd, env.All)
 	if err == nil {
+		if lack := process.Lack(path); lack != "" {
+			return fmt.Sprintf("command %q: %s", u.Stdio.Command[0], lack)
+		}
 		return ""
 	}
 	missing := new(process.CommandError)

@@ -26,6 +26,7 @@ func TestStdioWarnings(t *testing.T) {
 		return path
 	}
 	write("bin/srv", "", 0o755)
+	write("bin/crlf", "#!/bin/sh\r\nexit\r\n", 0o755)
 	write("bin/docker", "", 0o755)
 	write("bin/plain", "", 0o644)
 	bin := filepath.Join(dir, "bin")
@@ -46,6 +47,7 @@ func TestStdioWarnings(t *testing.T) {
 		{`command: [bin/srv]`, []string{lacks}},
 		{`command: [bin/plain]`, []string{`upstreams.a: command "bin/plain": exec ` + bin + `/plain: permission denied`, lacks}},
 		{`command: [./none]`, []string{`upstreams.a: command "./none": stat ` + dir + `/none: no such file or directory`, lacks}},
+		{`command: [bin/crlf]`, []string{`upstreams.a: command "bin/crlf": the interpreter "/bin/sh\r" of its #! line is not there, the lines end with CR LF`, lacks}},
 		{`command: [srv], cwd: gone`, []string{`upstreams.a: cwd "` + dir + `/gone" is no directory`, lacks}},
 		{`command: [docker, run, -i, image]`, []string{`upstreams.a: starts a container, which the daemon cannot end by itself: it closes stdin and sends TERM to the client; write docker run -i --rm --init`, lacks}},
 		{`command: [docker, ps]`, []string{lacks}},

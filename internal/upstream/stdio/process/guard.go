@@ -106,7 +106,7 @@ func (g *Guard) start(ctx context.Context, r resolved) (*Process, error) {
 	if err = g.host.start(ctx, p, how, child); err != nil {
 		p.closePipes()
 		p.cgroup.remove()
-		return nil, err
+		return nil, withLack(err, how.path)
 	}
 	return p, nil
 }

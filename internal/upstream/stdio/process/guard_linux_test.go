@@ -2,7 +2,9 @@ package process
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -392,7 +394,9 @@ func TestCommandErrors(t *testing.T) {
 		"missing path":   {dir + "/nothing", "/", "no such file", fs.ErrNotExist},
 		"not executable": {file("plain", "#!/bin/sh\n", 0o644), "/", "permission denied", fs.ErrPermission},
 		"the same bare":  {"plain", "/", "permission denied", fs.ErrPermission},
-		"no interpreter": {file("odd", "#!/nowhere/sh\n", 0o755), "/", "no such file", fs.ErrNotExist},
+		"no interpreter": {file("odd", "#!/nowhere/sh -e\n", 0o755), "/", `the interpreter "/nowhere/sh" of its #! line is not there: no such file`, fs.ErrNotExist},
+		"CR LF":          {file("crlf", "#! /bin/sh\r\nexit\r\n", 0o755), "/", `"/bin/sh\r" of its #! line is not there, the lines end with CR LF`, fs.ErrNotExist},
+		"no loader":      {file("elf", foreign(t), 0o755), "/", "made for another system", fs.ErrNotExist},
 		"no program":     {file("text", "hello\n", 0o755), "/", "without a #! line", syscall.ENOEXEC},
 		"a directory":    {dir, "/", "is a directory", syscall.EISDIR},
 		"no directory":   {"/bin/true", dir + "/nowhere", "working directory", fs.ErrNotExist},
@@ -418,6 +422,27 @@ func TestCommandErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// foreign returns a program whose loader is not there, as one for another C library.
+func foreign(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := elf.NewFile(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range program.Progs {
+		if part.Type == elf.PT_INTERP {
+			copy(text[part.Off:], "/nowhere/ld\x00")
+			return string(text)
+		}
+	}
+	t.Fatal("/bin/true has no loader")
+	return ""
 }
 
 // TestInherits holds what a server begins with.

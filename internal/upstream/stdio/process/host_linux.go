@@ -378,6 +378,7 @@ func (l *link) endOrphans() {
 	for {
 		left := find()
 		if len(left) == 0 {
+			find() // what these had not reaped is the daemon's only now
 			return
 		}
 		if !time.Now().Before(killAt) {
@@ -392,7 +393,8 @@ func (l *link) endOrphans() {
 
 // orphans returns what finds the processes of this guard's starts that are left and are that user's: one of another user's has copied
 // the mark, or has a leader's number by chance. The leaders' numbers are good for that: they were not reaped before the guard ended, and
-// a number is not given again while a group or a session has it.
+// a number is not given again while a group or a session has it. In a container the daemon may be the first process, whose children they
+// are now: those that have ended it reaps, since nobody else does.
 func (l *link) orphans(uid int) func() []guard.Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -403,13 +405,26 @@ func (l *link) orphans(uid int) func() []guard.Entry {
 			_ = unix.PidfdSendSignal(c.pidfd, unix.SIGKILL, nil, 0) // PR_SET_PDEATHSIG has sent the same
 		}
 	}
+	known := map[int]uint64{} // pid to when it began: one that has ended shows no mark any more
 	return func() (left []guard.Entry) {
 		table, err := guard.ProcessTable(nil)
 		if err != nil {
 			return nil
 		}
 		who.Assign(table)
-		return slices.DeleteFunc(table, func(e guard.Entry) bool { return !e.Owned || e.Zombie() || !ownedBy(e.PID, uid) })
+		for _, e := range table {
+			switch {
+			case !e.Owned && known[e.PID] != e.Began:
+			case e.Zombie():
+				if e.Parent == os.Getpid() {
+					_, _ = unix.Wait4(e.PID, nil, unix.WNOHANG, nil)
+				}
+			case ownedBy(e.PID, uid):
+				known[e.PID] = e.Began
+				left = append(left, e)
+			}
+		}
+		return left
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fluentd-perf/internal/upstream/stdio/guard"
 )
 
@@ -112,6 +114,25 @@ func TestGuardKilled(t *testing.T) {
 			}
 			next.Stop()
 			wantGone(t, next)
+		})
+	}
+}
+
+// TestGuardOfFirstProcessKilled kills the guard of a daemon that orphans become children of, as those of a container's first process do:
+// none stays a zombie.
+func TestGuardOfFirstProcessKilled(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	for mode, processes := range map[string]int{"echo": 1, "parent": 3, "daemonizes": 2, "leaves": 2} {
+		t.Run(mode, func(t *testing.T) {
+			g := testGuard(t, shortLadder)
+			s := run(t, g, mode, processes)
+			if err := syscall.Kill(g.host.pid(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			wantGone(t, s)
 		})
 	}
 }

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -70,6 +71,54 @@ func commandError(command string, err error) error {
 		}
 	}
 	return fmt.Errorf("starting %q: %w", command, err)
+}
+
+// withLack adds to the error of a start what the program lacks, where the system says of a program that is there that it is not.
+func withLack(err error, path string) error {
+	fault := new(CommandError)
+	if !errors.As(err, &fault) || !errors.Is(fault.Err, syscall.ENOENT) {
+		return err
+	}
+	if _, gone := os.Stat(path); gone != nil {
+		return err
+	}
+	lack := Lack(path)
+	if lack == "" {
+		lack = "it was made for another system: what loads it is not there"
+	}
+	return &CommandError{Command: fault.Command, Err: fmt.Errorf("%s: %w", lack, fault.Err)}
+}
+
+// maxScriptLine is how much the kernel reads of a program's #! line, in bytes.
+const maxScriptLine = 256
+
+// Lack says what a program that is there cannot run without: the interpreter that its #! line names by an absolute path, where that is
+// not there. It is "" where nothing is known to be missing.
+func Lack(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, maxScriptLine)
+	n, _ := io.ReadFull(f, head)
+	line, isScript := strings.CutPrefix(string(head[:n]), "#!")
+	line, _, _ = strings.Cut(line, "\n")
+	interpreter := strings.TrimLeft(line, " \t")
+	if end := strings.IndexAny(interpreter, " \t"); end >= 0 {
+		interpreter = interpreter[:end]
+	}
+	if !isScript || !filepath.IsAbs(interpreter) {
+		return ""
+	}
+	if _, err := os.Stat(interpreter); !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	lack := fmt.Sprintf("the interpreter %q of its #! line is not there", interpreter)
+	if strings.HasSuffix(interpreter, "\r") {
+		lack += ", the lines end with CR LF"
+	}
+	return lack
 }
 
 // Exit is how the leader of a Process ended.
