@@ -76,7 +76,7 @@ func (p *Pool) countEnd(l *Lease, f *mcp.Failure, itself bool) (told bool) {
 	case l.ready && l.conn.requests.Load() > 1: // the first message was one
 		p.backoff.crashed(life)
 	default:
-		p.backoff.failed(f.Message + stderrClause(l.conn.p))
+		p.backoff.failed(f.Message + l.conn.said())
 	}
 	return l.ready && !l.spare
 }

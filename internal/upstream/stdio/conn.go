@@ -36,10 +36,11 @@ type conn struct {
 	count func(*mcp.Failure)                // is told why the conn ends, before all others
 
 	out      chan *outgoing
-	received atomic.Uint64         // messages that have come
-	giving   atomic.Bool           // the reader gives what has come to whom it is for
-	check    atomic.Pointer[check] // that goes on; nil: none
-	requests atomic.Uint32         // that were sent
+	received atomic.Uint64          // messages that have come
+	giving   atomic.Bool            // the reader gives what has come to whom it is for
+	check    atomic.Pointer[check]  // that goes on; nil: none
+	requests atomic.Uint32          // that were sent
+	skipped  atomic.Pointer[string] // what may be shown of the first line that was no message; nil: there was none
 
 	unread  chan struct{} // closed when nothing is read any more
 	ended   chan struct{} // closed when the conn has ended
@@ -172,6 +173,10 @@ func (c *conn) took(line []byte) {
 	switch err := mcp.Scan(line, &m); {
 	case err != nil:
 		c.opts.junk.add(line)
+		if c.skipped.Load() == nil {
+			shown := c.opts.junk.shown(line)
+			c.skipped.Store(&shown)
+		}
 	case m.Kind == mcp.KindBatch:
 		mcp.EachMessage(line, c.message)
 	default:

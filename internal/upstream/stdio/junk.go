@@ -34,10 +34,15 @@ func (j *junk) add(line []byte) {
 	if !j.logged.IsZero() && now.Sub(j.logged) < junkEvery {
 		return
 	}
-	shown := j.mask(string(line[:min(len(line), junkSeen)]))
 	j.log.Warn("a stdio server wrote what is no message to its stdout: skipped", "upstream", j.name,
-		"lines", j.lines-j.since, "first_bytes", shown[:min(len(shown), junkShown)])
+		"lines", j.lines-j.since, "first_bytes", j.shown(line))
 	j.logged, j.since = now, j.lines
+}
+
+// shown returns what may be shown of a line.
+func (j *junk) shown(line []byte) string {
+	masked := j.mask(string(line[:min(len(line), junkSeen)]))
+	return masked[:min(len(masked), junkShown)]
 }
 
 // count returns the lines since the start.

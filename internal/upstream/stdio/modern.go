@@ -311,12 +311,12 @@ func (d *modern) start(p *Pool, o *opening, onDisk string) (*process, *refusal, 
 func (s *start) exited() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.process == nil || s.pool.base.Err() != nil {
+	if s.conn == nil || s.pool.base.Err() != nil {
 		return false
 	}
 	select {
-	case <-s.process.Done():
-		return !s.process.Killed()
+	case <-s.conn.p.Done():
+		return !s.conn.p.Killed()
 	default:
 		return false
 	}

@@ -874,6 +874,28 @@ func TestSlowStart(t *testing.T) {
 	})
 }
 
+// TestOddFraming holds that who waits for a server that answers over several lines, or after headers, is told what comes in the place of
+// messages, without the entry's secrets: while the start goes on, and when its time is over.
+func TestOddFraming(t *testing.T) {
+	for _, c := range []struct{ writes, says string }{
+		{"{\n  \"jsonrpc\": \"2.0\",\n  \"id\": 1,\n  \"result\": {}\n}\n", `; the first line on its stdout that is no message: "{"`},
+		{"Content-Length: 38 hunter2!\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}", `no message: "Content-Length: 38 [masked]"`},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			x := &server{discover: func(s *mcptest.Stdio, _ mcptest.StdioRequest) { s.Write("%s", c.writes) }}
+			u, _ := newUpstream(t, x, func(p *stdio.PoolOptions, _ *stdio.Options) {
+				p.Mask = func(text string) string { return strings.ReplaceAll(text, "hunter2!", "[masked]") }
+			})
+			for _, reason := range []mcp.Reason{mcp.ReasonStillStarting, mcp.ReasonStartFailed} {
+				if _, f := do(u, t.Context(), request("1", "tools/list", "")); f == nil || f.Reason != reason || !strings.HasSuffix(f.Message, c.says) {
+					t.Errorf("%v, want %s that ends with %s", f, reason, c.says)
+				}
+				time.Sleep(5*time.Minute - 56*time.Second) // false time, until the start's own is nearly over
+			}
+		})
+	}
+}
+
 // TestLateProgress holds that progress of a call which is over reaches nobody: not the one call under way, whose token it is not.
 func TestLateProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

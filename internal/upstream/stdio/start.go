@@ -29,10 +29,10 @@ type start struct {
 	answer  []byte        // to the first message, raw
 	failure *mcp.Failure
 
-	mu      sync.Mutex // guards the following
-	over    bool       // done, and taken or left
-	left    bool       // nobody waits for it
-	process Process    // nil until it runs
+	mu   sync.Mutex // guards the following
+	over bool       // done, and taken or left
+	left bool       // nobody waits for it
+	conn *conn      // to the process; nil until that runs
 }
 
 // newStart makes a start that has room. It is to be begun.
@@ -101,10 +101,10 @@ func (s *start) launch(ctx context.Context) (Process, func(), *mcp.Failure) {
 		}
 	}
 	l := s.lease
-	s.mu.Lock()
-	s.process = process
-	s.mu.Unlock()
 	c := newConn(process, &p.conns, l.take, func(f *mcp.Failure) { p.ended(l, f) })
+	s.mu.Lock()
+	s.conn = c
+	s.mu.Unlock()
 	p.total.mu.Lock()
 	if own, ok := process.(stamped); ok {
 		s.onDisk, l.onDisk = own.OnDisk(), own.OnDisk()
@@ -158,7 +158,7 @@ func (s *start) ask(ctx context.Context) ([]byte, *mcp.Failure) {
 	}
 	return nil, &mcp.Failure{
 		Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonStartFailed, Sent: mcp.SentNo,
-		Message: "the server's process did not answer within " + s.pool.opts.StartTimeout.String() + " (processes.start_timeout)" + stderrClause(s.lease.conn.p),
+		Message: "the server's process did not answer within " + s.pool.opts.StartTimeout.String() + " (processes.start_timeout)" + s.lease.conn.said(),
 	}
 }
 
@@ -167,18 +167,27 @@ func (s *start) ended(c *conn) *mcp.Failure {
 	f := c.failed(mcp.SentNo)
 	if f.Reason == mcp.ReasonBrokeOff {
 		f.Reason = mcp.ReasonStartFailed
-		f.Message += " before it answered" + stderrClause(c.p)
+		f.Message += " before it answered" + c.said()
 	}
 	return f
 }
 
-// stderrClause says how a process's stderr ends, for the message of an error.
-func stderrClause(p Process) string {
-	lines := p.Stderr()
-	if len(lines) == 0 {
-		return ""
+// said is what a process has written that may say why it did not answer, for the message of an error.
+func (c *conn) said() string {
+	text := c.junkClause()
+	if lines := c.p.Stderr(); len(lines) > 0 {
+		text += "; its stderr ends with: " + strings.Join(lines[max(len(lines)-shownLines, 0):], " | ")
 	}
-	return "; its stderr ends with: " + strings.Join(lines[max(len(lines)-shownLines, 0):], " | ")
+	return text
+}
+
+// junkClause names what a process wrote to stdout in the place of messages, for the message of an error: one that writes its answer over
+// several lines, or in another framing, waits for ever for what it has been asked next.
+func (c *conn) junkClause() string {
+	if junk := c.skipped.Load(); junk != nil {
+		return fmt.Sprintf("; the first line on its stdout that is no message: %q", *junk)
+	}
+	return ""
 }
 
 // finish hands the outcome to who waits, or keeps the process as a spare where nobody does.
@@ -280,15 +289,16 @@ func (p *Pool) stillStarting(s *start) *mcp.Failure {
 	message := fmt.Sprintf("the server's process is still starting after %v; the start goes on", took)
 	if s != nil {
 		s.mu.Lock()
-		process := s.process
+		c := s.conn
 		s.mu.Unlock()
-		if process == nil {
+		if c == nil {
 			if doing := p.opts.Doing(); doing != "" {
 				message += ": " + doing
 			}
-		} else if lines := process.Stderr(); len(lines) > 0 {
+		} else if lines := c.p.Stderr(); len(lines) > 0 {
 			message += ": " + lines[len(lines)-1]
 		}
+		message += c.junkClause()
 	}
 	return &mcp.Failure{
 		Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonStillStarting, Sent: mcp.SentNo, RetryAfter: time.Second, Message: message,
