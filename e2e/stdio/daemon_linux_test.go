@@ -146,7 +146,8 @@ func TestGuardKilled(t *testing.T) {
 
 func first(pid, _ int) int { return pid }
 
-// TestFortyEntries: servers that nobody has asked for yet cost a start nothing.
+// TestFortyEntries: servers that nobody has asked for yet start no process, and next to nothing of the daemon's own start. That is to take
+// 200 ms; how long it takes here is the machine's matter, too, so the processor's time is measured, which busy neighbours double at most.
 func TestFortyEntries(t *testing.T) {
 	c := harness.Config{Upstreams: map[string]string{}, Plain: true}
 	for n := range 40 {
@@ -155,8 +156,12 @@ func TestFortyEntries(t *testing.T) {
 	harness.PlainBinary(t) // building it is no part of the start
 	at := harness.NewFolders(t)
 	begun := time.Now()
-	harness.Start(t, c.In(at))
-	t.Logf("ready after %v", time.Since(begun)) // 200 ms are promised; how long it takes here is the machine's matter, too
+	d := harness.Start(t, c.In(at))
+	took := cpuOf(t, d.Cmd.Process.Pid)
+	t.Logf("ready after %v, with %v of the processor's time", time.Since(begun), took)
+	if took > 400*time.Millisecond {
+		t.Errorf("the daemon's start took %v of the processor's time", took)
+	}
 	var status api.Status
 	at.VerbJSON(t, &status, "status", "--processes")
 	for _, u := range status.Upstreams {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"fluentd-perf/e2e/harness"
 )
@@ -43,6 +44,21 @@ func stateOf(pid int) (state string) {
 		_, _ = fmt.Sscan(string(text[end+2:]), &state)
 	}
 	return state
+}
+
+// cpuOf returns the processor's time that a process has used, in steps of 10 ms.
+func cpuOf(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(text[strings.LastIndex(string(text), ") ")+2:]))
+	var user, system int64
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil { // proc_pid_stat(5), 14 and 15
+		t.Fatal(err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // guardOf returns the guard of a daemon that has one.
