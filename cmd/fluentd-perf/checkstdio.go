@@ -103,8 +103,11 @@ func (s stdioCheck) startWarnings(u config.Upstream) (all []string) {
 		all = append(all, why)
 	}
 	if runsContainer(server.Command) {
-		all = append(all, "starts a container, which the daemon cannot end by itself: it closes stdin and sends TERM to the client; "+
-			"write docker run -i --rm --init")
+		text := "starts a container, which the daemon cannot end by itself: it closes stdin and sends TERM to the client"
+		if !slices.Contains(server.Command, "--rm") || !slices.Contains(server.Command, "--init") {
+			text += "; write docker run -i --rm --init" // as process 1 of a container most programs ignore TERM
+		}
+		all = append(all, text)
 	}
 	return all
 }

@@ -50,6 +50,7 @@ func TestStdioWarnings(t *testing.T) {
 		{`command: [bin/crlf]`, []string{`upstreams.a: command "bin/crlf": the interpreter "/bin/sh\r" of its #! line is not there, the lines end with CR LF`, lacks}},
 		{`command: [srv], cwd: gone`, []string{`upstreams.a: cwd "` + dir + `/gone" is no directory`, lacks}},
 		{`command: [docker, run, -i, image]`, []string{`upstreams.a: starts a container, which the daemon cannot end by itself: it closes stdin and sends TERM to the client; write docker run -i --rm --init`, lacks}},
+		{`command: [docker, run, -i, --rm, --init, image]`, []string{`upstreams.a: starts a container, which the daemon cannot end by itself: it closes stdin and sends TERM to the client`, lacks}},
 		{`command: [docker, ps]`, []string{lacks}},
 		{`url: http://h`, nil},
 	} {
