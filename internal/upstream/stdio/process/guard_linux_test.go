@@ -396,7 +396,7 @@ func TestCommandErrors(t *testing.T) {
 		"the same bare":  {"plain", "/", "permission denied", fs.ErrPermission},
 		"no interpreter": {file("odd", "#!/nowhere/sh -e\n", 0o755), "/", `the interpreter "/nowhere/sh" of its #! line is not there: no such file`, fs.ErrNotExist},
 		"CR LF":          {file("crlf", "#! /bin/sh\r\nexit\r\n", 0o755), "/", `"/bin/sh\r" of its #! line is not there, the lines end with CR LF`, fs.ErrNotExist},
-		"no loader":      {file("elf", foreign(t), 0o755), "/", "made for another system", fs.ErrNotExist},
+		"no loader":      {file("elf", withoutLoader(t), 0o755), "/", "made for another system", fs.ErrNotExist},
 		"no program":     {file("text", "hello\n", 0o755), "/", "without a #! line", syscall.ENOEXEC},
 		"a directory":    {dir, "/", "is a directory", syscall.EISDIR},
 		"no directory":   {"/bin/true", dir + "/nowhere", "working directory", fs.ErrNotExist},
@@ -424,8 +424,8 @@ func TestCommandErrors(t *testing.T) {
 	}
 }
 
-// foreign returns a program whose loader is not there, as one for another C library.
-func foreign(t *testing.T) string {
+// withoutLoader returns a program whose loader is not there, as one for another C library.
+func withoutLoader(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("/bin/true")
 	if err != nil {
