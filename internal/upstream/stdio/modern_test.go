@@ -874,6 +874,24 @@ func TestSlowStart(t *testing.T) {
 	})
 }
 
+// TestNoProcessYet holds that who waits for a start that has no process yet is told what it waits for.
+func TestNoProcessYet(t *testing.T) {
+	for doing, says := range map[string]string{"": "the start goes on", "installing": "the start goes on: installing"} {
+		synctest.Test(t, func(t *testing.T) {
+			u, _ := newUpstream(t, &server{}, func(p *stdio.PoolOptions, _ *stdio.Options) {
+				p.Doing = func() string { return doing }
+				p.Start = func(ctx context.Context) (stdio.Process, func(), error) {
+					<-ctx.Done()
+					return nil, nil, ctx.Err()
+				}
+			})
+			if _, f := do(u, t.Context(), request("1", "tools/list", "")); f == nil || f.Reason != mcp.ReasonStillStarting || !strings.HasSuffix(f.Message, says) {
+				t.Errorf("%v, want what ends with %s", f, says)
+			}
+		})
+	}
+}
+
 // TestOddFraming holds that who waits for a server that answers over several lines, or after headers, is told what comes in the place of
 // messages, without the entry's secrets: while the start goes on, and when its time is over.
 func TestOddFraming(t *testing.T) {

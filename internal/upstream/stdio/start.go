@@ -295,10 +295,12 @@ func (p *Pool) stillStarting(s *start) *mcp.Failure {
 			if doing := p.opts.Doing(); doing != "" {
 				message += ": " + doing
 			}
-		} else if lines := c.p.Stderr(); len(lines) > 0 {
-			message += ": " + lines[len(lines)-1]
+		} else {
+			if lines := c.p.Stderr(); len(lines) > 0 {
+				message += ": " + lines[len(lines)-1]
+			}
+			message += c.junkClause()
 		}
-		message += c.junkClause()
 	}
 	return &mcp.Failure{
 		Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonStillStarting, Sent: mcp.SentNo, RetryAfter: time.Second, Message: message,
