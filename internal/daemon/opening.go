@@ -30,9 +30,11 @@ func (p *pipeline) openWhenKnown() {
 	p.open()
 }
 
-// beginOpening opens the pipeline as soon as the environment of its command is known, unless it is closed before.
+// beginOpening opens the pipeline as soon as the environment of its command is known, unless it is closed before. Then, or at once, its
+// package is installed.
 func (p *pipeline) beginOpening() {
 	if p.opening == nil {
+		p.prepare()
 		return
 	}
 	p.opening.begin.Do(func() {
@@ -44,6 +46,7 @@ func (p *pipeline) beginOpening() {
 			p.environment = env
 			p.open()
 			close(p.opening.done)
+			p.prepare()
 		})
 	})
 }

@@ -39,6 +39,14 @@ func (p *pipeline) newNPXEntry(env *CommandEnvironment) *npx.Entry {
 	})
 }
 
+// prepare begins to install what the pipeline's command needs and has not, behind everything else: the first agent of a new entry is not to
+// wait for npm. No process of the server is started.
+func (p *pipeline) prepare() {
+	if p.stdio != nil && p.stdio.npx != nil {
+		p.stdio.npx.Prepare()
+	}
+}
+
 // resolved returns what to start: of an npx command the program of the installed package, which is in use until the Use is released,
 // else the command as it is written. The key is whose history of starts it has: another version begins anew.
 func (s *stdioServer) resolved(ctx context.Context) (spec process.Spec, key string, use *npx.Use, err error) {

@@ -172,6 +172,30 @@ func testPackageAsWritten(t *testing.T, r *stdioRig) {
 	}
 }
 
+// TestPackagesAhead: a package is installed behind the daemon's start, and no process of its server is started for that.
+func TestPackagesAhead(t *testing.T) {
+	registry := npmHome(t)
+	publishServer(t, registry, "1.0.0")
+	off := packageEntry(t, "@s/server@1.0.0")
+	off.Resolve = false
+	cfg := stdioConfig(t, map[string]*config.Stdio{"s": packageEntry(t, "@s/server@1.0.0"), "off": off})
+	r := newStdioRig(t, Options{Config: cfg, Paths: Paths{Cache: t.TempDir()}})
+	within(t, time.Minute, "the install", func() bool { return r.status("s").Package == "@s/server@1.0.0" })
+	within(t, time.Minute, "the end of npm", func() bool { return len(r.d.processes.guard.Processes()) == 0 })
+	for _, name := range []string{"s", "off"} {
+		if s := r.status(name); s.ProcessesNow != 0 {
+			t.Errorf("%s: %d processes, and nobody has asked", name, s.ProcessesNow)
+		}
+	}
+	if text := first(r.post("s", "", initializeRequest)); !strings.Contains(text, `"v1.0.0"`) {
+		t.Errorf("the server says %s", text)
+	}
+	scrape, _ := scrapeOf(t, r.addr)
+	if n := scrape.sum("fluentd_perf_process_start_seconds_count", `kind="resolved"`, `upstream="s"`); n == 0 {
+		t.Error("no start was counted as resolved")
+	}
+}
+
 // TestNPMEnvironment: npm gets what every npx gets, and nothing of an entry's own.
 func TestNPMEnvironment(t *testing.T) {
 	daemon := []string{"HOME=/h", "PATH=/p", "npm_config_registry=http://r/", "AWS_PROFILE=x", "SECRET=daemon's"}

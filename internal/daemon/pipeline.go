@@ -62,7 +62,8 @@ func newShared(d *daemon, buffers *mcp.BufferPool, breakers *breaker.Metrics, re
 	}
 }
 
-// pipeline is one upstream: its servers and the stages before them. Nothing runs in it before its first call. It ends by close and
+// pipeline is one upstream: its servers and the stages before them. Nothing runs in it before its first call, but
+// npm where its package is missing. It ends by close and
 // disconnect, which retire calls while the daemon goes on.
 type pipeline struct {
 	*shared

@@ -37,25 +37,42 @@ func npmCommand(npm, command, folder string, words ...string) []string {
 func (e *Entry) update(p plan, u urgency) *job {
 	return e.r.do(attempt{p.key, u}, "installing "+p.request.String(), func(ctx context.Context) error {
 		err := e.r.update(ctx, p, &e.opts, u)
-		if err != nil && u == behind && ctx.Err() == nil {
-			e.r.opts.Log.Warn("a package was not looked up again; what is installed runs", "upstream", e.opts.Name, "package", p.request.String(), "error", err)
+		if text := failedForNobody[u]; err != nil && text != "" && ctx.Err() == nil {
+			e.r.opts.Log.Warn(text, "upstream", e.opts.Name, "package", p.request.String(), "error", err)
 		}
 		return err
 	})
 }
 
-// update brings a package's folder up to date. What there is to do is decided under the lock: another daemon may have done it. The lock
-// comes before the slot, in which others may install meanwhile: who has a slot waits for no lock.
+// failedForNobody is what the log says of jobs that failed and for which nobody waits.
+var failedForNobody = map[urgency]string{
+	behind: "a package was not looked up again; what is installed runs",
+	ahead:  "a package was not installed ahead of its first use, which will try again",
+}
+
+// acquire takes a slot of this daemon and the lock of a package among all daemons. Who waits for one of them has not the other: neither
+// does a lock that another daemon has take a slot from other packages, nor a queue for slots a package from another daemon.
+func (r *Resolver) acquire(ctx context.Context, key string) (release func(), err error) {
+	return whenUnlocked(ctx, func() (func(), error) {
+		if err := r.slots.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
+		unlock, err := r.store.tryLock(key)
+		if err != nil {
+			r.slots.Release(1)
+			return nil, err
+		}
+		return func() { unlock(); r.slots.Release(1) }, nil
+	})
+}
+
+// update brings a package's folder up to date. What there is to do is decided under the lock: another daemon may have done it.
 func (r *Resolver) update(ctx context.Context, p plan, e *EntryOptions, u urgency) error {
-	unlock, err := r.store.lock(ctx, p.key)
+	release, err := r.acquire(ctx, p.key)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	if err := r.slots.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer r.slots.Release(1)
+	defer release()
 	if err := makeFolder(filepath.Join(r.opts.Dir, p.key)); err != nil {
 		return err
 	}
@@ -65,6 +82,7 @@ func (r *Resolver) update(ctx context.Context, p plan, e *EntryOptions, u urgenc
 	case len(rec.Installs) == 0 && u == behind: // it was removed, and nobody waits for it
 	case len(rec.Installs) == 0:
 		return r.installFirst(ctx, p, e, rec)
+	case u == ahead: // somebody else has installed it
 	case u == repaired && r.toRepair(p.key, rec):
 		return r.repair(ctx, p, e, rec)
 	case p.due(rec, e.Refresh):

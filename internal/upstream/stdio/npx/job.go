@@ -12,8 +12,9 @@ type urgency uint8
 
 const (
 	behind   urgency = iota // nobody
+	ahead                   // nobody yet: nothing is installed
 	wait                    // a start
-	repaired                // a start that runs what is there where the job fails
+	repaired                // a start that runs what is there where the job fails, or takes long
 )
 
 // pauses are how soon another job begins after one that failed: at first, and after many.

@@ -22,6 +22,7 @@ const (
 	installSlots   = 2 // of npm at the same time
 	installTimeout = 30 * time.Minute
 	repairPause    = 24 * time.Hour // between two repairs of one package
+	repairWait     = time.Minute    // from the start of a repair: after that starts run what is there, which may work
 )
 
 // Options are a Resolver's. Start is required.
@@ -36,6 +37,7 @@ type Resolver struct {
 	opts    Options
 	store   store
 	slots   *semaphore.Weighted // first come, first served
+	ahead   *semaphore.Weighted // of what is installed for nobody yet: one at a time, so that starts find a slot
 	local   manifests
 	base    context.Context // of what runs for nobody in particular
 	cancel  context.CancelFunc
@@ -55,7 +57,8 @@ func New(o Options) *Resolver {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	r := &Resolver{
 		opts: o, store: store{dir: o.Dir, uses: map[string]*use{}}, slots: semaphore.NewWeighted(installSlots),
-		jobs: map[string]*job{}, failures: map[attempt]*failure{}, settings: map[string]*settings{}, damaged: map[string]bool{},
+		ahead: semaphore.NewWeighted(1),
+		jobs:  map[string]*job{}, failures: map[attempt]*failure{}, settings: map[string]*settings{}, damaged: map[string]bool{},
 	}
 	r.base, r.cancel = context.WithCancel(context.Background())
 	return r
@@ -239,16 +242,7 @@ func (u *Use) Failed(stderr []string) {
 // error is an *AsWritten where the command is to be run as it is.
 func (e *Entry) Resolve(ctx context.Context) (*Use, error) {
 	e.r.Clean()
-	p, err := e.plan(func(name string, t tools) error {
-		return e.wait(ctx, e.r.do(attempt{name, wait}, "asking npm for its settings", func(ctx context.Context) error {
-			return e.r.learn(ctx, name, t, &e.opts)
-		}))
-	})
-	if err == nil {
-		if broken := makeFolder(e.r.opts.Dir); broken != nil {
-			err = asWritten("the daemon has no cache directory: %v", broken)
-		}
-	}
+	p, err := e.planned(ctx)
 	if err != nil {
 		return nil, e.explained(err)
 	}
@@ -267,12 +261,60 @@ func (e *Entry) Resolve(ctx context.Context) (*Use, error) {
 	return u, nil
 }
 
+// planned decides what an entry comes to, and asks npm for its settings where they are not known.
+func (e *Entry) planned(ctx context.Context) (plan, error) {
+	p, err := e.plan(func(name string, t tools) error {
+		return e.wait(ctx, e.r.do(attempt{name, wait}, "asking npm for its settings", func(ctx context.Context) error {
+			return e.r.learn(ctx, name, t, &e.opts)
+		}))
+	})
+	if err != nil {
+		return p, err
+	}
+	if broken := makeFolder(e.r.opts.Dir); broken != nil {
+		return p, asWritten("the daemon has no cache directory: %v", broken)
+	}
+	return p, nil
+}
+
+// Prepare begins to install the package of an npx command where there is none yet, so that the first start does not wait for it, and
+// returns at once. Packages are prepared one at a time. What is installed is neither looked up nor made again, and what fails is in the
+// log alone.
+func (e *Entry) Prepare() {
+	if !isNPX(e.opts.Command) {
+		return
+	}
+	e.r.mu.Lock()
+	defer e.r.mu.Unlock()
+	if !e.r.closed {
+		e.r.running.Go(e.prepare)
+	}
+}
+
+func (e *Entry) prepare() {
+	ctx := e.r.base
+	if e.r.ahead.Acquire(ctx, 1) != nil {
+		return
+	}
+	defer e.r.ahead.Release(1)
+	p, err := e.planned(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		if written := new(AsWritten); !errors.As(e.explained(err), &written) {
+			e.r.opts.Log.Warn(failedForNobody[ahead], "upstream", e.opts.Name, "error", err)
+		}
+	case len(e.r.store.read(p.key).Installs) == 0:
+		<-e.update(p, ahead).done // which ends with ctx
+	}
+}
+
 // begin begins a use of the latest install of a package, and installs it where there is none, or one that is damaged.
 func (e *Entry) begin(ctx context.Context, p plan) (rec record, end func(), err error) {
 	rec, end, ok := e.r.store.begin(p.key)
 	if ok && e.r.toRepair(p.key, rec) {
 		end()
-		_ = e.wait(ctx, e.update(p, repaired)) // where that fails, what is there runs
+		e.waitForRepair(ctx, e.update(p, repaired))
 		rec, end, ok = e.r.store.begin(p.key)
 	}
 	for try := 0; !ok; try++ {
@@ -339,6 +381,14 @@ func (e *Entry) wait(ctx context.Context, j *job) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%s goes on after %v: %w", j.what, time.Since(j.begun).Round(time.Second), ctx.Err())
 	}
+}
+
+// waitForRepair waits for the repair of an install, unless it takes long: a registry that never answers is to hold up nobody for half an
+// hour. Where it takes long or fails, what is there runs.
+func (e *Entry) waitForRepair(ctx context.Context, j *job) {
+	ctx, cancel := context.WithDeadline(ctx, j.begun.Add(repairWait))
+	defer cancel()
+	_ = e.wait(ctx, j)
 }
 
 // Doing says what a Resolve that has not returned waits for, "" where there is none.

@@ -205,10 +205,15 @@ func (s *store) count(key, id string) int {
 
 // lock takes the lock of a package when no other daemon has it any more. It tries once at least.
 func (s *store) lock(ctx context.Context, key string) (unlock func(), err error) {
+	return whenUnlocked(ctx, func() (func(), error) { return s.tryLock(key) })
+}
+
+// whenUnlocked tries until what is tried for is not locked by another daemon any more, or ctx ends.
+func whenUnlocked(ctx context.Context, try func() (unlock func(), err error)) (unlock func(), err error) {
 	timer := time.NewTimer(lockPause)
 	defer timer.Stop()
 	for {
-		unlock, err = s.tryLock(key)
+		unlock, err = try()
 		if !errors.Is(err, safefile.ErrLocked) {
 			return unlock, err
 		}

@@ -488,6 +488,109 @@ func TestLockTakesNoSlot(t *testing.T) {
 	}
 }
 
+// TestSlotTakesNoLock: a package that waits for a slot of one daemon is installed by another one that has slots free.
+func TestSlotTakesNoLock(t *testing.T) {
+	t.Parallel()
+	r := newQuickRig(t)
+	_, another := newResolver(t, r.cache, r.log)
+	r.say(t, "hold", "")
+	done := make(chan error, 4)
+	begin := func(of *npx.Resolver, version string, installs int) {
+		e := of.Entry(r.options("", "npx", "-y", "pkg@"+version))
+		go func() {
+			u, err := e.Resolve(t.Context())
+			if err == nil {
+				u.Release()
+			}
+			done <- err
+		}()
+		within(t, "the install of "+version, func() bool {
+			return r.asked("install") == installs && strings.HasPrefix(e.Doing(), "installing")
+		})
+	}
+	begin(r.resolver, "1.0.0", 1)
+	begin(r.resolver, "2.0.0", 2)
+	begin(r.resolver, "3.0.0", 2)
+	begin(another, "3.0.0", 3)
+	r.unsay(t, "hold")
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := r.asked("install"); n != 3 {
+		t.Errorf("npm installed %d times", n)
+	}
+}
+
+// TestPrepare: what is configured is installed before anybody asks, one package at a time, so that a start which needs another one finds
+// a slot. What is installed is left as it is.
+func TestPrepare(t *testing.T) {
+	t.Parallel()
+	r := newQuickRig(t)
+	r.say(t, "hold", "")
+	entries := make([]*npx.Entry, 3)
+	for n := range entries {
+		entries[n] = r.entry("", "npx", "-y", fmt.Sprintf("pkg@%d.0.0", n))
+		entries[n].Prepare()
+	}
+	r.entry("", "node", "server.js").Prepare() // which is no package
+	within(t, "an install", func() bool { return r.asked("install") == 1 })
+	done := make(chan error, 1)
+	go func() {
+		u, err := r.entry("", "npx", "-y", "pkg@9.0.0").Resolve(t.Context())
+		if err == nil {
+			u.Release()
+		}
+		done <- err
+	}()
+	within(t, "the install of a start", func() bool { return r.asked("install") == 2 })
+	r.unsay(t, "hold")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, e := range entries {
+		within(t, "a prepared package", func() bool { version, _ := e.Version(); return version != "" })
+		use(t, e).Release()
+	}
+	again := r.changing("npx", "-y", "pkg@0.0.0 - 9.0.0")
+	use(t, again).Release()
+	within(t, "the look behind its start", func() bool { return r.asked("outdated") == 2 })
+	installed, looked := r.asked("install"), r.asked("outdated")
+	again.Prepare()
+	entries[0].Prepare()
+	last := r.entry("", "npx", "-y", "pkg@10.0.0") // after which those before have been prepared, too
+	last.Prepare()
+	within(t, "the last package", func() bool { version, _ := last.Version(); return version != "" })
+	if n := r.asked("install"); n != installed+1 || r.asked("outdated") != looked {
+		t.Errorf("installed %d times, looked up %d times: want %d and %d", n, r.asked("outdated"), installed+1, looked)
+	}
+}
+
+// TestPrepareFails: what cannot be installed ahead is in the log, and a start tries at once.
+func TestPrepareFails(t *testing.T) {
+	t.Parallel()
+	r := newQuickRig(t)
+	r.say(t, "away", "")
+	e := r.entry("", "npx", "-y", "pkg@1.0.0")
+	e.Prepare()
+	within(t, "the word of it", func() bool {
+		return strings.Contains(r.log.String(), "a package was not installed ahead of its first use, which will try again") &&
+			strings.Contains(r.log.String(), "ECONNREFUSED")
+	})
+	r.unsay(t, "away")
+	r.resolves(t, e)
+	if n := r.asked("install"); n != 2 {
+		t.Errorf("npm installed %d times", n)
+	}
+	r.resolver.Stop()
+	r.entry("", "npx", "-y", "pkg@2.0.0").Prepare() // nothing begins after a stop
+	r.resolver.Wait()
+	if n := r.asked("install"); n != 2 {
+		t.Errorf("npm installed %d times, after the stop too", n)
+	}
+}
+
 // TestStrays: what an install left that a daemon's end has broken off goes with the next one, and a record that nobody understands is none.
 func TestStrays(t *testing.T) {
 	t.Parallel()
