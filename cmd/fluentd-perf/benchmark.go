@@ -55,6 +55,7 @@ func benchmarkCommand() *cobra.Command {
 			"A closed loop makes the next call as soon as one is answered. --rate makes an open one: calls go out at their times,\n" +
 			"whatever becomes of those before. Then there are two times: service, from the send, and intended, from when the call was\n" +
 			"meant to be sent, in which a server's stall counts for all calls that it held back.\n\n" +
+			"An interrupt (ctrl+c) ends it early: what is whole by then is shown.\n\n" +
 			"Exit code 0: all calls were answered rightly and in time; 1: it could not be done, or no call succeeded; 2: the flags are\n" +
 			"wrong, or ask for what is not allowed; 3: calls failed, over 1 % were sent late or not at all, or a target was missed.",
 		Example: "  fluentd-perf benchmark\n" +
@@ -112,10 +113,11 @@ func (f *benchmarkFlags) run(c *cobra.Command) error {
 	f.Progress = view.show
 	report, err := scenario.Run(ctx, f.Options)
 	view.clear()
+	interrupted := ctx.Err() != nil
 	switch {
-	case ctx.Err() != nil:
+	case interrupted && (report == nil || len(report.Runs) == 0): // there is nothing to show
 		return errInterrupted
-	case err != nil:
+	case !interrupted && err != nil:
 		return err
 	}
 	if f.hgrm != "" {
@@ -127,8 +129,11 @@ func (f *benchmarkFlags) run(c *cobra.Command) error {
 	if err == nil && f.html != "" { // last: what was measured is not lost if it cannot be written
 		err = writePage(f.html, page.Source{Report: report})
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case interrupted:
+		return errInterrupted
 	}
 	return judged(report)
 }

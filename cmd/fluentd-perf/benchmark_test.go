@@ -57,6 +57,8 @@ func TestBenchmarkUsage(t *testing.T) {
 		{"-o xml", 2, "use table or json"},
 		{"x", 2, "unknown command"},
 		{"--from-log none --rounds 2", 2, "leave --rounds out"},
+		{"--rate NaN", 2, "--rate NaN is no rate"},
+		{"--rate Inf", 2, "--rate +Inf is no rate"},
 		{"--from-log none", 1, "no such file"},
 		{"--from-log /dev/null", 1, "no access line"},
 		{"compare", 2, "accepts 2 arg(s)"},

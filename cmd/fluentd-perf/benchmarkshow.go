@@ -139,7 +139,7 @@ func goalTable(w io.Writer, goals []loadgen.Goal) {
 		return
 	}
 	fmt.Fprintln(w)
-	row(w, "TARGET", "MET", "WANTED", "GOT", "UNIT", "DETAIL")
+	row(w, "TARGET", "MET", "WANTED", "GOT", "AGAIN", "UNIT", "DETAIL")
 	for _, g := range goals {
 		met, bound := "no", "at least"
 		if g.Met {
@@ -148,7 +148,7 @@ func goalTable(w io.Writer, goals []loadgen.Goal) {
 		if g.AtMost {
 			bound = "at most"
 		}
-		row(w, g.Name, met, fmt.Sprintf("%s %.5g", bound, g.Wanted), fmt.Sprintf("%.4g", g.Got), g.Unit, g.Detail)
+		row(w, g.Name, met, fmt.Sprintf("%s %.5g", bound, g.Wanted), fmt.Sprintf("%.4g", g.Got), g.AgainText(), g.Unit, g.Detail)
 	}
 }
 

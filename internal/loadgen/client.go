@@ -101,10 +101,13 @@ func (c *client) initialized(ctx context.Context) error {
 	return nil
 }
 
-// exchange sends a request and reads its answer into c.answer. The connection is gone after an error, and where the server closes it.
-// sent is when it went out.
+// exchange sends a request and reads its answer into c.answer. The connection is gone after an error, and where the server closes it: then
+// the next request, of the same handshake too, opens another. sent is when it went out.
 func (c *client) exchange(ctx context.Context, text []byte) (sent time.Time, err error) {
 	if err := c.target.Limit.Wait(ctx); err != nil {
+		return time.Now(), err
+	}
+	if err := c.dial(ctx); err != nil {
 		return time.Now(), err
 	}
 	sent = time.Now()
@@ -193,7 +196,7 @@ func brokenOff(err error) *fault {
 
 // leave ends the session and the connection. What the server says to it matters only to who asks for the error.
 func (c *client) leave(ctx context.Context) (err error) {
-	if c.session != "" && c.conn != nil {
+	if c.session != "" {
 		if _, err = c.exchange(ctx, []byte(c.target.head("DELETE", c.session, nil, 0))); err == nil && c.answer.status/100 != 2 && c.answer.status != 405 {
 			err = fmt.Errorf("DELETE: status %d: %.200q", c.answer.status, c.answer.body)
 		}

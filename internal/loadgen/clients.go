@@ -31,8 +31,11 @@ func (p *Clients) Target() *Target { return p.target }
 // connectAtOnce is how many clients connect at the same time.
 const connectAtOnce = 32
 
-// Open connects so many clients, with a session each where the server has them, before a load begins. It returns the first error.
+// Open connects so many clients, with a session each where the server has them, before a load begins. It returns the first error. After
+// an end of ctx the clients cannot be used again.
 func (p *Clients) Open(ctx context.Context, n int) error {
+	stop := context.AfterFunc(ctx, p.abort)
+	defer stop()
 	all := make([]*client, n)
 	for i := range all {
 		all[i] = p.get()

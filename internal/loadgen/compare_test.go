@@ -224,6 +224,17 @@ func TestCompareReportsNotAlike(t *testing.T) {
 		t.Errorf("another machine: %+v", c)
 	}
 	old, new = worse(func(*planted) {})
+	for i := range new {
+		old[i].Machine.Memory, new[i].Machine.Memory = 8<<30, 8<<30-12<<10
+	}
+	if c := compared(t, old, new, "cpu>+10%"); c.Failed != 1 {
+		t.Errorf("the same machine, started again: %+v", c)
+	}
+	new[0].Machine.Memory = 4 << 30
+	if c := compared(t, old, new, "cpu>+10%"); c.Failed > 0 || len(c.NotJudged) != 1 {
+		t.Errorf("a machine with other memory: %+v", c)
+	}
+	old, new = worse(func(*planted) {})
 	new[0].Runs[0].Load.Concurrency = 1
 	if c := compared(t, old, new, "allocs>+0%"); c.Failed > 0 || len(c.NotJudged) != 1 || len(c.Changes) > 0 {
 		t.Errorf("another load: %+v", c)

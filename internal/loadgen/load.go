@@ -3,6 +3,7 @@ package loadgen
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +34,12 @@ type Load struct {
 // ErrNoSuccess is the error of a load of which no call succeeded.
 var ErrNoSuccess = errors.New("no call succeeded")
 
-// giveUpAfter is how many calls may fail, and none succeed, before a load ends: whatever is wrong then is wrong for all.
-const giveUpAfter = 1000
+// giveUpAfter is how many calls may fail, and none succeed, before a load ends: whatever is wrong then is wrong for all. So is a server
+// that answers nothing for giveUpTime.
+const (
+	giveUpAfter = 1000
+	giveUpTime  = 2 * callTimeout
+)
 
 // connectPause keeps a client that cannot connect from trying all the time.
 const connectPause = 20 * time.Millisecond
@@ -79,6 +84,8 @@ func (p *Clients) run(ctx context.Context, r *run, watch func(Point)) (*Tally, e
 	switch {
 	case ctx.Err() != nil:
 		return t, context.Cause(ctx)
+	case r.load.Loop == Open && t.Requests()+dropped == 0:
+		return t, fmt.Errorf("%w: at %g calls a second none is due within %v", ErrNoSuccess, r.load.Rate, r.duration())
 	case t.succeeded == 0:
 		return t, noSuccess(t)
 	}
@@ -108,7 +115,7 @@ func (r *run) put(ctx context.Context) (dropped int64) {
 // hopeless reports whether nothing works.
 func (r *run) hopeless() bool {
 	failed := r.failed.Load()
-	return failed >= giveUpAfter && failed == r.done.Load()
+	return failed > 0 && failed == r.done.Load() && (failed >= giveUpAfter || time.Since(r.begun) >= giveUpTime)
 }
 
 // one makes the nth call, which was meant to be sent at due; a zero due is now.

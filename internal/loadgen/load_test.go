@@ -3,9 +3,14 @@ package loadgen_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +106,50 @@ func TestSessions(t *testing.T) {
 		if r.Service.Count != 10 {
 			t.Errorf("%v: steps count as calls: %d", at.era, r.Service.Count)
 		}
+	}
+}
+
+// TestConnectionForEachAnswer: a server that closes the connection after each answer, those of the handshake too, is called over as many,
+// and told when sessions end.
+func TestConnectionForEachAnswer(t *testing.T) {
+	var opened, ended atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		_, id, _ := strings.Cut(string(body), `"id":`)
+		id, _, _ = strings.Cut(id, ",")
+		switch {
+		case r.Method == http.MethodDelete:
+			ended.Add(1)
+		case strings.Contains(string(body), `"initialize"`):
+			w.Header().Set("Mcp-Session-Id", fmt.Sprint("s", opened.Add(1)))
+			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"x","version":"1"}}}`, id)
+		case id == "":
+			w.WriteHeader(http.StatusAccepted)
+		default:
+			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"tools":[]}}`, id)
+		}
+	}))
+	s.Config.SetKeepAlivesEnabled(false)
+	s.Start()
+	defer s.Close()
+	p := loadgen.NewClients(targetAt(t, s.Listener.Addr().String(), "/mcp", mcp.EraLegacy))
+	if err := p.Open(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	tally, err := p.Run(t.Context(), loadgen.Load{Loop: loadgen.Closed, Concurrency: 2, Requests: 10}, loadgen.Only(loadgen.List()), nil)
+	if err != nil || tally.Round().Failed > 0 {
+		t.Errorf("%v: %s", err, tally.Round().FirstFault)
+	}
+	life := loadgen.Load{Loop: loadgen.Closed, Concurrency: 2, Requests: 4}
+	if tally, err = p.Run(t.Context(), life, loadgen.Only(loadgen.Kind{Name: "session", Session: true}), nil); err != nil || tally.Round().Failed > 0 {
+		t.Errorf("%v: %s", err, tally.Round().FirstFault)
+	}
+	p.Close(t.Context())
+	if opened.Load() != 6 || ended.Load() != 6 {
+		t.Errorf("%d sessions were opened, %d ended; want 6", opened.Load(), ended.Load())
 	}
 }
 

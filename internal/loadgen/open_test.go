@@ -3,6 +3,7 @@ package loadgen_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -183,6 +184,15 @@ func TestRateIsTooHigh(t *testing.T) {
 	})
 }
 
+// TestNoneIsDue: a rate by which not one call is due is told as that.
+func TestNoneIsDue(t *testing.T) {
+	p := loadgen.NewClients(timedTarget(func() {}))
+	_, err := p.Run(t.Context(), loadgen.Load{Loop: loadgen.Open, Concurrency: 1, Rate: 0.5, DurationMs: 1500}, loadgen.Only(loadgen.List()), nil)
+	if !errors.Is(err, loadgen.ErrNoSuccess) || !strings.Contains(err.Error(), "at 0.5 calls a second none is due within 1.5s") {
+		t.Error(err)
+	}
+}
+
 // TestTimeout: a call that is not answered ends, and counts.
 func TestTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -197,6 +207,23 @@ func TestTimeout(t *testing.T) {
 			t.Errorf("%d succeeded, %v in %v s", r.Succeeded, r.Faults, r.Seconds)
 		}
 		time.Sleep(time.Minute) // the server's end
+	})
+}
+
+// TestHungServer: a server that answers nothing is found out after a minute, however many calls were to be made.
+func TestHungServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := loadgen.NewClients(timedTarget(func() { time.Sleep(time.Hour) }))
+		begun := time.Now()
+		tally, err := p.Run(t.Context(), loadgen.Load{Loop: loadgen.Closed, Concurrency: 4, Requests: 5000}, loadgen.Only(loadgen.List()), nil)
+		if !errors.Is(err, loadgen.ErrNoSuccess) || !strings.Contains(err.Error(), "no whole answer within 30s") {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took != time.Minute || tally.Requests() != 8 {
+			t.Errorf("%d calls in %v", tally.Requests(), took)
+		}
+		p.Close(t.Context())
+		time.Sleep(2 * time.Hour) // the server's end
 	})
 }
 

@@ -113,8 +113,9 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestGoals judges goals in both directions.
+// TestGoals judges goals in both directions, and both times.
 func TestGoals(t *testing.T) {
+	again := func(got float64) *float64 { return &got }
 	for _, c := range []struct {
 		goal loadgen.Goal
 		met  bool
@@ -122,6 +123,8 @@ func TestGoals(t *testing.T) {
 		{loadgen.Goal{Wanted: 90, Got: 90}, true}, {loadgen.Goal{Wanted: 90, Got: 89.9}, false},
 		{loadgen.Goal{Wanted: 100, Got: 100, AtMost: true}, true}, {loadgen.Goal{Wanted: 100, Got: 101, AtMost: true}, false},
 		{loadgen.Goal{Wanted: 0, Got: 0, AtMost: true}, true}, {loadgen.Goal{Wanted: 0, Got: 1, AtMost: true}, false},
+		{loadgen.Goal{Wanted: 90, Got: 95, Again: again(90)}, true}, {loadgen.Goal{Wanted: 90, Got: 95, Again: again(85)}, false},
+		{loadgen.Goal{Wanted: 9, Got: 8, Again: again(10), AtMost: true}, false}, {loadgen.Goal{Wanted: 9, Got: 10, Again: again(8), AtMost: true}, false},
 	} {
 		if c.goal.Judge(); c.goal.Met != c.met {
 			t.Errorf("%+v", c.goal)
@@ -139,7 +142,7 @@ func TestSchema(t *testing.T) {
 		Process: &loadgen.Usage{}, Server: &loadgen.ServerCounts{}, Curve: []loadgen.Point{{}},
 	}
 	report := loadgen.Report{
-		Schema: loadgen.SchemaID, Machine: loadgen.ThisMachine(), Started: time.Now(), Goals: []loadgen.Goal{{}}, Notes: []string{"x"},
+		Schema: loadgen.SchemaID, Machine: loadgen.ThisMachine(), Started: time.Now(), Goals: []loadgen.Goal{{Again: new(float64)}}, Notes: []string{"x"},
 		Runs: []loadgen.Run{{Targets: []loadgen.Result{{Rounds: []loadgen.Round{round}, Streams: &loadgen.StreamCounts{}}}, Ratios: []loadgen.Ratio{{Rounds: []float64{1}}}}},
 	}
 	testSchema(t, "benchmark.schema.json", loadgen.Schema, report)

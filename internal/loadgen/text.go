@@ -121,6 +121,14 @@ func (r *Round) Distributions() (all []Distribution) {
 	return all
 }
 
+// AgainText writes what the same build came to again; "-" where it was not tried.
+func (g *Goal) AgainText() string {
+	if g.Again == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.4g", *g.Again)
+}
+
 // TimeText writes a time of a call, which is in microseconds.
 func TimeText(micros float64) string {
 	d := time.Duration(micros * 1e3)

@@ -43,7 +43,7 @@ type fact struct{ Name, Value string }
 
 type goalView struct {
 	loadgen.Goal
-	Wanted, Got string
+	Wanted, Got, Again string
 }
 
 type runView struct {
@@ -108,7 +108,7 @@ func newReportView(id string, s Source) reportView {
 		if g.AtMost {
 			bound = "at most "
 		}
-		v.Goals = append(v.Goals, goalView{g, bound + fmt.Sprintf("%.5g", g.Wanted), fmt.Sprintf("%.4g", g.Got)})
+		v.Goals = append(v.Goals, goalView{g, bound + fmt.Sprintf("%.5g", g.Wanted), fmt.Sprintf("%.4g", g.Got), g.AgainText()})
 	}
 	for i := range s.Report.Runs {
 		run := &s.Report.Runs[i]

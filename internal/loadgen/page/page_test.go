@@ -131,7 +131,7 @@ func whole() *loadgen.Report {
 		Schema: loadgen.SchemaID, Scenario: "high_throughput", Program: loadgen.Program{Version: "v1", Go: "go1.26", Platform: "linux/amd64"},
 		Machine: loadgen.Machine{OS: "linux", Kernel: "6.1", CPU: "x86", CPUs: 2, Governor: "performance", Memory: 1 << 31, LoadAvg: []float64{0.5, 1, 2}},
 		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), TookMs: 1500, Ceiling: []loadgen.Ceiling{{Concurrency: 8, PerSecond: 20000}},
-		Goals: []loadgen.Goal{{Name: "errors", Unit: "calls", AtMost: true, Met: true}, {Name: "hits", Wanted: 90, Got: 80, Unit: "%", Detail: "of repeated work"}},
+		Goals: []loadgen.Goal{{Name: "errors", Unit: "calls", AtMost: true, Met: true}, {Name: "hits", Wanted: 90, Got: 80, Again: new(float64), Unit: "%", Detail: "of repeated work"}},
 		Notes: []string{"a note"},
 		Runs: []loadgen.Run{{
 			Name: "8 at once", Load: loadgen.Load{Loop: loadgen.Closed, Concurrency: 8, Requests: 1100}, Valid: true,

@@ -53,7 +53,7 @@ func DetectEra(ctx context.Context, t *loadgen.Target) (mcp.Era, error) {
 	if ctx.Err() != nil {
 		return mcp.EraModern, context.Cause(ctx)
 	}
-	_, legacy := askOnce(ctx, t.With(mcp.EraLegacy), loadgen.Kind{Name: "ping", Method: "ping"})
+	legacy := opens(ctx, t.With(mcp.EraLegacy))
 	if legacy == nil {
 		return mcp.EraLegacy, nil
 	}
@@ -74,6 +74,13 @@ func discovers(ctx context.Context, t *loadgen.Target) error {
 		return fmt.Errorf("no answer to server/discover within %v", silence)
 	}
 	return err
+}
+
+// opens opens a session, and leaves.
+func opens(ctx context.Context, t *loadgen.Target) error {
+	p := loadgen.NewClients(t)
+	defer p.Close(ctx)
+	return p.Open(ctx, 1)
 }
 
 // askOnce makes one call over a connection of its own, and leaves.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"strings"
 	"testing"
 
@@ -15,7 +16,18 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// ownServer is the argument of this binary where it is to be the scripted server.
+const ownServer = "own-server"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == ownServer {
+		if err := scenario.ServeOwn("", os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // TestOnThisMachine tells this machine's addresses from others.
 func TestOnThisMachine(t *testing.T) {
@@ -60,6 +72,8 @@ func toolsServer(t *testing.T, modern, legacy bool) *loadgen.Target {
 			x.Accept()
 		case x.Method() == "initialize":
 			x.Result(`{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"x","version":"1"}}`)
+		case x.Method() == "ping": // there are servers that do not know it
+			x.JSON(`{"jsonrpc":"2.0","id":` + x.ID() + `,"error":{"code":-32601,"message":"no"}}`)
 		case x.Method() == "tools/list":
 			x.Result(pages[strings.Contains(body, `"cursor":"2"`)])
 		case x.Method() == "tools/call":

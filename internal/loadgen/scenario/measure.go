@@ -29,6 +29,7 @@ type experiment struct {
 	rounds    int
 	noWarmUp  bool
 	noConnect bool     // the calls connect themselves
+	apart     bool     // one subject after the other: each has gone before the next one is connected
 	streams   int      // sessions with a stream each that are open meanwhile
 	problems  []string // that were found before the rounds
 }
@@ -38,32 +39,66 @@ func (l *lab) measure(ctx context.Context, e experiment) (*loadgen.Run, error) {
 	if err := l.ceiling(ctx, e.load); err != nil {
 		return nil, err
 	}
-	defer e.close()
-	for _, s := range e.subjects {
-		if err := l.prepare(ctx, &e, s); err != nil {
-			return nil, err
-		}
+	together := [][]*subject{e.subjects}
+	if e.apart {
+		together = slices.Collect(slices.Chunk(e.subjects, 1))
 	}
-	for round := 1; round <= e.rounds; round++ {
-		order := slices.Clone(e.subjects)
-		if round%2 == 0 {
-			slices.Reverse(order)
-		}
-		for _, s := range order {
-			if err := l.round(ctx, &e, s, round); err != nil {
-				return nil, fmt.Errorf("%s, %s: %w", e.name, s.name, err)
+	for _, subjects := range together {
+		if err := l.rounds(ctx, &e, subjects); err != nil {
+			if ctx.Err() != nil {
+				l.keep(&e)
 			}
-		}
-	}
-	for _, s := range e.subjects {
-		if s.streams != nil {
-			s.idle.Alive = s.streams.Alive()
+			return nil, err
 		}
 	}
 	run := e.result()
 	l.noteCeiling(run)
 	l.report.Runs = append(l.report.Runs, *run)
 	return run, nil
+}
+
+// keep adds to the report what there is of an experiment that was interrupted: the rounds that all its subjects have had. Of streams,
+// which ended with it, nothing can be said.
+func (l *lab) keep(e *experiment) {
+	whole := e.rounds
+	for _, s := range e.subjects {
+		whole = min(whole, len(s.rounds))
+	}
+	if whole == 0 || e.streams > 0 {
+		return
+	}
+	for _, s := range e.subjects {
+		s.tallies, s.rounds = s.tallies[:whole], s.rounds[:whole]
+	}
+	l.report.Runs = append(l.report.Runs, *e.result())
+	l.note("%s: interrupted after %d of %d rounds.", e.name, whole, e.rounds)
+}
+
+// rounds runs the rounds of an experiment on some of its subjects, which are connected meanwhile.
+func (l *lab) rounds(ctx context.Context, e *experiment, subjects []*subject) error {
+	defer disconnect(subjects)
+	for _, s := range subjects {
+		if err := l.prepare(ctx, e, s); err != nil {
+			return err
+		}
+	}
+	for round := 1; round <= e.rounds; round++ {
+		order := slices.Clone(subjects)
+		if round%2 == 0 {
+			slices.Reverse(order)
+		}
+		for _, s := range order {
+			if err := l.round(ctx, e, s, round); err != nil {
+				return fmt.Errorf("%s, %s: %w", e.name, s.name, err)
+			}
+		}
+	}
+	for _, s := range subjects {
+		if s.streams != nil {
+			s.idle.Alive = s.streams.Alive()
+		}
+	}
+	return nil
 }
 
 // noteCeiling says where the generator may be what holds a daemon back.
@@ -77,11 +112,11 @@ func (l *lab) noteCeiling(run *loadgen.Run) {
 	}
 }
 
-// close ends the connections. Sessions are told to the servers, as far as that is quick.
-func (e *experiment) close() {
+// disconnect ends the connections. Sessions are told to the servers, as far as that is quick.
+func disconnect(subjects []*subject) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	for _, s := range e.subjects {
+	for _, s := range subjects {
 		if s.clients != nil && s.same == nil {
 			s.clients.Close(ctx)
 		}
@@ -217,8 +252,7 @@ func (l *lab) ceiling(ctx context.Context, load loadgen.Load) error {
 	}
 	e := experiment{name: "ceiling", load: loadgen.Load{Loop: loadgen.Closed, Concurrency: atOnce, DurationMs: ceilingMs}}
 	s := &subject{name: "generator", target: target, clients: loadgen.NewClients(target)}
-	e.subjects = []*subject{s}
-	defer e.close()
+	defer disconnect([]*subject{s})
 	if err := s.clients.Open(ctx, atOnce); err != nil {
 		return fmt.Errorf("the generator's ceiling: %w", err)
 	}

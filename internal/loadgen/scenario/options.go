@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,8 @@ const (
 	defaultRounds      = 5
 	defaultConcurrency = 32
 	defaultRequests    = 5000
+
+	defaultOpenTime = 10.0 // seconds of a round of an open loop at most: a slow one would take hours for defaultRequests
 
 	limitedRounds   = 2
 	limitedRequests = 10
@@ -172,6 +175,8 @@ func (o *Options) Validate() error {
 		return err
 	}
 	switch {
+	case math.IsNaN(o.Rate) || math.IsInf(o.Rate, 0):
+		return fmt.Errorf("--rate %g is no rate", o.Rate)
 	case o.Concurrency < 0 || o.Requests < 0 || o.Duration < 0 || o.Rate < 0 || o.Rounds < 0 || o.Connections < 0:
 		return fmt.Errorf("a negative number makes no load")
 	case o.Connections > 0 && o.Scenario != "connections" && o.Scenario != "targets":
@@ -190,7 +195,7 @@ func (o *Options) Validate() error {
 func (o *Options) load(concurrency int, requests int64) loadgen.Load {
 	l := loadgen.Load{Loop: loadgen.Closed, Concurrency: or(o.Concurrency, concurrency), Rate: o.Rate}
 	if o.Rate > 0 {
-		l.Loop = loadgen.Open
+		l.Loop, requests = loadgen.Open, max(1, int64(min(float64(requests), o.Rate*defaultOpenTime)))
 		if o.Concurrency == 0 { // the loop is open as far as there are connections
 			l.Concurrency = 1000
 		}

@@ -1,6 +1,9 @@
 package scenario
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestLimitedLoad: what is limited has at most two calls at once, and no more than the scenario would have without that.
 func TestLimitedLoad(t *testing.T) {
@@ -13,5 +16,20 @@ func TestLimitedLoad(t *testing.T) {
 	o := Options{Limited: true, Rate: 5}
 	if l := o.load(1, 500); l.Concurrency != 1 {
 		t.Errorf("an open loop of one: %+v", l)
+	}
+}
+
+// TestOpenLoad: a round of a slow open loop is over after ten seconds, where nobody said how long it is.
+func TestOpenLoad(t *testing.T) {
+	for _, c := range []struct {
+		o    Options
+		want int64
+	}{
+		{Options{Rate: 10}, 100}, {Options{Rate: 2000}, defaultRequests}, {Options{Rate: 0.01}, 1}, {Options{Rate: 10, Requests: 3000}, 3000},
+		{Options{Rate: 10, Duration: time.Second}, 0}, {Options{}, defaultRequests},
+	} {
+		if l := c.o.load(defaultConcurrency, defaultRequests); l.Requests != c.want {
+			t.Errorf("%+v: %+v, want %d calls", c.o, l, c.want)
+		}
 	}
 }

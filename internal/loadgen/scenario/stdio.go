@@ -122,6 +122,9 @@ func (s *stdioLab) measureMode(ctx context.Context, mode stdioMode) error {
 		for _, one := range order {
 			s.o.Progress(Progress{Run: e.name, Target: one.name, Round: round, Rounds: e.rounds})
 			if err := s.round(ctx, mode, one, round); err != nil {
+				if ctx.Err() != nil {
+					s.keep(&e)
+				}
 				return fmt.Errorf("%s: %w", one.name, err)
 			}
 		}

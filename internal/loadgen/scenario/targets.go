@@ -44,10 +44,30 @@ func targets(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// goal adds a promise and what came of it.
-func (l *lab) goal(g loadgen.Goal) {
+// figure reads what came of a promise from the figures of a target; known is false where they do not have it.
+type figure func(*loadgen.Result) (got float64, detail string, known bool)
+
+// goal adds a promise and what came of it: with the daemon, and with the same build again.
+func (l *lab) goal(run *loadgen.Run, g loadgen.Goal, of figure) {
+	known := false
+	if g.Got, g.Detail, known = of(&run.Targets[0]); !known {
+		return
+	}
+	if again, _, known := of(&run.Targets[1]); known {
+		g.Again = &again
+	}
 	g.Judge()
 	l.report.Goals = append(l.report.Goals, g)
+}
+
+// failed is how many calls had no right answer.
+func failed(t *loadgen.Result) (float64, string, bool) {
+	return float64(t.Sum.Failed), t.Sum.FirstFault, true
+}
+
+// hits is how many answers were not the server's to give, in percent.
+func hits(t *loadgen.Result) (float64, string, bool) {
+	return 100 * t.Sum.Cache.HitShare(), "", true
 }
 
 // showMix is the mixed load at a constant rate.
@@ -72,48 +92,62 @@ func (l *lab) showMix(ctx context.Context) error {
 		return err
 	}
 	l.note("The mix: of ten calls five unique ones of 200 B, two of 10 KB, two lists and one with progress in a stream.")
-	sum := &run.Targets[0].Sum
-	meant := float64(sum.Requests + sum.Dropped)
-	l.goal(loadgen.Goal{Name: fmt.Sprintf("%g requests a second, sustained for %v", rate, duration), Unit: "% of the calls sent in time and answered rightly",
-		Wanted: 100 * (1 - maxUnsent), Got: 100 * float64(max(0, sum.Succeeded-sum.Late)) / meant,
-		Detail: fmt.Sprintf("%.0f right answers a second, %.0f calls meant to be sent, %d late, %d dropped", sum.PerSecond, meant, sum.Late, sum.Dropped)})
-	l.goal(loadgen.Goal{Name: "P95 of the mix, from the intended send", Unit: "ms", AtMost: true, Wanted: targetP95Ms, Got: sum.Intended.P95 / 1e3})
-	l.goal(loadgen.Goal{Name: "errors of the mix", Unit: "calls", AtMost: true, Wanted: 0, Got: float64(sum.Failed), Detail: sum.FirstFault})
-	l.goal(loadgen.Goal{Name: "hits of the mix", Unit: "%", AtMost: true, Wanted: targetMixHits, Got: 100 * sum.Cache.HitShare()})
-	if u := sum.Process; u != nil {
-		cores := float64(l.report.Machine.CPUs)
-		l.goal(loadgen.Goal{Name: "the daemon's CPU during the mix", Unit: fmt.Sprintf("%% of %g CPUs", cores), AtMost: true, Wanted: targetCPU,
-			Got: 100 * u.CPUSeconds / sum.Seconds / cores, Detail: fmt.Sprintf("%.1f µs a request", u.CPUUs)})
-	}
-	if c := sum.Server; c != nil {
-		l.goal(loadgen.Goal{Name: "connections to the server that are used again", Unit: "%", Wanted: targetReuse,
-			Got: 100 * (1 - float64(c.Connections)/float64(c.Posts)), Detail: fmt.Sprintf("%d requests over %d new connections", c.Posts, c.Connections)})
-	}
+	l.goal(run, loadgen.Goal{
+		Name: fmt.Sprintf("%g requests a second, sustained for %v", rate, duration), Unit: "% of the calls sent in time and answered rightly",
+		Wanted: 100 * (1 - maxUnsent),
+	}, func(t *loadgen.Result) (float64, string, bool) {
+		sum := &t.Sum
+		meant := float64(sum.Requests + sum.Dropped)
+		return 100 * float64(max(0, sum.Succeeded-sum.Late)) / meant,
+			fmt.Sprintf("%.0f right answers a second, %.0f calls meant to be sent, %d late, %d dropped", sum.PerSecond, meant, sum.Late, sum.Dropped), true
+	})
+	l.goal(run, loadgen.Goal{Name: "P95 of the mix, from the intended send", Unit: "ms", AtMost: true, Wanted: targetP95Ms},
+		func(t *loadgen.Result) (float64, string, bool) { return t.Sum.Intended.P95 / 1e3, "", true })
+	l.goal(run, loadgen.Goal{Name: "errors of the mix", Unit: "calls", AtMost: true, Wanted: 0}, failed)
+	l.goal(run, loadgen.Goal{Name: "hits of the mix", Unit: "%", AtMost: true, Wanted: targetMixHits}, hits)
+	cores := float64(l.report.Machine.CPUs)
+	l.goal(run, loadgen.Goal{Name: "the daemon's CPU during the mix", Unit: fmt.Sprintf("%% of %g CPUs", cores), AtMost: true, Wanted: targetCPU},
+		func(t *loadgen.Result) (got float64, detail string, known bool) {
+			u := t.Sum.Process
+			if u == nil {
+				return 0, "", false
+			}
+			return 100 * u.CPUSeconds / t.Sum.Seconds / cores, fmt.Sprintf("%.1f µs a request", u.CPUUs), true
+		})
+	l.goal(run, loadgen.Goal{Name: "connections to the server that are used again", Unit: "%", Wanted: targetReuse},
+		func(t *loadgen.Result) (got float64, detail string, known bool) {
+			c := t.Sum.Server
+			if c == nil {
+				return 0, "", false
+			}
+			return 100 * (1 - float64(c.Connections)/float64(c.Posts)), fmt.Sprintf("%d requests over %d new connections", c.Posts, c.Connections), true
+		})
 	return nil
 }
 
 // showInFlight is the memory with many calls under way.
 func (l *lab) showInFlight(ctx context.Context, n int) error {
-	run, err := l.inFlightRun(ctx, n, false)
+	run, err := l.inFlightRun(ctx, n)
 	if err != nil {
 		return err
 	}
-	sum := &run.Targets[0].Sum
-	g := loadgen.Goal{Name: fmt.Sprintf("the daemon's memory with %d operations in flight", n), Unit: "MB resident", AtMost: true, Wanted: targetMB}
-	if u := sum.Process; u != nil {
-		g.Got = float64(u.PeakRSS) / 1e6
-		l.goal(g)
-	}
-	l.goal(loadgen.Goal{Name: fmt.Sprintf("errors with %d operations in flight", n), Unit: "calls", AtMost: true, Wanted: 0, Got: float64(sum.Failed), Detail: sum.FirstFault})
+	l.goal(run, loadgen.Goal{Name: fmt.Sprintf("the daemon's memory with %d operations in flight", n), Unit: "MB resident", AtMost: true, Wanted: targetMB},
+		func(t *loadgen.Result) (got float64, detail string, known bool) {
+			if t.Sum.Process == nil {
+				return 0, "", false
+			}
+			return float64(t.Sum.Process.PeakRSS) / 1e6, "", true
+		})
+	l.goal(run, loadgen.Goal{Name: fmt.Sprintf("errors with %d operations in flight", n), Unit: "calls", AtMost: true, Wanted: 0}, failed)
 	return nil
 }
 
-// showStreams is many connections with a stream each, at a daemon that has its descriptors for them: those of before keep connections to
-// the server open for a while.
+// showStreams is many connections with a stream each, at daemons that have their descriptors for them: those of before keep connections to
+// the server open for a while. One daemon after the other has them: a machine may not have the memory for both.
 func (l *lab) showStreams(ctx context.Context) error {
 	n := or(l.o.Connections, targetStreams)
 	l.endDaemons()
-	if err := l.startDaemons(ctx, false, l.config(0)); err != nil {
+	if err := l.startDaemons(ctx, true, l.config(0)); err != nil {
 		return err
 	}
 	subjects, err := l.ownSubjects(upstream{"mcp", "session", "/session", mcp.EraLegacy})
@@ -121,16 +155,17 @@ func (l *lab) showStreams(ctx context.Context) error {
 		return err
 	}
 	run, err := l.measure(ctx, experiment{
-		name: fmt.Sprintf("%d connections with a stream each", n), subjects: subjects[1:], rounds: 1, streams: n,
+		name: fmt.Sprintf("%d connections with a stream each", n), subjects: subjects[1:], rounds: 1, streams: n, apart: true,
 		load: loadgen.Load{Loop: loadgen.Closed, Concurrency: idleClients, Requests: 1000},
 		work: func() *loadgen.Work { return loadgen.Only(toolCall(fastserver.Small)) },
 	})
 	if err != nil {
 		return err
 	}
-	c := run.Targets[0].Streams
-	l.goal(loadgen.Goal{Name: fmt.Sprintf("%d connections with a stream each, calls meanwhile", n), Unit: "streams open in the end", Wanted: float64(n), Got: float64(c.Alive),
-		Detail: fmt.Sprintf("%.1f kB each", float64(c.BytesEach())/1e3)})
+	l.goal(run, loadgen.Goal{Name: fmt.Sprintf("%d connections with a stream each, calls meanwhile", n), Unit: "streams open in the end", Wanted: float64(n)},
+		func(t *loadgen.Result) (float64, string, bool) {
+			return float64(t.Streams.Alive), fmt.Sprintf("%.1f kB each", float64(t.Streams.BytesEach())/1e3), true
+		})
 	return nil
 }
 
@@ -141,14 +176,14 @@ func (l *lab) showHits(ctx context.Context) error {
 		return err
 	}
 	run, err := l.measure(ctx, experiment{
-		name: fmt.Sprintf("%d calls, each made often", repeatedKeys), subjects: subjects[1:2], rounds: 1, noWarmUp: true,
+		name: fmt.Sprintf("%d calls, each made often", repeatedKeys), subjects: subjects[1:], rounds: 1, noWarmUp: true,
 		load: loadgen.Load{Loop: loadgen.Closed, Concurrency: defaultConcurrency, Requests: defaultRequests},
 		work: func() *loadgen.Work { return repeated(toolCall(fastserver.Small), repeatedKeys) },
 	})
 	if err != nil {
 		return err
 	}
-	l.goal(loadgen.Goal{Name: "hits of repeated work", Unit: "%", Wanted: targetHits, Got: 100 * run.Targets[0].Sum.Cache.HitShare()})
+	l.goal(run, loadgen.Goal{Name: "hits of repeated work", Unit: "%", Wanted: targetHits}, hits)
 	return nil
 }
 
@@ -159,20 +194,23 @@ func (l *lab) showBatch(ctx context.Context) error {
 		return err
 	}
 	run, err := l.measure(ctx, experiment{
-		name: fmt.Sprintf("arrays of %d calls", arraySize), subjects: subjects[1:2], rounds: 1, noWarmUp: true,
+		name: fmt.Sprintf("arrays of %d calls", arraySize), subjects: subjects[1:], rounds: 1, noWarmUp: true,
 		load: loadgen.Load{Loop: loadgen.Closed, Concurrency: 4, Requests: 100},
 		work: func() *loadgen.Work { return loadgen.Only(plainCall(arraySize)) },
 	})
 	if err != nil {
 		return err
 	}
-	g := loadgen.Goal{Name: fmt.Sprintf("%d calls a batch", arraySize), Unit: "calls in one array to the server", Wanted: arraySize}
-	if c := run.Targets[0].Sum.Server; c != nil {
-		g.Got = float64(c.MaxBatch)
-	}
-	if failed := run.Targets[0].Sum.Failed; failed > 0 {
-		g.Got, g.Detail = 0, fmt.Sprintf("%d arrays failed: %s", failed, run.Targets[0].Sum.FirstFault)
-	}
-	l.goal(g)
+	l.goal(run, loadgen.Goal{Name: fmt.Sprintf("%d calls a batch", arraySize), Unit: "calls in one array to the server", Wanted: arraySize},
+		func(t *loadgen.Result) (got float64, detail string, known bool) {
+			switch sum := &t.Sum; {
+			case sum.Failed > 0:
+				return 0, fmt.Sprintf("%d arrays failed: %s", sum.Failed, sum.FirstFault), true
+			case sum.Server == nil:
+				return 0, "", true
+			default:
+				return float64(sum.Server.MaxBatch), "", true
+			}
+		})
 	return nil
 }
