@@ -16,7 +16,7 @@ GOFILES = $(shell find . -name '*.go' -not -path './.cache/*' -not -path '*/node
 NORACE = Allocat|BufferPoolReuses|HostileFiles|IsolatedCalls|RandomParams|SpansCannotHold|Zipf
 
 .DEFAULT_GOAL := build
-.PHONY: help run build setup quick test tests chaos soak story check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean regress regress-record performance
+.PHONY: help run build setup quick test tests chaos soak story check format vet staticcheck arrows vulncheck cross modules units bench conformance client-conformance sdk-clients docker clean regress regress-record regress-proof performance
 
 ## help: this list
 help:
@@ -93,7 +93,7 @@ units:
 ## bench: the packages' benchmarks, then the daemon beside a plain reverse proxy
 bench:
 	go test -run '^$$' -bench . -benchmem -timeout 30m ./internal/... ./cmd/...
-	go test -run '^$$' -bench . -timeout 30m -v ./bench/...
+	go test -run '^$$' -bench . -skip '^Benchmark(Planted|SameBuild)$$' -timeout 30m -v ./bench/...
 
 ## performance: measure the daemon beside nginx, HAProxy, other proxies and bridges, and write the tables of docs/performance.md (11 minutes)
 performance:
@@ -112,6 +112,10 @@ regress:
 ## regress-record: measure BASE=COMMIT, HEAD by default, and write its figures to bench/allocations.json
 regress-record:
 	@scripts/regress.sh --record $(or $(BASE),HEAD)
+
+## regress-proof: whether compare finds a planted sleep, allocation and loop, and alarms at most once in 20 comparisons of one build (8 minutes)
+regress-proof:
+	go test ./bench -run '^$$' -bench '^Benchmark(Planted|SameBuild)$$' -benchtime 1x -timeout 30m -v
 
 ## conformance: the official suite, five times in a row, directly, through the daemon, and of a server over stdio
 conformance: setup

@@ -12,6 +12,10 @@ const (
 	releasePause = 10 * time.Second // between two looks
 	releaseLeast = 4 << 20          // bytes that were allocated since the last release: else there is little to give back
 	releaseQuiet = 2 << 20          // bytes that are allocated between two looks where a burst goes on, at least
+
+	// releaseStart is how long after the start the pages of the program's file go that it has read: two thirds of what the daemon has then,
+	// most of it never needed again. A first burst may come before the first look that finds it quiet.
+	releaseStart = time.Second
 )
 
 // releaser gives memory back.
@@ -44,12 +48,16 @@ func releaseMemory() (stop func()) {
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
+		started := time.NewTimer(releaseStart)
+		defer started.Stop()
 		tick := time.NewTicker(releasePause)
 		defer tick.Stop()
 		for {
 			select {
 			case <-end:
 				return
+			case <-started.C:
+				giveBackFiles()
 			case <-tick.C:
 				r.look()
 			}
