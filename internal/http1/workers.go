@@ -1,15 +1,22 @@
 package http1
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
-// maxIdleWorkers is how many workers without a request are kept.
-const maxIdleWorkers = 64
+const (
+	maxIdleWorkers = 64          // how many without a request are kept
+	workersEnd     = time.Second // and for how long those that nobody needed
+)
 
 // workers are goroutines on which requests run. A request leaves a deep stack behind; it is used by the next one, of whatever
 // connection, and connections that wait have a small one. There is no bound: what a request waits for bounds them.
 type workers struct {
 	mu     sync.Mutex // guards the following
 	idle   []chan *serverConn
+	spare  int         // how many of them were needed at no time since the last look
+	timer  *time.Timer // of the next look; nil: there is none
 	closed bool
 }
 
@@ -19,6 +26,7 @@ func (w *workers) serve(c *serverConn) {
 	if n := len(w.idle); n > 0 {
 		next := w.idle[n-1] // which was used last: its stack is warm
 		w.idle = w.idle[:n-1]
+		w.spare = min(w.spare, n-1)
 		w.mu.Unlock()
 		next <- c
 		return
@@ -38,8 +46,27 @@ func (w *workers) run(c *serverConn) {
 			return
 		}
 		w.idle = append(w.idle, next)
+		if w.timer == nil {
+			w.spare = 0
+			w.timer = time.AfterFunc(workersEnd, w.look)
+		}
 		w.mu.Unlock()
 		c = <-next
+	}
+}
+
+// look ends the workers that were not needed since the last look, and comes again as long as there are some: one that is quiet has none.
+func (w *workers) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, next := range w.idle[:w.spare] { // those that were used longest ago
+		close(next)
+	}
+	w.idle = append(w.idle[:0], w.idle[w.spare:]...)
+	w.spare = len(w.idle)
+	w.timer = nil
+	if len(w.idle) > 0 && !w.closed {
+		w.timer = time.AfterFunc(workersEnd, w.look)
 	}
 }
 
@@ -51,5 +78,8 @@ func (w *workers) close() {
 	for _, next := range w.idle {
 		close(next)
 	}
-	w.idle = nil
+	w.idle, w.spare = nil, 0
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 }
