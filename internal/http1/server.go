@@ -156,7 +156,7 @@ func (s *Server) serveConn(nc net.Conn) {
 		c.replay("")
 		return
 	}
-	go c.wait()
+	go c.idle()
 }
 
 // add makes a connection known. Where there is no room, the one that has been idle for longest goes; if none is idle, it waits. It

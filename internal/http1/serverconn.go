@@ -28,6 +28,7 @@ type serverConn struct {
 	phase  atomic.Uint64   // packed
 	remote string          // the other end's address, once it was asked for
 
+	idle func()  // wait, made once, as step
 	buf  *buffer // of data; nil: there is none, or data has memory of its own
 	data []byte  // was read and not taken yet
 	end  headEnd // of the head that data begins with
@@ -36,7 +37,7 @@ type serverConn struct {
 
 	// Reads: owned by who reads. Deadlines are times of the server, 0: none. One is set only where it is nearer than the one
 	// that is set, and set anew when that one has ended a read too early (as in conn).
-	step   func(fd uintptr) bool // made once: a closure for each read would be memory for each
+	step   func(fd uintptr) bool // stepRead, made once: a closure for each read would be memory for each
 	into   []byte                // where to; nil: into a buffer
 	wanted time.Duration
 	armed  time.Duration
@@ -63,7 +64,7 @@ func newServerConn(s *Server, nc net.Conn) *serverConn {
 	if socket, ok := c.sock.(syscall.Conn); ok {
 		c.raw, _ = socket.SyscallConn() // without it, net/http's
 	}
-	c.step = c.stepRead
+	c.step, c.idle = c.stepRead, c.wait
 	c.becomeIdle(s.now())
 	return c
 }
@@ -153,7 +154,7 @@ func (c *serverConn) serve() {
 		}
 		if len(c.data) == 0 {
 			if c.becomeIdle(c.server.now()) {
-				go c.wait()
+				go c.idle()
 			}
 			return
 		}
@@ -176,7 +177,7 @@ func (c *serverConn) serveRest() {
 	case why != "":
 		c.replay(why)
 	default:
-		go c.wait()
+		go c.idle()
 	}
 }
 
