@@ -200,14 +200,14 @@ func TestMutatedRequests(t *testing.T) {
 		seeds = append(seeds, r.raw)
 	}
 	taken := 0
-	for range 50_000 {
+	for range 20_000 {
 		if raw := mutated(rng, seeds); compareRequest(t, raw) {
 			taken++
 		} else if t.Failed() {
 			t.Fatalf("of %q", raw)
 		}
 	}
-	if taken < 2000 {
+	if taken < 1000 {
 		t.Errorf("only %d of the requests were taken: the test tests nothing", taken)
 	}
 }
@@ -217,7 +217,7 @@ func compareRequest(t *testing.T, raw string) (taken bool) {
 	if !taken {
 		return false
 	}
-	br := bufio.NewReaderSize(strings.NewReader(raw), 128<<10)
+	br := bufio.NewReaderSize(strings.NewReader(raw), len(raw)+16)
 	theirs, err := http.ReadRequest(br)
 	if err != nil {
 		t.Fatalf("net/http says %v", err)
