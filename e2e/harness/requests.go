@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"fluentd-perf/internal/mcptest"
 )
@@ -34,7 +35,7 @@ const ProgressMessage = `{"jsonrpc":"2.0","method":"notifications/progress","par
 
 // Soon is what an error takes at most that needs no timeout to be noticed, and how late one that does may come, on a machine that is busy
 // with other things. Which timeout it was, if any, is in the error's reason.
-const Soon = slack
+const Soon = 5 * time.Second
 
 // CheckFailure checks the daemon's own error: code, reason, sent, and the rest of its data. Reasons and sents are words of
 // which one must be there.
