@@ -32,11 +32,16 @@ const asProgram = "FLUENTD_PERF_TEST_AS_PROGRAM"
 func TestMain(m *testing.M) {
 	login.PrintIfAsked()
 	if os.Getenv(asProgram) != "" {
-		runtime.MemProfileRate = 4 << 10 // what an idle program has and makes is in its profiles for sure
+		if os.Getenv(finelyProfiled) != "" {
+			runtime.MemProfileRate = 4 << 10 // what an idle program has and makes is in its profiles for sure
+		}
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
+
+// finelyProfiled has such a program sample its memory often, which costs.
+const finelyProfiled = "FLUENTD_PERF_TEST_FINELY_PROFILED"
 
 // programWait bounds every wait for a program.
 const programWait = time.Minute

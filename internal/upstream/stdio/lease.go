@@ -14,6 +14,7 @@ import (
 // (package session/streamable), so that a spare which has more is nobody's: its agent would miss some.
 const (
 	maxUnread         = 64 << 10 // bytes
+	maxUnreadAwaited  = 1 << 20  // bytes, of a process that an agent waits for: it has it in a moment
 	maxUnreadOfSpares = 256      // messages
 )
 
@@ -192,12 +193,12 @@ func (l *Lease) givesWayLocked(now time.Time) time.Duration {
 func (l *Lease) take(data []byte, m *mcp.Message) {
 	l.mu.Lock()
 	taker := l.taker
-	if taker == nil && l.bytes <= maxUnread {
+	if taker == nil && l.bytes <= maxUnreadAwaited {
 		l.unread = append(l.unread, unread{data, *m})
 		l.bytes += len(data)
 		l.asked = l.asked || m.Kind == mcp.KindRequest
 	}
-	tooMuch, why := l.bytes > maxUnread, l.unfitLocked()
+	tooMuch, why := l.bytes > maxUnreadAwaited, l.unfitLocked()
 	l.mu.Unlock()
 	switch {
 	case taker != nil:
