@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -178,20 +179,39 @@ func startOnPort(t testing.TB, env []string, command func(port string) []string)
 }
 
 // FreePort returns a port that nobody listens on just now, outside the range from which the kernel takes ports for outgoing
-// connections. Somebody else may have it a moment later.
+// connections. Until the test ends no other test is given it, of this process or of another one.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		port := fmt.Sprint(20000 + rand.IntN(12000))
-		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err != nil {
+		giveBack, ok := takePort(port)
+		if !ok {
 			continue
 		}
+		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			giveBack()
+			continue
+		}
+		t.Cleanup(giveBack)
 		listener.Close()
 		return port
 	}
 	t.Fatal("no free port")
 	return ""
+}
+
+// takePort takes a port for a test, if no other test has it. What says so is the name of a socket in Linux's abstract namespace, which
+// goes with the process.
+func takePort(port string) (giveBack func(), ok bool) {
+	if runtime.GOOS != "linux" {
+		return func() {}, true
+	}
+	held, err := net.Listen("unix", "@fluentd-perf-test-port-"+port)
+	if err != nil {
+		return nil, false
+	}
+	return func() { _ = held.Close() }, true // nobody connects to it
 }
 
 // Accepts reports whether the process takes connections at addr before it ends.
