@@ -193,12 +193,12 @@ func (l *Lease) givesWayLocked(now time.Time) time.Duration {
 func (l *Lease) take(data []byte, m *mcp.Message) {
 	l.mu.Lock()
 	taker := l.taker
-	if taker == nil && l.bytes <= maxUnreadAwaited {
+	if taker == nil && !l.isFullLocked() {
 		l.unread = append(l.unread, unread{data, *m})
 		l.bytes += len(data)
 		l.asked = l.asked || m.Kind == mcp.KindRequest
 	}
-	tooMuch, why := l.bytes > maxUnreadAwaited, l.unfitLocked()
+	tooMuch, why := l.isFullLocked(), l.unfitLocked()
 	l.mu.Unlock()
 	switch {
 	case taker != nil:
@@ -207,6 +207,12 @@ func (l *Lease) take(data []byte, m *mcp.Message) {
 	case tooMuch:
 		l.conn.end(brokeOff("the server's process wrote too much before it was used"))
 	}
+}
+
+// isFullLocked reports whether no more is kept. Each message takes memory beside its bytes.
+func (l *Lease) isFullLocked() bool {
+	const each = 256
+	return l.bytes+each*len(l.unread) > maxUnreadAwaited
 }
 
 // adopt gives all that has come and will come to a session.

@@ -37,7 +37,7 @@ func npmCommand(npm, command, folder string, words ...string) []string {
 func (e *Entry) update(p plan, u urgency) *job {
 	return e.r.do(attempt{p.key, u}, "installing "+p.request.String(), func(ctx context.Context) error {
 		err := e.r.update(ctx, p, &e.opts, u)
-		if text := failedForNobody[u]; err != nil && text != "" && ctx.Err() == nil {
+		if text := failedForNobody[u]; err != nil && text != "" && e.r.base.Err() == nil { // its own time being over is such a failure, too
 			e.r.opts.Log.Warn(text, "upstream", e.opts.Name, "package", p.request.String(), "error", err)
 		}
 		return err
