@@ -69,7 +69,7 @@ func (a *Admission) Close() { a.opts.Metrics.detach(a) }
 func (a *Admission) Stats() (inFlight, queued int) {
 	a.gate.mu.Lock()
 	defer a.gate.mu.Unlock()
-	return a.gate.inFlight, a.gate.queue.waiting
+	return int(a.gate.inFlight.Load()), a.gate.queue.waiting
 }
 
 // Enter gets the call a slot, for which it may have to wait, and returns how long it did. leave has to be called exactly once, when

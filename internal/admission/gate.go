@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,20 +11,25 @@ import (
 //
 // A slot that comes free goes on to the next one who waits without ever being free in between: while anybody waits there is
 // no free slot, and who waits takes over the place in Total as well.
+//
+// As long as there is more than one slot free nobody takes the lock. The last one is taken, and given back, under it: so nobody
+// waits who was not seen by whoever gives a slot back.
 type gate struct {
-	slots, places int           // that there are, and how many may wait
-	longest       time.Duration // that a call waits
-	total         *Total        // the bound over all gates; nil: none
-	waits         observer
+	slots   int64         // that there are
+	places  int           // how many may wait
+	longest time.Duration // that a call waits
+	total   *Total        // the bound over all gates; nil: none
+	waits   observer
 
-	mu       sync.Mutex // guards the following
-	inFlight int
-	queue    queue
-	pace     pace
+	inFlight atomic.Int64 // from slots to fewer, and back, it goes under mu alone
+
+	mu    sync.Mutex // guards the following
+	queue queue      // nobody is in it while a slot is free
+	pace  pace
 }
 
 func newGate(slots, places int, longest time.Duration, waits observer) gate {
-	return gate{slots: slots, places: places, longest: longest, waits: waits, queue: newQueue()}
+	return gate{slots: int64(slots), places: places, longest: longest, waits: waits, queue: newQueue()}
 }
 
 // result is what becomes of a call at a gate.
@@ -39,23 +45,41 @@ const (
 
 // tryEnter takes a slot if there is one.
 func (g *gate) tryEnter() result {
+	for n := g.inFlight.Load(); n < g.slots-1; n = g.inFlight.Load() {
+		if got := g.takeAfter(n); got != waiting {
+			return got
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.tryLocked()
 }
 
-// tryLocked is tryEnter. Total is an atomic number, so that no lock of another gate is met here.
-func (g *gate) tryLocked() result {
-	switch {
-	case g.inFlight >= g.slots:
-		return waiting
-	case !g.total.take():
+// takeAfter takes a slot if n are taken; waiting: it is another number by now. Total is an atomic number, so that no lock of another
+// gate is met here.
+func (g *gate) takeAfter(n int64) result {
+	if !g.total.take() {
 		return overTotal
 	}
-	if g.inFlight++; g.inFlight == g.slots {
-		g.pace.resume(time.Now())
+	if !g.inFlight.CompareAndSwap(n, n+1) {
+		g.total.undo()
+		return waiting
 	}
 	return admitted
+}
+
+// tryLocked is tryEnter.
+func (g *gate) tryLocked() result {
+	for n := g.inFlight.Load(); n < g.slots; n = g.inFlight.Load() {
+		got := g.takeAfter(n)
+		if got == admitted && n+1 == g.slots {
+			g.pace.resume(time.Now())
+		}
+		if got != waiting {
+			return got
+		}
+	}
+	return waiting
 }
 
 // wait waits for a slot, among the calls of an agent, and returns how long it did.
@@ -117,16 +141,22 @@ func (g *gate) stopWaiting(w *waiter) result {
 
 // leave hands a slot on to the next one who waits, or lets it go.
 func (g *gate) leave() {
+	for n := g.inFlight.Load(); n < g.slots; n = g.inFlight.Load() {
+		if g.inFlight.CompareAndSwap(n, n-1) {
+			g.total.give()
+			return
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.inFlight == g.slots {
+	if g.inFlight.Load() == g.slots {
 		g.pace.note(1, time.Now())
 	}
 	if w := g.queue.pop(); w != nil {
 		w.end(admitted)
 		return
 	}
-	g.inFlight--
+	g.inFlight.Add(-1)
 	g.total.give()
 }
 
@@ -134,8 +164,8 @@ func (g *gate) leave() {
 func (g *gate) retryAfter(now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.inFlight == g.slots {
+	if g.inFlight.Load() == g.slots {
 		g.pace.note(0, now)
 	}
-	return g.pace.wait(g.queue.waiting+1, g.slots, g.longest)
+	return g.pace.wait(g.queue.waiting+1, int(g.slots), g.longest)
 }

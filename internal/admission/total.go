@@ -49,6 +49,13 @@ func (t *Total) take() bool {
 	}
 }
 
+// undo gives back a place that nothing has used.
+func (t *Total) undo() {
+	if t != nil {
+		t.inFlight.Add(-1)
+	}
+}
+
 func (t *Total) give() {
 	if t != nil {
 		t.freed.Add(1)

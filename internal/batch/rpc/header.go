@@ -1,11 +1,9 @@
 package rpc
 
 import (
-	"maps"
-	"net/http"
 	"slices"
-	"strings"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -20,40 +18,42 @@ var perBody = []string{
 }
 
 // jsonType is the Content-Type of what goes out, and of answers.
-var jsonType = []string{"application/json"}
+const jsonType = "application/json"
 
 // bothTypes is what a client of MCP has to accept (2025-11-25 and 2026-07-28, basic/transports).
-var bothTypes = []string{"application/json, text/event-stream"}
+const bothTypes = "application/json, text/event-stream"
 
 // readHeader reads the caller's header, and makes that of the elements from it.
-func (r *run) readHeader(h http.Header) {
+func (r *run) readHeader(h header.List) {
 	plain := r.a.opts.Plain
-	r.header = make(http.Header, len(h)+4)
-	for name, values := range h {
-		about := slices.Contains(perCall, name) || strings.HasPrefix(name, "Mcp-Param-")
-		if !slices.Contains(perBody, name) && (plain || !about) {
-			r.header[name] = values
-		}
-	}
-	r.header["Content-Type"] = jsonType
+	r.header = h.Clone()
+	r.header.Drop(func(f header.Field) bool {
+		about := contains(perCall, f.Name) || mcp.IsParamHeader(f.Name)
+		return contains(perBody, f.Name) || about && !plain
+	})
+	r.header.Add("Content-Type", jsonType)
 	switch {
 	case !plain:
-		r.header["Accept"] = bothTypes
+		r.header.Set("Accept", bothTypes)
 		r.version, r.session = h.Get("Mcp-Protocol-Version"), h.Get("Mcp-Session-Id")
 		r.partition = r.a.opts.Partition(&mcp.Call{Header: r.header, Query: r.call.Query})
-	case len(h["Accept"]) == 0:
-		r.header["Accept"] = jsonType
+	case !h.Has("Accept"):
+		r.header.Add("Accept", jsonType)
 	}
 }
 
+func contains(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(known string) bool { return header.EqualNames(known, name) })
+}
+
 // headerIn returns the caller's header with what it has in a session.
-func (r *run) headerIn(version, session string) http.Header {
-	h := maps.Clone(r.header)
+func (r *run) headerIn(version, session string) header.List {
+	h := r.header.Clone()
 	if version != "" {
-		h["Mcp-Protocol-Version"] = []string{version}
+		h.Set("Mcp-Protocol-Version", version)
 	}
 	if session != "" {
-		h["Mcp-Session-Id"] = []string{session}
+		h.Set("Mcp-Session-Id", session)
 	}
 	return h
 }
