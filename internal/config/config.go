@@ -33,7 +33,7 @@ type Config struct {
 		Listen string // host:port of /metrics, or "" for the addresses of Config.Listen
 	}
 	Errors ErrorShape
-	HTTP   HTTPClient
+	HTTP   HTTPEngine
 	Drain  time.Duration
 	Limits Limits
 	RPC    RPC
@@ -106,23 +106,24 @@ const (
 	ErrorsHTTP    ErrorShape = "http"
 )
 
-// HTTPClient says by what servers are called.
-type HTTPClient string
+// HTTPEngine says what speaks HTTP/1.1, with agents and with servers.
+type HTTPEngine string
 
-// The clients: the daemon's own where there is one, which is on Linux, or net/http's.
+// The engines: the daemon's own where there is one, which is on Linux, or net/http.
 const (
-	HTTPAuto   HTTPClient = "auto"
-	HTTPCompat HTTPClient = "compat"
+	HTTPAuto   HTTPEngine = "auto"
+	HTTPCompat HTTPEngine = "compat"
 )
 
 // Limits bound what one agent or server can make the daemon hold. Sizes are bytes.
 type Limits struct {
-	Body       int64 // a request
-	CheckBody  int64 // a JSON answer that is read whole and checked before it is passed on
-	Event      int64 // one SSE event
-	Buffered   int64 // request bodies and held answers together, never less than Body
-	InFlight   int   // calls under way over all upstreams
-	MaxStreams int   // open GET and listen streams
+	Body        int64 // a request
+	CheckBody   int64 // a JSON answer that is read whole and checked before it is passed on
+	Event       int64 // one SSE event
+	Buffered    int64 // request bodies and held answers together, never less than Body
+	InFlight    int   // calls under way over all upstreams
+	MaxStreams  int   // open GET and listen streams
+	Connections int   // of agents, open at once
 }
 
 // RPC bounds the arrays of calls on /rpc/<name>.

@@ -148,7 +148,7 @@ origins: ["HTTP://Localhost:6274", "https://inspector.example:443"]
 metrics: {listen: 127.0.0.1:9100}
 errors: http
 drain: 0
-limits: {body: 1MB, check_body: 2KiB, event: 1GiB, buffered: 3GiB, in_flight: 7, max_streams: 5}
+limits: {body: 1MB, check_body: 2KiB, event: 1GiB, buffered: 3GiB, in_flight: 7, max_streams: 5, connections: 9}
 `,
 		"dir/tokens/b": "t0ken\r\n", "/run/token": "own\n", "$Q": "v",
 	}, config.Sources{File: "dir/f.yaml"})
@@ -168,7 +168,7 @@ limits: {body: 1MB, check_body: 2KiB, event: 1GiB, buffered: 3GiB, in_flight: 7,
 		[]string{"proxy.example.com", "::1", "10.0.0.1"},
 		[]string{"http://localhost:6274", "https://inspector.example"},
 		"127.0.0.1:9100", config.ErrorsHTTP, time.Duration(0),
-		config.Limits{Body: 1_000_000, CheckBody: 2048, Event: 1 << 30, Buffered: 3 << 30, InFlight: 7, MaxStreams: 5},
+		config.Limits{Body: 1_000_000, CheckBody: 2048, Event: 1 << 30, Buffered: 3 << 30, InFlight: 7, MaxStreams: 5, Connections: 9},
 		"b.2", config.TransportSSE, http.Header{"Authorization": {"Bearer t0ken"}, "X-Both": {"v-v"}},
 		config.OAuthPassthrough, true,
 		config.Pool{MaxConnections: 10, MaxIdle: 5, IdleTimeout: 90 * time.Second, MaxAge: time.Minute, WaitTimeout: time.Millisecond},

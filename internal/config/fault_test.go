@@ -190,6 +190,7 @@ func TestFaultsOfTheRest(t *testing.T) {
 		{`limits: {body: 2GiB, buffered: 1KiB}`, `limits.body: must not be more than 1GiB`},
 		{`limits: {max_streams: 0}`, `limits.max_streams: must not be less than 1`},
 		{`limits: {max_streams: 1000001}`, `limits.max_streams: must not be more than 1000000`},
+		{`limits: {connections: 0}`, `limits.connections: must not be less than 1`},
 	} {
 		wantFaults(t, "upstreams: {docs: {url: https://h/mcp}}\n"+c.text+"\n", "f.yaml:2: "+c.want)
 	}

@@ -64,7 +64,7 @@ func (l *loader) keys() table {
 			checked(func(c check) { l.checkMetrics(c, exposed(c)) }),
 		newRow("errors", &cfg.Errors, oneOf(ErrorsJSONRPC, ErrorsHTTP), ErrorsJSONRPC, "the daemon's own errors: jsonrpc inside a 200, or http with their status"),
 		newRow("http", &cfg.HTTP, oneOf(HTTPAuto, HTTPCompat), HTTPAuto,
-			"what calls the servers: auto is an HTTP/1.1 client of the daemon's own, which costs less (on Linux), compat that of Go's library"),
+			"what speaks HTTP/1.1 with agents and servers: auto is the daemon's own, which costs less (on Linux), compat Go's library"),
 		newRow("drain", &cfg.Drain, duration(0, longest), 30*time.Second, "how long a stop waits for calls under way"),
 		section("limits", "what agents and servers can make the daemon hold"),
 		newRow("limits.body", &cfg.Limits.Body, size(minSize, maxSize), 16<<20, "a request"),
@@ -75,6 +75,8 @@ func (l *loader) keys() table {
 			checked(notBelow(&cfg.Limits.Buffered, "limits.body", &cfg.Limits.Body)),
 		newRow("limits.in_flight", &cfg.Limits.InFlight, count(1, maxCalls), 4096, "calls under way over all servers"),
 		newRow("limits.max_streams", &cfg.Limits.MaxStreams, count(1, 1_000_000), 10_000, "open GET and listen streams"),
+		newRow("limits.connections", &cfg.Limits.Connections, count(1, 1_000_000), 12_000,
+			"open connections of agents: at the limit the one that has been idle for longest is closed"),
 	}, l.processKeys(), table{
 		section("rpc", "arrays of calls on /rpc/NAME"),
 		newRow("rpc.concurrency", &cfg.RPC.Concurrency, count(1, maxBatch), 32, "calls of one array under way at once, times batch.max where the server takes arrays"),

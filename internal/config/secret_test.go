@@ -65,7 +65,7 @@ metrics              listen 127.0.0.1:9100
 errors               jsonrpc
 http                 auto
 drain                30s
-limits               body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
+limits               body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000, connections 12000
 rpc                  concurrency 32, timeout 10m, answers 64MiB
 
 UPSTREAM  TRANSPORT  ADDRESS                                  SET
@@ -92,7 +92,7 @@ auth            token none
 errors          jsonrpc
 http            auto
 drain           30s
-limits          body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000
+limits          body 16MiB, check_body 4MiB, event 16MiB, buffered 256MiB, in_flight 4096, max_streams 10000, connections 12000
 rpc             concurrency 32, timeout 10m, answers 64MiB
 
 UPSTREAM  TRANSPORT  ADDRESS       SET

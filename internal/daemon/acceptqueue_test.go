@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +67,26 @@ func sending(t *testing.T, addr, line, body string) net.Conn {
 	return nc
 }
 
+// heldListener keeps the accept loop from going on until it is released.
+type heldListener struct {
+	net.Listener
+	held    *mcptest.Gate
+	release chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l heldListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	l.held.Open()
+	<-l.release
+	return nc, err
+}
+
+// SyscallConn is how the accept queue is emptied.
+func (l heldListener) SyscallConn() (syscall.RawConn, error) {
+	return l.Listener.(syscall.Conn).SyscallConn()
+}
+
 // TestDrainServesTheAcceptQueue: an agent whose connection the kernel has completed, and the daemon not accepted when it is
 // told to stop, gets its answer.
 func TestDrainServesTheAcceptQueue(t *testing.T) {
@@ -78,11 +97,7 @@ func TestDrainServesTheAcceptQueue(t *testing.T) {
 		t.Run(fmt.Sprintf("%d at %s", tt.waiting, tt.address), func(t *testing.T) {
 			d := assembledAt(t, mcptest.NewServer(t, mcptest.Minimal).URL(), tt.address)
 			held, release := mcptest.NewGate(), make(chan struct{})
-			d.server.ConnContext = func(ctx context.Context, nc net.Conn) context.Context { // called by the accept loop
-				held.Open()
-				<-release
-				return withConnection(ctx, nc)
-			}
+			d.listeners[0] = heldListener{d.listeners[0], held, release}
 			d.start()
 			addr := d.addresses()[0]
 			conns := []net.Conn{sending(t, addr, "POST /mcp/s", aCall)}

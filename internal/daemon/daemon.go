@@ -26,15 +26,16 @@ import (
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/http1"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
 
-// Bounds of the HTTP server that no setting changes.
+// Bounds of the HTTP server of metrics.listen that no setting changes. Those of agents are internal/http1's.
 const (
 	maxHeaderBytes = 64 << 10
-	readTimeout    = 30 * time.Second // head and body of a request
-	idleTimeout    = 10 * time.Minute // longer than any client keeps a connection: it closes first, and loses no POST
+	metricsTimeout = 30 * time.Second // of a request, and of its answer
+	idleTimeout    = 10 * time.Minute
 )
 
 // SecondSignal is how long after the first signal another one counts: what comes sooner is the first again, since timeout(1) sends it
@@ -133,8 +134,8 @@ type daemon struct {
 	retiring       sync.WaitGroup  // pipelines that were replaced and have requests left
 	base           context.Context // of every request
 	abandon        context.CancelCauseFunc
-	server         *http.Server
-	conns          connections // of the server
+	server         *http1.Server
+	local          atomic.Uint64 // how many connections have come by Unix sockets
 	listeners      []net.Listener
 	ownSocket      bool           // the listeners are this daemon's own, and nobody else accepts there
 	accepting      sync.WaitGroup // the accept loops of the server
@@ -194,9 +195,12 @@ func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 		closeAll(d.listeners)
 		return nil, err
 	}
-	d.server = d.httpServer(d.conns.handler(d.handler))
-	d.server.BaseContext = func(net.Listener) context.Context { return d.base }
-	d.server.ConnContext, d.server.ConnState = withConnection, connectionState
+	replayed := newReplayMetric(reg)
+	d.server = http1.NewServer(http1.ServerOptions{
+		HTTP: d.handler, Takes: proxy.IsUpstreamPath, Base: d.base, Compat: cfg.HTTP == config.HTTPCompat,
+		MaxConnections: d.maxConnections(cfg), Log: log,
+		Replayed: func(why http1.Replay) { replayed.WithLabelValues(string(why)).Inc() },
+	})
 	if d.metricsOn != nil {
 		d.metrics = d.metricsServer()
 	}
@@ -280,6 +284,16 @@ func (d *daemon) maxStreams(cfg *config.Config) int {
 	return bound
 }
 
+// maxConnections bounds the open connections of agents likewise.
+func (d *daemon) maxConnections(cfg *config.Config) int {
+	descriptors := descriptorLimit()
+	bound := connectionCap(cfg.Limits.Connections, descriptors)
+	if bound < cfg.Limits.Connections {
+		d.log.Debug("the descriptor limit bounds the connections of agents", "descriptors", descriptors, "connections", bound, "limit", cfg.Limits.Connections)
+	}
+	return bound
+}
+
 func (d *daemon) metricsHandler(cfg *config.Config) http.Handler {
 	if cfg.Metrics.Listen != "" {
 		return nil
@@ -295,13 +309,6 @@ func scrapeHandler(reg *prometheus.Registry) http.Handler {
 		runtime.ReadMemStats(new(runtime.MemStats))
 		h.ServeHTTP(w, r)
 	})
-}
-
-func (d *daemon) httpServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler: h, MaxHeaderBytes: maxHeaderBytes, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
-	}
 }
 
 // listen opens the listeners. The service manager may hand over others than those that the configuration was checked
@@ -339,9 +346,10 @@ func (d *daemon) metricsServer() *http.Server {
 		scrape = d.handler.WithToken(scrape) // which no page of another origin has; by what name it is scraped is nobody's concern
 	}
 	mux.Handle("GET /metrics", scrape)
-	s := d.httpServer(mux)
-	s.WriteTimeout = readTimeout
-	return s
+	return &http.Server{
+		Handler: mux, MaxHeaderBytes: maxHeaderBytes, ReadTimeout: metricsTimeout, WriteTimeout: metricsTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
+	}
 }
 
 func (d *daemon) addresses() []string {
@@ -355,20 +363,22 @@ func (d *daemon) addresses() []string {
 // start serves every listener.
 func (d *daemon) start() {
 	for _, l := range d.listeners {
-		d.accept(d.conns.listener(l))
+		d.accept(l)
 	}
 	if d.metrics != nil {
-		go d.serveOn(d.metrics, d.metricsOn)
+		go d.serveOn(d.metrics.Serve, d.metricsOn)
 	}
 	d.serveAdmin()
 	d.takeOver.begin()
 }
 
 // accept serves the connections of one more listener.
-func (d *daemon) accept(l net.Listener) { d.accepting.Go(func() { d.serveOn(d.server, l) }) }
+func (d *daemon) accept(l net.Listener) {
+	d.accepting.Go(func() { d.serveOn(d.server.Serve, agentListener{l, &d.local}) })
+}
 
-func (d *daemon) serveOn(s *http.Server, l net.Listener) {
-	if err := s.Serve(l); !d.draining.Load() {
+func (d *daemon) serveOn(serve func(net.Listener) error, l net.Listener) {
+	if err := serve(l); !d.draining.Load() {
 		d.failed <- err
 	}
 }

@@ -34,6 +34,20 @@ func TestStreamCap(t *testing.T) {
 	}
 }
 
+func TestConnectionCap(t *testing.T) {
+	for _, c := range []struct {
+		most        int
+		descriptors uint64
+		want        int
+	}{
+		{12_000, 20_000, 11_880}, {12_000, 65_536, 12_000}, {12_000, 1024, 494}, {50, 20_000, 50}, {12_000, 0, 12_000},
+	} {
+		if got := connectionCap(c.most, c.descriptors); got != c.want {
+			t.Errorf("limits.connections %d, %d descriptors: %d, want %d", c.most, c.descriptors, got, c.want)
+		}
+	}
+}
+
 func TestReachable(t *testing.T) {
 	for in, want := range map[string]string{
 		"127.0.0.1:7300": "127.0.0.1:7300", "0.0.0.0:7300": "127.0.0.1:7300", "[::]:7300": "[::1]:7300", ":7300": "127.0.0.1:7300",

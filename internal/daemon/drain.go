@@ -18,18 +18,19 @@ const (
 	noticeTimeout     = 6 * time.Second // for servers to be told that calls were cancelled
 )
 
-// stopAccepting closes the listeners, and returns when every connection that they had accepted is known to d.conns. What the
+// stopAccepting closes the listeners, and returns when every connection that they had accepted is known to the server. What the
 // kernel has accepted and the daemon has not would be reset with its listener: it is taken first, and served. Only what
 // comes in the microsecond between the two is lost. A socket of the service manager's goes on listening: this was the
 // daemon's copy of it, and what waits there is the next daemon's.
 func (d *daemon) stopAccepting() {
+	d.server.Unbind() // those that wait for room are known too, then
 	for _, l := range d.listeners {
 		queued := &queuedListener{Listener: l}
 		if d.ownSocket {
 			queued.conns = acceptQueued(l)
 		}
 		_ = l.Close() // that it is closed is all that is wanted
-		d.accept(d.conns.listener(queued))
+		d.accept(queued)
 	}
 	d.accepting.Wait()
 }
@@ -89,9 +90,9 @@ func (d *daemon) served(limit time.Duration) bool {
 	for {
 		now, calls := time.Now(), d.handler.InFlight()
 		if calls == 0 {
-			d.conns.closeIdle(now)
+			d.server.CloseIdle()
 		}
-		switch open := d.conns.open(); {
+		switch open := d.server.Open(); {
 		case open == 0:
 			return true
 		case calls > 0 || open > d.handler.OneWay():

@@ -165,6 +165,15 @@ func streamCap(maxStreams int, descriptors uint64) int {
 	return int(min(uint64(maxStreams), left/2))
 }
 
+// connectionCap returns how many connections of agents may be open: two fifths of the descriptors are for what they ask servers.
+func connectionCap(limit int, descriptors uint64) int {
+	if descriptors == 0 {
+		return limit
+	}
+	left := descriptors - min(200, descriptors/4)
+	return int(min(uint64(limit), left*3/5))
+}
+
 // reachable turns an address that is listened on into one that can be dialled: 0.0.0.0 and [::] into loopback.
 func reachable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"fluentd-perf/internal/http1"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -38,6 +39,19 @@ func registerProcessMetrics(reg prometheus.Registerer, buffers *mcp.BufferPool, 
 		counter("buffer_pool_discards_total", "Buffers given back that were too large to keep.",
 			of(func(_, _, discards uint64) uint64 { return discards })),
 	)
+}
+
+// newReplayMetric makes the counter of agents' connections that net/http serves, and registers it.
+func newReplayMetric(reg prometheus.Registerer) *prometheus.CounterVec {
+	replayed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fluentd_perf_connections_replayed_total",
+		Help: "Connections of agents that were left to net/http, by what was not plain.",
+	}, []string{"reason"})
+	for _, why := range http1.Replays {
+		replayed.WithLabelValues(string(why))
+	}
+	reg.MustRegister(replayed)
+	return replayed
 }
 
 func memoryInUse() float64 {

@@ -131,15 +131,14 @@ func TestStrangers(t *testing.T) {
 
 // TestUserIsAskedForOnce holds that the kernel is asked once a connection, and that a connection nobody knows has no user.
 func TestUserIsAskedForOnce(t *testing.T) {
-	var all connections
-	own, other := accepted(t, &all)
+	own, other := accepted(t)
 	for range 2 {
 		if uid, err := own.user(); err != nil || uid != uint32(os.Getuid()) {
 			t.Errorf("user %d, %v", uid, err)
 		}
 		other.(*net.TCPConn).Close() // nobody's from now on, if it were asked again
 	}
-	late, gone := accepted(t, &all)
+	late, gone := accepted(t)
 	gone.Close()
 	if uid, err := late.user(); err == nil {
 		t.Errorf("user %d of a socket that was closed", uid)

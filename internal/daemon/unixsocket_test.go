@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ func TestUnixSocketsOwnNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	var all connections
+	all := agentListener{l, new(atomic.Uint64)}
 	seen := map[string]bool{"": true, "@": true}
 	for range 3 {
 		nc, err := net.Dial("unix", l.Addr().String())
@@ -130,7 +131,7 @@ func TestUnixSocketsOwnNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		own, err := all.listener(l).Accept()
+		own, err := all.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,5 +37,8 @@ var (
 // errStale is of a connection that was found dead before a byte of the request was written to it.
 var errStale = errors.New("the idle connection was closed by the server")
 
+// errLongHead is of a head over its bound.
+var errLongHead = malformed("a head of more than 64 KiB")
+
 // malformed returns an ErrMalformed that says what is wrong. It does not quote the server.
 func malformed(what string) error { return fmt.Errorf("%w: %s", ErrMalformed, what) }

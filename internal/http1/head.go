@@ -24,13 +24,13 @@ func (e *headEnd) find(b []byte) (int, error) {
 		i := bytes.IndexByte(b[e.line:], '\n')
 		switch {
 		case i < 0 && len(b) >= maxHead:
-			return 0, malformed("a head of more than 64 KiB")
+			return 0, errLongHead
 		case i < 0:
 			return 0, nil
 		case i == 0 || b[e.line+i-1] != '\r':
 			return 0, malformed("a line that ends with LF alone")
 		case e.line+i >= maxHead:
-			return 0, malformed("a head of more than 64 KiB")
+			return 0, errLongHead
 		}
 		e.line += i + 1
 		if i == 1 {

@@ -138,6 +138,11 @@ const (
 	rpcPath      = "/rpc" // where clients send arrays of requests, for any upstream (docs/rpc.md)
 )
 
+// IsUpstreamPath reports whether a path is of those that calls go to, as far as that can be told without the upstreams.
+func IsUpstreamPath(path string) bool {
+	return path == endpointPath || strings.HasPrefix(path, endpointPath+"/") || strings.HasPrefix(path, rpcPath+"/")
+}
+
 // route is a kind of path that upstreams have.
 type route struct {
 	methods []string
