@@ -278,13 +278,7 @@ func TestLeaving(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			began, ended := make(chan error, 1), make(chan error, 1)
 			wait := waiting(began, ended)
-			s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/wait" {
-					wait(w, r)
-					return
-				}
-				sayBack(w, r)
-			})
+			s := newServer(t, waitsOrSaysBack(wait))
 			nc := dialServer(t, s.addr)
 			br := bufio.NewReader(nc)
 			for range 3 {
@@ -523,18 +517,23 @@ func TestHeadBounds(t *testing.T) {
 	}
 }
 
+// waitsOrSaysBack has wait answer /wait, and sayBack all else.
+func waitsOrSaysBack(wait http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			wait(w, r)
+			return
+		}
+		sayBack(w, r)
+	}
+}
+
 // TestServerMaxConnections: the one that has been idle for longest makes room, and where none is idle a new one waits.
 func TestServerMaxConnections(t *testing.T) {
 	for _, compat := range []bool{false, true} {
 		began, ended := make(chan error, 4), make(chan error, 4)
 		wait := waiting(began, ended)
-		s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/wait" {
-				wait(w, r)
-				return
-			}
-			sayBack(w, r)
-		}, func(o *http1.ServerOptions) { o.MaxConnections, o.Compat = 3, compat })
+		s := newServer(t, waitsOrSaysBack(wait), func(o *http1.ServerOptions) { o.MaxConnections, o.Compat = 3, compat })
 		use := func(nc net.Conn) {
 			send(t, nc, call("/mcp", ""))
 			receive(t, bufio.NewReader(nc))

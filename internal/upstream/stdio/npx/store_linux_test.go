@@ -452,6 +452,23 @@ func TestInstallSlots(t *testing.T) {
 	}
 }
 
+// beginInstall resolves a version of the package, and waits until that is installing and npm has been asked for so many installs in all.
+// What came of it goes to done.
+func (r *rig) beginInstall(t *testing.T, of *npx.Resolver, version string, installs int, done chan<- error) {
+	t.Helper()
+	e := of.Entry(r.options("", "npx", "-y", "pkg@"+version))
+	go func() {
+		u, err := e.Resolve(t.Context())
+		if err == nil {
+			u.Release()
+		}
+		done <- err
+	}()
+	within(t, "the install of "+version, func() bool {
+		return r.asked("install") == installs && strings.HasPrefix(e.Doing(), "installing")
+	})
+}
+
 // TestLockTakesNoSlot: who waits for what another daemon installs is in nobody's way.
 func TestLockTakesNoSlot(t *testing.T) {
 	t.Parallel()
@@ -459,19 +476,7 @@ func TestLockTakesNoSlot(t *testing.T) {
 	_, another := newResolver(t, r.cache, r.log)
 	r.say(t, "hold", "")
 	done := make(chan error, 5)
-	begin := func(of *npx.Resolver, version string, installs int) {
-		e := of.Entry(r.options("", "npx", "-y", "pkg@"+version))
-		go func() {
-			u, err := e.Resolve(t.Context())
-			if err == nil {
-				u.Release()
-			}
-			done <- err
-		}()
-		within(t, "the install of "+version, func() bool {
-			return r.asked("install") == installs && strings.HasPrefix(e.Doing(), "installing")
-		})
-	}
+	begin := func(of *npx.Resolver, version string, installs int) { r.beginInstall(t, of, version, installs, done) }
 	begin(another, "1.0.0", 1)
 	begin(another, "2.0.0", 2)
 	begin(r.resolver, "1.0.0", 2)
@@ -495,19 +500,7 @@ func TestSlotTakesNoLock(t *testing.T) {
 	_, another := newResolver(t, r.cache, r.log)
 	r.say(t, "hold", "")
 	done := make(chan error, 4)
-	begin := func(of *npx.Resolver, version string, installs int) {
-		e := of.Entry(r.options("", "npx", "-y", "pkg@"+version))
-		go func() {
-			u, err := e.Resolve(t.Context())
-			if err == nil {
-				u.Release()
-			}
-			done <- err
-		}()
-		within(t, "the install of "+version, func() bool {
-			return r.asked("install") == installs && strings.HasPrefix(e.Doing(), "installing")
-		})
-	}
+	begin := func(of *npx.Resolver, version string, installs int) { r.beginInstall(t, of, version, installs, done) }
 	begin(r.resolver, "1.0.0", 1)
 	begin(r.resolver, "2.0.0", 2)
 	begin(r.resolver, "3.0.0", 2)

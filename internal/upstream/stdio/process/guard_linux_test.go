@@ -554,7 +554,7 @@ func TestCloseAfterCancelledStart(t *testing.T) {
 		_, err := g.Start(ctx, spec("deaf"))
 		left <- err
 	}()
-	awaitAsked(g)
+	awaitAsked(t, g)
 	cancel()
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Error(err)

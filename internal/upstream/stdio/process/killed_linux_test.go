@@ -184,13 +184,14 @@ func TestDaemonKilledInStart(t *testing.T) {
 }
 
 // awaitAsked waits until a guard was sent a start that it has not answered.
-func awaitAsked(g *Guard) {
+func awaitAsked(t *testing.T, g *Guard) {
+	t.Helper()
 	l, _ := g.host.current()
-	for asked := false; !asked; time.Sleep(time.Millisecond) {
+	eventually(t, "a start that is asked for", func() bool {
 		l.mu.Lock()
-		asked = len(l.waiting) > 0
-		l.mu.Unlock()
-	}
+		defer l.mu.Unlock()
+		return len(l.waiting) > 0
+	})
 }
 
 // TestGuardKilledInStart kills a guard that was asked and has not answered: another answers.
@@ -207,7 +208,7 @@ func TestGuardKilledInStart(t *testing.T) {
 		}
 		started <- err
 	}()
-	awaitAsked(g)
+	awaitAsked(t, g)
 	_ = syscall.Kill(guard, syscall.SIGKILL)
 	select {
 	case err := <-started:
