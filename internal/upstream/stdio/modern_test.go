@@ -874,9 +874,10 @@ func TestSlowStart(t *testing.T) {
 	})
 }
 
-// TestNoProcessYet holds that who waits for a start that has no process yet is told what it waits for.
+// TestNoProcessYet holds that who waits for a start that has no process yet is told what it waits for: while the start goes on, and when
+// its time is over.
 func TestNoProcessYet(t *testing.T) {
-	for doing, says := range map[string]string{"": "the start goes on", "installing": "the start goes on: installing"} {
+	for doing, says := range map[string]string{"": "", "installing": ": installing"} {
 		synctest.Test(t, func(t *testing.T) {
 			u, _ := newUpstream(t, &server{}, func(p *stdio.PoolOptions, _ *stdio.Options) {
 				p.Doing = func() string { return doing }
@@ -885,8 +886,14 @@ func TestNoProcessYet(t *testing.T) {
 					return nil, nil, ctx.Err()
 				}
 			})
-			if _, f := do(u, t.Context(), request("1", "tools/list", "")); f == nil || f.Reason != mcp.ReasonStillStarting || !strings.HasSuffix(f.Message, says) {
-				t.Errorf("%v, want what ends with %s", f, says)
+			for _, want := range []struct {
+				reason mcp.Reason
+				says   string
+			}{{mcp.ReasonStillStarting, "the start goes on"}, {mcp.ReasonStartFailed, "(processes.start_timeout)"}} {
+				if _, f := do(u, t.Context(), request("1", "tools/list", "")); f == nil || f.Reason != want.reason || !strings.HasSuffix(f.Message, want.says+says) {
+					t.Errorf("%v, want %s that ends with %s", f, want.reason, want.says+says)
+				}
+				time.Sleep(5*time.Minute - 56*time.Second) // false time, until the start's own is nearly over
 			}
 		})
 	}

@@ -88,9 +88,12 @@ func (s *start) launch(ctx context.Context) (Process, func(), *mcp.Failure) {
 	}
 	process, settled, err := run(ctx)
 	if err != nil && ctx.Err() == context.DeadlineExceeded && s.base.Err() == nil {
+		message := "the server's process could not be started within " + p.opts.StartTimeout.String() + " (processes.start_timeout)"
+		if doing := p.opts.Doing(); doing != "" {
+			message += ": " + doing
+		}
 		return nil, nil, &mcp.Failure{
-			Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonStartFailed, Sent: mcp.SentNo, Cause: err,
-			Message: "the server's process could not be started within " + p.opts.StartTimeout.String() + " (processes.start_timeout)",
+			Code: mcp.CodeDeadlinePassed, Reason: mcp.ReasonStartFailed, Sent: mcp.SentNo, Cause: err, Message: message,
 		}
 	}
 	if err != nil {

@@ -37,7 +37,7 @@ func npmCommand(npm, command, folder string, words ...string) []string {
 func (e *Entry) update(p plan, u urgency) *job {
 	return e.r.do(attempt{p.key, u}, "installing "+p.request.String(), func(ctx context.Context) error {
 		err := e.r.update(ctx, p, &e.opts, u)
-		if text := failedForNobody[u]; err != nil && text != "" && e.r.base.Err() == nil { // its own time being over is such a failure, too
+		if text := failedForNobody[u]; err != nil && text != "" && !errors.Is(err, context.Canceled) { // its time being over is such a failure, too
 			e.r.opts.Log.Warn(text, "upstream", e.opts.Name, "package", p.request.String(), "error", err)
 		}
 		return err
@@ -154,6 +154,7 @@ func (r *Resolver) commit(key string, rec record) error {
 // install installs one version of a package. What is left of it where it fails is removed.
 func (r *Resolver) install(ctx context.Context, p plan, e *EntryOptions, word string) (i install, err error) {
 	begun := time.Now()
+	r.opts.Log.Info("a package is being installed", "upstream", e.Name, "package", word)
 	i = install{ID: newID(), Name: p.name}
 	folder := r.store.folder(p.key, i.ID)
 	if err := r.makeProject(p.key, i.ID, `{"private":true}`); err != nil {

@@ -30,11 +30,17 @@ func (u urgency) pauses() (least, most time.Duration) {
 
 // job is something that several callers may wait for, and that belongs to none of them.
 type job struct {
+	attempt
 	what  string // for people
 	begun time.Time
+	stop  context.CancelFunc
 	done  chan struct{}
 	err   error // read after done
 }
+
+// givesWay reports whether a job is ended for another of its name: a damaged install is not to run for half an hour because the registry
+// holds up a look for another version.
+func (j *job) givesWay(to urgency) bool { return j.urgency == behind && to == repaired }
 
 func (j *job) ended() bool {
 	select {
@@ -62,10 +68,11 @@ type failure struct {
 func (r *Resolver) do(a attempt, what string, run func(context.Context) error) *job {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if j := r.jobs[a.name]; j != nil {
-		return j
+	before := r.jobs[a.name]
+	if before != nil && !before.givesWay(a.urgency) {
+		return before
 	}
-	j := &job{what: what, begun: time.Now(), done: make(chan struct{})}
+	j := &job{attempt: a, what: what, begun: time.Now(), done: make(chan struct{})}
 	f := r.failures[a]
 	switch {
 	case r.closed:
@@ -73,34 +80,46 @@ func (r *Resolver) do(a attempt, what string, run func(context.Context) error) *
 	case f != nil && time.Now().Before(f.until):
 		j.err = f.err
 	default:
-		r.jobs[a.name] = j
-		r.running.Go(func() {
-			ctx, cancel := context.WithTimeout(r.base, installTimeout)
-			defer cancel()
-			r.ended(a, j, run(ctx))
-		})
+		r.begin(j, before, run)
 		return j
 	}
 	close(j.done)
 	return j
 }
 
+// begin begins a job, after the end of the one that gives way to it. The caller has the mutex.
+func (r *Resolver) begin(j, before *job, run func(context.Context) error) {
+	ctx, stop := context.WithTimeout(r.base, installTimeout)
+	j.stop = stop
+	r.jobs[j.name] = j
+	r.running.Go(func() {
+		defer stop()
+		if before != nil {
+			before.stop()
+			<-before.done
+		}
+		r.ended(j, run(ctx))
+	})
+}
+
 // ended ends a job.
-func (r *Resolver) ended(a attempt, j *job, err error) {
+func (r *Resolver) ended(j *job, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.jobs, a.name)
+	if r.jobs[j.name] == j { // none has taken its place
+		delete(r.jobs, j.name)
+	}
 	j.err = err
 	close(j.done)
 	if err == nil {
-		delete(r.failures, a)
+		delete(r.failures, j.attempt)
 		return
 	}
-	least, most := a.pauses()
-	f := r.failures[a]
+	least, most := j.pauses()
+	f := r.failures[j.attempt]
 	if f == nil {
 		f = &failure{pause: least / 2}
-		r.failures[a] = f
+		r.failures[j.attempt] = f
 	}
 	f.err, f.pause = err, min(2*f.pause, most)
 	f.until = time.Now().Add(f.pause)

@@ -304,7 +304,11 @@ func (e *Entry) prepare() {
 		if written := new(AsWritten); !errors.As(e.explained(err), &written) {
 			e.r.opts.Log.Warn(failedForNobody[ahead], "upstream", e.opts.Name, "error", err)
 		}
-	case len(e.r.store.read(p.key).Installs) == 0:
+	default:
+		if _, end, ok := e.r.store.begin(p.key); ok { // an entry that has it counts as a use: it is not to be cleaned away now
+			end()
+			return
+		}
 		<-e.update(p, ahead).done // which ends with ctx
 	}
 }
@@ -389,6 +393,11 @@ func (e *Entry) waitForRepair(ctx context.Context, j *job) {
 	ctx, cancel := context.WithDeadline(ctx, j.begun.Add(repairWait))
 	defer cancel()
 	_ = e.wait(ctx, j)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.waiting == j {
+		e.waiting = nil // the start goes on without it
+	}
 }
 
 // Doing says what a Resolve that has not returned waits for, "" where there is none.

@@ -222,6 +222,22 @@ func TestUnused(t *testing.T) {
 		t.Errorf("%q are left, and one was used just now", folders)
 	}
 	r.age(t, 31*24*time.Hour)
+	r.entry("", "npx", "-y", "pkg@1.0.0").Prepare() // which is a use, too
+	within(t, "a use", func() bool {
+		records, err := filepath.Glob(filepath.Join(r.cache, "*", "record.json"))
+		if err != nil || len(records) != 1 {
+			return false
+		}
+		info, err := os.Stat(records[0])
+		return err == nil && time.Since(info.ModTime()) < time.Hour
+	})
+	_, old = newResolver(t, r.cache, r.log)
+	old.Stop()
+	old.Wait()
+	if folders := r.installs(t); len(folders) != 1 {
+		t.Errorf("%q are left, and an entry has one", folders)
+	}
+	r.age(t, 31*24*time.Hour)
 	_, old = newResolver(t, r.cache, r.log)
 	old.Stop()
 	old.Wait()
