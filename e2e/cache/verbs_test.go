@@ -27,6 +27,9 @@ func TestCacheVerbs(t *testing.T) {
 	awaitWritten(d, "database", 2)
 	m.AwaitListens(t, 1)
 	d.Eventually("listening", func() bool { return d.Scrape().Sum("fluentd_perf_cache_listening") == 1 })
+	if n := d.Scrape().Sum("fluentd_perf_cache_subscriptions"); n != 1 {
+		t.Errorf("%v subscriptions", n)
+	}
 	checkStats(t, at)
 	checkSocket(t, at)
 

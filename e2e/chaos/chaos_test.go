@@ -96,7 +96,7 @@ func newChaosRun(t testing.TB, seed uint64) *chaosRun {
 		name, kind string
 		servers    int
 	}{
-		{"modern", "modern", 1}, {"replicas", "modern", 2}, {"sessions", "sessions", 1}, {"homes", "sessions", 2},
+		{"modern", "modern+changes", 1}, {"replicas", "modern", 2}, {"sessions", "sessions", 1}, {"homes", "sessions", 2},
 		{"stateless", "stateless", 1}, {"plain", "plain", 1}, {"steady", "modern", 1},
 	} {
 		run.upstreams = append(run.upstreams, startFaulty(t, u.name, u.kind, u.servers))

@@ -47,7 +47,7 @@ func startFaulty(t testing.TB, name, kind string, servers int) *chaosUpstream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &chaosUpstream{name: name, kind: kind, key: "the key of " + name, journal: filepath.Join(t.TempDir(), "journal")}
+	u := &chaosUpstream{name: name, kind: strings.TrimSuffix(kind, "+changes"), key: "the key of " + name, journal: filepath.Join(t.TempDir(), "journal")}
 	stdin := neverEnding(t) // they end when it does
 	for i := range servers {
 		s := &faultyServer{&harness.TierServer{T: t, Orderly: syscall.SIGTERM}, fmt.Sprintf("%s-%d", name, i+1), u.journal}

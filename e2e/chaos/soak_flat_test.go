@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fluentd-perf/internal/api"
 )
 
 // curve is one figure over the time of a soak.
@@ -146,6 +148,51 @@ func TestFlat(t *testing.T) {
 	} {
 		if err := c.s.flat(); (err == nil) != c.flat {
 			t.Errorf("%s: %v (%s)", name, err, c.s)
+		}
+	}
+}
+
+// TestSoakCurves: subscriptions that come are no growth, and what is held without one is.
+func TestSoakCurves(t *testing.T) {
+	t.Parallel()
+	of := func(leaked func(i int) int) []api.Sample {
+		samples := make([]api.Sample, 100)
+		for i := range samples {
+			credentials, streams := i/4, i/5
+			samples[i] = api.Sample{
+				UpMs: int64(i) * 1000, Goroutines: 100 + credentials + streams + leaked(i), Descriptors: 100 + streams + leaked(i),
+				Upstreams: []api.UpstreamSample{{}, {Upstream: "s", Subscriptions: credentials, Listening: streams}},
+			}
+		}
+		return samples
+	}
+	faults := func(samples []api.Sample) (all []string) {
+		for _, c := range soakCurves(samples) {
+			if c.flat() != nil {
+				all = append(all, c.name)
+			}
+		}
+		return all
+	}
+	many := func(i int) int { return i }
+	if got := faults(of(func(int) int { return 0 })); got != nil {
+		t.Errorf("grown by subscriptions alone: %q", got)
+	}
+	if got := faults(of(many)); len(got) != 2 || !strings.HasPrefix(got[0], "goroutines") || !strings.HasPrefix(got[1], "descriptors") {
+		t.Errorf("one more each second, and what is not flat is %q", got)
+	}
+}
+
+// TestSubscribed: a soak in which the daemon subscribed to nothing, or for too many, is none.
+func TestSubscribed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		subscriptions, streams int
+		good                   bool
+	}{{0, 0, false}, {5, 0, false}, {32, 1, true}, {33, 33, false}} {
+		samples := []api.Sample{{}, {Upstreams: []api.UpstreamSample{{}, {Upstream: "s", Subscriptions: c.subscriptions, Listening: c.streams}}}}
+		if err := subscribed(samples); (err == nil) != c.good {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }

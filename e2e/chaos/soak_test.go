@@ -32,7 +32,8 @@ const (
 // BenchmarkSoak has agents of both eras work with servers over HTTP and stdio that are killed, hung and slowed, and with tiers of the cache
 // that are too. No agent stays for long: each is followed by one with a credential, connections and sessions of its own, and some leave
 // without a word. `monitor` records the daemon meanwhile. Its memory, goroutines and descriptors must not have grown from the second fifth
-// of the time to the last one, what agents were told must be right as in TestChaos, and all that was held for them must be gone in the end.
+// of the time to the last one, but for those of the cache's subscriptions, of which there are more the more credentials there were in the
+// last minutes; what agents were told must be right as in TestChaos, and all that was held for them must be gone in the end.
 //
 // SOAK_SECONDS is how long it lasts (1200 by default), SOAK_SEED what is done to whom. It leaves soak.json, a recording for
 // `monitor --replay`, and soak.svg in out. `make soak` runs it.
@@ -67,6 +68,9 @@ func BenchmarkSoak(b *testing.B) {
 			b.Error(err)
 		}
 	}
+	if err := subscribed(made.Samples); err != nil {
+		b.Error(err)
+	}
 	if made.Summary.Restarts > 0 || len(made.Gaps) > 0 {
 		b.Errorf("%d restarts, no answer: %+v", made.Summary.Restarts, made.Gaps)
 	}
@@ -75,6 +79,9 @@ func BenchmarkSoak(b *testing.B) {
 	run.heal(b, d)
 	b.Logf("waiting for %v: so long the daemon subscribes for a credential that makes no requests any more", subscribedFor)
 	<-time.After(subscribedFor)
+	if left := series(d.Scrape(), "fluentd_perf_cache_subscriptions"); len(left) > 0 {
+		b.Errorf("after %v without a request there are subscriptions: %v", subscribedFor, left)
+	}
 	run.holdsNoMore(b, d, before)
 	journals := map[string]string{}
 	for _, u := range run.upstreams {
@@ -163,29 +170,52 @@ func (r *soakRecording) draw(b *testing.B, title string, all []curve) {
 	}
 }
 
-// soakCurves are what is plotted of a recording: what must be flat, and what the daemon did.
+// soakCurves are what is plotted of a recording: what must be flat, and what the daemon did. A subscription of the cache has a goroutine, and
+// a stream that is open for it another one and a connection.
 func soakCurves(samples []api.Sample) []curve {
 	memory := curve{name: "memory", unit: "MiB", held: true, slack: 6}
-	goroutines := curve{name: "goroutines", held: true, slack: 30}
-	descriptors := curve{name: "descriptors", held: true, slack: 30}
+	goroutines := curve{name: "goroutines, without those of subscriptions", held: true, slack: 30}
+	descriptors := curve{name: "descriptors, without those of subscriptions", held: true, slack: 30}
 	rate, processes := curve{name: "requests", unit: "/s"}, curve{name: "processes of commands"}
+	subscriptions := curve{name: "subscriptions of the cache"}
 	for i := range samples {
-		s, n := &samples[i], 0
+		s := &samples[i]
 		at := time.Duration(s.UpMs-samples[0].UpMs) * time.Millisecond
-		memory.add(at, float64(s.Memory)/(1<<20))
-		goroutines.add(at, float64(s.Goroutines))
-		if s.Descriptors > 0 {
-			descriptors.add(at, float64(s.Descriptors))
-		}
+		n, credentials, streams := 0, 0, 0
 		for _, u := range s.Upstreams {
-			n += u.ProcessesNow
+			n, credentials, streams = n+u.ProcessesNow, credentials+u.Subscriptions, streams+u.Listening
 		}
+		memory.add(at, float64(s.Memory)/(1<<20))
+		goroutines.add(at, float64(s.Goroutines-credentials-streams))
+		if s.Descriptors > 0 {
+			descriptors.add(at, float64(s.Descriptors-streams))
+		}
+		subscriptions.add(at, float64(credentials))
 		processes.add(at, float64(n))
 		if i > 0 && s.UpMs > samples[i-1].UpMs {
 			rate.add(at, float64(requestsOf(s)-requestsOf(&samples[i-1]))*1000/float64(s.UpMs-samples[i-1].UpMs))
 		}
 	}
-	return []curve{memory, goroutines, descriptors, rate, processes}
+	return []curve{memory, goroutines, descriptors, subscriptions, rate, processes}
+}
+
+// maxSubscriptions is for how many credentials the cache subscribes to the changes of one upstream (internal/cache/listener).
+const maxSubscriptions = 32
+
+// subscribed holds that there were subscriptions and streams of the cache's while a soak was recorded, and not too many for an upstream.
+func subscribed(samples []api.Sample) error {
+	most, listening := 0, 0
+	for i := range samples {
+		for _, u := range samples[i].Upstreams {
+			if most, listening = max(most, u.Subscriptions), max(listening, u.Listening); u.Subscriptions > maxSubscriptions {
+				return fmt.Errorf("%s has %d subscriptions, more than %d", u.Upstream, u.Subscriptions, maxSubscriptions)
+			}
+		}
+	}
+	if most == 0 || listening == 0 {
+		return fmt.Errorf("the daemon had at most %d subscriptions and %d streams for them: nothing is known of what they cost", most, listening)
+	}
+	return nil
 }
 
 func requestsOf(s *api.Sample) (n int64) {

@@ -17,9 +17,11 @@ import (
 // faulty is a server of the chaos run: it does work with a side effect, answers what only it can know, and misbehaves as
 // it is told to. It may be killed at any time: an effect is in its journal before anything is answered.
 //
-// It is one of four kinds: `modern` (2026-07-28), `sessions` and `stateless` (2025-11-25), `plain` (JSON-RPC without MCP).
+// It is one of four kinds: `modern` (2026-07-28), `sessions` and `stateless` (2025-11-25), `plain` (JSON-RPC without MCP). A `modern+changes`
+// announces that its tools change.
 type faulty struct {
 	kind, key string
+	changes   bool
 	journal   *os.File
 	dice      dice
 	sessions  sessions
@@ -31,7 +33,8 @@ func faultyServer(args []string) error {
 	if len(args) != 4 {
 		return fmt.Errorf("faulty KIND PORT JOURNAL KEY")
 	}
-	f := &faulty{kind: args[0], key: args[3]}
+	f := &faulty{key: args[3]}
+	f.kind, f.changes = strings.CutSuffix(args[0], "+changes")
 	var err error
 	if f.journal, err = os.OpenFile(args[2], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
 		return err

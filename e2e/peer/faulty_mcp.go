@@ -107,8 +107,8 @@ func (f *faulty) result(m *message, who string) (string, bool) {
 		if f.kind != "modern" {
 			return "", false
 		}
-		return f.hinted("private", fmt.Sprintf(`"supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"resources":{}},"instructions":%q`,
-			f.seal("discover", who))), true
+		return f.hinted("private", fmt.Sprintf(`"supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":%t},"resources":{}},"instructions":%q`,
+			f.changes, f.seal("discover", who))), true
 	case "ping", "logging/setLevel":
 		return `{}`, true
 	case "tools/list":

@@ -67,6 +67,9 @@ type UpstreamSample struct {
 	Endpoints []EndpointSample `json:"endpoints" jsonschema:"in their order"`
 	Calls     []CallSampled    `json:"calls,omitempty" jsonschema:"the oldest of those under way"`
 
+	Subscriptions int `json:"subscriptions,omitempty" jsonschema:"credentials for which the cache subscribes to changes now: fluentd_perf_cache_subscriptions"`
+	Listening     int `json:"listening,omitempty" jsonschema:"streams that it has open for that: fluentd_perf_cache_listening"`
+
 	ProcessesNow int              `json:"processesNow,omitempty" jsonschema:"of a stdio server"`
 	Processes    []ProcessSampled `json:"processes,omitempty" jsonschema:"the same, the oldest first, where the process table was read"`
 }

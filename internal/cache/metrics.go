@@ -99,11 +99,17 @@ var (
 	evictedDesc = tierDesc("cache_evictions_total", "Entries that were removed for want of room.")
 	queueDesc   = tierDesc("cache_queue", "Entries that wait to be written behind.")
 	writesDesc  = tierDesc("cache_writes_total", "Entries for the tiers behind memory, by what became of them.", "result")
-	streamsDesc = prometheus.NewDesc("fluentd_perf_cache_listening", "Streams of the daemon's own on which changes would come.", []string{"upstream"}, nil)
+	streamsDesc = upstreamDesc("cache_listening", "Streams of the daemon's own on which changes would come.")
+
+	subscriptionsDesc = upstreamDesc("cache_subscriptions", "Credentials for which the daemon subscribes to changes.")
 )
 
 func tierDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("fluentd_perf_"+name, help, append([]string{"tier"}, labels...), nil)
+}
+
+func upstreamDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("fluentd_perf_"+name, help, []string{"upstream"}, nil)
 }
 
 func (s *scrape) add(one *Store) {
@@ -114,7 +120,7 @@ func (s *scrape) add(one *Store) {
 
 // Describe implements prometheus.Collector.
 func (s *scrape) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{entriesDesc, bytesDesc, evictedDesc, queueDesc, writesDesc, streamsDesc} {
+	for _, d := range []*prometheus.Desc{entriesDesc, bytesDesc, evictedDesc, queueDesc, writesDesc, streamsDesc, subscriptionsDesc} {
 		ch <- d
 	}
 }
@@ -149,12 +155,15 @@ func collect(ch chan<- prometheus.Metric, s *Store) {
 		send(writesDesc, prometheus.CounterValue, float64(r.Dropped), name, "dropped")
 		send(writesDesc, prometheus.CounterValue, float64(r.Failed), name, "failed")
 	}
-	listening := make(map[string]int) // an upstream that was replaced and its successor count together
+	listening, subscribed := make(map[string]int), make(map[string]int) // an upstream that was replaced and its successor count together
 	for _, u := range upstreams {
-		listening[u.opts.Name] += u.listener.Streams()
+		credentials, streams := u.Subscribed()
+		listening[u.opts.Name] += streams
+		subscribed[u.opts.Name] += credentials
 	}
-	for name, streams := range listening {
-		send(streamsDesc, prometheus.GaugeValue, float64(streams), name)
+	for name := range listening {
+		send(streamsDesc, prometheus.GaugeValue, float64(listening[name]), name)
+		send(subscriptionsDesc, prometheus.GaugeValue, float64(subscribed[name]), name)
 	}
 }
 

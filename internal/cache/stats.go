@@ -114,6 +114,11 @@ func behindReport(upstreams []*Stage, t *slowTier) TierReport {
 // unlinked is what is wrong with a shared tier whose calls work while its link does not stand.
 const unlinked = "invalidations by other daemons are not received: copies of what they share are not used"
 
+// Subscribed returns for how many credentials the upstream's changes are subscribed to, and how many streams are open for that.
+func (u *Stage) Subscribed() (credentials, streams int) {
+	return u.listener.Subscriptions(), u.listener.Streams()
+}
+
 func (u *Stage) report(detailed bool) UpstreamReport {
 	m := u.metrics
 	r := UpstreamReport{

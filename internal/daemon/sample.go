@@ -147,6 +147,9 @@ func (p *pipeline) addSample(u *api.UpstreamSample, calls proxy.CallsNow, use ma
 	if st.Sessions != nil {
 		u.Sessions = st.Sessions.Sessions
 	}
+	if p.cache != nil {
+		u.Subscriptions, u.Listening = p.cache.Subscribed()
+	}
 	for i, e := range st.Endpoints {
 		one := api.EndpointSample{Breaker: e.Breaker, InFlight: e.InFlight, RetryMs: e.RetryAfterMs}
 		if i < len(st.Hosts) {

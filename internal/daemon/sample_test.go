@@ -96,6 +96,45 @@ func TestRecordingIsWhatPrometheusHas(t *testing.T) {
 	}
 }
 
+// TestSampleOfSubscriptions: a sample and the metrics have the credentials that the cache subscribes for, with and without a stream.
+func TestSampleOfSubscriptions(t *testing.T) {
+	m := &measured{t: t, client: &http.Client{Transport: &http.Transport{}}, missed: map[string][]time.Duration{}}
+	defer m.client.CloseIdleConnections()
+	serve := func(capabilities string) string {
+		return mcptest.NewServer(t, func(x *mcptest.Exchange) {
+			switch x.Method() {
+			case "server/discover":
+				x.Result(`{"capabilities":` + capabilities + `,"resultType":"complete"}`)
+			case "subscriptions/listen":
+				x.Stream()
+				x.Hang()
+			default:
+				x.Result(`{"contents":[],` + pipePrivate + `}`)
+			}
+		}).URL()
+	}
+	d := sampled(t, fmt.Sprintf("upstreams: {changes: {url: %q}, quiet: {url: %q}, unused: {url: %[2]q}}\n", serve(`{"tools":{"listChanged":true}}`), serve(`{}`)))
+	addr := d.addresses()[0]
+	for _, upstream := range []string{"changes", "quiet"} {
+		m.ask("http://"+addr+"/mcp/"+upstream, "resources/read", "doc:///1")
+	}
+	told := func() (text string) {
+		scraped, _ := scrapeOf(t, addr)
+		for _, u := range sampleOf(t, d, api.SampleParams{}).Upstreams {
+			label := fmt.Sprintf("upstream=%q", u.Upstream)
+			text += fmt.Sprintf("%s %d %d, %v %v\n", u.Upstream, u.Subscriptions, u.Listening,
+				scraped.sum("fluentd_perf_cache_subscriptions{", label), scraped.sum("fluentd_perf_cache_listening{", label))
+		}
+		return text
+	}
+	const want = "changes 1 1, 1 1\nquiet 1 0, 1 0\nunused 0 0, 0 0\n"
+	for deadline := time.Now().Add(time.Minute); told() != want; {
+		if time.Now().After(deadline) {
+			t.Fatalf("told is\n%swant\n%s", told(), want)
+		}
+	}
+}
+
 // waiting is a server whose calls of tools wait until they are released.
 type waiting struct{ asked, release *mcptest.Gate }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // SchemaID is the version of the format of recordings.
-const SchemaID = "urn:fluentd-perf:monitor:1"
+const SchemaID = "urn:fluentd-perf:monitor:2"
 
 // MaxSamples bounds a recording.
 const MaxSamples = 3600
@@ -24,7 +24,7 @@ const maxRecording = 256 << 20
 
 // Recording is what a daemon did for some time.
 type Recording struct {
-	Schema     string       `json:"$schema" jsonschema:"the version of this format: urn:fluentd-perf:monitor:1"`
+	Schema     string       `json:"$schema" jsonschema:"the version of this format: urn:fluentd-perf:monitor:2"`
 	Program    string       `json:"program" jsonschema:"version of the program that recorded"`
 	IntervalMs int64        `json:"intervalMs" jsonschema:"between two samples"`
 	Summary    Summary      `json:"summary"`

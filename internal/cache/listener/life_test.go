@@ -37,6 +37,30 @@ func TestAnIdlePartition(t *testing.T) {
 	})
 }
 
+// TestSubscriptions: they are counted with and without a stream, and not once nobody asks any more.
+func TestSubscriptions(t *testing.T) {
+	for name, capabilities := range map[string]string{"streams": "", "nothing announced": `{}`} {
+		t.Run(name, func(t *testing.T) {
+			listenerTest(t, &server{capabilities: capabilities}, func(r *rig) {
+				for at, want := range []int{3, 3, 3, 3, 3, 1, 1, 0} {
+					if r.at(time.Duration(at) * time.Minute); at == 0 {
+						for i := range 3 {
+							r.Stored(modernCall(""), partitionOf(i))
+						}
+						synctest.Wait()
+					}
+					if at == 2 {
+						r.Touched(partitionOf(1))
+					}
+					if n := r.Subscriptions(); n != want {
+						t.Errorf("after %d minutes there are %d, want %d", at, n, want)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestARefusedPartition(t *testing.T) {
 	listenerTest(t, &server{}, func(r *rig) {
 		for i := range 2 {

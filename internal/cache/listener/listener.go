@@ -108,6 +108,14 @@ func (l *Listener) Refused(p partition) {
 // Streams returns how many streams are open.
 func (l *Listener) Streams() int { return int(l.open.Load()) }
 
+// Subscriptions returns for how many credentials there is a subscription, those that the server refused not counted. Each has a goroutine,
+// whether or not the server announces any changes; a stream that is open has another one.
+func (l *Listener) Subscriptions() int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.by)
+}
+
 // Close closes everything, and returns when it has ended. Nothing begins any more.
 func (l *Listener) Close() {
 	l.mu.Lock() // nobody is about to begin

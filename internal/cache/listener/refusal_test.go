@@ -164,6 +164,9 @@ func TestRoomAfterRefusals(t *testing.T) {
 		if n := len(server.times("server/discover")); n != 32 {
 			t.Errorf("discover was asked %d times, want 32", n)
 		}
+		if n := r.Subscriptions(); n != 0 {
+			t.Errorf("%d subscriptions, all of which were refused", n)
+		}
 		server.change(func() { server.capabilities = "" })
 		r.at(10 * time.Minute)
 		r.Stored(modernCall(""), partitionOf(100))

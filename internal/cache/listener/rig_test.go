@@ -38,6 +38,9 @@ func listenerTest(t *testing.T, server *server, f func(r *rig)) {
 		if n := r.Streams(); n != 0 || server.open() != 0 {
 			t.Errorf("after the end %d streams are counted and %d are open", n, server.open())
 		}
+		if n := r.Subscriptions(); n != 0 {
+			t.Errorf("after the end there are %d subscriptions", n)
+		}
 	})
 }
 
