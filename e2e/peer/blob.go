@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 )
 
 // blob is what one call asks for. Every n has an answer of its own, which both sides can work out.
@@ -15,8 +16,8 @@ type blob struct {
 // maxBlob bounds the size of a text, in bytes.
 const maxBlob = 8 << 20
 
-// noise is the text of which all others are parts.
-var noise = makeNoise()
+// noise is the text of which all others are parts. It takes a quarter of a second to make, and most peers need none.
+var noise = sync.OnceValue(makeNoise)
 
 func makeNoise() string {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -32,7 +33,7 @@ func makeNoise() string {
 func (b blob) text() string {
 	const prime = 7919
 	at := b.N * prime % maxBlob
-	return noise[at : at+b.Size]
+	return noise()[at : at+b.Size]
 }
 
 // answer returns the whole JSON-RPC answer to a call with that id.
