@@ -34,46 +34,51 @@ func front(args []string) error {
 	if len(args) < 2 {
 		return fmt.Errorf("front CLIENT [ARGUMENT...] URL")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	track, err := takeTrack(ctx, os.Getenv(frontTracks))
+	track, err := takeTrack(os.Getenv(frontTracks)) // a signal ends it
 	if err != nil {
 		return err
 	}
 	defer track.Close()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
 	if os.Getenv(frontDaemon) == "" {
 		return runClient(ctx, args)
 	}
 	return runFronted(ctx, args)
 }
 
-// takeTrack waits until one of the folder's files is free and locks it. Closing it frees it.
-func takeTrack(ctx context.Context, folder string) (io.Closer, error) {
+// takeTrack waits until one of the folder's files is free and locks it. Closing it frees it. Forty wait at the same time: the first of them
+// looks, the others wait for the folder, of which the system tells them.
+func takeTrack(folder string) (io.Closer, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*"))
 	if err != nil || len(files) == 0 {
 		return nil, fmt.Errorf("no tracks in %q: %w", folder, err)
 	}
+	first, err := lockFile(folder, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer first.Close()
 	for {
 		for _, name := range files {
-			if file, err := lockFile(name); err == nil {
+			if file, err := lockFile(name, syscall.LOCK_NB); err == nil {
 				return file, nil
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond): // forty wait at the same time
-		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// lockFile locks a file at once or fails. Children do not inherit the lock: Go opens files with O_CLOEXEC.
-func lockFile(name string) (*os.File, error) {
+// lockFile locks a file or folder, with LOCK_NB at once or it fails. Children do not inherit the lock: Go opens files with O_CLOEXEC.
+func lockFile(name string, how int) (*os.File, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	for err = syscall.EINTR; err == syscall.EINTR; {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|how)
+	}
+	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
