@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"fluentd-perf/internal/admission"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -50,7 +50,7 @@ func newGate(tb testing.TB, o admission.Options) *gate {
 
 // request is a call of an agent that is its connection.
 func request(agent string) *mcp.Call {
-	return &mcp.Call{Lane: mcp.LaneRequest, Conn: agent, Message: mcp.Message{Kind: mcp.KindRequest}, Header: http.Header{}}
+	return &mcp.Call{Lane: mcp.LaneRequest, Conn: agent, Message: mcp.Message{Kind: mcp.KindRequest}, Header: header.List{}}
 }
 
 // caller is a call that has asked for a slot.

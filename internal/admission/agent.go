@@ -13,8 +13,8 @@ func agentOf(c *mcp.Call, partition func(*mcp.Call) [32]byte) string {
 	if c.Endpoint != "" { // HTTP+SSE: the stream is the session
 		return "e" + c.Endpoint
 	}
-	if ids := c.Header["Mcp-Session-Id"]; len(ids) > 0 && ids[0] != "" {
-		return "s" + ids[0]
+	if id := c.Header.Get("Mcp-Session-Id"); id != "" {
+		return "s" + id
 	}
 	if name, ok := clientName(c); ok && partition != nil {
 		p := partition(c)

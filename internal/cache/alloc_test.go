@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -28,7 +29,7 @@ func allocStage(tb testing.TB, members string, answer <-chan struct{}) (*cache.S
 	}
 	tb.Cleanup(func() { _ = store.Close(context.Background()) })
 	pattern := *rulesWhole(http.StatusOK, `{"jsonrpc":"2.0","id":1,"result":{"tools":[],`+members+`}}`)
-	contentType := pattern.Header["Content-Type"]
+	contentType := pattern.Header.Get("Content-Type")
 	o := cache.StageOptions{Name: "docs", Identity: "https://docs.example.com/mcp"}
 	var stop context.CancelFunc
 	o.Base, stop = context.WithCancel(context.Background())
@@ -38,7 +39,7 @@ func allocStage(tb testing.TB, members string, answer <-chan struct{}) (*cache.S
 			<-answer
 		}
 		res := pattern
-		res.Header = http.Header{"Content-Type": contentType}
+		res.Header = header.List{{Name: "Content-Type", Value: contentType}}
 		return &res, nil
 	}))
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -33,7 +34,7 @@ func testRefusalOutlives(r *rulesRig, slow rulesAsk, status int, sent string, go
 		switch {
 		case c.Method() == mcp.MethodCompletionComplete:
 			<-refusal
-			return &mcp.Result{Status: status, Header: http.Header{}, Body: []byte("no")}, nil
+			return &mcp.Result{Status: status, Header: header.List{}, Body: []byte("no")}, nil
 		case c.Method() == mcp.MethodToolsList:
 			return rulesWhole(200, rulesAnswer(n, c, rulesPublic)), nil
 		}

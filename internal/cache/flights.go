@@ -6,12 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 
 	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -87,13 +87,10 @@ func (u *Stage) collapsed(c *mcp.Call, q *request, res *mcp.Result) {
 	u.metrics.count(tierNone, outcomeCollapsed)
 	u.saved(c)
 	u.savedBySession(q)
-	if !strings.HasPrefix(first(res.Header["Cache-Status"]), statusHit) { // where the leader found it in a tier it is a hit for all
-		res.Header["Cache-Status"] = collapsedStatus
+	if !strings.HasPrefix(res.Header.Get(cacheStatus), statusHit) { // where the leader found it in a tier it is a hit for all
+		res.Header.Set(cacheStatus, statusCollapsed)
 	}
 }
-
-// collapsedStatus is the Cache-Status of a waiter, one for all.
-var collapsedStatus = []string{"fluentd-perf; fwd=miss; collapsed"}
 
 // leader is a call that may lead a flight.
 type leader struct {
@@ -210,13 +207,13 @@ func mostLikelySent(err error) *mcp.Failure {
 
 // sharedAnswer is an answer for the waiters. It is not changed, nor is what it points to; its body is not from a pool.
 type sharedAnswer struct {
-	template mcp.Result                  // of the waiters' results, under the leader's id
-	header   [len(sharedFields)][]string // the values of sharedFields, nil where there are none
+	template mcp.Result  // of the waiters' results, under the leader's id
+	header   header.List // sharedFields
 }
 
 // sharedFields are all that waiters get of the header: what says how the body is to be read and kept, where it came from,
 // and what to do after a refusal. The rest may be about the leader alone (a cookie, a session, a trace).
-var sharedFields = [...]string{"Content-Type", "Cache-Control", "Cache-Status", "Retry-After", "Www-Authenticate"}
+var sharedFields = header.Names{"Content-Type", "Cache-Control", "Cache-Status", "Retry-After", "Www-Authenticate"}
 
 // canShare reports whether an answer can be given to everybody under their own ids: one answer that was strictly understood,
 // be it in a stream, or an error of HTTP's that says nothing in JSON-RPC. It fills in Message where that is empty.
@@ -243,11 +240,14 @@ func newSharedAnswer(res *mcp.Result) *sharedAnswer {
 	p := &s.template
 	p.Body = bytes.Clone(res.Body)
 	p.Header, p.Events, p.Release, p.Timing, p.Collapsed = nil, nil, nil, mcp.Timing{}, true
-	for i, name := range sharedFields {
-		s.header[i] = slices.Clip(slices.Clone(res.Header[name]))
+	for _, f := range res.Header {
+		if sharedFields.Has(f.Name) {
+			s.header = append(s.header, f)
+		}
 	}
-	if res.Events != nil {
-		s.header[0], s.header[1] = jsonType, nil // as the answer would be without the stream
+	if res.Events != nil { // as the answer would be without the stream
+		s.header.Del("Cache-Control")
+		s.header.Set(jsonType.Name, jsonType.Value)
 	}
 	return s
 }
@@ -256,12 +256,7 @@ func newSharedAnswer(res *mcp.Result) *sharedAnswer {
 // number.
 func (s *sharedAnswer) result(id []byte, buffers *mcp.BufferPool) *mcp.Result {
 	r := s.template
-	r.Header = make(http.Header, len(s.header)+2)
-	for i, values := range s.header {
-		if values != nil {
-			r.Header[sharedFields[i]] = values
-		}
-	}
+	r.Header = append(make(header.List, 0, len(s.header)+2), s.header...)
 	if at := r.Message.ID; isID(at.Of(r.Body)) && !bytes.Equal(at.Of(r.Body), id) {
 		r.Body = r.Message.Splice(buffers.Get(len(r.Body)+len(id)), r.Body, at, id)
 		if buffers != nil {

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -250,7 +251,7 @@ func TestPasses(t *testing.T) {
 			return &mcp.Result{Status: 200, Raw: rawBody("{"+string(c.ID()), 1, io.EOF, closed)}
 		},
 		"encoded": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result {
-			return &mcp.Result{Status: 200, Body: append([]byte{0x1f, 0x8b}, c.ID()...), Header: http.Header{"Content-Encoding": {"gzip"}}}
+			return &mcp.Result{Status: 200, Body: append([]byte{0x1f, 0x8b}, c.ID()...), Header: header.Of(http.Header{"Content-Encoding": {"gzip"}})}
 		},
 		"an array": func(c *mcp.Call, closed *atomic.Int64) *mcp.Result {
 			return &mcp.Result{Status: 200, Body: fmt.Appendf(nil, `[{"jsonrpc":"2.0","method":"x"},{"jsonrpc":"2.0","id":%s,"result":{}}]`, c.ID())}
@@ -272,9 +273,9 @@ func TestPasses(t *testing.T) {
 					r := flightNewRig(func(ctx context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 						res := give(c, &closed)
 						if setShare(res, says); res.Header == nil {
-							res.Header = http.Header{}
+							res.Header = header.List{}
 						}
-						res.Header["Content-Length"] = []string{"9"}
+						res.Header.Set("Content-Length", "9")
 						res.Release = func() { released.Add(1) }
 						return res, flightAfter(ctx, time.Second)
 					})

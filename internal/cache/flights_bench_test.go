@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -129,7 +130,7 @@ func fixed(size int) mcp.CallerFunc {
 	pattern := *shareable(list("1"), strings.Repeat("x", size-80))
 	return func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		res := pattern
-		res.Header = map[string][]string{"Content-Type": pattern.Header["Content-Type"]}
+		res.Header = header.List{{Name: "Content-Type", Value: pattern.Header.Get("Content-Type")}}
 		return &res, nil
 	}
 }

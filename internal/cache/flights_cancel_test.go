@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -34,7 +35,7 @@ func newCancelRig(answer func(ctx context.Context, c *mcp.Call, n int) (*mcp.Res
 		if want := cancelCall(string(c.Body)).Message; c.Message != want {
 			panic(fmt.Sprintf("the spans of %s are %+v, want %+v", c.Body, c.Message, want))
 		}
-		return &mcp.Result{Status: http.StatusAccepted, Header: http.Header{"X-From": {"server"}}}, nil
+		return &mcp.Result{Status: http.StatusAccepted, Header: header.Of(http.Header{"X-From": {"server"}})}, nil
 	})
 	return r
 }
@@ -57,7 +58,7 @@ func cancelBody(id string) string {
 // cancelCall is a legacy notification of the session s1 with that body.
 func cancelCall(body string) *mcp.Call {
 	c := &mcp.Call{
-		Upstream: "test", Lane: mcp.LaneNotification, Body: []byte(body), Header: http.Header{"Mcp-Session-Id": {"s1"}}, Start: time.Now(),
+		Upstream: "test", Lane: mcp.LaneNotification, Body: []byte(body), Header: header.Of(http.Header{"Mcp-Session-Id": {"s1"}}), Start: time.Now(),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		panic(err)
@@ -188,7 +189,7 @@ var cancelCalls = map[string]func(id string) *mcp.Call{
 	"in a session": list,
 	"without one": func(id string) *mcp.Call {
 		c := list(id)
-		setHeader(c, http.Header{"Authorization": {"a"}})
+		setHeader(c, header.Of(http.Header{"Authorization": {"a"}}))
 		return c
 	},
 }
@@ -250,7 +251,7 @@ func TestCancelNames(t *testing.T) {
 func TestCancelPasses(t *testing.T) {
 	in := func(sessionID ...string) *mcp.Call {
 		c := cancelCall(cancelBody("1"))
-		setHeader(c, http.Header{"Mcp-Session-Id": sessionID})
+		setHeader(c, header.Of(http.Header{"Mcp-Session-Id": sessionID}))
 		return c
 	}
 	modern := in("s1")
@@ -308,7 +309,7 @@ func TestCancelOfOthers(t *testing.T) {
 func TestCancelOneIDTwice(t *testing.T) {
 	as := func(name, value string) *mcp.Call {
 		c := list("1")
-		setHeader(c, http.Header{name: {value}})
+		setHeader(c, header.Of(http.Header{name: {value}}))
 		return c
 	}
 	for name, tt := range map[string]struct {
@@ -457,7 +458,7 @@ func TestCancelStorm(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				told[string(c.Message.RequestID.Of(c.Body))] = true
-				return &mcp.Result{Status: http.StatusAccepted, Header: http.Header{"X-From": {"server"}}}, nil
+				return &mcp.Result{Status: http.StatusAccepted, Header: header.Of(http.Header{"X-From": {"server"}})}, nil
 			}
 			if err := flightAfter(ctx, time.Duration(len(c.ID())+int(c.ID()[len(c.ID())-2]))*10*time.Microsecond); err != nil {
 				return nil, err

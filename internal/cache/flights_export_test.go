@@ -46,8 +46,8 @@ func NewFlights(o FlightsOptions) *Flights {
 		if err != nil {
 			return served{}, err
 		}
-		share := first(res.Header[ShareHeader]) != ""
-		delete(res.Header, ShareHeader)
+		share := res.Header.Get(ShareHeader) != ""
+		res.Header.Del(ShareHeader)
 		return served{res, share}, nil
 	}
 	return &Flights{u: u, next: o.Next}
@@ -58,7 +58,7 @@ func (f *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.IsCancel() && f.u.canceled(c) {
 		return mcp.Accepted(), nil
 	}
-	key := first(c.Header[FlightHeader])
+	key := c.Header.Get(FlightHeader)
 	p := variant{request: &request{name: c.Method().String()}}
 	if key == "" || c.Lane != mcp.LaneRequest || c.Message.Kind != mcp.KindRequest || !isID(c.ID()) {
 		return f.u.unshared(ctx, c, &p)
@@ -66,8 +66,8 @@ func (f *Flights) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	k := flight.Key{Epoch: f.u.writeCounts.of(partition{}).Load()}
 	copy(k.Request[:], key)
 	res, err := f.u.joinFlight(ctx, newLeader(f.u, c, p), k)
-	if err == nil && first(res.Header["Cache-Status"]) == "fluentd-perf; fwd=miss; collapsed" { // is the stage's
-		delete(res.Header, "Cache-Status")
+	if err == nil && res.Header.Get("Cache-Status") == "fluentd-perf; fwd=miss; collapsed" { // is the stage's
+		res.Header.Del("Cache-Status")
 	}
 	return res, err
 }

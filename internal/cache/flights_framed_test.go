@@ -17,7 +17,8 @@ import (
 func framed(ctx context.Context, c *mcp.Call, end error, closed *atomic.Int64) *mcp.Result {
 	whole := shareable(c, "ok")
 	res := stream(ctx, "id: 7\nretry: 100\ndata: \n\nevent: message\ndata: "+string(whole.Body)+"\n\n", end, closed)
-	res.Header["Cache-Control"], res.Header["Set-Cookie"] = []string{"no-cache"}, []string{"user=leader"}
+	res.Header.Set("Cache-Control", "no-cache")
+	res.Header.Set("Set-Cookie", "user=leader")
 	res.Body, res.Message, res.Checked = whole.Body, whole.Message, true
 	setShare(res, true)
 	return res

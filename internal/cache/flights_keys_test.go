@@ -9,6 +9,7 @@ import (
 
 	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -233,7 +234,7 @@ func (r *rulesRig) listened(own **rulesOwnStream, members string) {
 		switch {
 		case c.Lane.Long():
 			*own = &rulesOwnStream{feed: make(chan mcp.Event), over: make(chan struct{}), left: server.ctxOf(n).Done()}
-			return &mcp.Result{Status: 200, Header: make(http.Header), Events: *own}, nil
+			return &mcp.Result{Status: 200, Header: header.List{}, Events: *own}, nil
 		case c.Method() == mcp.MethodServerDiscover:
 			return rulesWhole(200, rulesAnswer(n, c, discovered)), nil
 		}

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -155,7 +156,7 @@ func TestFollowerHeader(t *testing.T) {
 				t.Errorf("collapsed %v: %v", g.collapsed, g.header)
 			}
 			g.header.Set("Content-Type", "changed")
-			g.header["Cache-Control"] = append(g.header["Cache-Control"], "changed")
+			g.header.Add("Cache-Control", "changed")
 		}
 		if followers != 19 || leaders != 1 {
 			t.Errorf("%d followers and %d leaders", followers, leaders)
@@ -198,7 +199,7 @@ func TestErrorAnswersWithoutID(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := flightNewRig(func(ctx context.Context, _ *mcp.Call, _ int) (*mcp.Result, error) {
-				res := &mcp.Result{Status: 200, Body: []byte(body), Checked: true, Header: http.Header{"X-Share": {"1"}}}
+				res := &mcp.Result{Status: 200, Body: []byte(body), Checked: true, Header: header.Of(http.Header{"X-Share": {"1"}})}
 				if err := mcp.Scan(res.Body, &res.Message); err != nil {
 					t.Error(err)
 				}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -19,18 +21,16 @@ import (
 type refusal struct {
 	status int
 	body   string
-	header http.Header
+	header header.List
 }
 
 // result is the answer to a call, which the stage behind lets everybody have.
 func (f refusal) result(c *mcp.Call) *mcp.Result {
 	res := &mcp.Result{
 		Status: f.status, Body: []byte(strings.ReplaceAll(f.body, "ID", string(c.ID()))),
-		Header: http.Header{"X-Share": {"1"}, "Set-Cookie": {"user=leader"}, "X-Trace": {"1"}},
+		Header: header.Of(http.Header{"X-Share": {"1"}, "Set-Cookie": {"user=leader"}, "X-Trace": {"1"}}),
 	}
-	for name, values := range f.header {
-		res.Header[name] = values
-	}
+	res.Header = append(res.Header, f.header...)
 	res.Release = func() { clear(res.Body) }
 	return res
 }
@@ -52,11 +52,11 @@ func (r *flightRig) refused(n int) []got {
 // TestRefusalsReachAll: an error of HTTP's reaches everybody who waited, each under its own id, with what the server asks
 // for and without what is the leader's; and the next who come share as well.
 func TestRefusalsReachAll(t *testing.T) {
-	text, object := http.Header{"Content-Type": {"text/plain"}}, http.Header{"Content-Type": {"application/json"}}
+	text, object := header.Of(http.Header{"Content-Type": {"text/plain"}}), header.Of(http.Header{"Content-Type": {"application/json"}})
 	for name, refuse := range map[string]refusal{
 		"text":               {503, "busy", text},
-		"too many":           {429, "later", http.Header{"Retry-After": {"5"}, "Content-Type": {"text/html"}}},
-		"who are you":        {401, "", http.Header{"Www-Authenticate": {`Bearer resource_metadata="http://a/b"`, "Basic"}}},
+		"too many":           {429, "later", header.Of(http.Header{"Retry-After": {"5"}, "Content-Type": {"text/html"}})},
+		"who are you":        {401, "", header.Of(http.Header{"Www-Authenticate": {`Bearer resource_metadata="http://a/b"`, "Basic"}})},
 		"empty":              {500, "", nil},
 		"an error":           {400, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32022,"message":"no"}}`, object},
 		"an error, id last":  {404, `{"error":{"code":-32602,"message":"no"},"jsonrpc":"2.0","id":ID}`, object},
@@ -82,9 +82,10 @@ func testRefusal(t *testing.T, refuse refusal) {
 			if g.err != nil || g.status != refuse.status || g.body != want || g.took != time.Second {
 				t.Fatalf("the call %s got %d %q, %v after %v, want %d %q", g.id, g.status, g.body, g.err, g.took, refuse.status, want)
 			}
-			for name, values := range refuse.header {
-				if strings.Join(g.header[name], ", ") != strings.Join(values, ", ") {
-					t.Fatalf("%s is %q, want %q", name, g.header[name], values)
+			for _, f := range refuse.header {
+				got, want := slices.Collect(g.header.Values(f.Name)), slices.Collect(refuse.header.Values(f.Name))
+				if !slices.Equal(got, want) {
+					t.Fatalf("%s is %q, want %q", f.Name, got, want)
 				}
 			}
 			switch {
@@ -142,11 +143,11 @@ func TestRefusalsOfOne(t *testing.T) {
 			return res
 		},
 		"encoded": func(_ context.Context, c *mcp.Call) *mcp.Result {
-			res := refusal{503, "\x1f\x8b", http.Header{"Content-Encoding": {"gzip"}}}.result(c)
+			res := refusal{503, "\x1f\x8b", header.Of(http.Header{"Content-Encoding": {"gzip"}})}.result(c)
 			return res
 		},
 		"not checked": refusal{200, "fine", nil}.of,
-		"moved":       refusal{302, "", http.Header{"Location": {"/"}}}.of,
+		"moved":       refusal{302, "", header.Of(http.Header{"Location": {"/"}})}.of,
 		"a stream": func(ctx context.Context, c *mcp.Call) *mcp.Result {
 			res := stream(ctx, ": busy\n\n", io.EOF, new(atomic.Int64))
 			res.Status = 503
@@ -155,7 +156,7 @@ func TestRefusalsOfOne(t *testing.T) {
 		},
 		"too large to hold": func(context.Context, *mcp.Call) *mcp.Result {
 			body := rawBody("busy", 4, io.EOF, new(atomic.Int64))
-			return &mcp.Result{Status: 503, Header: http.Header{"X-Share": {"1"}}, Raw: body}
+			return &mcp.Result{Status: 503, Header: header.Of(http.Header{"X-Share": {"1"}}), Raw: body}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/mcptest"
 )
@@ -60,7 +61,7 @@ func list(id string) *mcp.Call {
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":"tools/list","params":{"cursor":"c1"}}`, id)
 	c := &mcp.Call{
 		Upstream: "test", Lane: mcp.LaneRequest, Body: []byte(body), Start: time.Now(),
-		Header: http.Header{"Mcp-Session-Id": {"s1"}},
+		Header: header.Of(http.Header{"Mcp-Session-Id": {"s1"}}),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		panic(err)
@@ -74,20 +75,17 @@ type flightKey [32]byte
 
 func setKey(c *mcp.Call, k flightKey) {
 	c.Header = c.Header.Clone()
-	delete(c.Header, cache.FlightHeader)
+	c.Header.Del(cache.FlightHeader)
 	if k != (flightKey{}) {
-		c.Header[cache.FlightHeader] = []string{string(k[:])}
+		c.Header.Set(cache.FlightHeader, string(k[:]))
 	}
 }
 
 // setShare says whether everybody who asked the same may have the result.
 func setShare(res *mcp.Result, share bool) {
-	if res.Header == nil {
-		res.Header = make(http.Header)
-	}
-	delete(res.Header, cache.ShareHeader)
+	res.Header.Del(cache.ShareHeader)
 	if share {
-		res.Header[cache.ShareHeader] = []string{"1"}
+		res.Header.Set(cache.ShareHeader, "1")
 	}
 }
 
@@ -98,9 +96,9 @@ func checked(c *mcp.Call, text string) *mcp.Result {
 	body := fmt.Sprintf(`{"result":{"ttlMs":5,"text":%q},"jsonrpc":"2.0","id":%s}`, text, c.ID())
 	res := &mcp.Result{
 		Status: 200, Body: []byte(body), Checked: true,
-		Header: http.Header{
+		Header: header.Of(http.Header{
 			"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}, "Set-Cookie": {"user=leader"},
-		},
+		}),
 	}
 	if err := mcp.Scan(res.Body, &res.Message); err != nil {
 		panic(err)
@@ -160,7 +158,7 @@ type got struct {
 	id        string
 	status    int
 	body      string // whole, or the events, or what was raw
-	header    http.Header
+	header    header.List
 	collapsed bool
 	err       error
 	took      time.Duration
@@ -261,14 +259,12 @@ func wantCalls(tb testing.TB, r *flightRig, want int64) {
 }
 
 func keyOfCall(c *mcp.Call) (k flightKey) {
-	if v := c.Header[cache.FlightHeader]; v != nil {
-		copy(k[:], v[0])
-	}
+	copy(k[:], c.Header.Get(cache.FlightHeader))
 	return k
 }
 
 // setHeader gives a call another header, under the same key.
-func setHeader(c *mcp.Call, h http.Header) {
+func setHeader(c *mcp.Call, h header.List) {
 	k := keyOfCall(c)
 	c.Header = h
 	setKey(c, k)

@@ -20,6 +20,7 @@ import (
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/cache/worker"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -141,7 +142,7 @@ func plainCall(who, method, param string, id int64) *mcp.Call {
 	c := &mcp.Call{
 		Upstream: "docs", Lane: mcp.LaneRequest, Era: mcp.EraPlain, Start: time.Now(),
 		Body:   fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":%q,"params":[%q]}`, id, method, param),
-		Header: http.Header{"Accept": {"application/json"}, "Authorization": {who}},
+		Header: header.Of(http.Header{"Accept": {"application/json"}, "Authorization": {who}}),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		panic(err)

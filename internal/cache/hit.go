@@ -3,10 +3,10 @@ package cache
 import (
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 	"unsafe"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -26,49 +26,20 @@ func (u *Stage) hit(c *mcp.Call, q *request, e *entry, now time.Time) *mcp.Resul
 	}
 	res.Status, res.Checked, res.Cached = http.StatusOK, true, true
 	res.Message.Kind = mcp.KindResult
-	f := newHitHeader()
-	f.body, res.Header = res.Release, f.header
-	res.Header["Content-Type"], res.Header["Cache-Status"], res.Release = jsonType, h.status[:], f.free
+	res.Header = h.fields[:]
 	return res
-}
-
-// hitHeader is a header that hits use one after the other: to make one is half of what a hit costs.
-type hitHeader struct {
-	header http.Header
-	free   func() // release, made once
-	body   func() // frees the body, nil where nothing does
-}
-
-var hitHeaders sync.Pool // of *hitHeader
-
-func newHitHeader() *hitHeader {
-	f, ok := hitHeaders.Get().(*hitHeader)
-	if !ok {
-		f = &hitHeader{header: make(http.Header, 2)}
-		f.free = f.release
-	}
-	return f
-}
-
-// release is called when the hit has been written.
-func (f *hitHeader) release() {
-	clear(f.header)
-	body := f.body
-	f.body = nil
-	hitHeaders.Put(f)
-	if body != nil {
-		body()
-	}
 }
 
 // hit is an answer from memory in one piece.
 type hit struct {
 	mcp.Result
-	status [1]string // Cache-Status
-	text   [64]byte  // in which it lies, where it fits; not changed once it is there
+	fields [2]header.Field // of Header
+	text   [64]byte        // in which Cache-Status lies, where it fits; not changed once it is there
 }
 
-func (h *hit) setStatus(status []byte) { h.status[0] = unsafe.String(&status[0], len(status)) }
+func (h *hit) setStatus(status []byte) {
+	h.fields = [...]header.Field{jsonType, {Name: cacheStatus, Value: unsafe.String(&status[0], len(status))}}
+}
 
 // answerInPlace is appendAnswer into the entry's own memory, which is a copy of what memory has and dead after it: what comes
 // before the id moves up to make room, over what was decoded. It is nil where there is not enough of that.
@@ -112,7 +83,19 @@ func appendHitStatus(b []byte, e *entry, now time.Time, detail string) []byte {
 	return append(append(b, "; detail="...), detail...)
 }
 
-var jsonType = []string{"application/json"}
+// cacheStatus is the field that says what caches did (RFC 9211).
+const cacheStatus = "Cache-Status"
+
+// What it says of an answer that is the server's.
+const (
+	statusStored    = "fluentd-perf; fwd=miss; stored"
+	statusMiss      = "fluentd-perf; fwd=miss"
+	statusBypass    = "fluentd-perf; fwd=bypass"
+	statusCollapsed = "fluentd-perf; fwd=miss; collapsed" // or another's, whose call it was
+)
+
+// jsonType is the type of answers from a tier.
+var jsonType = header.Field{Name: "Content-Type", Value: "application/json"}
 
 // answerInto makes an entry's answer the body of res, in a buffer that res gives back.
 func (u *Stage) answerInto(res *mcp.Result, c *mcp.Call, e *entry, ttlMs int64) {
@@ -126,8 +109,8 @@ func (u *Stage) answerInto(res *mcp.Result, c *mcp.Call, e *entry, ttlMs int64) 
 
 // tierAnswer makes an answer from a tier for the leader of a flight, which shares it: it is scanned.
 func (u *Stage) tierAnswer(q *load, e *entry, ttlMs int64, detail string) served {
-	status := []string{string(appendHitStatus(nil, e, time.Now(), detail))}
-	res := &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType, "Cache-Status": status}, Cached: true}
+	status := string(appendHitStatus(nil, e, time.Now(), detail))
+	res := &mcp.Result{Status: http.StatusOK, Header: header.List{jsonType, {Name: cacheStatus, Value: status}}, Cached: true}
 	u.answerInto(res, q.call, e, ttlMs)
 	res.Checked = mcp.Scan(res.Body, &res.Message) == nil
 	return served{res, res.Checked && (e.public || !q.forAll)}

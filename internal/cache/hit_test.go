@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,12 +92,13 @@ func TestHitIsJSON(t *testing.T) {
 	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
 		r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
 			res := rulesWhole(200, rulesAnswer(n, c, `"ttlMs":9000`))
-			res.Header["Set-Cookie"], res.Header["X-Trace"] = []string{"a=b"}, []string{"1"}
-			res.Header["Cache-Status"] = []string{"edge; hit"}
+			res.Header.Set("Set-Cookie", "a=b")
+			res.Header.Set("X-Trace", "1")
+			res.Header.Set("Cache-Status", "edge; hit")
 			return res, nil
 		})
 		first := r.asks("first", rulesModern("tools/list"))
-		if got := first.header["Cache-Status"]; len(got) != 2 || got[0] != "edge; hit" || got[1] != "fluentd-perf; fwd=miss; stored" {
+		if got := slices.Collect(first.header.Values("Cache-Status")); len(got) != 2 || got[0] != "edge; hit" || got[1] != "fluentd-perf; fwd=miss; stored" {
 			t.Errorf("the first one's Cache-Status is %q", got)
 		}
 		hit := r.hits("hit", first.n, rulesModern("tools/list"))

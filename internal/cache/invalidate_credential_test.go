@@ -1,12 +1,12 @@
 package cache_test
 
 import (
-	"maps"
 	"net/http"
 	"slices"
 	"testing"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -92,7 +92,7 @@ func testRefusalDrops(r *rulesRig, name, says, members string, status int) {
 func TestParamHeadersAreInTheKey(t *testing.T) {
 	call := func(h http.Header) *mcp.Call {
 		c := rulesModern("tools/list").call(t)
-		maps.Copy(c.Header, h)
+		c.Header = append(c.Header, header.Of(h)...)
 		return c
 	}
 	some := []http.Header{

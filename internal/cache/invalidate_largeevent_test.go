@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -64,7 +65,7 @@ func testLargeEvents(r *rulesRig, steps []largeStep, stale string) {
 	s := &largeSteps{make(chan largeStep)}
 	r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
 		if c.Method() == mcp.MethodToolsCall {
-			return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Events: s}, nil
+			return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}}), Events: s}, nil
 		}
 		return rulesWhole(200, rulesAnswer(n, c, "")), nil
 	})

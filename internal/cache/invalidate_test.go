@@ -3,11 +3,11 @@ package cache_test
 import (
 	"context"
 	"io"
-	"net/http"
 	"testing"
 	"testing/synctest"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -36,7 +36,7 @@ func (r *rulesRig) open(a rulesAsk) *rulesLive {
 	before := r.server.script
 	r.server.mu.Unlock()
 	r.script(func(int, *mcp.Call) (*mcp.Result, error) {
-		return &mcp.Result{Status: 200, Header: make(http.Header), Events: s}, nil
+		return &mcp.Result{Status: 200, Header: header.List{}, Events: s}, nil
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop

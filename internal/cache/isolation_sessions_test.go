@@ -249,7 +249,7 @@ func (w *sessWorld) initializeLocked(c *mcp.Call, credential string) *mcp.Result
 	if w.random.IntN(2) == 0 {
 		res = rulesStream(c, "id: 1\n\n"+rulesData(result))
 	}
-	res.Header["Mcp-Session-Id"] = []string{own.id}
+	res.Header.Set("Mcp-Session-Id", own.id)
 	return res
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -63,11 +64,11 @@ func isoInert(name string) bool {
 	return slices.Contains(isoInertFields, name) || strings.HasPrefix(name, "Sec-")
 }
 
-func isoIdentity(h http.Header) map[string][]string {
+func isoIdentity(l header.List) map[string][]string {
 	own := make(map[string][]string)
-	for name, values := range h {
-		if !isoInert(name) && len(values) > 0 {
-			own[name] = values
+	for _, f := range l {
+		if !isoInert(f.Name) {
+			own[f.Name] = append(own[f.Name], f.Value)
 		}
 	}
 	return own
@@ -88,18 +89,18 @@ func (s *isoServer) who(c *mcp.Call) isoWho {
 		panic(err)
 	}
 	w := isoWho{Upstream: s.name, Identity: isoIdentity(c.Header), Era: c.Era.String(), Method: body.Method}
-	if versions := c.Header["Mcp-Protocol-Version"]; len(versions) > 0 {
+	if versions := slices.Collect(c.Header.Values("Mcp-Protocol-Version")); len(versions) > 0 {
 		w.Version = versions[len(versions)-1]
 	}
 	if s.plain {
-		w.Session, w.Params = strings.Join(c.Header["Mcp-Session-Id"], "|"), body.Params
+		w.Session, w.Params = strings.Join(slices.Collect(c.Header.Values("Mcp-Session-Id")), "|"), body.Params
 		return w
 	}
 	params, _ := body.Params.(map[string]any)
 	meta, _ := params["_meta"].(map[string]any)
 	if c.Era == mcp.EraModern {
 		w.Caps, w.Version = meta["io.modelcontextprotocol/clientCapabilities"], c.Version
-	} else if ids := c.Header["Mcp-Session-Id"]; s.mints && len(ids) > 0 {
+	} else if ids := slices.Collect(c.Header.Values("Mcp-Session-Id")); s.mints && len(ids) > 0 {
 		w.Session = ids[len(ids)-1]
 		w.Caps, w.Epoch = s.sessions[w.Session].caps, s.sessions[w.Session].epoch
 	}
@@ -130,7 +131,7 @@ func (s *isoServer) Call(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 	case c.Lane == mcp.LaneOpaque:
 		return rulesWhole(200, "["), nil
 	case c.Lane == mcp.LaneStream:
-		return &mcp.Result{Status: 200, Header: make(http.Header), Events: new(rulesFixed)}, nil
+		return &mcp.Result{Status: 200, Header: header.List{}, Events: new(rulesFixed)}, nil
 	case c.Lane == mcp.LaneEnd:
 		delete(s.sessions, c.Header.Get("Mcp-Session-Id"))
 		return rulesWhole(200, ""), nil
@@ -154,7 +155,7 @@ func (s *isoServer) initialize(c *mcp.Call) *mcp.Result {
 	if s.mints {
 		s.epochs++
 		s.sessions[in.Params.Want] = isoSession{s.epochs, in.Params.Capabilities}
-		res.Header["Mcp-Session-Id"] = []string{in.Params.Want}
+		res.Header.Set("Mcp-Session-Id", in.Params.Want)
 	}
 	return res
 }

@@ -3,7 +3,6 @@ package cache_test
 import (
 	"bytes"
 	"io"
-	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -68,12 +68,12 @@ func TestAnswersNeverKept(t *testing.T) {
 		"accepted": func(c *mcp.Call) *mcp.Result { return rulesWhole(202, "") },
 		"too large to hold": func(c *mcp.Call) *mcp.Result {
 			body := rulesAnswer(0, c, `"ttlMs":9000`)
-			return &mcp.Result{Status: 200, Header: make(http.Header), Raw: io.NopCloser(bytes.NewReader([]byte(body)))}
+			return &mcp.Result{Status: 200, Header: header.List{}, Raw: io.NopCloser(bytes.NewReader([]byte(body)))}
 		},
 		"too large to keep": rulesResult(`"x":"` + strings.Repeat("x", 64<<10) + `"`),
 		"an encoded stream": func(c *mcp.Call) *mcp.Result {
 			res := rulesStream(c, rulesData(rulesAnswer(0, c, `"ttlMs":9000`)))
-			res.Header["Content-Encoding"] = []string{"br"}
+			res.Header.Set("Content-Encoding", "br")
 			return res
 		},
 	} {
@@ -108,7 +108,9 @@ func rulesResult(members string) func(c *mcp.Call) *mcp.Result {
 func rulesEncoded(codings ...string) func(c *mcp.Call) *mcp.Result {
 	return func(c *mcp.Call) *mcp.Result {
 		res := rulesWhole(200, rulesAnswer(0, c, `"ttlMs":9000`))
-		res.Header["Content-Encoding"] = codings
+		for _, coding := range codings {
+			res.Header.Add("Content-Encoding", coding)
+		}
 		return res
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -36,7 +37,7 @@ func keyStage(tb testing.TB) *Stage {
 // keyed returns the key of a tools/list with these params; false where it has none, or is no request.
 func (u *Stage) keyed(params []byte) (tier.Key, bool) {
 	body := append([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/list"`), `,"params":`...)
-	c := &mcp.Call{Era: mcp.EraLegacy, Version: mcp.Version20250618, Body: append(append(body, params...), '}'), Header: make(http.Header)}
+	c := &mcp.Call{Era: mcp.EraLegacy, Version: mcp.Version20250618, Body: append(append(body, params...), '}'), Header: header.List{}}
 	if len(params) == 0 {
 		c.Body = []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
 	}
@@ -209,8 +210,8 @@ func FuzzPartition(f *testing.F) {
 }
 
 // cutHeader reads "name:value:value name:value", and returns what of it says who asks as well.
-func cutHeader(row string) (all, identity http.Header) {
-	all, identity = make(http.Header), make(http.Header)
+func cutHeader(row string) (_ header.List, identity http.Header) {
+	all, identity := make(http.Header), make(http.Header)
 	for field := range strings.SplitSeq(row, " ") {
 		parts := strings.Split(field, ":")
 		name := http.CanonicalHeaderKey(parts[0])
@@ -219,7 +220,7 @@ func cutHeader(row string) (all, identity http.Header) {
 			identity[name] = all[name]
 		}
 	}
-	return all, identity
+	return header.Of(all), identity
 }
 
 // BenchmarkAsk reads a request that was asked before, byte for byte, and one that was not.
@@ -228,7 +229,7 @@ func BenchmarkAsk(b *testing.B) {
 	call := func(i int) *mcp.Call {
 		c := &mcp.Call{
 			Era: mcp.EraModern, Version: mcp.Version20260728, Start: time.Now(),
-			Header: http.Header{"Authorization": {"Bearer a"}, "Accept": {"application/json, text/event-stream"}, "Mcp-Method": {"tools/list"}},
+			Header: header.Of(http.Header{"Authorization": {"Bearer a"}, "Accept": {"application/json, text/event-stream"}, "Mcp-Method": {"tools/list"}}),
 			Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"i":` + strconv.Itoa(i) + `,"_meta":{` +
 				`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"a","version":"1"},` +
 				`"io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}}}}`),

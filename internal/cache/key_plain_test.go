@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -55,7 +56,7 @@ func plainStage(tb testing.TB) *Stage {
 
 // keyedPlain returns the key of a call; false where it has none, or is no request.
 func (u *Stage) keyedPlain(method, params []byte) (tier.Key, bool) {
-	c := &mcp.Call{Era: mcp.EraPlain, Header: make(http.Header)}
+	c := &mcp.Call{Era: mcp.EraPlain, Header: header.List{}}
 	c.Body = append([]byte(`{"jsonrpc":"2.0","id":1,"method":`), method...)
 	if len(params) > 0 {
 		c.Body = append(append(c.Body, `,"params":`...), params...)
@@ -132,7 +133,7 @@ func plainCall(tb testing.TB, params string) *mcp.Call {
 	tb.Helper()
 	c := &mcp.Call{
 		Era: mcp.EraPlain, Start: time.Now(),
-		Header: http.Header{"Authorization": {"Bearer a"}, "Accept": {"application/json"}, "Content-Type": {"application/json"}},
+		Header: header.Of(http.Header{"Authorization": {"Bearer a"}, "Accept": {"application/json"}, "Content-Type": {"application/json"}}),
 		Body:   []byte(`{"jsonrpc":"2.0","id":7,"method":"getBlock","params":` + params + `}`),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
@@ -151,14 +152,14 @@ func plainHit(tb testing.TB, size int) (front mcp.Caller, c *mcp.Call) {
 	c = plainCall(tb, `["0x1b4",true]`)
 	body := []byte(`{"jsonrpc":"2.0","id":123456789,"result":"` + strings.Repeat("x", size) + `"}`)
 	server := mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
-		res := &mcp.Result{Status: http.StatusOK, Header: make(http.Header), Body: body}
+		res := &mcp.Result{Status: http.StatusOK, Header: header.List{}, Body: body}
 		res.Checked = mcp.Scan(body, &res.Message) == nil
 		return res, nil
 	})
 	u.next, front = server, u
 	asked := func(status string) {
 		res, err := front.Call(tb.Context(), c)
-		if err != nil || !strings.HasPrefix(first(res.Header["Cache-Status"]), status) {
+		if err != nil || !strings.HasPrefix(res.Header.Get("Cache-Status"), status) {
 			tb.Fatalf("%v %v", res, err)
 		}
 		if err := res.Close(); err != nil {

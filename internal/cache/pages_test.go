@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -239,7 +240,7 @@ func TestCacheStatus(t *testing.T) {
 		a := rulesModern("tools/list")
 		want := func(what string, p *rulesReply, status string) {
 			t.Helper()
-			if got := p.header["Cache-Status"]; len(got) != 1 || got[0] != "fluentd-perf; "+status {
+			if got := slices.Collect(p.header.Values("Cache-Status")); len(got) != 1 || got[0] != "fluentd-perf; "+status {
 				t.Errorf("%s: %q, want %q", what, got, status)
 			}
 		}
@@ -262,7 +263,7 @@ func TestCacheStatus(t *testing.T) {
 		want("relayed", r.ask(rulesModern("ping")), "fwd=bypass")
 		r.gives(func(c *mcp.Call) *mcp.Result { return rulesWhole(202, "") })
 		for _, lane := range []mcp.Lane{mcp.LaneNotification, mcp.LaneResponse, mcp.LaneEnd, mcp.LaneFetch, mcp.LaneMessage} {
-			if p := r.ask(a.on(lane)); p.header["Cache-Status"] != nil {
+			if p := r.ask(a.on(lane)); p.header.Has("Cache-Status") {
 				t.Errorf("lane %d: %s", lane, p.status())
 			}
 		}

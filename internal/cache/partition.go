@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"maps"
-	"net/http"
 	"net/textproto"
 	"slices"
 	"strings"
+
+	"fluentd-perf/internal/http1/header"
+	"fluentd-perf/internal/mcp"
 )
 
 // partition says whose a call is, as an HMAC: over all headers by which a server could tell principals apart (partitioner.of), or
@@ -77,14 +79,14 @@ var credentialHeaders = map[string]bool{"Authorization": true, "Cookie": true, "
 
 // of returns the partition of a request with these headers and this query, as they go upstream. An unknown header counts
 // as identity, and so does the query.
-func (p *partitioner) of(h http.Header, query string, buf []byte) (partition, []byte) {
+func (p *partitioner) of(h header.List, query string, buf []byte) (partition, []byte) {
 	buf = p.appendIdentity(append(buf[:0], p.secret.inner[:]...), h, query)
 	return p.secret.mac(buf), buf
 }
 
 // credential is of for invalidations: made of what can bear a credential and of nothing else, it is the same for all partitions of a
 // credential. To invalidate too much is safe.
-func (p *partitioner) credential(h http.Header, query string, buf []byte) (partition, []byte) {
+func (p *partitioner) credential(h header.List, query string, buf []byte) (partition, []byte) {
 	buf = append(append(buf[:0], p.secret.inner[:]...), "bearer"...)
 	buf = appendFields(appendQuery(buf, query), h, func(name string) bool { return credentialHeaders[name] && !p.inert[name] })
 	return p.secret.mac(buf), buf
@@ -92,7 +94,7 @@ func (p *partitioner) credential(h http.Header, query string, buf []byte) (parti
 
 // appendIdentity appends the headers that say who calls, and the operator's list of those that do not: what was kept under another
 // list was kept for other principals.
-func (p *partitioner) appendIdentity(buf []byte, h http.Header, query string) []byte {
+func (p *partitioner) appendIdentity(buf []byte, h header.List, query string) []byte {
 	return appendFields(appendQuery(append(buf, p.list...), query), h, p.isIdentity)
 }
 
@@ -103,22 +105,27 @@ func appendQuery(buf []byte, query string) []byte {
 	return appendPart(buf, "?"+query) // no header has such a name
 }
 
-// appendFields appends those headers that count, in one order.
-func appendFields(buf []byte, h http.Header, counts func(name string) bool) []byte {
-	var room [24]string
-	names := room[:0]
-	for name := range h {
-		if counts(name) && len(h[name]) > 0 {
-			names = append(names, name)
+// appendFields appends those headers that count: in the order of their names, which are canonical, each with its values in theirs.
+func appendFields(buf []byte, h header.List, counts func(name string) bool) []byte {
+	var room [24]header.Field
+	fields := room[:0]
+	for _, f := range h {
+		if f.Name = textproto.CanonicalMIMEHeaderKey(f.Name); counts(f.Name) {
+			fields = append(fields, f)
 		}
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		buf = appendPart(buf, name)
-		buf = binary.AppendUvarint(buf, uint64(len(h[name])))
-		for _, v := range h[name] {
-			buf = appendPart(buf, v)
+	slices.SortStableFunc(fields, func(a, b header.Field) int { return strings.Compare(a.Name, b.Name) })
+	for len(fields) > 0 {
+		n := 1
+		for n < len(fields) && fields[n].Name == fields[0].Name {
+			n++
 		}
+		buf = appendPart(buf, fields[0].Name)
+		buf = binary.AppendUvarint(buf, uint64(n))
+		for _, f := range fields[:n] {
+			buf = appendPart(buf, f.Value)
+		}
+		fields = fields[n:]
 	}
 	return buf
 }
@@ -140,7 +147,7 @@ func (p *partitioner) isIdentity(name string) bool {
 }
 
 // isParam reports whether a header repeats a parameter of a tool: it is a part of the key (see keyInput).
-func isParam(name string) bool { return strings.HasPrefix(name, "Mcp-Param-") }
+func isParam(name string) bool { return mcp.IsParamHeader(name) }
 
 // appendPart appends a string or bytes behind their length, so that no two lists of parts look alike.
 func appendPart[T string | []byte](buf []byte, part T) []byte {

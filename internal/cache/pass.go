@@ -25,7 +25,7 @@ func (u *Stage) pass(ctx context.Context, c *mcp.Call, principal partition) (*mc
 		whenAnswered(c, res, func() { u.invalidateWrites(credential) })
 	}
 	if err == nil && c.Lane == mcp.LaneRequest {
-		u.relayed(res, outcomeBypass, "fwd=bypass")
+		u.relayed(res, outcomeBypass, statusBypass)
 	}
 	return res, err
 }
@@ -39,7 +39,7 @@ func (u *Stage) send(ctx context.Context, c *mcp.Call, principal, credential par
 		return nil, err
 	}
 	u.noteCredential(c, principal, credential, res, sent)
-	sessionID := first(res.Header["Mcp-Session-Id"])
+	sessionID := res.Header.Get("Mcp-Session-Id")
 	if sessionID == "" {
 		sessionID = sessionHeader(c) // an initialize within a session
 	}
@@ -59,10 +59,5 @@ func (u *Stage) send(ctx context.Context, c *mcp.Call, principal, credential par
 // relayed counts what became of an answer of the server's, and appends this cache's member to its Cache-Status.
 func (u *Stage) relayed(res *mcp.Result, o outcome, status string) {
 	u.metrics.count(tierNone, o)
-	if res.Header == nil {
-		res.Header = make(http.Header, 1)
-	}
-	const name = "Cache-Status"
-	members := res.Header[name]
-	res.Header[name] = append(members[:len(members):len(members)], "fluentd-perf; "+status)
+	res.Header.Add(cacheStatus, status)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -88,7 +89,7 @@ func TestPlainStaleAfter(t *testing.T) {
 		} {
 			r.script(func(n int, c *mcp.Call) (*mcp.Result, error) {
 				if c.Lane == mcp.LaneBatch {
-					return &mcp.Result{Status: 200, Header: make(http.Header), Body: []byte(`[` + tools + `]`)}, nil
+					return &mcp.Result{Status: 200, Header: header.List{}, Body: []byte(`[` + tools + `]`)}, nil
 				}
 				return rulesStream(c, rulesData(tools)+rulesData(rulesAnswer(n, c, ``))), nil
 			})
@@ -200,17 +201,17 @@ func TestPlainStats(t *testing.T) {
 // TestPartitionOfHeaders holds that a partition is of all headers but the inert ones.
 func TestPartitionOfHeaders(t *testing.T) {
 	rulesTest(t, cache.StageOptions{}, func(r *rulesRig) {
-		a := r.store.Partition(&mcp.Call{Header: http.Header{"Authorization": {"a"}}})
+		a := r.store.Partition(&mcp.Call{Header: header.Of(http.Header{"Authorization": {"a"}})})
 		seen := map[[32]byte]bool{{}: true}
 		for _, h := range []http.Header{{"Authorization": {"a"}}, {"Authorization": {"b"}}, {}, {"Authorization": {"a"}, "X-Tenant": {"1"}}} {
-			p := r.store.Partition(&mcp.Call{Header: h})
+			p := r.store.Partition(&mcp.Call{Header: header.Of(h)})
 			if seen[p] {
 				t.Errorf("%v is another's", h)
 			}
 			seen[p] = true
 		}
-		if a != r.store.Partition(&mcp.Call{Header: http.Header{"Authorization": {"a"}, "User-Agent": {"x"}, "X-Window": {"1"}}}) ||
-			r.store.Partition(&mcp.Call{}) != r.store.Partition(&mcp.Call{Header: http.Header{}}) {
+		if a != r.store.Partition(&mcp.Call{Header: header.Of(http.Header{"Authorization": {"a"}, "User-Agent": {"x"}, "X-Window": {"1"}})}) ||
+			r.store.Partition(&mcp.Call{}) != r.store.Partition(&mcp.Call{Header: header.List{}}) {
 			t.Error("inert headers count")
 		}
 	})

@@ -1,7 +1,6 @@
 package cache_test
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -9,6 +8,7 @@ import (
 
 	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -88,8 +88,8 @@ func TestPlainUntouched(t *testing.T) {
 			}
 		}
 		note := a.on(mcp.LaneNotification).saying(`{"jsonrpc":"2.0","method":"getBlock"}`)
-		r.gives(func(*mcp.Call) *mcp.Result { return &mcp.Result{Status: 202, Header: make(http.Header)} })
-		if r.asks("a notification", note); r.asks("a notification", note).header["Cache-Status"] != nil {
+		r.gives(func(*mcp.Call) *mcp.Result { return &mcp.Result{Status: 202, Header: header.List{}} })
+		if r.asks("a notification", note); r.asks("a notification", note).header.Has("Cache-Status") {
 			t.Error("a notification has a Cache-Status")
 		}
 	})

@@ -2,12 +2,11 @@ package cache
 
 import (
 	"crypto/sha256"
-	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -74,16 +73,20 @@ func selfContained(c *mcp.Call) bool {
 
 // single reports whether the headers of a request say once what the key has as parts of its session, that it is not one to be done
 // once under a key of its session, and whether its answer may be JSON.
-func single(h http.Header) bool {
-	return len(h["Mcp-Session-Id"]) <= 1 && len(h["Mcp-Protocol-Version"]) <= 1 &&
-		h["Idempotency-Key"] == nil && h["X-Idempotency-Key"] == nil && takesJSON(h["Accept"])
+func single(h header.List) bool {
+	_, sessions := h.Find("Mcp-Session-Id")
+	_, versions := h.Find("Mcp-Protocol-Version")
+	return sessions <= 1 && versions <= 1 && !h.Has("Idempotency-Key") && !h.Has("X-Idempotency-Key") && takesJSON(h)
 }
 
 // takesJSON reports whether an answer may be JSON: clients of MCP must take it, but a hit does not impose it on others.
-func takesJSON(accept []string) bool {
-	return len(accept) == 0 || slices.ContainsFunc(accept, func(v string) bool {
-		return strings.Contains(v, "application/json") || strings.Contains(v, "*/*")
-	})
+func takesJSON(h header.List) bool {
+	for v := range h.Values("Accept") {
+		if strings.Contains(v, "application/json") || strings.Contains(v, "*/*") {
+			return true
+		}
+	}
+	return !h.Has("Accept")
 }
 
 // eligible reports whether the call may concern the cache or the flights. Of a server that speaks JSON-RPC 2.0 and no MCP

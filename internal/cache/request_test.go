@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -24,8 +25,9 @@ type rulesAsk struct {
 	sessionID  string
 	credential string // "" is a
 	body       string // in place of all that
-	header     http.Header
-	differs    bool // Call.Mismatch
+	header     header.List
+	without    []string // names of fields that it does not have
+	differs    bool     // Call.Mismatch
 }
 
 func (a rulesAsk) by(credential string) rulesAsk    { a.credential = credential; return a }
@@ -39,11 +41,14 @@ func (a rulesAsk) on(lane mcp.Lane) rulesAsk        { a.lane = lane; return a }
 func (a rulesAsk) saying(body string) rulesAsk      { a.body = body; return a }
 
 func (a rulesAsk) field(name string, values ...string) rulesAsk {
-	a.header = a.header.Clone()
-	if a.header == nil {
-		a.header = make(http.Header)
+	if len(values) == 0 {
+		a.without = append(slices.Clip(a.without), name)
 	}
-	a.header[name] = values
+	a.header = a.header.Clone()
+	a.header.Del(name)
+	for _, value := range values {
+		a.header.Add(name, value)
+	}
 	return a
 }
 
@@ -105,23 +110,27 @@ func (a rulesAsk) call(tb testing.TB) *mcp.Call {
 	}
 	c := &mcp.Call{
 		Upstream: "docs", Lane: a.lane, Era: a.era, Version: version, Mismatch: a.differs, Body: []byte(a.bytes()),
-		Header: http.Header{
+		Header: header.Of(http.Header{
 			"Authorization": {"Bearer " + rulesOr(a.credential, "a")}, "Accept": {"application/json, text/event-stream"},
 			"Mcp-Protocol-Version": {version},
-		},
+		}),
 		Start: time.Now(),
 	}
 	if a.era == mcp.EraPlain {
 		c.Version = a.version
-		if delete(c.Header, "Mcp-Protocol-Version"); a.version != "" {
-			c.Header["Mcp-Protocol-Version"] = []string{a.version}
+		if c.Header.Del("Mcp-Protocol-Version"); a.version != "" {
+			c.Header.Set("Mcp-Protocol-Version", a.version)
 		}
 	}
 	if a.sessionID != "" {
-		c.Header["Mcp-Session-Id"] = []string{a.sessionID}
+		c.Header.Set("Mcp-Session-Id", a.sessionID)
 	}
-	for name, values := range a.header {
-		c.Header[name] = values
+	for _, f := range a.header {
+		c.Header.Del(f.Name)
+	}
+	c.Header = append(c.Header, a.header...)
+	for _, name := range a.without {
+		c.Header.Del(name)
 	}
 	if len(c.Body) > 0 {
 		err := mcp.Scan(c.Body, &c.Message)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier/tiertest"
 	"fluentd-perf/internal/cache/worker"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -61,7 +63,7 @@ func (s *rulesServer) asked() int {
 
 // rulesWhole is a JSON answer of these bytes, checked as the way to the server does.
 func rulesWhole(status int, body string) *mcp.Result {
-	res := &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
+	res := &mcp.Result{Status: status, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Body: []byte(body)}
 	res.Checked = mcp.Scan(res.Body, &res.Message) == nil && status < 300 && !res.Message.Loose && res.Message.Kind != mcp.KindBatch
 	return res
 }
@@ -163,7 +165,7 @@ func (r *rulesRig) after(d time.Duration) {
 type rulesReply struct {
 	code   int
 	body   string
-	header http.Header
+	header header.List
 	events []string // the raw events of a stream
 	n      int      // the server's number of the answer
 	ttl    string   // result.ttlMs, raw
@@ -171,7 +173,7 @@ type rulesReply struct {
 
 // status is the Cache-Status without the cache's name.
 func (p *rulesReply) status() string {
-	return strings.ReplaceAll(strings.Join(p.header["Cache-Status"], ", "), "fluentd-perf; ", "")
+	return strings.ReplaceAll(strings.Join(slices.Collect(p.header.Values("Cache-Status")), ", "), "fluentd-perf; ", "")
 }
 
 // ask makes a request and reads its answer to the end.

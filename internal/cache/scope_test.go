@@ -2,13 +2,13 @@ package cache_test
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -30,11 +30,7 @@ func scopeTest(t *testing.T, o cache.StageOptions, f func(r *scopeRig)) {
 // serves makes the server answer every request with the session's list.
 func (r *scopeRig) serves() {
 	r.gives(func(c *mcp.Call) *mcp.Result {
-		var sessionID string
-		if v := c.Header["Mcp-Session-Id"]; v != nil {
-			sessionID = v[0]
-		}
-		return rulesWhole(200, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[%q]}}`, c.ID(), r.lists[sessionID]))
+		return rulesWhole(200, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[%q]}}`, c.ID(), r.lists[c.Header.Get("Mcp-Session-Id")]))
 	})
 }
 
@@ -367,7 +363,7 @@ func TestScopeOfChanges(t *testing.T) {
 func TestScopeEnds(t *testing.T) {
 	for what, end := range map[string]func(r *scopeRig){
 		"a refusal": func(r *scopeRig) {
-			r.gives(func(c *mcp.Call) *mcp.Result { return &mcp.Result{Status: 401, Header: http.Header{}} })
+			r.gives(func(c *mcp.Call) *mcp.Result { return &mcp.Result{Status: 401, Header: header.List{}} })
 			r.ask(rulesLegacy("ping").in("3"))
 			r.serves()
 		},

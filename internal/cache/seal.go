@@ -7,10 +7,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
-	"net/http"
 	"slices"
 
 	"fluentd-perf/internal/cache/tier"
+	"fluentd-perf/internal/http1/header"
 )
 
 // What a slow tier gets is sealed: whoever reads its files sees nothing private, whoever writes them can plant nothing.
@@ -52,12 +52,12 @@ type sealKey struct{ aead cipher.AEAD }
 
 // sealKey derives the key of a request with these headers and this query, as they go upstream. Requests of one partition have one
 // key.
-func (p *partitioner) sealKey(h http.Header, query string) (*sealKey, error) {
+func (p *partitioner) sealKey(h header.List, query string) (*sealKey, error) {
 	return p.sealKeyOf(p.sealIdentity(h, query))
 }
 
 // sealIdentity is what a sealKey is made of: the headers and the query by which the principal is known.
-func (p *partitioner) sealIdentity(h http.Header, query string) []byte {
+func (p *partitioner) sealIdentity(h header.List, query string) []byte {
 	return p.appendIdentity(appendPart(make([]byte, 0, 512), labelCredential), h, query)
 }
 

@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
 // rulesStream is an SSE stream of this text, its messages scanned as the way to the server does.
 func rulesStream(c *mcp.Call, text string) *mcp.Result {
 	return &mcp.Result{
-		Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache"}},
+		Status: 200, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache"}}),
 		Events: &rulesEvents{call: c, reader: mcp.NewEventReader(strings.NewReader(text), nil, 1<<20)},
 	}
 }
@@ -210,7 +211,7 @@ func TestFailedEvents(t *testing.T) {
 		for range 2 {
 			r.gives(func(c *mcp.Call) *mcp.Result {
 				ev := mcp.Event{Failure: mcp.Draining(), FailedID: c.ID()}
-				return &mcp.Result{Status: 200, Header: http.Header{}, Events: &rulesFixed{events: []mcp.Event{ev}}}
+				return &mcp.Result{Status: 200, Header: header.List{}, Events: &rulesFixed{events: []mcp.Event{ev}}}
 			})
 			if p := r.asks("failed", rulesModern("tools/list")); p.status() != "fwd=miss" || len(p.events) != 1 {
 				t.Error(p.status(), p.events)

@@ -107,14 +107,7 @@ func (u *Stage) sessionOf(c *mcp.Call) *session {
 	return nil
 }
 
-func sessionHeader(c *mcp.Call) string { return first(c.Header["Mcp-Session-Id"]) }
-
-func first(values []string) string {
-	if len(values) == 0 {
-		return ""
-	}
-	return values[0]
-}
+func sessionHeader(c *mcp.Call) string { return c.Header.Get("Mcp-Session-Id") }
 
 // ended forgets a session.
 func (u *Stage) ended(sessionID string) {

@@ -30,7 +30,7 @@ func (r *rulesRig) initializeAs(a rulesAsk, sessionID, result string) {
 			res = rulesStream(c, "id: 1\n\n"+rulesData(`{"jsonrpc":"2.0","id":1,"result":{`+result+`}}`))
 		}
 		if sessionID != "" {
-			res.Header["Mcp-Session-Id"] = []string{sessionID}
+			res.Header.Set("Mcp-Session-Id", sessionID)
 		}
 		return res
 	})
@@ -89,7 +89,7 @@ func TestLegacyInitializeThatSettlesNothing(t *testing.T) {
 	rulesTest(t, rulesAll(), func(r *rulesRig) {
 		r.gives(func(c *mcp.Call) *mcp.Result {
 			res := rulesError(c, 200, -32602)
-			res.Header["Mcp-Session-Id"] = []string{"s"}
+			res.Header.Set("Mcp-Session-Id", "s")
 			return res
 		})
 		r.asks("refused", rulesLegacy("initialize").with(good))

@@ -119,9 +119,9 @@ func (u *Stage) fetch(ctx context.Context, q *load) (served, error) {
 	}
 	u.noteKept(q, res, kept)
 	if kept {
-		u.relayed(res, outcomeStored, "fwd=miss; stored")
+		u.relayed(res, outcomeStored, statusStored)
 	} else {
-		u.relayed(res, outcomeUncacheable, "fwd=miss")
+		u.relayed(res, outcomeUncacheable, statusMiss)
 	}
 	return served{res, share}, nil
 }
@@ -140,6 +140,6 @@ func (u *Stage) relay(ctx context.Context, c *mcp.Call, q *request) (served, err
 	if err != nil {
 		return served{}, err
 	}
-	u.relayed(res, outcomeBypass, "fwd=bypass")
+	u.relayed(res, outcomeBypass, statusBypass)
 	return served{res, whole(res) && q.complete(&res.Message, res.Body) || refusal(res)}, nil
 }

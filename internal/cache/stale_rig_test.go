@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -114,7 +115,7 @@ func badGateway(*mcp.Call) (*mcp.Result, error) {
 }
 
 func unauthorized(*mcp.Call) (*mcp.Result, error) {
-	return &mcp.Result{Status: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": {"Bearer"}}}, nil
+	return &mcp.Result{Status: http.StatusUnauthorized, Header: header.Of(http.Header{"Www-Authenticate": {"Bearer"}})}, nil
 }
 
 // isStale reports whether the answer says that it is expired: by ttlMs and by Cache-Status.

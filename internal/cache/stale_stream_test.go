@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -105,7 +106,7 @@ func TestStaleForABrokenStream(t *testing.T) {
 			}
 			if !tt.want {
 				if res.Events == nil {
-					t.Errorf("%s: it is not passed on: %s", what, res.Header["Cache-Status"])
+					t.Errorf("%s: it is not passed on: %s", what, slices.Collect(res.Header.Values("Cache-Status")))
 				}
 				if err := res.Close(); err != nil {
 					t.Error(err)

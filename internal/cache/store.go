@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/cache/worker"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 
 	"golang.org/x/sync/errgroup"
@@ -165,13 +165,18 @@ func (s *Store) Join() (done bool, err error) {
 // Partition names who makes the call: an HMAC over the query and all headers, as they go upstream, but the inert ones, the
 // same for equal ones as long as the partition key is. Callers without any are one. It is not to be stored or shown: it
 // guards what was cached.
-func (s *Store) Partition(c *mcp.Call) [32]byte { return s.hash(c, s.partitions.of) }
+func (s *Store) Partition(c *mcp.Call) [32]byte {
+	if c.Own.Known {
+		return c.Own.Partition
+	}
+	return s.hash(c, s.partitions.of)
+}
 
 // credential returns the HMAC over what can bear a credential alone: by it entries are invalidated, see partitioner.credential.
 func (s *Store) credential(c *mcp.Call) partition { return s.hash(c, s.partitions.credential) }
 
 // hash makes one of the two HMACs in a pooled buffer.
-func (s *Store) hash(c *mcp.Call, of func(h http.Header, query string, buf []byte) (partition, []byte)) partition {
+func (s *Store) hash(c *mcp.Call, of func(h header.List, query string, buf []byte) (partition, []byte)) partition {
 	p, buf := of(c.Header, c.Query, s.buffers.Get(512))
 	s.buffers.Put(buf)
 	return p

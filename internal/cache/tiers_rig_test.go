@@ -18,6 +18,7 @@ import (
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/cache/tier"
 	"fluentd-perf/internal/cache/worker"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -71,7 +72,7 @@ func rigAnswer(c *mcp.Call, ttlMs int64, scope, says string) *mcp.Result {
 
 // rigBody is an answer as the stage behind hands it on.
 func rigBody(status int, body string) *mcp.Result {
-	res := &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
+	res := &mcp.Result{Status: status, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Body: []byte(body)}
 	res.Checked = mcp.Scan(res.Body, &res.Message) == nil && status == 200 && !res.Message.Loose
 	return res
 }
@@ -161,7 +162,7 @@ func rigCall(who, what string, id int64) *mcp.Call {
 	if what == "opaque" { // nobody knows what it is
 		return &mcp.Call{
 			Upstream: "docs", Lane: mcp.LaneOpaque, Era: mcp.EraModern, Version: mcp.Version20260728, Body: []byte("\x1f\x8b"), Start: time.Now(),
-			Header: http.Header{"Authorization": {who}}, Message: mcp.Message{Method: mcp.MethodOther},
+			Header: header.Of(http.Header{"Authorization": {who}}), Message: mcp.Message{Method: mcp.MethodOther},
 		}
 	}
 	what, untie := strings.CutPrefix(what, "loose ")
@@ -186,7 +187,7 @@ func rigCall(who, what string, id int64) *mcp.Call {
 		Body: fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":%q,"params":{%s"_meta":{`+
 			`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`,
 			id, method, params),
-		Header: http.Header{"Accept": {"application/json, text/event-stream"}, "Authorization": {who}}, Start: time.Now(),
+		Header: header.Of(http.Header{"Accept": {"application/json, text/event-stream"}, "Authorization": {who}}), Start: time.Now(),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		panic(err)
@@ -207,7 +208,7 @@ func (r *rig) askFor(ctx context.Context, who, what string) (told rigTold) {
 		return told
 	}
 	defer res.Close()
-	told.status, told.cache = res.Status, strings.Join(res.Header["Cache-Status"], ", ")
+	told.status, told.cache = res.Status, strings.Join(slices.Collect(res.Header.Values("Cache-Status")), ", ")
 	body := res.Body
 	if res.Events != nil {
 		for {
@@ -274,7 +275,7 @@ func (r *rig) notify(method, uri string) {
 	r.tb.Helper()
 	data := fmt.Sprintf(`{"jsonrpc":"2.0","method":%q,"params":{"uri":%q}}`, method, uri)
 	c := &mcp.Call{Upstream: "docs", Lane: mcp.LaneListen, Era: mcp.EraModern, Version: mcp.Version20260728,
-		Header: http.Header{"Authorization": {"listener"}}}
+		Header: header.Of(http.Header{"Authorization": {"listener"}})}
 	front := r.up.Through(mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		return rigStream(mcp.Event{Data: []byte(data)}), nil
 	}))
@@ -296,7 +297,7 @@ const (
 
 // rigStream is an SSE answer with these events.
 func rigStream(events ...mcp.Event) *mcp.Result {
-	return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Events: &rigEvents{events: events}}
+	return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}}), Events: &rigEvents{events: events}}
 }
 
 type rigEvents struct{ events []mcp.Event }

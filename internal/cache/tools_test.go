@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"fluentd-perf/internal/batch/flight"
 	"fluentd-perf/internal/cache"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -257,7 +257,7 @@ func TestWritesInPieces(t *testing.T) {
 					tail = &mcp.Failure{Reason: mcp.ReasonBrokeOff, Sent: mcp.SentYes}
 				}
 				r.gives(func(*mcp.Call) *mcp.Result {
-					return &mcp.Result{Status: 200, Header: http.Header{}, Raw: &rulesPieces{n: 2, end: tail}}
+					return &mcp.Result{Status: 200, Header: header.List{}, Raw: &rulesPieces{n: 2, end: tail}}
 				})
 				res, err := r.caller.Call(r.Context(), a.call(t))
 				if err != nil {

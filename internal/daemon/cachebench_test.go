@@ -109,7 +109,7 @@ func benchServer(size int, members string) pipeAnswer {
 	return func(_ context.Context, c *mcp.Call, _ int) (*mcp.Result, error) {
 		if c.Method() == mcp.MethodInitialize {
 			res := pipeResult(fmt.Sprintf(benchOpened, c.ID()))
-			res.Header["Mcp-Session-Id"] = []string{"session"}
+			res.Header.Set("Mcp-Session-Id", "session")
 			return res, nil
 		}
 		return pipeResult(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[%s],%s}}`, c.ID(), tools, members)), nil

@@ -17,6 +17,7 @@ import (
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/cache/memory"
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -166,10 +167,10 @@ func pipeCall(whose, id, method, params string) *mcp.Call {
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":{%s%s}}`, id, method, params, pipeMeta)
 	c := &mcp.Call{
 		Upstream: "s", Lane: mcp.LaneRequest, Era: mcp.EraModern, Version: mcp.Version20260728, Body: []byte(body), Start: time.Now(),
-		Header: http.Header{"Accept": {"application/json, text/event-stream"}, "Mcp-Method": {method}},
+		Header: header.Of(http.Header{"Accept": {"application/json, text/event-stream"}, "Mcp-Method": {method}}),
 	}
 	if whose != "" {
-		c.Header["Authorization"] = []string{whose}
+		c.Header.Set("Authorization", whose)
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		panic(err)
@@ -187,7 +188,7 @@ func pipeAnswered(c *mcp.Call, members, text string) *mcp.Result {
 func pipeResult(body string) *mcp.Result {
 	res := &mcp.Result{
 		Status: http.StatusOK, Body: []byte(body), Checked: true,
-		Header: http.Header{"Content-Type": {"application/json"}, "Set-Cookie": {"user=leader"}},
+		Header: header.Of(http.Header{"Content-Type": {"application/json"}, "Set-Cookie": {"user=leader"}}),
 	}
 	if err := mcp.Scan(res.Body, &res.Message); err != nil {
 		panic(err)
@@ -241,5 +242,5 @@ func pipeStreamed(answer *mcp.Result, before ...string) *mcp.Result {
 	last := event(answer.Body, answer.Message)
 	last.Answer, last.Exact = true, true
 	s.events = append(s.events, last)
-	return &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Events: s}
+	return &mcp.Result{Status: http.StatusOK, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}}), Events: s}
 }

@@ -185,7 +185,7 @@ func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 		Hosts: hosts(cfg, d.listeners), Origins: cfg.Origins, Token: token,
 		BodyLimit: cfg.Limits.Body, Buffered: d.buffered, MaxStreams: d.maxStreams(cfg), ErrorsHTTP: cfg.Errors == config.ErrorsHTTP,
 		Metrics: proxy.NewMetrics(reg), MetricsHandler: d.metricsHandler(cfg), MetricsToken: !onLoopback(d.listeners),
-		Peer: userOf, Log: log,
+		Partition: d.store.Partition, Peer: userOf, Log: log,
 	})
 	if err == nil {
 		err = d.route(pipelines)

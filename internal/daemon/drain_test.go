@@ -17,6 +17,7 @@ import (
 
 	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/batch/rpc"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -39,7 +40,7 @@ func (s endless) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		return &mcp.Result{Status: http.StatusAccepted}, nil
 	case c.Method() == mcp.MethodInitialize:
 		res := says(c, `"result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"s","version":"1"}}`)
-		res.Header = http.Header{"Mcp-Session-Id": {"s"}}
+		res.Header = header.Of(http.Header{"Mcp-Session-Id": {"s"}})
 		return res, nil
 	case c.Header.Get("Mcp-Session-Id") == "":
 		return says(c, `"error":{"code":-32601,"message":"Method not found"}`), nil
@@ -62,7 +63,7 @@ func pipelineTo(t *testing.T, d *daemon, name string, next mcp.Caller) *pipeline
 		admission: admission.New(admission.Options{Upstream: name, MaxInFlight: 1}),
 	}
 	res, err := p.array.Call(t.Context(), &mcp.Call{
-		Lane: mcp.LaneArray, Header: http.Header{}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`),
+		Lane: mcp.LaneArray, Header: header.List{}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`),
 	})
 	if err != nil || res.Status != http.StatusOK || !strings.Contains(string(res.Body), `"result"`) {
 		t.Fatalf("got %+v, %v", res, err)
@@ -124,7 +125,7 @@ func serverOf(takes func(*mcp.Call) time.Duration) mcp.CallerFunc {
 		if c.Lane == mcp.LaneRequest {
 			return says(c, `"result":{}`), nil
 		}
-		return &mcp.Result{Status: http.StatusAccepted, Header: http.Header{}}, nil
+		return &mcp.Result{Status: http.StatusAccepted, Header: header.List{}}, nil
 	}
 }
 

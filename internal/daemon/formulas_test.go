@@ -77,7 +77,9 @@ func (m *measured) ask(url, method, name string) {
 		m.t.Error(err)
 		return
 	}
-	req.Header = c.Header
+	for _, f := range c.Header {
+		req.Header.Add(f.Name, f.Value)
+	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Mcp-Protocol-Version", c.Version)
 	req.Header.Set("Mcp-Name", name)

@@ -15,6 +15,7 @@ import (
 	"fluentd-perf/internal/cache/tier/tiertest"
 	"fluentd-perf/internal/cache/worker"
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -24,7 +25,7 @@ import (
 func mendedRefused(c *mcp.Call, status int, body string) *mcp.Result {
 	return &mcp.Result{
 		Status: status, Body: []byte(strings.ReplaceAll(body, "ID", string(c.ID()))),
-		Header: http.Header{"Retry-After": {"5"}, "Www-Authenticate": {"Bearer"}, "Set-Cookie": {"user=leader"}},
+		Header: header.Of(http.Header{"Retry-After": {"5"}, "Www-Authenticate": {"Bearer"}, "Set-Cookie": {"user=leader"}}),
 	}
 }
 
@@ -132,7 +133,7 @@ func mendedStreamed(ctx context.Context, err error, texts ...string) *mcp.Result
 		}
 		s.events = append(s.events, ev)
 	}
-	return &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Events: s}
+	return &mcp.Result{Status: http.StatusOK, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}}), Events: s}
 }
 
 const mendedChanged = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`

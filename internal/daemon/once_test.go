@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -258,7 +259,7 @@ func TestOnceFailures(t *testing.T) {
 			case 1:
 				return nil, failure
 			case 3:
-				return &mcp.Result{Status: http.StatusInternalServerError, Header: http.Header{}, Body: []byte("no tools today")}, nil
+				return &mcp.Result{Status: http.StatusInternalServerError, Header: header.List{}, Body: []byte("no tools today")}, nil
 			}
 			return pipeResult(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32603,"message":"call %d"}}`, c.ID(), n)), nil
 		})

@@ -61,7 +61,9 @@ func onceOverHTTP(t *testing.T, url, uri string, agents int) {
 				t.Error(err)
 				return
 			}
-			req.Header = c.Header
+			for _, f := range c.Header {
+				req.Header.Add(f.Name, f.Value)
+			}
 			req.Header.Set("Content-Type", "application/json")
 			req.Header.Set("Mcp-Protocol-Version", c.Version)
 			req.Header.Set("Mcp-Name", uri)

@@ -3,13 +3,13 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -19,10 +19,10 @@ var oncePrimed = mcp.Event{Raw: []byte("id: e1\nretry: 50\ndata: \n\n"), ID: []b
 // onceOwn are answers that are not understood, or can be resumed: they are the leader's, byte for byte.
 var onceOwn = map[string]func(c *mcp.Call) *mcp.Result{
 	"polled for": func(*mcp.Call) *mcp.Result {
-		return &mcp.Result{Status: 200, Header: http.Header{}, Events: &pipeStream{events: []mcp.Event{oncePrimed}}}
+		return &mcp.Result{Status: 200, Header: header.List{}, Events: &pipeStream{events: []mcp.Event{oncePrimed}}}
 	},
 	"an array": func(c *mcp.Call) *mcp.Result {
-		return &mcp.Result{Status: 200, Header: http.Header{}, Message: mcp.Message{Kind: mcp.KindBatch}, Body: fmt.Appendf(nil,
+		return &mcp.Result{Status: 200, Header: header.List{}, Message: mcp.Message{Kind: mcp.KindBatch}, Body: fmt.Appendf(nil,
 			`[{"jsonrpc":"2.0","method":"notifications/tools/list_changed"},{"jsonrpc":"2.0","id":%s,"result":{}}]`, c.ID())}
 	},
 	"loose": func(c *mcp.Call) *mcp.Result {
@@ -30,8 +30,8 @@ var onceOwn = map[string]func(c *mcp.Call) *mcp.Result{
 		res.Checked = false
 		return res
 	},
-	"opaque":   func(c *mcp.Call) *mcp.Result { return &mcp.Result{Status: 200, Header: http.Header{}, Body: c.ID()} },
-	"accepted": func(c *mcp.Call) *mcp.Result { return &mcp.Result{Status: 202, Header: http.Header{}} },
+	"opaque":   func(c *mcp.Call) *mcp.Result { return &mcp.Result{Status: 200, Header: header.List{}, Body: c.ID()} },
+	"accepted": func(c *mcp.Call) *mcp.Result { return &mcp.Result{Status: 202, Header: header.List{}} },
 	"a loose event": func(c *mcp.Call) *mcp.Result {
 		res := pipeStreamed(pipeResult(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"tools":[],"x":"\ud83d"}}`, c.ID())))
 		res.Events.(*pipeStream).events[0].Exact = false
@@ -39,10 +39,10 @@ var onceOwn = map[string]func(c *mcp.Call) *mcp.Result{
 	},
 	"an event that nobody can read": func(c *mcp.Call) *mcp.Result {
 		ev := mcp.Event{Raw: fmt.Appendf(nil, "data: %s}\n\n", c.ID()), Data: fmt.Appendf(nil, "%s}", c.ID()), Answer: true}
-		return &mcp.Result{Status: 200, Header: http.Header{}, Events: &pipeStream{events: []mcp.Event{ev}}}
+		return &mcp.Result{Status: 200, Header: header.List{}, Events: &pipeStream{events: []mcp.Event{ev}}}
 	},
 	"an event in pieces": func(c *mcp.Call) *mcp.Result {
-		return &mcp.Result{Status: 200, Header: http.Header{}, Events: &pipeStream{events: []mcp.Event{
+		return &mcp.Result{Status: 200, Header: header.List{}, Events: &pipeStream{events: []mcp.Event{
 			{Raw: []byte("data: {"), Partial: true}, {Raw: fmt.Appendf(nil, "%s\n\n", c.ID()), Answer: true},
 		}}}
 	},
@@ -126,8 +126,8 @@ func onceLegacy(session, id, method, params string) *mcp.Call {
 	c := pipeCall("A", id, "x", "")
 	c.Era, c.Version = mcp.EraLegacy, mcp.Version20251125
 	c.Body = fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"method":%q,"params":{%s}}`, id, method, strings.TrimSuffix(params, ","))
-	if delete(c.Header, "Mcp-Method"); session != "" {
-		c.Header["Mcp-Session-Id"] = []string{session}
+	if c.Header.Del("Mcp-Method"); session != "" {
+		c.Header.Set("Mcp-Session-Id", session)
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		panic(err)
@@ -166,10 +166,10 @@ func TestOnceSessions(t *testing.T) {
 			switch {
 			case c.Method() == mcp.MethodInitialize:
 				res := pipeResult(`{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{}}}`)
-				res.Header["Mcp-Session-Id"] = []string{"s"}
+				res.Header.Set("Mcp-Session-Id", "s")
 				return res, nil
 			case c.Lane != mcp.LaneRequest:
-				return &mcp.Result{Status: 202, Header: http.Header{}}, nil
+				return &mcp.Result{Status: 202, Header: header.List{}}, nil
 			case string(c.ID()) == "1":
 				return nil, pipeAfter(ctx, time.Hour)
 			case string(c.ID()) == "2":

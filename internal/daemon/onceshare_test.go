@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -144,7 +145,7 @@ func TestOncePublicRefused(t *testing.T) {
 				return nil, err
 			}
 			if refuse && c.Header.Get("Authorization") == "B" {
-				return &mcp.Result{Status: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": {"Bearer"}}}, nil
+				return &mcp.Result{Status: http.StatusUnauthorized, Header: header.Of(http.Header{"Www-Authenticate": {"Bearer"}})}, nil
 			}
 			return pipeAnswered(c, pipePublic, pipeOwnText(c, n)), nil
 		})

@@ -22,6 +22,7 @@ import (
 	"fluentd-perf/internal/cache"
 	"fluentd-perf/internal/config"
 	"fluentd-perf/internal/dispatch"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/session"
@@ -293,7 +294,7 @@ func (p *pipeline) newArrays(next mcp.Caller) *rpc.Arrays {
 func (p *pipeline) routed() proxy.Route {
 	c := &p.entry
 	u := proxy.Route{
-		Name: c.Name, URL: c.URL, URLs: c.URLs, Caller: p.whenOpen(func() mcp.Caller { return p.caller }), Plain: c.Protocol == config.ProtocolJSONRPC, Headers: c.Headers,
+		Name: c.Name, URL: c.URL, URLs: c.URLs, Caller: p.whenOpen(func() mcp.Caller { return p.caller }), Plain: c.Protocol == config.ProtocolJSONRPC, Headers: header.Of(c.Headers),
 		ForwardCookies: c.ForwardCookies, RewriteOAuth: c.URL != nil && c.OAuth == config.OAuthRewrite,
 		OldTransport: c.Transport == config.TransportSSE, Users: &p.users, PrivateTo: privateTo(c.Stdio),
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/config"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 	"fluentd-perf/internal/upstream/stdio/login"
@@ -95,7 +96,7 @@ func TestStrangers(t *testing.T) {
 		var calls atomic.Int64
 		u := proxy.Route{Name: "s", Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 			calls.Add(1)
-			return &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte("{}")}, nil
+			return &mcp.Result{Status: http.StatusOK, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Body: []byte("{}")}, nil
 		})}
 		d.start()
 		ask := func(privateTo []uint32, uid int, want string) {

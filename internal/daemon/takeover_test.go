@@ -95,7 +95,7 @@ func (d *overlapping) ask(method, name string) (body, from string) {
 		"Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {method},
 	}
 	if name != "" {
-		r.Header["Mcp-Name"] = []string{name}
+		r.Header.Set("Mcp-Name", name)
 	}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {

@@ -2,12 +2,12 @@ package dispatch_test
 
 import (
 	"context"
-	"net/http"
 	"testing"
 	"time"
 
 	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/dispatch"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -30,7 +30,7 @@ func benchStage(endpoints int, answer func() (*mcp.Result, error)) *dispatch.Sta
 
 // instant answers with the same result each time.
 func instant() func() (*mcp.Result, error) {
-	res := &mcp.Result{Header: http.Header{}, Body: []byte(answerBody)}
+	res := &mcp.Result{Header: header.List{}, Body: []byte(answerBody)}
 	return func() (*mcp.Result, error) {
 		*res = mcp.Result{Status: 200, Header: res.Header, Body: res.Body}
 		return res, nil

@@ -8,6 +8,7 @@ import (
 
 	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/dispatch"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -21,13 +22,13 @@ func TestDirect(t *testing.T) {
 	endpoint := func(i int) dispatch.Endpoint {
 		return dispatch.Endpoint{Caller: mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 			got = append(got, seen{i, c.Header.Get("Mcp-Session-Id")})
-			return &mcp.Result{Status: 503, Header: http.Header{"Mcp-Session-Id": {"s"}}}, nil
+			return &mcp.Result{Status: 503, Header: header.Of(http.Header{"Mcp-Session-Id": {"s"}})}, nil
 		}), Breaker: newBreaker(i, 1)}
 	}
 	gate := admission.New(admission.Options{Upstream: "u", MaxInFlight: 1})
 	defer gate.Close()
 	s := dispatch.New(complete(dispatch.Options{Admission: gate, Endpoints: []dispatch.Endpoint{endpoint(0), endpoint(1)}}))
-	c := &mcp.Call{Lane: mcp.LaneRequest, Header: http.Header{"Mcp-Session-Id": {"s~1"}}, Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)}
+	c := &mcp.Call{Lane: mcp.LaneRequest, Header: header.Of(http.Header{"Mcp-Session-Id": {"s~1"}}), Body: []byte(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/dispatch"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -469,7 +470,7 @@ func TestGivenBack(t *testing.T) {
 				fails(timeoutOf(true)), fails(timeoutOf(false)), fails(rubbish), hangs, boom, after(time.Second, answers),
 				streams(comment.after(time.Second), progress.after(time.Second), response.after(time.Second)),
 				func(ctx context.Context, work func()) (*mcp.Result, error) {
-					return &mcp.Result{Status: 200, Header: http.Header{}, Events: panics{}}, nil
+					return &mcp.Result{Status: 200, Header: header.List{}, Events: panics{}}, nil
 				},
 			}
 			var mu sync.Mutex

@@ -19,6 +19,7 @@ import (
 	"fluentd-perf/internal/admission"
 	"fluentd-perf/internal/breaker"
 	"fluentd-perf/internal/dispatch"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -35,21 +36,21 @@ const (
 )
 
 // of makes a call of a lane; header is pairs.
-func of(lane mcp.Lane, body string, header ...string) *mcp.Call {
-	c := &mcp.Call{Upstream: "files", Lane: lane, Era: mcp.EraLegacy, Header: http.Header{}, Conn: "127.0.0.1:1"}
+func of(lane mcp.Lane, body string, fields ...string) *mcp.Call {
+	c := &mcp.Call{Upstream: "files", Lane: lane, Era: mcp.EraLegacy, Header: header.List{}, Conn: "127.0.0.1:1"}
 	if body != "" {
 		c.Body = []byte(body)
 		if err := mcp.Scan(c.Body, &c.Message); err != nil {
 			panic(err)
 		}
 	}
-	for pair := range slices.Chunk(header, 2) {
+	for pair := range slices.Chunk(fields, 2) {
 		c.Header.Add(pair[0], pair[1])
 	}
 	return c
 }
 
-func post(body string, header ...string) *mcp.Call { return of(mcp.LaneRequest, body, header...) }
+func post(body string, fields ...string) *mcp.Call { return of(mcp.LaneRequest, body, fields...) }
 
 // play is what a server does with a call. It calls work where it does what it is asked for.
 type play func(ctx context.Context, work func()) (*mcp.Result, error)
@@ -121,11 +122,11 @@ func answers(_ context.Context, work func()) (*mcp.Result, error) {
 	return says(http.StatusOK)(nil, func() {})
 }
 
-// says answers with a status; header is pairs.
-func says(status int, header ...string) play {
+// says answers with a status; fields is pairs.
+func says(status int, fields ...string) play {
 	return func(context.Context, func()) (*mcp.Result, error) {
-		h := http.Header{}
-		for pair := range slices.Chunk(header, 2) {
+		h := header.List{}
+		for pair := range slices.Chunk(fields, 2) {
 			h.Set(pair[0], pair[1])
 		}
 		return &mcp.Result{Status: status, Header: h, Body: []byte(answerBody)}, nil
@@ -209,7 +210,7 @@ func ends(err error) piece { return piece{err: err} }
 // streams answers with these events, then ends cleanly. The work is done before the response.
 func streams(pieces ...piece) play {
 	return func(ctx context.Context, work func()) (*mcp.Result, error) {
-		return &mcp.Result{Status: http.StatusOK, Header: http.Header{}, Events: &script{ctx: ctx, pieces: pieces, work: work}}, nil
+		return &mcp.Result{Status: http.StatusOK, Header: header.List{}, Events: &script{ctx: ctx, pieces: pieces, work: work}}, nil
 	}
 }
 
@@ -251,7 +252,7 @@ func (s *script) Close() error { return nil }
 // raws answers with bytes that pass as they come, and end so.
 func raws(status int, end error) play {
 	return func(context.Context, func()) (*mcp.Result, error) {
-		return &mcp.Result{Status: status, Header: http.Header{}, Raw: io.NopCloser(io.MultiReader(
+		return &mcp.Result{Status: status, Header: header.List{}, Raw: io.NopCloser(io.MultiReader(
 			io.LimitReader(zeros{}, 10), broken{end}))}, nil
 	}
 }

@@ -56,8 +56,7 @@ func noAnswerDue(c *mcp.Call) bool {
 
 // losesSession reports whether an answer surely says that the server does not know the call's session.
 func losesSession(c *mcp.Call, res *mcp.Result) bool {
-	ids := c.Header[sessionHeader]
-	return c.Era == mcp.EraLegacy && len(ids) > 0 && ids[0] != "" && mcp.LossOf(c, res) == mcp.LossSure
+	return c.Era == mcp.EraLegacy && c.Header.Get(sessionHeader) != "" && mcp.LossOf(c, res) == mcp.LossSure
 }
 
 // answered reports whether an answer is the call's in JSON-RPC. Of an array and of a body that was not read the ids are not

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -192,7 +193,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // retryAfter reads a Retry-After (RFC 9110, section 10.2.3), in seconds or as a date, and reports whether there is one.
-func retryAfter(h http.Header) (time.Duration, bool) {
+func retryAfter(h header.List) (time.Duration, bool) {
 	v := h.Get("Retry-After")
 	if v == "" {
 		return 0, false

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"maps"
 	"strconv"
 	"strings"
 
@@ -31,17 +30,17 @@ func (s *Stage) where(c *mcp.Call) (int, *mcp.Call) {
 	if c.Era == mcp.EraPlain {
 		return anyEndpoint, c
 	}
-	ids := c.Header[sessionHeader]
-	if len(ids) == 0 || ids[0] == "" {
+	marked := c.Header.Get(sessionHeader)
+	if marked == "" {
 		return anyEndpoint, c
 	}
-	id, index, ok := s.endpoints.cut(ids[0])
+	id, index, ok := s.endpoints.cut(marked)
 	if !ok {
 		return 0, c
 	}
 	out := *c
-	out.Header = maps.Clone(c.Header)
-	out.Header[sessionHeader] = []string{id}
+	out.Header = c.Header.Clone()
+	out.Header.Set(sessionHeader, id)
 	return index, &out
 }
 
@@ -51,7 +50,7 @@ func (s *Stage) mark(c *mcp.Call, res *mcp.Result, e *endpoint) {
 		return
 	}
 	if id := res.Header.Get(sessionHeader); id != "" {
-		res.Header[sessionHeader] = []string{id + suffixMark + strconv.Itoa(e.index)}
+		res.Header.Set(sessionHeader, id+suffixMark+strconv.Itoa(e.index))
 	}
 }
 

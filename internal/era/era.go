@@ -14,12 +14,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -63,7 +62,7 @@ type probe struct {
 // Principal is who wants to know.
 type Principal struct {
 	Partition   [32]byte
-	Header      http.Header // of server/discover, without what is MCP's
+	Header      header.List // of server/discover, without what is MCP's
 	Query, Conn string
 	Initialize  func(context.Context) *mcp.Failure // opens a legacy session; nil: the server is legacy
 }
@@ -186,9 +185,10 @@ func (f *Finder) request(by Principal) *mcp.Call {
 		`"io.modelcontextprotocol/clientCapabilities":{}}}}`, f.opts.IDs.Next(), mcp.Version20260728, f.opts.Client)
 	c := &mcp.Call{
 		Upstream: f.opts.Upstream, Lane: mcp.LaneRequest, Era: mcp.EraModern, Version: mcp.Version20260728, Body: body,
-		Header: maps.Clone(by.Header), Query: by.Query, Conn: by.Conn, Whole: true, Start: time.Now(),
+		Header: by.Header.Clone(), Query: by.Query, Conn: by.Conn, Whole: true, Again: true, Start: time.Now(),
 	}
-	c.Header["Mcp-Protocol-Version"], c.Header["Mcp-Method"] = []string{c.Version}, []string{"server/discover"}
+	c.Header.Set("Mcp-Protocol-Version", c.Version)
+	c.Header.Set("Mcp-Method", "server/discover")
 	if err := mcp.Scan(body, &c.Message); err != nil {
 		panic("era: a request of the daemon's own is none (this is a bug): " + err.Error())
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/era"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -45,7 +47,7 @@ func newRig(discover func(ctx context.Context, c *mcp.Call) (*mcp.Result, error)
 
 func (r *rig) principal(partition byte) era.Principal {
 	return era.Principal{
-		Partition: [32]byte{partition}, Header: http.Header{"Authorization": {fmt.Sprint("user ", partition)}}, Query: "q", Conn: "c",
+		Partition: [32]byte{partition}, Header: header.Of(http.Header{"Authorization": {fmt.Sprint("user ", partition)}}), Query: "q", Conn: "c",
 		Initialize: func(context.Context) *mcp.Failure {
 			r.initialized.Add(1)
 			return r.initialize
@@ -56,7 +58,7 @@ func (r *rig) principal(partition byte) era.Principal {
 // answer is a server's answer with that status; ID in the body is the id asked with.
 func answer(status int, body string) func(context.Context, *mcp.Call) (*mcp.Result, error) {
 	return func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
-		return &mcp.Result{Status: status, Header: http.Header{"Retry-After": {"7"}}, Body: []byte(strings.ReplaceAll(body, "ID", string(c.ID())))}, nil
+		return &mcp.Result{Status: status, Header: header.Of(http.Header{"Retry-After": {"7"}}), Body: []byte(strings.ReplaceAll(body, "ID", string(c.ID())))}, nil
 	}
 }
 
@@ -163,8 +165,8 @@ func TestFindRequest(t *testing.T) {
 		if !mcp.TextIs(m.ProtocolVersion.Of(c.Body), mcp.Version20260728) || !m.ClientInfo.Present() || !m.ClientCapabilities.Present() {
 			t.Errorf("no `_meta` in %s", c.Body)
 		}
-		want := http.Header{"Authorization": {"user 3"}, "Mcp-Method": {"server/discover"}, "Mcp-Protocol-Version": {mcp.Version20260728}}
-		if fmt.Sprint(c.Header) != fmt.Sprint(want) || c.Query != "q" || c.Conn != "c" || c.Upstream != "test" || c.Era != mcp.EraModern {
+		want := header.Of(http.Header{"Authorization": {"user 3"}, "Mcp-Method": {"server/discover"}, "Mcp-Protocol-Version": {mcp.Version20260728}})
+		if !slices.Equal(slices.SortedFunc(slices.Values(c.Header), func(a, b header.Field) int { return strings.Compare(a.Name, b.Name) }), want) || c.Query != "q" || c.Conn != "c" || c.Upstream != "test" || c.Era != mcp.EraModern {
 			t.Errorf("it went out as %+v", c)
 		}
 		return answer(429, "later")(t.Context(), c)

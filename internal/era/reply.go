@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -19,7 +20,7 @@ const (
 // Reply is a server's answer to a request.
 type Reply struct {
 	Status        int
-	Header        http.Header
+	Header        header.List
 	Body          []byte      // one response to the request; nil where there was none
 	Message       mcp.Message // the scan of Body
 	OtherMessages bool        // the server sent other messages before

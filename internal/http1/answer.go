@@ -144,6 +144,9 @@ func (a *Answer) SetReadDeadline(t time.Time) {
 	}
 }
 
+// Waits reports whether a Read may have to wait: of the body more is to come than was read with its head.
+func (a *Answer) Waits() bool { return a.kind != bodyLength || int64(len(a.data)) < a.left }
+
 // Read reads of the body. With its last bytes it returns io.EOF at once where the framing says that they are the last.
 func (a *Answer) Read(p []byte) (int, error) {
 	switch {

@@ -207,7 +207,7 @@ func (t *traced) tell(what string) {
 
 func (t *traced) Connecting() { t.tell("connecting") }
 
-func (t *traced) Connected(reused bool) {
+func (t *traced) Connected(reused bool, _ time.Time) {
 	t.tell(map[bool]string{false: "fresh", true: "reused"}[reused])
 	if t.connected != nil {
 		t.connected()
@@ -221,7 +221,7 @@ func (t *traced) Answering() { t.tell("answering") }
 func TestTrace(t *testing.T) {
 	s := mcptest.NewServer(t, answering(okAnswer))
 	c := newClient(t, s.URL())
-	for _, want := range []string{"[connecting fresh written answering]", "[connecting reused written answering]"} {
+	for _, want := range []string{"[connecting fresh written answering]", "[reused written answering]"} {
 		trace := &traced{}
 		r := post("{}")
 		r.Trace = trace
@@ -237,7 +237,7 @@ func TestTrace(t *testing.T) {
 	r := post("{}")
 	r.Trace = trace
 	mustDo(t, c, r, "ok")
-	if got := fmt.Sprint(trace.told); got != "[connecting reused connecting fresh written answering]" {
+	if got := fmt.Sprint(trace.told); got != "[reused connecting fresh written answering]" {
 		t.Errorf("told %s", got)
 	}
 }

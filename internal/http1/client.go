@@ -98,15 +98,16 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 	}
 	a := &Answer{ctx: ctx, trace: r.Trace, head: r.Method == "HEAD", send: newSending(buf, head, r.Body)}
 	for {
+		var now time.Time
 		err := context.Cause(ctx) // looked at first: what watches over it may come later than the first write
 		if err == nil {
-			err = a.connect(c.pool)
+			now, err = a.connect(c.pool)
 		}
 		if err != nil {
 			a.send.drop()
 			return nil, &Error{a.sent, err}
 		}
-		switch err := a.attempt(r.HeadTimeout); {
+		switch err := a.attempt(now, r.HeadTimeout); {
 		case err == nil:
 			return a, nil
 		case errors.Is(err, errStale) && ctx.Err() == nil:
@@ -118,27 +119,31 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 	}
 }
 
-// connect gets a connection and begins to use it.
-func (a *Answer) connect(p *pool) (err error) {
-	if a.trace != nil {
-		a.trace.Connecting()
-	}
-	if a.conn, err = p.get(a.ctx, time.Now()); err != nil {
-		return err
+// connect gets a connection and begins to use it, and returns when that was. The clock is read once where one is idle.
+func (a *Answer) connect(p *pool) (now time.Time, err error) {
+	now = time.Now()
+	if a.conn = p.take(now); a.conn == nil {
+		if a.trace != nil {
+			a.trace.Connecting()
+		}
+		if a.conn, err = p.get(a.ctx, now); err != nil {
+			return now, err
+		}
+		now = time.Now()
 	}
 	a.use = a.conn.begin()
 	a.stop = a.conn.watch(a.ctx, a.use)
 	if a.trace != nil {
-		a.trace.Connected(a.conn.used)
+		a.trace.Connected(a.conn.used, now)
 	}
-	return nil
+	return now, nil
 }
 
-// attempt sends the request on the connection and reads the head of the answer.
-func (a *Answer) attempt(timeout time.Duration) error {
+// attempt sends the request on the connection, which it has since now, and reads the head of the answer.
+func (a *Answer) attempt(now time.Time, timeout time.Duration) error {
 	var deadline time.Time
 	if timeout > 0 {
-		deadline = time.Now().Add(timeout)
+		deadline = now.Add(timeout)
 	}
 	a.conn.bound(deadline)
 	if err := a.conn.exchange(a); err != nil {

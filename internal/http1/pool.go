@@ -64,6 +64,13 @@ func (p *pool) get(ctx context.Context, now time.Time) (*conn, error) {
 	return p.wait(ctx, w)
 }
 
+// take returns an idle connection, nil where there is none.
+func (p *pool) take(now time.Time) *conn {
+	p.mu.Lock()
+	defer p.unlock()
+	return p.takeLocked(now)
+}
+
 // takeLocked takes the connection that was used last.
 func (p *pool) takeLocked(now time.Time) *conn {
 	for len(p.idle) > 0 {

@@ -27,10 +27,11 @@ type Request struct {
 // Trace is told how far a request is, on the goroutine of the call, but for a large body's Written. It must not wait for
 // anything: the connection is locked meanwhile.
 type Trace interface {
-	Connecting()           // a connection is looked for, again where one turned out dead
-	Connected(reused bool) // there is one, and nothing was written to it yet; reused: it has carried another request
-	Written()              // the last byte was given to the kernel
-	Answering()            // the first byte of an answer came
+	Connecting() // there is no idle connection, so one is waited for; again where one turned out dead
+	// Connected: there is one, since now, and nothing was written to it yet; reused: it has carried another request.
+	Connected(reused bool, now time.Time)
+	Written()   // the last byte was given to the kernel
+	Answering() // the first byte of an answer came
 }
 
 // appendHead writes the head of a request, target being what stands in its first line.

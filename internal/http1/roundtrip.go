@@ -19,7 +19,7 @@ func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != c.o.URL.Scheme || r.URL.Host != c.o.URL.Host {
 		return nil, fmt.Errorf("http1: a request to %s by the client of %s", r.URL.Host, c.o.URL.Host)
 	}
-	out := &Request{Method: r.Method, Target: r.URL.RequestURI(), Host: r.Host, Header: listOf(r.Header), Body: body}
+	out := &Request{Method: r.Method, Target: r.URL.RequestURI(), Host: r.Host, Header: header.Of(r.Header), Body: body}
 	if out.Method == "" {
 		out.Method = http.MethodGet
 	}
@@ -39,15 +39,6 @@ func readAll(body io.ReadCloser) ([]byte, error) {
 		err = closed
 	}
 	return b, err
-}
-
-func listOf(h http.Header) (l header.List) {
-	for name, values := range h {
-		for _, value := range values {
-			l.Add(name, value)
-		}
-	}
-	return l
 }
 
 // response returns the answer as net/http's.

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"fluentd-perf/internal/http1/header"
 )
 
 // Lane says how a call is relayed.
@@ -56,16 +58,24 @@ type Call struct {
 	Mismatch bool   // header and body differ in version, method or name: relayed untouched, shared with nobody
 	Message  Message
 	Body     []byte      // the request body, whole; nil for GET and DELETE
-	Header   http.Header // all that goes to the server but Host, Content-Length and Accept-Encoding
+	Header   header.List // all that goes to the server but Host, Content-Length and Accept-Encoding
 	Query    string      // the agent's query, without what the configured URL sets itself: goes behind that URL's own. Part of the credential, never logged
 	Target   *url.URL    // where to, if not to the upstream's endpoint; always of the endpoint's origin
 	Endpoint string      // LaneMessage: the id that the daemon minted for the stream on which answers come
+	Own      Principal   // whose it is, as far as that is known already
 	Start    time.Time   // when the handler had the head of the request
 	Conn     string      // the address of the agent's connection; "" for a call of the daemon's own
 	Request  string      // LaneArray: the request's id in log and error data
-	Again    bool        // LaneBatch of the daemon's own: every call in it may be sent again
+	Again    bool        // of the daemon's own: it may be sent again, and of a LaneBatch every call in it
 	Whole    bool        // whoever made the call takes its answer apart, or keeps it: it is held whole
 	Written  func()      // called once, by the upstream: the request has been written, or the call has ended. nil: nobody waits
+}
+
+// Principal is the partition of a call (see package cache), made once for all who want to know it. It stays that of copies of the call
+// which are sent in another session, or with other fields that say nothing of who calls.
+type Principal struct {
+	Partition [32]byte
+	Known     bool
 }
 
 // Method returns the call's method, MethodNone where the call has none.
@@ -121,7 +131,7 @@ func (c *Call) AnsweredBy(r *Result) bool {
 // the length of a call wraps Events, or sets Release.
 type Result struct {
 	Status  int
-	Header  http.Header   // the server's, hop-by-hop fields taken off; may be changed by the owner
+	Header  header.List   // the server's, hop-by-hop fields taken off; may be changed by the owner
 	Body    []byte        // a whole answer
 	Data    []byte        // of a whole answer that is SSE with an error's status: the data of its one message
 	Message Message       // what the scan of Scanned found; of KindInvalid where that is no JSON-RPC or was not scanned
@@ -216,8 +226,8 @@ type Events interface {
 // StreamOf is an event stream of the daemon's own.
 func StreamOf(events Events) *Result {
 	return &Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache, no-transform"}},
-		Events: events,
+		Status: http.StatusOK, Events: events,
+		Header: header.List{{Name: "Content-Type", Value: "text/event-stream"}, {Name: "Cache-Control", Value: "no-cache, no-transform"}},
 	}
 }
 
@@ -301,10 +311,10 @@ func (f CallerFunc) Call(ctx context.Context, c *Call) (*Result, error) { return
 type Drainer interface{ Drain() }
 
 // IsEncoded reports whether a body with that header is anything but its plain bytes.
-func IsEncoded(h http.Header) bool {
-	for _, line := range h["Content-Encoding"] {
-		for coding := range strings.SplitSeq(line, ",") {
-			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+func IsEncoded(l header.List) bool {
+	for value := range l.Values("Content-Encoding") {
+		for coding := range header.Elements(value) {
+			if !strings.EqualFold(coding, "identity") {
 				return true
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"fluentd-perf/internal/http1/header"
 )
 
 // What a modern request says in its header as well as in its body (2026-07-28, basic/transports/streamable-http, SEP-2243):
@@ -70,9 +72,9 @@ func (c *Call) HeaderDiffers() bool {
 }
 
 // headerIs reports whether the field is there once and its value, decoded, is the JSON string at a place of the body.
-func (c *Call) headerIs(canonical string, at Span) bool {
-	values := c.Header[canonical]
-	return len(values) == 1 && TextIs(at.Of(c.Body), HeaderText(values[0]))
+func (c *Call) headerIs(name string, at Span) bool {
+	value, fields := c.Header.Find(name)
+	return fields == 1 && TextIs(at.Of(c.Body), HeaderText(value))
 }
 
 // ParamHeaders are the arguments of one tool that go into a header as well.
@@ -94,14 +96,14 @@ func (p *ParamHeaders) UnmarshalJSON(inputSchema []byte) error {
 }
 
 // Set sets the headers of a call of the tool with those params. An argument that is not there or null has none.
-func (p ParamHeaders) Set(h http.Header, params []byte) {
+func (p ParamHeaders) Set(l *header.List, params []byte) {
 	for _, a := range p {
 		value := MemberOf(params, "arguments")
 		for _, name := range a.path {
 			value = MemberOf(value, name)
 		}
 		if text, ok := paramText(value); ok {
-			h[a.field] = []string{HeaderValue(text)}
+			l.Set(a.field, HeaderValue(text))
 		}
 	}
 }
@@ -142,6 +144,12 @@ func (s *paramSchema) field() string {
 		}
 	}
 	return ""
+}
+
+// IsParamHeader reports whether a field repeats an argument of a tool.
+func IsParamHeader(name string) bool {
+	const prefix = "Mcp-Param-"
+	return len(name) > len(prefix) && header.EqualNames(name[:len(prefix)], prefix)
 }
 
 // tokenChars are what may stand in the name of a header field (RFC 9110, 5.6.2).

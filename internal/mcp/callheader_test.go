@@ -3,8 +3,9 @@ package mcp
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"testing"
+
+	"fluentd-perf/internal/http1/header"
 )
 
 // TestHeaderValue holds the two forms of a text in a header field, and that each is read back. What only looks like base64
@@ -90,9 +91,13 @@ func TestParamHeaders(t *testing.T) {
 		if err := json.Unmarshal([]byte(x.schema), &p); err != nil {
 			t.Fatal(err)
 		}
-		h := http.Header{}
-		p.Set(h, []byte(`{"name":"t","arguments":`+x.arguments+`}`))
-		if got := fmt.Sprint(map[string][]string(h)); got != x.want {
+		var l header.List
+		p.Set(&l, []byte(`{"name":"t","arguments":`+x.arguments+`}`))
+		h := map[string][]string{}
+		for _, f := range l {
+			h[f.Name] = append(h[f.Name], f.Value)
+		}
+		if got := fmt.Sprint(h); got != x.want {
 			t.Errorf("%s in a call with %s: %s, want %s", x.schema, x.arguments, got, x.want)
 		}
 	}

@@ -22,11 +22,11 @@ func CancelKey(c *Call, id []byte, partition func(*Call) [32]byte) string {
 		return ""
 	}
 	whose := ""
-	switch session := c.Header["Mcp-Session-Id"]; {
-	case len(session) > 1:
+	switch session, fields := c.Header.Find("Mcp-Session-Id"); {
+	case fields > 1:
 		return ""
-	case len(session) == 1 && session[0] != "":
-		whose = session[0]
+	case session != "":
+		whose = session
 	case partition == nil:
 		return ""
 	default:
@@ -53,4 +53,4 @@ func idKey(id []byte) string {
 }
 
 // Accepted is what a request gets that its agent has cancelled, and a notification that had nowhere to go.
-func Accepted() *Result { return &Result{Status: http.StatusAccepted, Header: http.Header{}} }
+func Accepted() *Result { return &Result{Status: http.StatusAccepted} }

@@ -26,7 +26,7 @@ func LossOf(c *Call, r *Result) Loss {
 	if r.Status < http.StatusMultipleChoices || r.Events != nil {
 		return LossNone
 	}
-	if r.Raw != nil || len(r.Header["Content-Encoding"]) > 0 {
+	if r.Raw != nil || r.Header.Has("Content-Encoding") {
 		if r.Status == http.StatusGone {
 			return LossSure
 		}
@@ -46,7 +46,7 @@ func lossOfStatus(c *Call, r *Result, of subject) Loss {
 	case http.StatusBadRequest, http.StatusNotFound:
 		return lossOfRefusal(c, r, of)
 	case http.StatusUnauthorized:
-		if len(r.Header["Www-Authenticate"]) > 0 {
+		if r.Header.Has("Www-Authenticate") {
 			return LossNone // it asks for signing in
 		}
 	case http.StatusServiceUnavailable:

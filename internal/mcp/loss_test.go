@@ -7,12 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
 // lossCall is a call with an id, where it is a request.
 func lossCall(lane mcp.Lane, body string) *mcp.Call {
-	c := &mcp.Call{Lane: lane, Body: []byte(body), Header: http.Header{"Mcp-Session-Id": {"s"}}}
+	c := &mcp.Call{Lane: lane, Body: []byte(body), Header: header.Of(http.Header{"Mcp-Session-Id": {"s"}})}
 	if lane == mcp.LaneOpaque {
 		c.Message = mcp.Message{Method: mcp.MethodOther, Kind: mcp.KindBatch}
 	} else if body != "" {
@@ -36,7 +37,7 @@ var (
 
 // answered is an answer as the upstream hands it on: held whole, and scanned where it is JSON-RPC.
 func answered(status int, contentType, body string) *mcp.Result {
-	r := &mcp.Result{Status: status, Header: http.Header{}, Body: []byte(body)}
+	r := &mcp.Result{Status: status, Header: header.List{}, Body: []byte(body)}
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
@@ -156,7 +157,7 @@ func TestLossOfAround(t *testing.T) {
 	const none, doubtful, sure = mcp.LossNone, mcp.LossDoubtful, mcp.LossSure
 	with := func(r *mcp.Result, name, value string) *mcp.Result { r.Header.Set(name, value); return r }
 	raw := func(status int) *mcp.Result {
-		return &mcp.Result{Status: status, Header: http.Header{}, Raw: io.NopCloser(strings.NewReader("session not found"))}
+		return &mcp.Result{Status: status, Header: header.List{}, Raw: io.NopCloser(strings.NewReader("session not found"))}
 	}
 	for name, c := range map[string]struct {
 		call *mcp.Call

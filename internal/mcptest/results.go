@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -57,7 +58,7 @@ func (b *body) Close() error {
 // context's end, and fails as an upstream does. Each Close is counted in closed.
 func EventsOf(ctx context.Context, text string, end error, closed *atomic.Int64) *mcp.Result {
 	return &mcp.Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}},
+		Status: http.StatusOK, Header: header.List{{Name: "Content-Type", Value: "text/event-stream"}},
 		Events: &events{ctx, mcp.NewEventReader(strings.NewReader(text), nil, 1<<20), end, closed},
 	}
 }

@@ -22,7 +22,7 @@ func (q *request) finish() {
 	if q.status == 0 && q.failure == nil { // a panic goes by: net/http logs it
 		q.note(mcp.InternalFailure(nil))
 	}
-	h.opts.Metrics.count(q, took)
+	q.upstream.meters.count(q, took)
 	level := slog.LevelInfo
 	if f := q.failure; f != nil && isWarning(f.Reason) {
 		level = slog.LevelWarn

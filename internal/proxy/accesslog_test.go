@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -88,7 +89,7 @@ const (
 
 func inSession(id string) *mcp.Result {
 	res := scanned(200, `{"jsonrpc":"2.0","id":1,"result":{}}`)
-	res.Header = http.Header{"Mcp-Session-Id": {id}}
+	res.Header = header.Of(http.Header{"Mcp-Session-Id": {id}})
 	return res
 }
 
@@ -187,7 +188,7 @@ func TestToolErrorInStream(t *testing.T) {
 		if err := mcp.Scan(ev.Data, &ev.Message); err != nil {
 			t.Fatal(err)
 		}
-		res := &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Events: &scripted{events: []mcp.Event{ev}, end: io.EOF}}
+		res := &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}}), Events: &scripted{events: []mcp.Event{ev}, end: io.EOF}}
 		if line := a.post(callSearch, "", res); line["outcome"] != want {
 			t.Errorf("%s: %v, want %s", data, line["outcome"], want)
 		}
@@ -221,7 +222,7 @@ func TestKinds(t *testing.T) {
 func TestAccessLineIsBounded(t *testing.T) {
 	a := newAccessed(t)
 	res := scanned(200, `{"jsonrpc":"2.0","id":9007199254740993,"result":{}}`)
-	res.Header = http.Header{"Cache-Status": {"fluentd-perf; " + strings.Repeat("x", 10_000)}}
+	res.Header = header.Of(http.Header{"Cache-Status": {"fluentd-perf; " + strings.Repeat("x", 10_000)}})
 	if a.post(listTools, "", res); a.log.Len() > 1000 {
 		t.Errorf("a line of %d bytes", a.log.Len())
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -31,14 +32,14 @@ func BenchmarkHandler(b *testing.B) {
 	if err := mcp.Scan(answer, &m); err != nil {
 		b.Fatal(err)
 	}
-	header := http.Header{"Content-Type": {"application/json"}, "Date": {"today"}}
+	fields := header.List{{Name: "Content-Type", Value: "application/json"}, {Name: "Date", Value: "today"}}
 	event := mcp.Event{Raw: append(append([]byte("event: message\ndata: "), answer...), "\n\n"...), Answer: true, Message: m}
 	for name, result := range map[string]func() *mcp.Result{
 		"JSON": func() *mcp.Result {
-			return &mcp.Result{Status: 200, Header: header, Body: answer, Checked: true, Message: m}
+			return &mcp.Result{Status: 200, Header: fields, Body: answer, Checked: true, Message: m}
 		},
 		"SSE": func() *mcp.Result {
-			return &mcp.Result{Status: 200, Header: header, Events: &scripted{events: []mcp.Event{event}, end: io.EOF}}
+			return &mcp.Result{Status: 200, Header: fields, Events: &scripted{events: []mcp.Event{event}, end: io.EOF}}
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

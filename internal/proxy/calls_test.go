@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -48,7 +49,7 @@ func hangingHandler(t *testing.T, log *lockedBuffer) *proxy.Handler {
 	d, err := proxy.New(proxy.Options{
 		Upstreams: []proxy.Route{{Name: "s", URL: u, Caller: mcp.CallerFunc(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 			if c.Method() == mcp.MethodInitialize {
-				return &mcp.Result{Status: 200, Header: http.Header{"Mcp-Session-Id": {"s1"}}}, nil
+				return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Mcp-Session-Id": {"s1"}})}, nil
 			}
 			<-ctx.Done()
 			return nil, &mcp.Failure{Code: mcp.CodeBadGateway, Reason: mcp.ReasonBrokeOff}
@@ -61,10 +62,10 @@ func hangingHandler(t *testing.T, log *lockedBuffer) *proxy.Handler {
 	return d
 }
 
-func post(ctx context.Context, d *proxy.Handler, body string, header ...string) {
+func post(ctx context.Context, d *proxy.Handler, body string, fields ...string) {
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/mcp/s", strings.NewReader(body))
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.Set(fields[i], fields[i+1])
 	}
 	d.ServeHTTP(httptest.NewRecorder(), r)
 }

@@ -1,6 +1,9 @@
 package proxy
 
-import "fluentd-perf/internal/mcp"
+import (
+	"fluentd-perf/internal/http1/header"
+	"fluentd-perf/internal/mcp"
+)
 
 // decode settles what the call is, by the header that goes to the server and the body. The call is complete after it, and
 // nobody changes it again.
@@ -12,6 +15,14 @@ func (q *request) decode(body []byte) {
 		q.call.Lane = mcp.LaneMessage
 	}
 	dropLegacy(&q.call)
+	q.identify()
+}
+
+// identify notes whose the call is.
+func (q *request) identify() {
+	if partition := q.handler.opts.Partition; partition != nil {
+		q.call.Own = mcp.Principal{Partition: partition(&q.call), Known: true}
+	}
 }
 
 // decodeHead makes the call of a request whose body, if it has one, means nothing. It is read all the same: net/http would
@@ -25,6 +36,7 @@ func (q *request) decodeHead(lane mcp.Lane) bool {
 	q.release() // a stream may stay open for hours
 	q.decodeHeader()
 	dropLegacy(&q.call)
+	q.identify()
 	return true
 }
 
@@ -71,7 +83,8 @@ func laneOf(m *mcp.Message) mcp.Lane {
 // passed on. The header is the call's own, which is not complete before.
 func dropLegacy(c *mcp.Call) {
 	if c.Era == mcp.EraModern && !c.Mismatch {
-		delete(c.Header, sessionHeader)
-		delete(c.Header, "Last-Event-Id")
+		c.Header.Drop(func(f header.Field) bool {
+			return header.EqualNames(f.Name, sessionHeader) || header.EqualNames(f.Name, "Last-Event-Id")
+		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -57,7 +58,7 @@ func TestUnsentBody(t *testing.T) {
 func TestRawFlush(t *testing.T) {
 	pr, pw := io.Pipe()
 	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
-		return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}, "Content-Encoding": {"gzip"}}, Raw: pr}, nil
+		return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}, "Content-Encoding": {"gzip"}}), Raw: pr}, nil
 	}, nil)
 	req, err := http.NewRequest("POST", base+"/mcp/s", strings.NewReader(listTools))
 	if err != nil {
@@ -98,7 +99,7 @@ func TestCleanEnds(t *testing.T) {
 // TestDrainLetsCallsFinish holds that what a call in flight waits for gets through while the daemon drains.
 func TestDrainLetsCallsFinish(t *testing.T) {
 	d, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
-		return &mcp.Result{Status: 202, Header: http.Header{}}, nil
+		return &mcp.Result{Status: 202, Header: header.List{}}, nil
 	}, nil)
 	d.Drain()
 	d.Refuse()
@@ -119,7 +120,7 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 // TestNoContentType holds that an answer without a type gets none.
 func TestNoContentType(t *testing.T) {
 	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
-		return &mcp.Result{Status: 400, Header: http.Header{}, Body: []byte("<html>no")}, nil
+		return &mcp.Result{Status: 400, Header: header.List{}, Body: []byte("<html>no")}, nil
 	}, nil)
 	if a := do(t, "POST", base+"/mcp/s", listTools); len(a.header["Content-Type"]) > 0 {
 		t.Errorf("Content-Type %q", a.header["Content-Type"])

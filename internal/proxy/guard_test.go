@@ -4,9 +4,11 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -51,7 +53,7 @@ func TestCORS(t *testing.T) {
 	const origin = "http://localhost:6274"
 	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		r := jsonResult("{}")
-		r.Header["Access-Control-Allow-Origin"] = []string{"*"}
+		r.Header.Set("Access-Control-Allow-Origin", "*")
 		return r, nil
 	}, func(o *proxy.Options) { o.Origins = []string{origin}; o.Token = "secret" })
 	a := do(t, "OPTIONS", base+"/mcp/s", "", "Origin", origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "mcp-session-id,x")
@@ -70,7 +72,7 @@ func TestCORS(t *testing.T) {
 
 // TestToken holds how an agent proves itself, that no proof is 401, and that the proof goes no further.
 func TestToken(t *testing.T) {
-	var sent http.Header
+	var sent header.List
 	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		sent = c.Header
 		return jsonResult("{}"), nil
@@ -78,7 +80,7 @@ func TestToken(t *testing.T) {
 	_, base := newHandler(t, call, func(o *proxy.Options) {
 		o.Token = "secret"
 		own := o.Upstreams[0]
-		own.Name, own.Headers = "own", http.Header{"Authorization": {"Bearer configured"}}
+		own.Name, own.Headers = "own", header.Of(http.Header{"Authorization": {"Bearer configured"}})
 		o.Upstreams = append(o.Upstreams, own)
 	})
 	for _, c := range []struct {
@@ -100,9 +102,9 @@ func TestToken(t *testing.T) {
 		if c.status == 403 && (!strings.Contains(a.body, proxy.TokenHeader) || a.header.Get("WWW-Authenticate") != "" || sent != nil) {
 			t.Errorf("the refusal %q names no header, or the call went on", a.body)
 		}
-		for name, values := range sent {
-			if strings.Contains(strings.Join(values, " "), "secret") {
-				t.Errorf("the daemon's token went on as %s", name)
+		for _, f := range sent {
+			if strings.Contains(f.Value, "secret") {
+				t.Errorf("the daemon's token went on as %s", f.Name)
 			}
 		}
 	}
@@ -110,18 +112,18 @@ func TestToken(t *testing.T) {
 
 // TestTokenAsAuthorization holds that the daemon's token goes to no server, whichever way it came.
 func TestTokenAsAuthorization(t *testing.T) {
-	var sent http.Header
+	var sent header.List
 	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		sent = c.Header
 		return jsonResult("{}"), nil
 	}
 	_, base := newHandler(t, call, func(o *proxy.Options) { o.Token = "secret" })
 	do(t, "POST", base+"/mcp/s", listTools, proxy.TokenHeader, "secret", "Authorization", "Bearer secret")
-	if got := sent["Authorization"]; len(got) > 0 {
+	if got := sent.Get("Authorization"); got != "" {
 		t.Errorf("a call took %q along", got)
 	}
 	do(t, "GET", base+"/.well-known/oauth-protected-resource/mcp/s", "", "Authorization", "Bearer secret")
-	if got := sent["Authorization"]; len(got) > 0 {
+	if got := sent.Get("Authorization"); got != "" {
 		t.Errorf("a metadata request took %q along", got)
 	}
 	do(t, "POST", base+"/mcp/s", listTools, proxy.TokenHeader, "secret", "Authorization", "Bearer agents")
@@ -134,7 +136,7 @@ func TestTokenAsAuthorization(t *testing.T) {
 func TestMetadataToken(t *testing.T) {
 	_, base := newHandler(t, answering("{}"), func(o *proxy.Options) {
 		o.Token = "secret"
-		o.Upstreams[0].Headers = http.Header{"Authorization": {"Bearer configured"}}
+		o.Upstreams[0].Headers = header.Of(http.Header{"Authorization": {"Bearer configured"}})
 	})
 	const path = "/.well-known/oauth-protected-resource/mcp/s"
 	if a := do(t, "GET", base+path, ""); a.status != 403 {
@@ -170,13 +172,13 @@ func TestModernInHeaderOnly(t *testing.T) {
 
 // TestHeadersUp holds which headers go to the server.
 func TestHeadersUp(t *testing.T) {
-	var sent http.Header
+	var sent header.List
 	call := func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		sent = c.Header
 		return jsonResult("{}"), nil
 	}
 	_, base := newHandler(t, call, func(o *proxy.Options) {
-		o.Upstreams[0].Headers = http.Header{"X-Key": {"configured"}}
+		o.Upstreams[0].Headers = header.Of(http.Header{"X-Key": {"configured"}})
 	})
 	do(t, "POST", base+"/mcp/s", listTools, "X-Key", "agent", "Cookie", "a=b", "Connection", "x-drop, close", "X-Drop", "1",
 		"TE", "trailers", "Upgrade", "h2c", "Mcp-Session-Id", "s1", "Last-Event-ID", "7", "Authorization", "Bearer own", "X-Other", "kept", "Accept-Encoding", "gzip")
@@ -184,7 +186,7 @@ func TestHeadersUp(t *testing.T) {
 		"X-Key": "configured", "Cookie": "", "X-Drop": "", "Te": "", "Upgrade": "", "Connection": "", "Mcp-Session-Id": "s1",
 		"Last-Event-Id": "7", "Authorization": "Bearer own", "X-Other": "kept", "Accept-Encoding": "identity", "Content-Length": "",
 	} {
-		if got := strings.Join(sent[name], ","); got != want {
+		if got := strings.Join(slices.Collect(sent.Values(name)), ","); got != want {
 			t.Errorf("%s went up as %q, want %q", name, got, want)
 		}
 	}
@@ -257,7 +259,7 @@ func TestScrapers(t *testing.T) {
 func TestTokenTwice(t *testing.T) {
 	o := observe(t, accepted, func(o *proxy.Options) { o.Token = "secret" })
 	do(t, "POST", o.base+"/mcp/s", listTools, proxy.TokenHeader, "secret", "Authorization", "Bearer agents", "Authorization", "Bearer secret")
-	if got := o.got.Header["Authorization"]; len(got) != 0 {
+	if got := o.got.Header.Get("Authorization"); got != "" {
 		t.Errorf("the server gets %q", got)
 	}
 }

@@ -45,6 +45,9 @@ type Options struct {
 	MetricsHandler http.Handler // served on /metrics; nil where metrics have a listener of their own
 	MetricsToken   bool         // /metrics wants the token too
 
+	// Partition names who makes a call, which is then complete: it is asked once for each. nil: whoever wants to know it finds out.
+	Partition func(*mcp.Call) [32]byte
+
 	// Peer tells which user of this machine sent a request; an error where that cannot be told. It is asked for requests to
 	// upstreams with PrivateTo alone. nil: it can never be told.
 	Peer func(*http.Request) (uid uint32, err error)

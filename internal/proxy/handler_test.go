@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -61,18 +62,18 @@ type answer struct {
 	body   string
 }
 
-func do(t *testing.T, verb, target, body string, header ...string) answer {
+func do(t *testing.T, verb, target, body string, fields ...string) answer {
 	t.Helper()
 	req, err := http.NewRequest(verb, target, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i+1 < len(header); i += 2 {
-		if header[i] == "Host" {
-			req.Host = header[i+1]
+	for i := 0; i+1 < len(fields); i += 2 {
+		if fields[i] == "Host" {
+			req.Host = fields[i+1]
 			continue
 		}
-		req.Header.Add(header[i], header[i+1])
+		req.Header.Add(fields[i], fields[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -87,7 +88,7 @@ func do(t *testing.T, verb, target, body string, header ...string) answer {
 }
 
 func jsonResult(body string) *mcp.Result {
-	return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
+	return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Body: []byte(body)}
 }
 
 func answering(body string) mcp.CallerFunc {
@@ -133,7 +134,7 @@ func (s *scripted) Close() error {
 func streaming(s *scripted) mcp.CallerFunc {
 	return func(ctx context.Context, _ *mcp.Call) (*mcp.Result, error) {
 		s.ctx = ctx
-		return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache"}}, Events: s}, nil
+		return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache"}}), Events: s}, nil
 	}
 }
 
@@ -318,7 +319,7 @@ func TestQuietStream(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		s := &leaving{scripted{ctx: ctx, events: []mcp.Event{event("data: 1\n\n")}, block: make(chan struct{}), closed: make(chan struct{})}, leave}
 		h, err := proxy.New(options(named(t, "s", "server.test", func(context.Context, *mcp.Call) (*mcp.Result, error) {
-			return &mcp.Result{Status: 200, Header: http.Header{}, Events: s}, nil
+			return &mcp.Result{Status: 200, Header: header.List{}, Events: s}, nil
 		})))
 		if err != nil {
 			t.Fatal(err)
@@ -376,7 +377,7 @@ func TestStreamCap(t *testing.T) {
 func TestRawBreak(t *testing.T) {
 	raw := io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), errReader{&mcp.Failure{Code: 1502, Reason: mcp.ReasonBrokeOff}})
 	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
-		return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Raw: io.NopCloser(raw)}, nil
+		return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Raw: io.NopCloser(raw)}, nil
 	}, nil)
 	resp, err := http.Post(base+"/mcp/s", "application/json", strings.NewReader(listTools))
 	if err != nil {

@@ -1,50 +1,55 @@
 package proxy
 
 import (
-	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
-// outHeader builds what goes to the server of the agent's headers: all but hop-by-hop fields, what belongs to this hop
-// alone, and the daemon's own token; then the configured ones in place of the agent's. Values are shared with the agent's
-// header, which stays as it is. What a call is, is read from the header that this returns: a field that Connection names
+// outHeader builds what goes to the server of the agent's headers, in one pass: all but hop-by-hop fields, what belongs to this hop
+// alone, and the daemon's own token; then the configured ones in place of the agent's. net/http's map has no order: the fields are
+// in that of their names. What a call is, is read from the header that this returns: a field that Connection names
 // ends here (RFC 9110, 7.6.1) and says nothing of a message that the server gets without it.
-func (q *request) outHeader() http.Header {
+func (q *request) outHeader() header.List {
 	u, in := q.upstream, q.in.Header
-	n := len(u.Headers) + 2 // Accept-Encoding and User-Agent. A map of up to 8 is half as many allocations
-	for name := range in {
-		if !staysHere(name) && name != "User-Agent" {
-			n++
-		}
+	var named header.Names
+	for _, value := range in["Connection"] {
+		named = mcp.AppendConnectionNamed(named, value)
 	}
-	out := make(http.Header, n)
+	out := header.List(q.fields[:0])
 	for name, values := range in {
-		if !staysHere(name) {
-			out[name] = values
+		if staysHere(name) || named.Has(name) || u.Headers.Has(name) || q.isOwn(name, values) {
+			continue
+		}
+		for _, value := range values {
+			out.Add(name, value)
 		}
 	}
-	mcp.DropConnectionNamed(out, in["Connection"])
-	delete(out, TokenHeader)
-	if g := q.handler.guard; g.token != "" && slices.ContainsFunc(in["Authorization"], g.isBearer) {
-		delete(out, "Authorization") // the daemon's own, meant for no server
+	if origin, fields := out.Find("Origin"); fields == 1 && isOwnOrigin(origin, q.in) {
+		if out.Del("Origin"); u.origin != "" {
+			out.Add("Origin", u.origin)
+		}
 	}
-	if !u.ForwardCookies {
-		delete(out, "Cookie")
+	out = append(append(out, u.Headers...), acceptIdentity)
+	slices.SortStableFunc(out, func(a, b header.Field) int { return strings.Compare(a.Name, b.Name) })
+	return slices.Clip(out) // others' copies of the call share it
+}
+
+// isOwn reports whether a field is the daemon's own token, meant for no server, or a cookie that is to stay here.
+func (q *request) isOwn(name string, values []string) bool {
+	switch name {
+	case TokenHeader:
+		return true
+	case "Authorization":
+		g := q.handler.guard
+		return g.token != "" && slices.ContainsFunc(values, g.isBearer)
+	case "Cookie":
+		return !q.upstream.ForwardCookies
 	}
-	if origins := out["Origin"]; len(origins) == 1 && isOwnOrigin(origins[0], q.in) {
-		out["Origin"] = u.origin
-	}
-	maps.Copy(out, u.Headers)
-	out["Accept-Encoding"] = identityEncoding
-	if _, named := out["User-Agent"]; !named {
-		out["User-Agent"] = nil // else net/http puts its own there
-	}
-	return out
+	return false
 }
 
 // staysHere reports whether a field of a request ends at this hop, or is made anew for the next. What else about header fields stands
@@ -59,9 +64,12 @@ func staysHere(canonical string) bool {
 
 const sessionHeader = "Mcp-Session-Id"
 
+// acceptIdentity asks for answers that can be read and passed on byte for byte.
+var acceptIdentity = header.Field{Name: "Accept-Encoding", Value: "identity"}
+
 // Header values that never change, shared by all.
 var (
-	identityEncoding = []string{"identity"} // asks for answers that can be read and passed on byte for byte
+	identityEncoding = []string{acceptIdentity.Value}
 	connectionClose  = []string{"close"}
 	jsonType         = []string{"application/json"}
 )

@@ -4,10 +4,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -88,7 +90,7 @@ func TestConnectionNamedElsewhere(t *testing.T) {
 		o := observe(t, accepted, func(o *proxy.Options) { o.Upstreams[0].Array = o.Upstreams[0].Caller })
 		raw(t, o.base, line+" HTTP/1.1\r\nHost: localhost\r\nConnection: close, Mcp-Protocol-Version, Content-Encoding\r\n"+
 			"Mcp-Protocol-Version: 2026-07-28\r\nContent-Encoding: gzip\r\nMcp-Session-Id: mine\r\nContent-Length: 2\r\n\r\n[]")
-		if o.got.Version != "" || o.got.Era != mcp.EraLegacy || o.got.Header.Get("Mcp-Session-Id") != "mine" || o.got.Header["Mcp-Protocol-Version"] != nil {
+		if o.got.Version != "" || o.got.Era != mcp.EraLegacy || o.got.Header.Get("Mcp-Session-Id") != "mine" || o.got.Header.Has("Mcp-Protocol-Version") {
 			t.Errorf("%s: version %q, era %v, %v", line, o.got.Version, o.got.Era, o.got.Header)
 		}
 	}
@@ -98,14 +100,14 @@ func TestConnectionNamedElsewhere(t *testing.T) {
 // operator has configured goes out all the same.
 func TestConnectionNamedGuard(t *testing.T) {
 	o := observe(t, accepted, func(o *proxy.Options) {
-		o.Upstreams[0].Headers = http.Header{"X-Api-Key": {"operator's"}}
+		o.Upstreams[0].Headers = header.Of(http.Header{"X-Api-Key": {"operator's"}})
 	})
 	a := raw(t, o.base, "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nConnection: close, Origin\r\nOrigin: http://evil.test\r\nContent-Length: 2\r\n\r\n{}")
 	if !strings.HasPrefix(a, "HTTP/1.1 403 ") {
 		t.Errorf("another site's page got %q", a)
 	}
 	a = raw(t, o.base, "POST /mcp/s HTTP/1.1\r\nHost: localhost\r\nConnection: close, X-Api-Key\r\nX-Api-Key: agent's\r\nContent-Length: 2\r\n\r\n{}")
-	if v := o.got.Header["X-Api-Key"]; !strings.HasPrefix(a, "HTTP/1.1 202 ") || len(v) != 1 || v[0] != "operator's" {
+	if v := slices.Collect(o.got.Header.Values("X-Api-Key")); !strings.HasPrefix(a, "HTTP/1.1 202 ") || len(v) != 1 || v[0] != "operator's" {
 		t.Errorf("%q, X-Api-Key %q", a, v)
 	}
 }
@@ -139,7 +141,9 @@ func TestOriginOnTheWayUp(t *testing.T) {
 			}
 		}
 	}
-	o := observe(t, accepted, func(o *proxy.Options) { o.Upstreams[0].Headers = http.Header{"Origin": {"http://configured.test"}} })
+	o := observe(t, accepted, func(o *proxy.Options) {
+		o.Upstreams[0].Headers = header.Of(http.Header{"Origin": {"http://configured.test"}})
+	})
 	do(t, "POST", o.base+"/mcp/s", listTools, "Origin", o.base)
 	if got := o.got.Header.Get("Origin"); got != "http://configured.test" {
 		t.Errorf("the server gets %q", got)

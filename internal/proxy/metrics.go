@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,21 +46,51 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
+// meters are one upstream's series. Those that nearly every request counts are found once: to hash their labels costs more than to
+// count.
+type meters struct {
+	*Metrics
+	upstream  string
+	good      [mcp.MethodCount]atomic.Pointer[prometheus.Counter] // requests with outcome ok, by method
+	durations [mcp.GroupCount]atomic.Pointer[prometheus.Observer] // by kind
+}
+
+// found returns a series, which find finds the first time.
+func found[T any](at *atomic.Pointer[T], find func() T) T {
+	if known := at.Load(); known != nil {
+		return *known
+	}
+	series := find()
+	at.Store(&series) // who comes at the same time has found the same one
+	return series
+}
+
 // count counts a request that has ended, which took so long.
-func (m *Metrics) count(q *request, took time.Duration) {
-	c, upstream := &q.call, q.upstream.Name
-	m.requests.WithLabelValues(upstream, methodLabel(c), string(q.outcome)).Inc()
+func (m *meters) count(q *request, took time.Duration) {
+	c := &q.call
+	m.requestsOf(c, q.outcome).Inc()
 	if !c.Lane.Long() {
-		m.durations.WithLabelValues(upstream, groupOf(c, q.hit).String()).Observe(took.Seconds())
+		kind := groupOf(c, q.hit)
+		found(&m.durations[kind], func() prometheus.Observer {
+			return m.Metrics.durations.WithLabelValues(m.upstream, kind.String())
+		}).Observe(took.Seconds())
 	}
 	switch f := q.failure; {
 	case q.failed.Calls > 0:
 		for reason, calls := range q.failed.Shed {
-			m.shed.WithLabelValues(upstream, string(reason)).Add(float64(calls))
+			m.shed.WithLabelValues(m.upstream, string(reason)).Add(float64(calls))
 		}
 	case f != nil && f.Code == mcp.CodeOverloaded:
-		m.shed.WithLabelValues(upstream, string(f.Reason)).Inc()
+		m.shed.WithLabelValues(m.upstream, string(f.Reason)).Inc()
 	}
+}
+
+func (m *meters) requestsOf(c *mcp.Call, o outcome) prometheus.Counter {
+	find := func() prometheus.Counter { return m.requests.WithLabelValues(m.upstream, methodLabel(c), string(o)) }
+	if c.Lane != mcp.LaneRequest || o != outcomeOK {
+		return find()
+	}
+	return found(&m.good[c.Method()], find)
 }
 
 // groupOf returns the label `kind` of a request; hit says that the server was not asked for its answer.

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -33,11 +34,10 @@ func (q *request) rewriteChallenge(res *mcp.Result) {
 	if res.Status == http.StatusUnauthorized && q.call.Lane != mcp.LaneFetch {
 		q.upstream.oauth.unauthorized.Store(true)
 	}
-	if values := slices.Clone(res.Header["Www-Authenticate"]); values != nil {
-		for i, v := range values {
-			values[i] = q.ownMetadata(v)
+	for i := range res.Header {
+		if f := &res.Header[i]; header.EqualNames(f.Name, "Www-Authenticate") {
+			f.Value = q.ownMetadata(f.Value)
 		}
-		res.Header["Www-Authenticate"] = values
 	}
 }
 
@@ -103,8 +103,8 @@ func (q *request) metadata() {
 	case rewrite && found == isAbsent && q.upstream.oauth.unauthorized.Load():
 		// Its own authorization server (2025-03-26, basic/authorization). Clients would look for that at the daemon.
 		q.answer(&mcp.Result{
-			Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType, "Cache-Control": {"no-store"}},
-			Body: fmt.Appendf(nil, `{"resource":%s,"authorization_servers":[%q]}`, q.resource(), q.upstream.origin[0]),
+			Status: http.StatusOK, Header: header.List{{Name: "Content-Type", Value: jsonType[0]}, {Name: "Cache-Control", Value: "no-store"}},
+			Body: fmt.Appendf(nil, `{"resource":%s,"authorization_servers":[%q]}`, q.resource(), q.upstream.origin),
 		})
 		return
 	}
@@ -208,8 +208,8 @@ func (q *request) replaceResource(res *mcp.Result) {
 		return
 	}
 	res.Body = slices.Concat(document[:span.Start], []byte(q.resource()), document[span.End:])
-	delete(res.Header, "Content-Length")
-	delete(res.Header, "Etag")
+	res.Header.Del("Content-Length")
+	res.Header.Del("Etag")
 }
 
 // ownsResource reports whether a JSON string is the server's own URL, or a prefix of its path on its origin, which stands

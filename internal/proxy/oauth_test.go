@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -17,12 +18,12 @@ import (
 func challenging(challenge []string, documents map[string]string, asked *[]string) mcp.CallerFunc {
 	return func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		if c.Lane != mcp.LaneFetch {
-			return &mcp.Result{Status: 401, Header: http.Header{"Www-Authenticate": challenge}, Body: []byte("no")}, nil
+			return &mcp.Result{Status: 401, Header: header.Of(http.Header{"Www-Authenticate": challenge}), Body: []byte("no")}, nil
 		}
 		*asked = append(*asked, c.Target.String())
 		doc, ok := documents[c.Target.String()]
 		if !ok {
-			return &mcp.Result{Status: 404, Header: http.Header{}, Body: []byte("none")}, nil
+			return &mcp.Result{Status: 404, Header: header.List{}, Body: []byte("none")}, nil
 		}
 		return jsonResult(doc), nil
 	}
@@ -192,12 +193,12 @@ func TestAgentsURL(t *testing.T) {
 func TestOwnDocument(t *testing.T) {
 	none := func(status int, body string) func() *mcp.Result {
 		return func() *mcp.Result {
-			return &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"text/html"}, "Etag": {"x"}}, Body: []byte(body)}
+			return &mcp.Result{Status: status, Header: header.Of(http.Header{"Content-Type": {"text/html"}, "Etag": {"x"}}), Body: []byte(body)}
 		}
 	}
 	streamed := func(status int, body string) func() *mcp.Result {
 		return func() *mcp.Result {
-			return &mcp.Result{Status: status, Header: http.Header{}, Raw: io.NopCloser(strings.NewReader(body))}
+			return &mcp.Result{Status: status, Header: header.List{}, Raw: io.NopCloser(strings.NewReader(body))}
 		}
 	}
 	for name, c := range map[string]struct {
@@ -229,7 +230,7 @@ func TestOwnDocument(t *testing.T) {
 				if call.Lane == mcp.LaneFetch {
 					return c.says(), nil
 				}
-				return &mcp.Result{Status: status, Header: http.Header{"Www-Authenticate": {"Bearer"}}, Body: []byte("no")}, nil
+				return &mcp.Result{Status: status, Header: header.Of(http.Header{"Www-Authenticate": {"Bearer"}}), Body: []byte("no")}, nil
 			}, nil)
 			get := func() answer { return do(t, "GET", base+metadataOf+"/s", "") }
 			servers := get()
@@ -275,9 +276,9 @@ func TestMarkedDocument(t *testing.T) {
 		for _, streamed := range []bool{false, true} {
 			_, base := newHandler(t, func(_ context.Context, call *mcp.Call) (*mcp.Result, error) {
 				if call.Lane != mcp.LaneFetch {
-					return &mcp.Result{Status: 401, Header: http.Header{"Www-Authenticate": {"Bearer"}}}, nil
+					return &mcp.Result{Status: 401, Header: header.Of(http.Header{"Www-Authenticate": {"Bearer"}})}, nil
 				}
-				res := &mcp.Result{Status: 200, Header: http.Header{"Content-Length": {"1000"}}}
+				res := &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Length": {"1000"}})}
 				if streamed {
 					res.Raw = io.NopCloser(strings.NewReader(mark + c.doc))
 				} else {
@@ -300,16 +301,16 @@ func TestMetadataElsewhere(t *testing.T) {
 	_, base := newHandler(t, func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		switch {
 		case c.Lane != mcp.LaneFetch:
-			h := http.Header{"Www-Authenticate": {`Bearer resource_metadata="http://server.test/base/mcp/.well-known/oauth-protected-resource"`}}
+			h := header.Of(http.Header{"Www-Authenticate": {`Bearer resource_metadata="http://server.test/base/mcp/.well-known/oauth-protected-resource"`}})
 			return &mcp.Result{Status: 401, Header: h}, nil
 		case !c.Whole:
 			t.Error("a document may come in pieces")
 		case c.Target.Path == "/.well-known/oauth-protected-resource":
 			return jsonResult(`{"resource":"http://server.test/","authorization_servers":["https://as.test"]}`), nil
 		case strings.HasPrefix(c.Target.Path, "/.well-known/"):
-			return &mcp.Result{Status: 401, Header: http.Header{}}, nil
+			return &mcp.Result{Status: 401, Header: header.List{}}, nil
 		}
-		return &mcp.Result{Status: 404, Header: http.Header{}}, nil
+		return &mcp.Result{Status: 404, Header: header.List{}}, nil
 	}, nil)
 	do(t, "POST", base+"/mcp/s", listTools)
 	want := `{"resource":"` + base + `/mcp/s","authorization_servers":["https://as.test"]}`
@@ -325,14 +326,14 @@ func TestDocumentInPieces(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		raw    io.Reader
-		header http.Header
+		header header.List
 		status int
 		want   string
 	}{
-		{"no type", strings.NewReader(doc), http.Header{}, 200, `{"resource":"BASE/mcp/s"}`},
-		{"with a length", strings.NewReader(doc), http.Header{"Content-Length": {"42"}}, 200, `{"resource":"BASE/mcp/s"}`},
-		{"encoded", strings.NewReader(doc), http.Header{"Content-Encoding": {"x"}}, 200, doc},
-		{"broken off", io.MultiReader(strings.NewReader(doc[:9]), errReader{broken}), http.Header{}, 502, ""},
+		{"no type", strings.NewReader(doc), header.List{}, 200, `{"resource":"BASE/mcp/s"}`},
+		{"with a length", strings.NewReader(doc), header.Of(http.Header{"Content-Length": {"42"}}), 200, `{"resource":"BASE/mcp/s"}`},
+		{"encoded", strings.NewReader(doc), header.Of(http.Header{"Content-Encoding": {"x"}}), 200, doc},
+		{"broken off", io.MultiReader(strings.NewReader(doc[:9]), errReader{broken}), header.List{}, 502, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			closed := 0
@@ -386,7 +387,7 @@ func (failingClose) Close() error { return errors.New("planted") }
 func TestDocumentCloses(t *testing.T) {
 	_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		body := failingClose{strings.NewReader(`{"resource":"http://server.test/base/mcp"}`)}
-		return &mcp.Result{Status: 200, Header: http.Header{}, Raw: body}, nil
+		return &mcp.Result{Status: 200, Header: header.List{}, Raw: body}, nil
 	}, nil)
 	if a := do(t, "GET", base+metadataOf+"/s", ""); a.status != 200 || !strings.Contains(a.body, base+"/mcp/s") {
 		t.Errorf("got %d %s", a.status, a.body)

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -104,7 +105,7 @@ func observe(t *testing.T, answer func() (*mcp.Result, error), change func(*prox
 	return o
 }
 
-func accepted() (*mcp.Result, error) { return &mcp.Result{Status: 202, Header: http.Header{}}, nil }
+func accepted() (*mcp.Result, error) { return &mcp.Result{Status: 202, Header: header.List{}}, nil }
 
 // TestOpaque holds that what the daemon does not understand reaches the server as it came, with its header.
 func TestOpaque(t *testing.T) {
@@ -140,7 +141,7 @@ func checkOpaque(t *testing.T, c oddBody, o *observed, lane mcp.Lane) {
 		want = append(want, "Mcp-Session-Id", "mine")
 	}
 	for i := 0; i < len(want); i += 2 {
-		if v := got.Header[want[i]]; len(v) != 1 || v[0] != want[i+1] {
+		if v := slices.Collect(got.Header.Values(want[i])); len(v) != 1 || v[0] != want[i+1] {
 			t.Errorf("%s is %q, want %q", want[i], v, want[i+1])
 		}
 		if want[i] == "Mcp-Protocol-Version" && (got.Version != want[i+1] || got.Era != mcp.EraOf(want[i+1])) {
@@ -311,30 +312,29 @@ func TestAnswerOutcomes(t *testing.T) {
 // TestOutcomesUnseen holds what is counted for an answer that passes without being looked into: its type says whether it
 // can be one.
 func TestOutcomesUnseen(t *testing.T) {
-	header := func(fields ...string) http.Header {
-		h := http.Header{}
+	of := func(fields ...string) (l header.List) {
 		for i := 0; i < len(fields); i += 2 {
-			h.Set(fields[i], fields[i+1])
+			l.Set(fields[i], fields[i+1])
 		}
-		return h
+		return l
 	}
 	const notify = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 	for _, c := range []struct {
 		name, body string
 		status     int
-		header     http.Header
+		header     header.List
 		method     string
 		outcome    string
 	}{
-		{"a page", listTools, 200, header("Content-Type", "text/html; charset=utf-8"), "tools/list", "opaque"},
-		{"text", listTools, 200, header("Content-Type", "text/plain"), "tools/list", "opaque"},
-		{"a page by status", listTools, 502, header("Content-Type", "text/html"), "tools/list", "http_error"},
-		{"a large answer", listTools, 200, header("Content-Type", "Application/JSON ; charset=utf-8"), "tools/list", "ok"},
-		{"an encoded answer", listTools, 200, header("Content-Type", "application/json", "Content-Encoding", "br"), "tools/list", "ok"},
-		{"encoded events", listTools, 200, header("Content-Type", "text/event-stream", "Content-Encoding", "br"), "tools/list", "ok"},
-		{"no type", listTools, 200, header(), "tools/list", "ok"},
-		{"a page for a notification", notify, 200, header("Content-Type", "text/html"), "notifications/initialized", "ok"},
-		{"a page for an array", `[]`, 200, header("Content-Type", "text/html"), "other", "opaque"},
+		{"a page", listTools, 200, of("Content-Type", "text/html; charset=utf-8"), "tools/list", "opaque"},
+		{"text", listTools, 200, of("Content-Type", "text/plain"), "tools/list", "opaque"},
+		{"a page by status", listTools, 502, of("Content-Type", "text/html"), "tools/list", "http_error"},
+		{"a large answer", listTools, 200, of("Content-Type", "Application/JSON ; charset=utf-8"), "tools/list", "ok"},
+		{"an encoded answer", listTools, 200, of("Content-Type", "application/json", "Content-Encoding", "br"), "tools/list", "ok"},
+		{"encoded events", listTools, 200, of("Content-Type", "text/event-stream", "Content-Encoding", "br"), "tools/list", "ok"},
+		{"no type", listTools, 200, of(), "tools/list", "ok"},
+		{"a page for a notification", notify, 200, of("Content-Type", "text/html"), "notifications/initialized", "ok"},
+		{"a page for an array", `[]`, 200, of("Content-Type", "text/html"), "other", "opaque"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := observe(t, func() (*mcp.Result, error) {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -40,7 +41,7 @@ func isAnswered(lane mcp.Lane) bool { return isRequest(lane) || lane == mcp.Lane
 
 // mayBeMessage reports whether a body that nobody has looked into may be JSON-RPC. By its type a page is none; what is encoded,
 // or too large to be looked into, may be.
-func mayBeMessage(c *mcp.Call, h http.Header) bool {
+func mayBeMessage(c *mcp.Call, h header.List) bool {
 	media, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	switch strings.ToLower(strings.TrimSpace(media)) {
 	case "", "application/json", "text/event-stream":

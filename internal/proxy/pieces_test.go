@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -117,7 +118,7 @@ func TestQuietInsideEvent(t *testing.T) {
 		events := &slow{scripted{events: append(pieces(false), event("data: 3\n\n")), end: io.EOF}}
 		d, err := proxy.New(proxy.Options{
 			Upstreams: []proxy.Route{{Name: "s", URL: mustURL(t, "http://server.test/mcp"), Caller: mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
-				return &mcp.Result{Status: 200, Header: http.Header{}, Events: events}, nil
+				return &mcp.Result{Status: 200, Header: header.List{}, Events: events}, nil
 			})}},
 			BodyLimit: 1 << 20, Metrics: proxy.NewMetrics(prometheus.NewRegistry()),
 		})
@@ -149,7 +150,7 @@ func (f *flushes) Flush() {
 
 // TestRawAtOnce holds that a body that is not held leaves piece by piece, whether its length is known or not.
 func TestRawAtOnce(t *testing.T) {
-	for name, header := range map[string]http.Header{
+	for name, fields := range map[string]http.Header{
 		"no length": {"Content-Type": {"application/octet-stream"}},
 		"a length":  {"Content-Type": {"text/plain"}, "Content-Length": {"5"}},
 		"encoded":   {"Content-Type": {"application/json"}, "Content-Encoding": {"br"}, "Content-Length": {"5"}},
@@ -157,7 +158,7 @@ func TestRawAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, w := io.Pipe()
 			_, base := newHandler(t, func(context.Context, *mcp.Call) (*mcp.Result, error) {
-				return &mcp.Result{Status: 200, Header: header.Clone(), Raw: r}, nil
+				return &mcp.Result{Status: 200, Header: header.Of(fields), Raw: r}, nil
 			}, nil)
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()

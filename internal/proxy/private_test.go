@@ -16,6 +16,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -39,7 +40,7 @@ func newPrivate(t *testing.T, change func(*Options)) *privateHandler {
 	p := new(privateHandler)
 	call := mcp.CallerFunc(func(context.Context, *mcp.Call) (*mcp.Result, error) {
 		p.calls++
-		return &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: []byte("{}")}, nil
+		return &mcp.Result{Status: http.StatusOK, Header: header.Of(http.Header{"Content-Type": jsonType}), Body: []byte("{}")}, nil
 	})
 	server := &url.URL{Scheme: "http", Host: "server.test", Path: "/mcp"}
 	o := Options{
@@ -66,11 +67,11 @@ func newPrivate(t *testing.T, change func(*Options)) *privateHandler {
 }
 
 // send sends one request as a user.
-func (p *privateHandler) send(user uint32, verb, path string, header ...string) *httptest.ResponseRecorder {
+func (p *privateHandler) send(user uint32, verb, path string, fields ...string) *httptest.ResponseRecorder {
 	p.user = user
 	r := httptest.NewRequest(verb, "http://localhost"+path, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`))
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.Set(fields[i], fields[i+1])
 	}
 	w := httptest.NewRecorder()
 	p.ServeHTTP(w, r)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -32,9 +33,11 @@ type request struct {
 	failed            mcp.FailedCalls // of an array
 	timing            mcp.Timing
 
-	bodySpace [1 << 10]byte // of the request's body, where it fits
-	values    [2]string     // of the answer's Server-Timing and Content-Length
-	text      [160]byte     // in which they lie, where they fit; not changed once they are there
+	bodySpace [1 << 10]byte    // of the request's body, where it fits
+	fields    [16]header.Field // of the call's header, where they fit
+	answered  [16]string       // the values of the answer's header, where they fit
+	values    [2]string        // of the answer's Server-Timing and Content-Length
+	text      [160]byte        // in which they lie, where they fit; not changed once they are there
 }
 
 // begin makes the request. Whoever begins one finishes it.

@@ -3,12 +3,14 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 	"unsafe"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -21,7 +23,7 @@ func (q *request) answer(res *mcp.Result) {
 		q.rewriteChallenge(res)
 	}
 	h := q.w.Header()
-	copyAnswerHeader(h, res.Header, len(h["Access-Control-Allow-Origin"]) > 0)
+	copyAnswerHeader(h, res.Header, q.answered[:], len(h["Access-Control-Allow-Origin"]) > 0)
 	q.rememberAgent()
 	if _, typed := h["Content-Type"]; !typed {
 		h["Content-Type"] = nil // else net/http guesses one
@@ -43,14 +45,19 @@ func (q *request) answer(res *mcp.Result) {
 	q.answerBody(res)
 }
 
-// copyAnswerHeader puts the server's fields on the answer. With cors, the server's own CORS fields give way to the
-// handler's.
-func copyAnswerHeader(dst, src http.Header, cors bool) {
-	for name, values := range src {
+// copyAnswerHeader puts the server's fields on the answer, net/http's map, behind what is there. Their values lie in room where they
+// fit. With cors, the server's own CORS fields give way to the handler's.
+func copyAnswerHeader(dst http.Header, src header.List, room []string, cors bool) {
+	if len(src) > len(room) {
+		room = make([]string, len(src))
+	}
+	for i, f := range src {
+		name := textproto.CanonicalMIMEHeaderKey(f.Name)
 		if cors && strings.HasPrefix(name, "Access-Control-") {
 			continue
 		}
-		addValues(dst, name, values)
+		room[i] = f.Value
+		addValues(dst, name, room[i:i+1:i+1])
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/proxy"
 )
@@ -141,7 +142,7 @@ func TestSwapRace(t *testing.T) {
 		u := named(t, "s", "server.test", func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 			return jsonResult(fmt.Sprint(n, " ", c.Header.Get("X-Set"))), nil
 		})
-		u.Headers = http.Header{"X-Set": {fmt.Sprint(n)}}
+		u.Headers = header.Of(http.Header{"X-Set": {fmt.Sprint(n)}})
 		return []proxy.Route{u}
 	}
 	h, err := proxy.New(options(upstreamsOf(0)...))

@@ -78,15 +78,19 @@ func requestOf(c *mcp.Call, upstream string) CallRequest {
 	if len(r.Body) > maxCallBody {
 		r.Body, r.Missing = nil, "it is larger than 64 KiB"
 	}
-	for name := range c.Header {
+	seen := map[string]bool{} // by name, of which there may be several fields
+	for _, f := range c.Header {
+		name := http.CanonicalHeaderKey(f.Name)
 		switch {
+		case seen[name]:
 		case slices.Contains(shownHeaders, name):
-			r.Headers[name] = c.Header.Get(name)
-		case slices.ContainsFunc(credentialHeaders, func(s string) bool { return http.CanonicalHeaderKey(s) == name }):
+			r.Headers[name] = f.Value
+		case slices.Contains(credentialHeaders, name):
 			r.Left = append(r.Left, name)
 		default:
 			r.Others++
 		}
+		seen[name] = true
 	}
 	slices.Sort(r.Left)
 	return r

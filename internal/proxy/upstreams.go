@@ -3,11 +3,11 @@ package proxy
 import (
 	"cmp"
 	"fmt"
-	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -18,7 +18,7 @@ type Route struct {
 	URLs           []*url.URL // all of `urls`, of which URL is the first; nil: URL alone
 	Caller         mcp.Caller
 	Array          mcp.Caller  // answers the arrays of /rpc/<name>; nil: there is no such path
-	Headers        http.Header // set on every request, in place of the agent's of the same name
+	Headers        header.List // set on every request, in place of the agent's of the same name
 	ForwardCookies bool        // `forward_cookies`
 	RewriteOAuth   bool        // `oauth: rewrite`
 	OldTransport   bool        // `transport: sse`: POSTs go to /mcp/<name>/message/<id>
@@ -36,12 +36,13 @@ type Users struct {
 // upstream is a Route with what requests to it need. It does not change, but for what it points to.
 type upstream struct {
 	Route
-	origin []string        // of URL, as the value of an Origin header
+	origin string          // of URL, as the value of an Origin header
 	fixed  map[string]bool // names of parameters in the queries of URLs: an agent does not set them
 
 	replacesAuthorization bool // the operator's credential goes up in place of the agent's
 
-	oauth *oauthState // one for each name and URL, over all Swaps that have both
+	oauth  *oauthState // one for each name and URL, over all Swaps that have both
+	meters *meters
 }
 
 // oauthState is what the handler has learned of a server's OAuth (see oauth.go).
@@ -69,7 +70,7 @@ func (h *Handler) Swap(list []Route) error {
 		if next.byName[u.Name] != nil {
 			return fmt.Errorf("proxy: two upstreams named %q", u.Name)
 		}
-		next.only = newUpstream(u, before.byName[u.Name])
+		next.only = newUpstream(u, before.byName[u.Name], h.opts.Metrics)
 		next.byName[u.Name] = next.only
 	}
 	if len(list) != 1 {
@@ -104,17 +105,17 @@ func (h *Handler) take(find func(*upstreams) *upstream) *upstream {
 func (u *upstream) leave() { u.Users.requests.RUnlock() }
 
 // newUpstream makes an upstream, with what is remembered of the one that had its name before, if there was one.
-func newUpstream(u Route, before *upstream) *upstream {
+func newUpstream(u Route, before *upstream, m *Metrics) *upstream {
 	if u.URLs == nil && u.URL != nil {
 		u.URLs = []*url.URL{u.URL}
 	}
 	u.Users = cmp.Or(u.Users, new(Users))
 	next := &upstream{
 		Route: u, fixed: parameterNames(u.URLs),
-		replacesAuthorization: len(u.Headers["Authorization"]) > 0, oauth: new(oauthState),
+		replacesAuthorization: u.Headers.Has("Authorization"), oauth: new(oauthState), meters: &meters{Metrics: m, upstream: u.Name},
 	}
 	if u.URL != nil {
-		next.origin = []string{mcp.Origin(u.URL)}
+		next.origin = mcp.Origin(u.URL)
 	}
 	if before != nil && before.URL != nil && u.URL != nil && before.URL.String() == u.URL.String() {
 		next.oauth = before.oauth

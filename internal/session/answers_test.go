@@ -3,12 +3,12 @@ package session_test
 import (
 	"context"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session"
 )
@@ -38,7 +38,7 @@ func TestAnswerToWhatCouldNotBeRead(t *testing.T) {
 					must(mcp.Scan(ev.Data, &ev.Message))
 					list = []mcp.Event{ev}
 				}
-				return &mcp.Result{Status: 200, Header: http.Header{}, Events: &events{list: list, end: io.EOF}}, nil
+				return &mcp.Result{Status: 200, Header: header.List{}, Events: &events{list: list, end: io.EOF}}, nil
 			}
 			res, err := a.post(context.Background(), a.request("tools/call", `{"name":"t"}`))
 			if err != nil {

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"maps"
 	"net/http"
 
 	"fluentd-perf/internal/mcp"
@@ -85,11 +84,11 @@ func (s *Stage) sendTo(ctx context.Context, c *mcp.Call, e *session, at *place) 
 		return s.opts.Next.Call(ctx, c)
 	}
 	out := *c
-	out.Header = maps.Clone(c.Header)
-	out.Header[sessionHeader] = at.header
+	out.Header = c.Header.Clone()
+	out.Header.Set(sessionHeader, at.id)
 	res, err := s.opts.Next.Call(ctx, &out)
-	if err == nil && len(res.Header[sessionHeader]) > 0 {
-		res.Header[sessionHeader] = []string{e.name}
+	if err == nil && res.Header.Has(sessionHeader) {
+		res.Header.Set(sessionHeader, e.name)
 	}
 	return res, err
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session"
 )
@@ -145,15 +146,15 @@ func (w *fakeServer) serve(ctx context.Context, c *mcp.Call) (*mcp.Result, error
 		}
 		f := &serverStream{ctx: ctx, events: make(chan mcp.Event), end: make(chan error, 1)}
 		l.streams = append(l.streams, f)
-		return &mcp.Result{Status: 200, Header: http.Header{"Mcp-Session-Id": {id}}, Events: f}, nil
+		return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Mcp-Session-Id": {id}}), Events: f}, nil
 	case mcp.LaneEnd:
 		delete(w.sessions, id)
-		return &mcp.Result{Status: 204, Header: http.Header{}}, nil
+		return &mcp.Result{Status: 204, Header: header.List{}}, nil
 	case mcp.LaneNotification:
 		l.initialized = l.initialized || c.Method() == mcp.MethodInitialized
-		return &mcp.Result{Status: 202, Header: http.Header{"Mcp-Session-Id": {id}}}, nil
+		return &mcp.Result{Status: 202, Header: header.Of(http.Header{"Mcp-Session-Id": {id}})}, nil
 	case mcp.LaneResponse, mcp.LaneOpaque:
-		return &mcp.Result{Status: 202, Header: http.Header{}}, nil
+		return &mcp.Result{Status: 202, Header: header.List{}}, nil
 	}
 	w.ran[c.Method().String()+" "+string(c.ID())]++
 	return w.result(c, id, l.handle(c)), nil
@@ -209,7 +210,7 @@ func oneEvent(status int, data string) *mcp.Result {
 
 // whole is an answer as the upstream hands it on: held, and scanned if it is JSON-RPC.
 func whole(status int, contentType, body string) *mcp.Result {
-	return scanned(&mcp.Result{Status: status, Header: http.Header{"Content-Type": {contentType}}, Body: []byte(body)})
+	return scanned(&mcp.Result{Status: status, Header: header.Of(http.Header{"Content-Type": {contentType}}), Body: []byte(body)})
 }
 
 func scanned(res *mcp.Result) *mcp.Result {
@@ -227,7 +228,7 @@ func (w *fakeServer) result(c *mcp.Call, id, result string) *mcp.Result {
 			evs = []mcp.Event{numbered("e" + string(c.ID())), evs[0]}
 			evs[0].Data = nil
 		}
-		return &mcp.Result{Status: 200, Header: http.Header{"Mcp-Session-Id": {id}}, Events: &events{list: evs, end: io.EOF}}
+		return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Mcp-Session-Id": {id}}), Events: &events{list: evs, end: io.EOF}}
 	}
 	res := jsonBody(200, string(body))
 	res.Header.Set("Mcp-Session-Id", id)
@@ -323,7 +324,7 @@ func (a *agent) initialize() {
 }
 
 func (a *agent) call(lane mcp.Lane, text string) *mcp.Call {
-	c := &mcp.Call{Upstream: "s", Lane: lane, Header: http.Header{"Authorization": {a.token}}, Conn: "c"}
+	c := &mcp.Call{Upstream: "s", Lane: lane, Header: header.Of(http.Header{"Authorization": {a.token}}), Conn: "c"}
 	if a.id != "" {
 		c.Header.Set("Mcp-Session-Id", a.id)
 		c.Header.Set("Mcp-Protocol-Version", "2025-06-18")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -89,6 +90,7 @@ func (s *Stage) ping(c *mcp.Call, at *place) (status int, loss mcp.Loss) {
 	ctx, cancel := context.WithTimeout(s.base, pingTime)
 	defer cancel()
 	ping := s.ownRequest(c, mcp.MethodPing, "", at.id)
+	ping.Again = true
 	res, err := s.opts.Probe.Call(ctx, ping)
 	if err != nil {
 		return 0, mcp.LossNone
@@ -116,5 +118,5 @@ func (s *Stage) lossText(res *mcp.Result) *mcp.Result {
 func lostResult() *mcp.Result { return textResult(http.StatusNotFound, "session not found\n") }
 
 func textResult(status int, text string) *mcp.Result {
-	return &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, Body: []byte(text)}
+	return &mcp.Result{Status: status, Header: header.List{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}, Body: []byte(text)}
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session"
 )
@@ -338,7 +339,7 @@ func TestRefusalInPieces(t *testing.T) {
 				if c.Method() != mcp.MethodInitialize {
 					return nil, nil
 				}
-				h := http.Header{"Content-Type": {"text/html"}, "Content-Length": {strconv.Itoa(size)}, "Www-Authenticate": {"Bearer"}}
+				h := header.Of(http.Header{"Content-Type": {"text/html"}, "Content-Length": {strconv.Itoa(size)}, "Www-Authenticate": {"Bearer"}})
 				return &mcp.Result{Status: 401, Header: h, Raw: pieces{strings.NewReader(strings.Repeat("x", size))}}, nil
 			}
 			res, err := a.post(t.Context(), a.request("tools/list", `{}`))
@@ -416,7 +417,7 @@ func TestNotInitializedYet(t *testing.T) {
 			if c.Method() == mcp.MethodInitialize || c.Lane == mcp.LaneNotification {
 				return nil, nil
 			}
-			res := &mcp.Result{Status: 400, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(early)}
+			res := &mcp.Result{Status: 400, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Body: []byte(early)}
 			must(mcp.Scan(res.Body, &res.Message))
 			return res, nil
 		}

@@ -1,10 +1,9 @@
 package session
 
 import (
-	"maps"
-	"strings"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -22,17 +21,17 @@ func (s *Stage) ownRequest(t *mcp.Call, m mcp.Method, params, id string) *mcp.Ca
 func ownCall(t *mcp.Call, lane mcp.Lane, body []byte, id string) *mcp.Call {
 	c := &mcp.Call{
 		Upstream: t.Upstream, Lane: lane, Era: mcp.EraLegacy, Version: t.Version, Body: body, Query: t.Query, Whole: true,
-		Start: time.Now(), Conn: t.Conn, Header: maps.Clone(t.Header),
+		Start: time.Now(), Conn: t.Conn, Header: t.Header.Clone(),
 	}
-	maps.DeleteFunc(c.Header, func(name string, _ []string) bool { return ofOneCall(name) })
-	c.Header["Accept"] = []string{"application/json, text/event-stream"}
+	c.Header.Drop(ofOneCall)
+	c.Header.Add("Accept", "application/json, text/event-stream")
 	if id != "" {
-		c.Header[sessionHeader] = []string{id}
+		c.Header.Add(sessionHeader, id)
 	}
 	if body == nil {
 		return c
 	}
-	c.Header["Content-Type"] = []string{"application/json"}
+	c.Header.Add("Content-Type", "application/json")
 	if err := mcp.Scan(body, &c.Message); err != nil {
 		panic("session: a message of the daemon's own is none (this is a bug): " + err.Error())
 	}
@@ -41,11 +40,11 @@ func ownCall(t *mcp.Call, lane mcp.Lane, body []byte, id string) *mcp.Call {
 
 // ofOneCall reports whether a header field belongs to one call and not to the agent. Its like for arrays is perCall and perBody in
 // package rpc.
-func ofOneCall(canonical string) bool {
-	switch canonical {
-	case sessionHeader, lastEventHeader, "Mcp-Method", "Mcp-Name", "Idempotency-Key", "X-Idempotency-Key", "Accept",
-		"Content-Type", "Content-Length":
-		return true
-	}
-	return strings.HasPrefix(canonical, "Mcp-Param-")
+func ofOneCall(f header.Field) bool {
+	return mcp.IsParamHeader(f.Name) || fieldsOfOneCall.Has(f.Name)
+}
+
+var fieldsOfOneCall = header.Names{
+	sessionHeader, lastEventHeader, "Mcp-Method", "Mcp-Name", "Idempotency-Key", "X-Idempotency-Key", "Accept", "Content-Type",
+	"Content-Length",
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -89,9 +90,9 @@ func (r *recovery) replay(ctx context.Context) error {
 func (r *recovery) initialize(ctx context.Context) error {
 	o := r.session.opening
 	c := ownCall(r.trigger, mcp.LaneRequest, o.body, "")
-	delete(c.Header, "Mcp-Protocol-Version")
+	c.Header.Del("Mcp-Protocol-Version")
 	if c.Version = o.version; o.version != "" {
-		c.Header["Mcp-Protocol-Version"] = []string{o.version}
+		c.Header.Add("Mcp-Protocol-Version", o.version)
 	}
 	res, err := r.send(ctx, c)
 	if res != nil && isGood(res.Status) {
@@ -142,7 +143,7 @@ func (r *recovery) send(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 		res.Body = bytes.Clone(data)
 		_ = mcp.Scan(res.Body, &res.Message) // what cannot be read is an answer, too: of KindInvalid
 	case in.Raw != nil:
-		res.Body = refusalIn(in.Raw, res.Header)
+		res.Body = refusalIn(in.Raw, &res.Header)
 	default:
 		res.Body, res.Data = bytes.Clone(in.Body), bytes.Clone(in.Data)
 	}
@@ -176,13 +177,13 @@ func (r *recovery) unanswered(err error) *recoveryError {
 const maxRefusal = 64 << 10
 
 // refusalIn reads a body that passes as it comes. One that cannot be passed on whole is left out.
-func refusalIn(raw io.Reader, header http.Header) []byte {
+func refusalIn(raw io.Reader, h *header.List) []byte {
 	body, err := io.ReadAll(io.LimitReader(raw, maxRefusal+1))
 	if err == nil && len(body) <= maxRefusal {
 		return body
 	}
 	for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding"} {
-		header.Del(name)
+		h.Del(name)
 	}
 	return nil
 }

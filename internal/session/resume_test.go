@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session"
 )
@@ -57,7 +57,7 @@ func passes(t *testing.T, pieces []string, recovered bool) (raw, id string) {
 			a.list()
 		}
 		w.before = func(*mcp.Call) (*mcp.Result, error) {
-			return &mcp.Result{Status: 200, Header: http.Header{}, Events: &events{list: asEvents(t, pieces), end: io.EOF}}, nil
+			return &mcp.Result{Status: 200, Header: header.List{}, Events: &events{list: asEvents(t, pieces), end: io.EOF}}, nil
 		}
 		res, err := a.post(context.Background(), a.request("tools/list", `{}`))
 		must(err)
@@ -108,7 +108,7 @@ func (w *fakeServer) dropAfterID(id string, end error) {
 		}
 		w.before = nil
 		prime := mcp.Event{Raw: []byte("id: " + id + "\ndata:\n\n"), ID: []byte(id), HasID: true}
-		return &mcp.Result{Status: 200, Header: http.Header{}, Events: &events{list: []mcp.Event{prime}, end: end}}, nil
+		return &mcp.Result{Status: 200, Header: header.List{}, Events: &events{list: []mcp.Event{prime}, end: end}}, nil
 	}
 }
 

@@ -35,7 +35,6 @@ const (
 // place is where a session lives on its server. A session that moves gets another: but for the pings, it never changes.
 type place struct {
 	id     string
-	header []string        // the id as a header's value, shared by all calls
 	number int             // 0 for the first place of a session, one more for each later one
 	gone   bool            // the session lives nowhere: the server has given the id to another, or it is over
 	over   bool            // the session has ended: by DELETE, or its id was given to another session
@@ -45,7 +44,7 @@ type place struct {
 }
 
 func newPlace(id string, number int, gone bool) *place {
-	p := &place{id: id, header: []string{id}, number: number, gone: gone, pings: make(map[[32]byte]*ping)}
+	p := &place{id: id, number: number, gone: gone, pings: make(map[[32]byte]*ping)}
 	p.ctx, p.leave = context.WithCancel(context.Background())
 	return p
 }

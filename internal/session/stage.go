@@ -5,11 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -156,18 +156,12 @@ func (s *Stage) discard(res *mcp.Result) {
 	}
 }
 
-// sessionHeader and lastEventHeader are spelled as http.Header spells them.
 const (
 	sessionHeader   = "Mcp-Session-Id"
 	lastEventHeader = "Last-Event-Id"
 )
 
 // sessionID returns the first Mcp-Session-Id, or "".
-func sessionID(h http.Header) string {
-	if ids := h[sessionHeader]; len(ids) > 0 {
-		return ids[0]
-	}
-	return ""
-}
+func sessionID(h header.List) string { return h.Get(sessionHeader) }
 
 func isGood(status int) bool { return status >= 200 && status < 300 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -141,7 +140,7 @@ func (st *stream) out() *mcp.Call {
 	c := *st.call
 	c.Written = st.wrote
 	if c.Header.Get(lastEventHeader) != st.lastID {
-		c.Header = maps.Clone(c.Header)
+		c.Header = c.Header.Clone()
 		c.Header.Del(lastEventHeader)
 		if st.lastID != "" {
 			c.Header.Set(lastEventHeader, st.lastID)

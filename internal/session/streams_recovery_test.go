@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session"
 )
@@ -57,7 +57,7 @@ func (w *fakeServer) stream(t *testing.T, n int) *serverStream {
 }
 
 // lastGet returns the headers of the last GET that came.
-func (w *fakeServer) lastGet(t *testing.T) http.Header {
+func (w *fakeServer) lastGet(t *testing.T) header.List {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"strconv"
 	"sync"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session"
 )
@@ -63,9 +63,9 @@ func (s *server) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	case st.err != nil:
 		return nil, st.err
 	case st.status != 0:
-		return &mcp.Result{Status: st.status, Header: http.Header{}, Body: []byte("status")}, nil
+		return &mcp.Result{Status: st.status, Header: header.List{}, Body: []byte("status")}, nil
 	}
-	return &mcp.Result{Status: 200, Header: http.Header{}, Events: &events{ctx: ctx, list: st.events, end: st.end, until: st.until}}, nil
+	return &mcp.Result{Status: 200, Header: header.List{}, Events: &events{ctx: ctx, list: st.events, end: st.end, until: st.until}}, nil
 }
 
 // repeats reports whether a step that is the last one serves all further calls: a server that stays down.
@@ -107,19 +107,19 @@ func (s *server) newStage(reopen time.Duration) *session.Stage {
 }
 
 // open opens a GET stream, which must be accepted.
-func open(t *testing.T, stage *session.Stage, header ...string) *mcp.Result {
+func open(t *testing.T, stage *session.Stage, fields ...string) *mcp.Result {
 	t.Helper()
-	res, err := stage.Call(t.Context(), get(header...))
+	res, err := stage.Call(t.Context(), get(fields...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return res
 }
 
-func get(header ...string) *mcp.Call {
-	c := &mcp.Call{Upstream: "s", Lane: mcp.LaneStream, Header: http.Header{}}
-	for i := 0; i+1 < len(header); i += 2 {
-		c.Header.Set(header[i], header[i+1])
+func get(fields ...string) *mcp.Call {
+	c := &mcp.Call{Upstream: "s", Lane: mcp.LaneStream, Header: header.List{}}
+	for i := 0; i+1 < len(fields); i += 2 {
+		c.Header.Set(fields[i], fields[i+1])
 	}
 	return c
 }

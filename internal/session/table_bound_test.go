@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session"
 )
@@ -19,13 +20,13 @@ type minting struct {
 }
 
 func (m *minting) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
-	res := &mcp.Result{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}}
+	res := &mcp.Result{Status: http.StatusOK, Header: header.Of(http.Header{"Content-Type": {"application/json"}})}
 	if c.Lane == mcp.LaneStream {
 		res.Events = standing{ctx}
 		return res, nil
 	}
 	m.n++
-	res.Header["Mcp-Session-Id"] = []string{fmt.Sprintf("%s-%d", c.Upstream, m.n)}
+	res.Header.Set("Mcp-Session-Id", fmt.Sprintf("%s-%d", c.Upstream, m.n))
 	res.Body = []byte(`{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"` + m.name + `"}}}`)
 	must(mcp.Scan(res.Body, &res.Message))
 	return res, nil
@@ -74,7 +75,7 @@ func (b *bounded) call(upstream int, c *mcp.Call) *mcp.Result {
 func (b *bounded) begin(upstream, size int) {
 	b.t.Helper()
 	body := []byte(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"x":"` + strings.Repeat("0", size) + `"}}`)
-	must(b.call(upstream, &mcp.Call{Lane: mcp.LaneRequest, Header: http.Header{}, Body: body}).Close())
+	must(b.call(upstream, &mcp.Call{Lane: mcp.LaneRequest, Header: header.List{}, Body: body}).Close())
 }
 
 func (b *bounded) sessions() (all []int, sum int) {
@@ -128,7 +129,7 @@ func TestBoundSparesStreams(t *testing.T) {
 	b := newBounded(t, 2, "s")
 	b.begin(0, 100)
 	b.begin(0, 100)
-	stream := b.call(0, &mcp.Call{Lane: mcp.LaneStream, Header: http.Header{"Mcp-Session-Id": {"0-1"}}})
+	stream := b.call(0, &mcp.Call{Lane: mcp.LaneStream, Header: header.Of(http.Header{"Mcp-Session-Id": {"0-1"}})})
 	for range 10_000 {
 		b.begin(1, 100)
 	}

@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"io"
-	"maps"
 
 	"fluentd-perf/internal/era"
 	"fluentd-perf/internal/mcp"
@@ -36,7 +35,7 @@ func (r *run) callOnce(ctx context.Context, c *mcp.Call, budget *mcp.Budget) (re
 	}
 	defer func() { _ = res.Close() }() // whatever there was to read has been read
 	t := reading{r: r, c: c, budget: budget, reply: reply{
-		Reply: era.Reply{Status: res.Status, Header: maps.Clone(res.Header), Repeatable: c.Repeatable()}, loss: mcp.LossOf(c, res),
+		Reply: era.Reply{Status: res.Status, Header: res.Header.Clone(), Repeatable: c.Repeatable()}, loss: mcp.LossOf(c, res),
 	}}
 	if c.Lane == mcp.LaneNotification {
 		return t.reply, nil

@@ -360,9 +360,9 @@ func TestArrayPlain(t *testing.T) {
 		if string(c.Body) != strings.TrimSpace(element) || c.Era != mcp.EraPlain || c.Method() != mcp.MethodOther || !c.Regular() {
 			t.Errorf("%s went out as %s", element, c.Body)
 		}
-		for name := range c.Header {
-			if strings.HasPrefix(name, "Mcp-") {
-				t.Errorf("the header has a %s", name)
+		for _, f := range c.Header {
+			if strings.HasPrefix(f.Name, "Mcp-") {
+				t.Errorf("the header has a %s", f.Name)
 			}
 		}
 		if c.Header.Get("Accept") != "*/*" || c.Header.Get("Content-Type") != "application/json" {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"fluentd-perf/internal/batch/rpc"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -36,7 +37,7 @@ func TestArrayLooseAnswers(t *testing.T) {
 			"whole": func(_ context.Context, _ *mcp.Call, body string) *mcp.Result { return heldBody(200, body) },
 			"404":   func(_ context.Context, _ *mcp.Call, body string) *mcp.Result { return heldBody(404, body) },
 			"raw": func(_ context.Context, _ *mcp.Call, body string) *mcp.Result {
-				return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(body, 7, io.EOF, new(atomic.Int64))}
+				return &mcp.Result{Status: 200, Header: header.List{}, Raw: rawBody(body, 7, io.EOF, new(atomic.Int64))}
 			},
 			"event": func(ctx context.Context, c *mcp.Call, body string) *mcp.Result {
 				return &mcp.Result{Status: 200, Events: &looseEvents{[]byte(body)}}
@@ -62,7 +63,7 @@ func TestArrayLooseAnswers(t *testing.T) {
 }
 
 func heldBody(status int, body string) *mcp.Result {
-	return &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
+	return &mcp.Result{Status: status, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Body: []byte(body)}
 }
 
 // looseEvents is a stream of one event, which is the call's answer whatever is in it.
@@ -101,7 +102,7 @@ func TestArrayLooseOnSession(t *testing.T) {
 func TestArrayTextPlain(t *testing.T) {
 	r := newArrayRig(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		res, err := answerOK(c, `"m"`)
-		res.Header = http.Header{"Content-Type": {"text/plain"}}
+		res.Header = header.Of(http.Header{"Content-Type": {"text/plain"}})
 		return res, err
 	}, func(o *rpc.Options) { o.Plain = true })
 	wantReplies(t, r.answers(t, t.Context(), `[{"jsonrpc":"2.0","id":1,"method":"m"}]`), `1: "m"`)

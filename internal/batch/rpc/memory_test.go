@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
 	"fluentd-perf/internal/batch/rpc"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -45,7 +45,7 @@ func TestArrayRoomIsShared(t *testing.T) {
 		gate := make(chan struct{})
 		r := newArrayRig(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 			text := okBody(c, `"`+strings.Repeat("x", each)+`"`)
-			return &mcp.Result{Status: 200, Header: http.Header{}, Raw: &slowEnd{text: strings.NewReader(text), gate: gate, held: &held}}, nil
+			return &mcp.Result{Status: 200, Header: header.List{}, Raw: &slowEnd{text: strings.NewReader(text), gate: gate, held: &held}}, nil
 		}, func(o *rpc.Options) { o.Plain, o.Answers = true, limit })
 		var elements []string
 		for i := range calls {
@@ -88,7 +88,7 @@ func TestArrayLargeRaw(t *testing.T) {
 			kept = int64(len(text))
 			text = around[0] + text + around[1]
 			size = int64(len(text))
-			return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(text, 9000, io.EOF, &closed)}, nil
+			return &mcp.Result{Status: 200, Header: header.List{}, Raw: rawBody(text, 9000, io.EOF, &closed)}, nil
 		}
 		ask := func(answers int64, want ...string) {
 			r := newArrayRig(server, func(o *rpc.Options) { o.Plain, o.Concurrency, o.Answers = true, 1, answers })

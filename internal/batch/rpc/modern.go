@@ -25,13 +25,12 @@ func (r *run) modern(ctx context.Context, body []byte, m *mcp.Message, version s
 
 // modernCall makes the call, and returns which arguments of which tools have headers if it is a tools/call.
 func (r *run) modernCall(ctx context.Context, body []byte, m *mcp.Message, version string) (*mcp.Call, *toolHeaders) {
-	h := r.headerIn(version, "")
-	c := r.newCall(mcp.EraModern, version, body, m, h)
+	c := r.newCall(mcp.EraModern, version, body, m, r.headerIn(version, ""))
 	if m.Kind == mcp.KindNotification { // for which no other headers are defined
 		return c, nil
 	}
 	method, _ := mcp.Text(m.MethodName.Of(body))
-	h["Mcp-Method"] = []string{mcp.HeaderValue(method)}
+	c.Header.Set("Mcp-Method", mcp.HeaderValue(method))
 	named, ok := m.Named()
 	if !ok {
 		return c, nil
@@ -40,12 +39,12 @@ func (r *run) modernCall(ctx context.Context, body []byte, m *mcp.Message, versi
 	if c.Mismatch = !ok; c.Mismatch {
 		return c, nil
 	}
-	h["Mcp-Name"] = []string{mcp.HeaderValue(name)}
+	c.Header.Set("Mcp-Name", mcp.HeaderValue(name))
 	if m.Method != mcp.MethodToolsCall {
 		return c, nil
 	}
 	tools := r.toolHeaders(ctx, version)
-	tools.of[name].Set(h, m.Params.Of(body))
+	tools.of[name].Set(&c.Header, m.Params.Of(body))
 	return c, tools
 }
 

@@ -3,13 +3,13 @@ package rpc_test
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"fluentd-perf/internal/batch/rpc"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -266,7 +266,7 @@ func TestArrayAsked(t *testing.T) {
 			received := make(chan string, 1)
 			r := newArrayRig(func(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 				if c.Lane != mcp.LaneResponse {
-					return &mcp.Result{Status: 200, Header: http.Header{}, Events: &asking{ctx: ctx, call: c, request: x.request, received: received}}, nil
+					return &mcp.Result{Status: 200, Header: header.List{}, Events: &asking{ctx: ctx, call: c, request: x.request, received: received}}, nil
 				}
 				asScanned(t, c)
 				if c.Header.Get("Mcp-Session-Id") != "mine" || c.Version != "2025-11-25" || c.Era != mcp.EraLegacy {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"fluentd-perf/internal/batch/rpc"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/mcptest"
 )
@@ -99,13 +100,13 @@ func (r *arrayRig) sent(method string) (all []*mcp.Call) {
 	return all
 }
 
-func arrayCall(body string, header ...string) *mcp.Call {
+func arrayCall(body string, fields ...string) *mcp.Call {
 	c := &mcp.Call{
 		Upstream: "test", Lane: mcp.LaneArray, Body: []byte(body), Request: "req-1", Conn: "127.0.0.1:1",
-		Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"*/*"}},
+		Header: header.Of(http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"*/*"}}),
 	}
-	for i := 0; i+1 < len(header); i += 2 {
-		c.Header[header[i]] = []string{header[i+1]}
+	for i := 0; i+1 < len(fields); i += 2 {
+		c.Header.Set(fields[i], fields[i+1])
 	}
 	return c
 }
@@ -121,9 +122,9 @@ func (r *arrayRig) ask(ctx context.Context, c *mcp.Call) (int, string, error) {
 }
 
 // answers sends an array and takes its answers apart.
-func (r *arrayRig) answers(tb testing.TB, ctx context.Context, body string, header ...string) []reply {
+func (r *arrayRig) answers(tb testing.TB, ctx context.Context, body string, fields ...string) []reply {
 	tb.Helper()
-	status, text, err := r.ask(ctx, arrayCall(body, header...))
+	status, text, err := r.ask(ctx, arrayCall(body, fields...))
 	if err != nil || status != 200 {
 		tb.Fatalf("the array got %d %s, %v", status, text, err)
 	}
@@ -182,10 +183,10 @@ func errorBody(c *mcp.Call, code int, message string) string {
 }
 
 // whole is a whole answer, checked where the upstream would have.
-func whole(status int, body string, header ...string) *mcp.Result {
-	res := &mcp.Result{Status: status, Body: []byte(body), Header: http.Header{}}
-	for i := 0; i+1 < len(header); i += 2 {
-		res.Header.Set(header[i], header[i+1])
+func whole(status int, body string, fields ...string) *mcp.Result {
+	res := &mcp.Result{Status: status, Body: []byte(body), Header: header.List{}}
+	for i := 0; i+1 < len(fields); i += 2 {
+		res.Header.Set(fields[i], fields[i+1])
 	}
 	if err := mcp.Scan(res.Body, &res.Message); err != nil {
 		res.Message = mcp.Message{}

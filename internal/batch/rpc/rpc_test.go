@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"fluentd-perf/internal/batch/rpc"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -59,9 +59,9 @@ func thousand(t *testing.T, plain bool) {
 				strings.TrimSpace(okBody(c, `"streamed"`)) + "\n\n"
 			return stream(ctx, text, nil, &closed), nil
 		case "raw":
-			return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(okBody(c, `"raw"`), 7, io.EOF, &closed)}, nil
+			return &mcp.Result{Status: 200, Header: header.List{}, Raw: rawBody(okBody(c, `"raw"`), 7, io.EOF, &closed)}, nil
 		case "rubbish":
-			return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(`]"`, 7, io.EOF, &closed)}, nil
+			return &mcp.Result{Status: 200, Header: header.List{}, Raw: rawBody(`]"`, 7, io.EOF, &closed)}, nil
 		}
 		return answerOK(c, fmt.Sprintf("%q", what))
 	}, func(o *rpc.Options) { o.Plain = plain })
@@ -384,7 +384,7 @@ func TestArrayRoom(t *testing.T) {
 			case "stream":
 				return stream(ctx, "data:"+text+"\n\n", nil, &closed), nil
 			case "raw":
-				return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(text+strings.Repeat(" ", 1<<10), 100, io.EOF, &closed)}, nil
+				return &mcp.Result{Status: 200, Header: header.List{}, Raw: rawBody(text+strings.Repeat(" ", 1<<10), 100, io.EOF, &closed)}, nil
 			}
 			return whole(200, text), nil
 		}, func(o *rpc.Options) { o.Plain, o.Concurrency, o.Answers = true, 1, 2000 })
@@ -424,7 +424,7 @@ func TestArrayStreams(t *testing.T) {
 			res.Raw = rawBody("\x1f\x8b", 1, io.EOF, &closed)
 			return res, nil
 		case "cut":
-			return &mcp.Result{Status: 200, Header: http.Header{}, Raw: rawBody(`{"json`, 3, broken, &closed)}, nil
+			return &mcp.Result{Status: 200, Header: header.List{}, Raw: rawBody(`{"json`, 3, broken, &closed)}, nil
 		}
 		res := stream(ctx, "", nil, &closed)
 		res.Events = &emptyStream{closed: &closed}

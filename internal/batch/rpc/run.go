@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -24,7 +25,7 @@ type run struct {
 
 	version string      // MCP-Protocol-Version of the caller, ""
 	session string      // Mcp-Session-Id of the caller, ""
-	header  http.Header // of the caller, without what is said of each call by itself
+	header  header.List // of the caller, without what is said of each call by itself
 
 	partition [32]byte // of header; Plain: unknown
 
@@ -242,7 +243,8 @@ func (r *run) overall(ctx context.Context) (likeliest *mcp.Failure) {
 func (r *run) result() *mcp.Result {
 	res := mcp.Accepted()
 	if body := r.body(); body != nil {
-		res.Status, res.Header["Content-Type"], res.Body = http.StatusOK, jsonType, body
+		res.Status, res.Body = http.StatusOK, body
+		res.Header.Set("Content-Type", jsonType)
 		res.Release = func() { r.a.opts.Buffers.Put(body) }
 	}
 	if f := r.elements[0].failure; r.single && f != nil {

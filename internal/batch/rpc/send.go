@@ -3,10 +3,10 @@ package rpc
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"fluentd-perf/internal/era"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -107,7 +107,7 @@ func (r *run) withOwnID(body []byte, m mcp.Message) ([]byte, mcp.Message) {
 }
 
 // ownCall is a legacy message of the daemon's own. members are those after "jsonrpc".
-func (r *run) ownCall(version string, h http.Header, members string) *mcp.Call {
+func (r *run) ownCall(version string, h header.List, members string) *mcp.Call {
 	body := []byte(`{"jsonrpc":"2.0",` + members + `}`)
 	m := scanned(body)
 	return r.newCall(mcp.EraLegacy, version, body, &m, h)
@@ -121,7 +121,7 @@ func scanned(body []byte) (m mcp.Message) {
 	return m
 }
 
-func (r *run) newCall(in mcp.Era, version string, body []byte, m *mcp.Message, h http.Header) *mcp.Call {
+func (r *run) newCall(in mcp.Era, version string, body []byte, m *mcp.Message, h header.List) *mcp.Call {
 	c := &mcp.Call{
 		Upstream: r.call.Upstream, Lane: mcp.LaneRequest, Era: in, Version: version, Message: *m, Body: body, Header: h,
 		Query: r.call.Query, Whole: true, Start: time.Now(), Conn: r.call.Conn,

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -77,7 +78,7 @@ func (s *eraServer) callModern(c *mcp.Call) (*mcp.Result, error) {
 		s.blame("no capabilities or no clientInfo in %s", c.Body)
 	case h.Get("Mcp-Method") != methodOf(c):
 		s.blame("Mcp-Method is %q in %s", h.Get("Mcp-Method"), c.Body)
-	case h["Mcp-Session-Id"] != nil || h["Last-Event-Id"] != nil || h["Idempotency-Key"] != nil:
+	case h.Has("Mcp-Session-Id") || h.Has("Last-Event-Id") || h.Has("Idempotency-Key"):
 		s.blame("%v", h)
 	}
 	switch methodOf(c) {
@@ -118,7 +119,7 @@ func (s *eraServer) callLegacy(c *mcp.Call) (*mcp.Result, error) {
 		if s.mints {
 			id := fmt.Sprint("session-", s.minted)
 			s.sessions = append(s.sessions, id)
-			res.Header = http.Header{"Mcp-Session-Id": {id}}
+			res.Header = header.Of(http.Header{"Mcp-Session-Id": {id}})
 		}
 		return res, nil
 	case s.mints && h.Get("Mcp-Session-Id") == "":

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"time"
 
 	"fluentd-perf/internal/era"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -30,7 +30,7 @@ type ownSession struct {
 
 	id      string // ""
 	version string
-	header  http.Header // of its initialize, with what a header has in the session
+	header  header.List // of its initialize, with what a header has in the session
 	query   string      // of its initialize
 	failure *mcp.Failure
 
@@ -207,8 +207,8 @@ func (a *Arrays) end(ctx context.Context, s *ownSession) {
 	if s.id == "" {
 		return
 	}
-	h := maps.Clone(s.header)
-	delete(h, "Content-Type")
+	h := s.header.Clone()
+	h.Del("Content-Type")
 	res, err := a.opts.Next.Call(ctx, &mcp.Call{
 		Upstream: a.opts.Upstream, Lane: mcp.LaneEnd, Era: mcp.EraLegacy, Version: s.version, Header: h, Query: s.query,
 		Start: time.Now(),

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -200,14 +201,12 @@ func (t *answers) find(id []byte) *pendingCall {
 	return nil
 }
 
-var jsonType = []string{"application/json"}
-
 // result is an answer under the caller's own id.
 func (t *answers) result(p *pendingCall, b []byte, m mcp.Message) *mcp.Result {
 	buffers, id := t.stage.opts.Buffers, p.call.ID()
 	body := m.Splice(buffers.Get(len(b)+len(id)), b, m.ID, id)
 	return &mcp.Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": jsonType}, Body: body, Message: m, Checked: true, Outdated: t.outdated,
+		Status: http.StatusOK, Header: header.List{{Name: "Content-Type", Value: "application/json"}}, Body: body, Message: m, Checked: true, Outdated: t.outdated,
 		Release: func() { buffers.Put(body) },
 	}
 }

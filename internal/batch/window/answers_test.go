@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -34,7 +35,7 @@ func say(format string, args ...any) func([]string) (*mcp.Result, error) {
 
 func status(code int, body string) func([]string) (*mcp.Result, error) {
 	return func([]string) (*mcp.Result, error) {
-		return &mcp.Result{Status: code, Header: http.Header{"Www-Authenticate": {"Bearer"}}, Body: []byte(body)}, nil
+		return &mcp.Result{Status: code, Header: header.Of(http.Header{"Www-Authenticate": {"Bearer"}}), Body: []byte(body)}, nil
 	}
 }
 
@@ -92,7 +93,7 @@ func sayings() []said {
 		}, allOwn, allOwn, false},
 		{"text/plain", true, func(ids []string) (*mcp.Result, error) {
 			res, err := say("[%s,%s,%s]", ok(ids[0]), ok(ids[1]), ok(ids[2]))(ids)
-			res.Header = http.Header{"Content-Type": {"text/plain"}}
+			res.Header = header.Of(http.Header{"Content-Type": {"text/plain"}})
 			return res, err
 		}, allOwn, allOwn, false},
 		{"an id as a string", true, func(ids []string) (*mcp.Result, error) {

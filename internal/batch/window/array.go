@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -225,9 +224,9 @@ func (a *array) call() *mcp.Call {
 	out.Lane, out.Again, out.Whole = mcp.LaneBatch, a.key.again, true
 	// The method says how long the server may take. That is the same for all calls of an array: arrayKey.unhurried.
 	out.Message = mcp.Message{Kind: mcp.KindBatch, Method: first.Method(), Whole: mcp.Span{End: uint32(len(out.Body))}}
-	out.Header = maps.Clone(first.Header)
+	out.Header = first.Header.Clone()
 	for _, name := range []string{"Traceparent", "Tracestate", "Baggage"} {
-		delete(out.Header, name)
+		out.Header.Del(name)
 	}
 	return &out
 }

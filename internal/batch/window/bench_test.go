@@ -3,12 +3,12 @@ package window_test
 import (
 	"bytes"
 	"context"
-	"net/http"
 	"sync"
 	"testing"
 	"time"
 
 	"fluentd-perf/internal/batch/window"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -18,7 +18,7 @@ func BenchmarkWindow(b *testing.B) {
 	const size = 100
 	server := mcp.CallerFunc(func(_ context.Context, c *mcp.Call) (*mcp.Result, error) {
 		body := bytes.ReplaceAll(c.Body, []byte(`"method":"getBlock","params":[1]`), []byte(`"result":"0x1b4"`))
-		return &mcp.Result{Status: 200, Header: http.Header{}, Body: body}, nil
+		return &mcp.Result{Status: 200, Header: header.List{}, Body: body}, nil
 	})
 	w := window.New(window.Options{
 		Repeatable: func(*mcp.Call) bool { return false },

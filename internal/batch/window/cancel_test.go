@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -52,7 +53,7 @@ func newCancels(t *testing.T, reply func(ids []string) (*mcp.Result, error)) *ca
 			if err := mcp.Scan(c.Body, &m); err != nil || m != c.Message {
 				t.Errorf("message %+v, a scan says %+v, %v", c.Message, m, err)
 			}
-			return &mcp.Result{Status: http.StatusAccepted, Header: http.Header{"From": {"server"}}}, nil
+			return &mcp.Result{Status: http.StatusAccepted, Header: header.Of(http.Header{"From": {"server"}})}, nil
 		}
 		server.run(c.Message.Params.Of(c.Body))
 		return answerOf(c), nil
@@ -63,7 +64,7 @@ func newCancels(t *testing.T, reply func(ids []string) (*mcp.Result, error)) *ca
 
 func (x *cancels) message(lane mcp.Lane, session, body string) *mcp.Call {
 	c := &mcp.Call{
-		Lane: lane, Era: mcp.EraLegacy, Version: mcp.Version20250326, Header: http.Header{"Mcp-Session-Id": {session}}, Body: []byte(body),
+		Lane: lane, Era: mcp.EraLegacy, Version: mcp.Version20250326, Header: header.Of(http.Header{"Mcp-Session-Id": {session}}), Body: []byte(body),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		x.t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"fluentd-perf/internal/batch/window"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/mcptest"
 )
@@ -39,7 +40,7 @@ type arrays struct {
 	sizes   []int          // of the arrays
 	singles int            // calls by themselves
 	ran     map[string]int // by params
-	headers []http.Header  // of the arrays
+	headers []header.List  // of the arrays
 	again   []bool
 }
 
@@ -80,7 +81,7 @@ func answerOf(c *mcp.Call) *mcp.Result {
 }
 
 func arrayBody(body string) *mcp.Result {
-	res := &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
+	res := &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Body: []byte(body)}
 	res.Checked = mcp.Scan(res.Body, &res.Message) == nil
 	return res
 }
@@ -129,7 +130,7 @@ func plainCall(id, method string, param int) *mcp.Call {
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":[%d]}`, id, method, param)
 	c := &mcp.Call{
 		Upstream: "node", Lane: mcp.LaneRequest, Era: mcp.EraPlain, Body: []byte(body), Start: time.Now(),
-		Header: http.Header{"Authorization": {"a"}, "Traceparent": {"00-1-2-01"}},
+		Header: header.Of(http.Header{"Authorization": {"a"}, "Traceparent": {"00-1-2-01"}}),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		panic(err)

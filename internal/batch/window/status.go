@@ -2,7 +2,6 @@ package window
 
 import (
 	"bytes"
-	"maps"
 	"net/http"
 	"strconv"
 
@@ -91,10 +90,10 @@ func (a *array) passOn(res *mcp.Result, body []byte, at mcp.Span) {
 		body = bytes.Clone(body) // what it shares with res ends with that
 	}
 	for _, p := range a.calls {
-		own := &mcp.Result{Status: res.Status, Header: maps.Clone(res.Header), Body: body, Timing: res.Timing}
+		own := &mcp.Result{Status: res.Status, Header: res.Header.Clone(), Body: body, Timing: res.Timing}
 		if at.Present() {
 			own.Body = mcp.Splice(make([]byte, 0, len(body)+len(p.call.ID())), body, at, p.call.ID())
-			delete(own.Header, "Content-Length")
+			own.Header.Del("Content-Length")
 		}
 		a.deliver(outcome{result: own}, p)
 	}

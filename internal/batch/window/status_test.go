@@ -5,21 +5,21 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
 // under answers with a status, and in %[1]s to %[3]s with the ids of the array.
-func under(code int, format string, header ...string) func([]string) (*mcp.Result, error) {
+func under(code int, format string, fields ...string) func([]string) (*mcp.Result, error) {
 	return func(ids []string) (*mcp.Result, error) {
 		res, _ := status(code, fmt.Sprintf(format+"%[4]s", ids[0], ids[1], ids[2], ""))(nil)
-		for i := 0; i < len(header); i += 2 {
-			res.Header.Set(header[i], header[i+1])
+		for i := 0; i < len(fields); i += 2 {
+			res.Header.Set(fields[i], fields[i+1])
 		}
 		return res, nil
 	}
@@ -29,7 +29,7 @@ func under(code int, format string, header ...string) func([]string) (*mcp.Resul
 func large(code, size int) func([]string) (*mcp.Result, error) {
 	return func([]string) (*mcp.Result, error) {
 		body := io.NopCloser(io.LimitReader(endless{}, int64(size)))
-		return &mcp.Result{Status: code, Header: http.Header{}, Raw: body}, nil
+		return &mcp.Result{Status: code, Header: header.List{}, Raw: body}, nil
 	}
 }
 
@@ -162,7 +162,7 @@ func TestWindowLossWords(t *testing.T) {
 					id = string(calls[1].ID)
 				}
 				body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%q}}`, id, code, message)
-				return &mcp.Result{Status: status, Header: http.Header{}, Body: []byte(body)}, nil
+				return &mcp.Result{Status: status, Header: header.List{}, Body: []byte(body)}, nil
 			}}
 			r := newWindow(server, 2, time.Minute)
 			for _, g := range r.together(t.Context(), []*mcp.Call{plainCall("1", "sendBlock", 1), plainCall(`"b"`, "sendBlock", 2)}) {

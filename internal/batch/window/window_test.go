@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -85,7 +86,7 @@ func TestWindowKeepsApart(t *testing.T) {
 		for i := range 96 {
 			method := []string{"getBlock", "sendBlock"}[i%2]
 			c := plainCall("1", method, i)
-			c.Header = http.Header{"Authorization": {strconv.Itoa(i / 2 % 2)}, "Mcp-Session-Id": {strconv.Itoa(i / 4 % 2)}}
+			c.Header = header.Of(http.Header{"Authorization": {strconv.Itoa(i / 2 % 2)}, "Mcp-Session-Id": {strconv.Itoa(i / 4 % 2)}})
 			c.Version = []string{"", mcp.Version20250326}[i/8%2]
 			calls = append(calls, c)
 		}

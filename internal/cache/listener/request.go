@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"net/http"
-	"slices"
-	"strings"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -23,7 +20,7 @@ const (
 // client is what the listener's own requests take over from an agent's. It is never changed.
 type client struct {
 	upstream, query string
-	header          http.Header // but what is of one call
+	header          header.List // but what is of one call
 	meta            meta
 }
 
@@ -40,17 +37,19 @@ func newClient(c *mcp.Call) *client {
 	if len(capabilities) == 0 || len(capabilities)+len(info) > maxClient {
 		return nil
 	}
-	header := c.Header.Clone()
-	maps.DeleteFunc(header, ofOneCall)
-	return &client{c.Upstream, c.Query, header, meta{c.Version, bytes.Clone(info), bytes.Clone(capabilities)}}
+	own := c.Header.Clone()
+	own.Drop(ofOneCall)
+	return &client{c.Upstream, c.Query, own, meta{c.Version, bytes.Clone(info), bytes.Clone(capabilities)}}
 }
 
 // ofOneCall reports whether a header field belongs to one call and not to the agent.
-func ofOneCall(canonical string, _ []string) bool {
-	return strings.HasPrefix(canonical, "Mcp-Param-") || slices.Contains([]string{
-		"Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-Id", "Traceparent", "Tracestate", "Baggage", "X-Request-Id",
-		"X-Correlation-Id", "Idempotency-Key", "X-Idempotency-Key", "Accept", "Content-Type", "Content-Length",
-	}, canonical)
+func ofOneCall(f header.Field) bool {
+	return mcp.IsParamHeader(f.Name) || fieldsOfOneCall.Has(f.Name)
+}
+
+var fieldsOfOneCall = header.Names{
+	"Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-Id", "Traceparent", "Tracestate", "Baggage", "X-Request-Id",
+	"X-Correlation-Id", "Idempotency-Key", "X-Idempotency-Key", "Accept", "Content-Type", "Content-Length",
 }
 
 // request returns a POST of a request under an id of its own (2026-07-28, basic/transports/streamable-http).
@@ -61,17 +60,17 @@ func (cl *client) request(lane mcp.Lane, m mcp.Method, f *filter) *mcp.Call {
 	}{f, cl.meta})
 	id := 1<<52 + rand.Uint64N(1<<52) // every double holds it: some servers take nothing else
 	c := &mcp.Call{
-		Upstream: cl.upstream, Lane: lane, Era: mcp.EraModern, Version: cl.meta.Version, Header: maps.Clone(cl.header),
+		Upstream: cl.upstream, Lane: lane, Era: mcp.EraModern, Version: cl.meta.Version, Header: cl.header.Clone(),
 		Query: cl.query, Whole: true, Start: time.Now(),
 		Body: fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":%q,"params":%s}`, id, m.String(), params),
 	}
 	if err := errors.Join(err, mcp.Scan(c.Body, &c.Message)); err != nil {
 		panic("bug: the listener made a request that is none: " + err.Error())
 	}
-	c.Header["Mcp-Protocol-Version"] = []string{cl.meta.Version}
-	c.Header["Mcp-Method"] = []string{m.String()}
-	c.Header["Accept"] = []string{"application/json, text/event-stream"}
-	c.Header["Content-Type"] = []string{"application/json"}
+	c.Header.Set("Mcp-Protocol-Version", cl.meta.Version)
+	c.Header.Set("Mcp-Method", m.String())
+	c.Header.Set("Accept", "application/json, text/event-stream")
+	c.Header.Set("Content-Type", "application/json")
 	return c
 }
 

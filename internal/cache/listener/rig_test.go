@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -127,13 +128,13 @@ func modernCall(uri string) *mcp.Call {
 		`"io.modelcontextprotocol/clientCapabilities": {"elicitation":{}}}}}`
 	c := &mcp.Call{
 		Upstream: "docs", Lane: mcp.LaneRequest, Era: mcp.EraModern, Version: mcp.Version20260728, Body: []byte(body),
-		Header: http.Header{
+		Header: header.Of(http.Header{
 			"Authorization": {"Bearer one"}, "X-Tenant": {"a", "b"}, "User-Agent": nil, "Accept-Encoding": {"identity"},
 			"Accept": {"text/event-stream, application/json"}, "Content-Type": {"application/json; charset=utf-8"},
 			"Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {method}, "Mcp-Name": {uri}, "Mcp-Param-Region": {"eu"},
 			"Mcp-Session-Id": {"s"}, "Last-Event-Id": {"9"}, "Traceparent": {"00-1"}, "Tracestate": {"x=1"}, "Baggage": {"y=2"},
 			"X-Request-Id": {"r1"}, "X-Correlation-Id": {"c1"}, "Idempotency-Key": {"i1"},
-		},
+		}),
 		Start: time.Now(),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
@@ -147,10 +148,10 @@ func legacyCall() *mcp.Call {
 	c := &mcp.Call{
 		Upstream: "docs", Lane: mcp.LaneRequest, Version: mcp.Version20250618,
 		Body: []byte(`{"jsonrpc":"2.0","id":7,"method":"tools/list"}`),
-		Header: http.Header{
+		Header: header.Of(http.Header{
 			"Authorization": {"Bearer one"}, "Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"},
 			"Mcp-Protocol-Version": {"2025-06-18"}, "Last-Event-Id": {"9"}, "Traceparent": {"00-1"},
-		},
+		}),
 		Start: time.Now(),
 	}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {

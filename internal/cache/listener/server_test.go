@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -161,7 +162,7 @@ func (s *fakeStream) open() *mcp.Result {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	s.server.streams = append(s.server.streams, s)
-	return &mcp.Result{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Events: s}
+	return &mcp.Result{Status: 200, Header: header.Of(http.Header{"Content-Type": {"text/event-stream"}}), Events: s}
 }
 
 func (s *fakeStream) Next() (mcp.Event, error) {
@@ -199,7 +200,7 @@ func (s *fakeStream) end(err error) {
 
 // jsonAnswer is a whole answer, checked as the upstream does.
 func jsonAnswer(status int, body string) *mcp.Result {
-	res := &mcp.Result{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}
+	res := &mcp.Result{Status: status, Header: header.Of(http.Header{"Content-Type": {"application/json"}}), Body: []byte(body)}
 	res.Checked = status == 200 && mcp.Scan(res.Body, &res.Message) == nil
 	return res
 }

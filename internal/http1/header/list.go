@@ -20,12 +20,45 @@ type Field struct{ Name, Value string }
 // List is the fields of one head.
 type List []Field
 
+// Names are the names of fields.
+type Names []string
+
+// Has reports whether a field's name is among them.
+func (n Names) Has(name string) bool {
+	return slices.ContainsFunc(n, func(known string) bool { return EqualNames(known, name) })
+}
+
+// Of returns the fields of a map, in the order of their names.
+func Of(fields map[string][]string) List {
+	l := make(List, 0, len(fields))
+	for name, values := range fields {
+		for _, value := range values {
+			l.Add(name, value)
+		}
+	}
+	slices.SortStableFunc(l, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
+	return l
+}
+
 // Get returns the value of the first field of that name, "" where there is none.
 func (l List) Get(name string) string {
 	if i := l.index(name); i >= 0 {
 		return l[i].Value
 	}
 	return ""
+}
+
+// Find returns the value of the first field of that name, and how many fields of that name there are.
+func (l List) Find(name string) (value string, fields int) {
+	for i := range l {
+		if EqualNames(l[i].Name, name) {
+			if fields == 0 {
+				value = l[i].Value
+			}
+			fields++
+		}
+	}
+	return value, fields
 }
 
 // Has reports whether there is a field of that name.

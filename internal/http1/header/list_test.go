@@ -38,6 +38,25 @@ func TestLookUp(t *testing.T) {
 	}
 }
 
+// TestFind counts the fields of a name beside the first value.
+func TestFind(t *testing.T) {
+	for name, want := range map[string]string{"accept": "a 1", "X-TWO": "1 2", "empty": " 1", "none": " 0"} {
+		if value, fields := list().Find(name); fmt.Sprint(value, " ", fields) != want {
+			t.Errorf("Find(%q) is %q, %d", name, value, fields)
+		}
+	}
+}
+
+// TestOf makes lists of maps: in the order of names, each with its values in theirs.
+func TestOf(t *testing.T) {
+	if got := text(header.Of(map[string][]string{"B": {"2", "1"}, "A": {"3"}, "C": {}})); got != "A=3 B=2 B=1" {
+		t.Errorf("got %s", got)
+	}
+	if got := header.Of(nil); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+}
+
 // TestChanges holds what each change leaves, in order, and that a clone has memory of its own.
 func TestChanges(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -67,7 +68,7 @@ func (s *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 }
 
 func textResult(status int, text string) *mcp.Result {
-	h := http.Header{"Content-Type": {"text/plain; charset=utf-8"}}
+	h := header.List{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}
 	if status == http.StatusMethodNotAllowed {
 		h.Set("Allow", "GET")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session/httpsse"
 )
@@ -45,7 +45,7 @@ func newServer(endpoint string) *server {
 
 func (s *server) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if c.Lane == mcp.LaneStream {
-		return &mcp.Result{Status: 200, Header: http.Header{}, Events: &serverEvents{s: s, ctx: ctx}}, nil
+		return &mcp.Result{Status: 200, Header: header.List{}, Events: &serverEvents{s: s, ctx: ctx}}, nil
 	}
 	s.mu.Lock()
 	s.posts = append(s.posts, *c)
@@ -56,7 +56,7 @@ func (s *server) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	if s.postErr != nil {
 		return nil, s.postErr
 	}
-	return &mcp.Result{Status: s.status, Header: http.Header{}}, nil
+	return &mcp.Result{Status: s.status, Header: header.List{}}, nil
 }
 
 type serverEvents struct {
@@ -201,11 +201,11 @@ func wantReason(t *testing.T, err error, reason mcp.Reason) {
 	}
 }
 
-func get() *mcp.Call { return &mcp.Call{Upstream: "old", Lane: mcp.LaneStream, Header: http.Header{}} }
+func get() *mcp.Call { return &mcp.Call{Upstream: "old", Lane: mcp.LaneStream, Header: header.List{}} }
 
 func message(t *testing.T, endpoint, body string) *mcp.Call {
 	t.Helper()
-	c := &mcp.Call{Upstream: "old", Lane: mcp.LaneMessage, Endpoint: endpoint, Header: http.Header{}, Body: []byte(body)}
+	c := &mcp.Call{Upstream: "old", Lane: mcp.LaneMessage, Endpoint: endpoint, Header: header.List{}, Body: []byte(body)}
 	if err := mcp.Scan(c.Body, &c.Message); err != nil {
 		t.Fatal(err)
 	}

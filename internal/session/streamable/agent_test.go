@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"testing"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -17,18 +17,18 @@ type agent struct {
 	t       testing.TB
 	caller  mcp.Caller
 	session string
-	header  http.Header // besides
+	header  header.List // besides
 }
 
 func newAgent(t testing.TB, caller mcp.Caller) *agent {
-	return &agent{t: t, caller: caller, header: http.Header{}}
+	return &agent{t: t, caller: caller, header: header.List{}}
 }
 
 // make makes the call of a body.
 func (a *agent) make(lane mcp.Lane, body string) *mcp.Call {
 	c := &mcp.Call{Upstream: "child", Lane: lane, Body: []byte(body), Header: a.header.Clone(), Start: time.Now()}
 	if a.session != "" {
-		c.Header["Mcp-Session-Id"] = []string{a.session}
+		c.Header.Set("Mcp-Session-Id", a.session)
 	}
 	if body == "" {
 		return c
@@ -127,8 +127,8 @@ func (a *agent) read(res *mcp.Result, f *mcp.Failure) (s said) {
 func (a *agent) get(ctx context.Context, last string) (<-chan mcp.Event, *mcp.Result) {
 	a.t.Helper()
 	if last != "" {
-		a.header["Last-Event-Id"] = []string{last}
-		defer delete(a.header, "Last-Event-Id")
+		a.header.Set("Last-Event-Id", last)
+		defer a.header.Del("Last-Event-Id")
 	}
 	res, f := a.do(ctx, mcp.LaneStream, "")
 	if f != nil {

@@ -11,18 +11,18 @@ import (
 // longer, and nothing has come from its process meanwhile, it returns the failure that the call would have had if its agent had
 // left, once for each call: the failure that it has later is Counted. Otherwise it returns nil.
 func (f *Front) GivenUp(c *mcp.Call, least time.Duration) *mcp.Failure {
-	ids := c.Header[sessionHeader]
-	if len(ids) == 0 {
+	id := c.Header.Get(sessionHeader)
+	if id == "" {
 		return nil
 	}
-	s := f.opts.Store.find(f, ids[0])
+	s := f.opts.Store.find(f, id)
 	if s == nil || s.owner != f.opts.Partition(c) {
 		return nil
 	}
-	id := c.Message.RequestID.Of(c.Body)
+	called := c.Message.RequestID.Of(c.Body)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.calls, func(one *call) bool { return !one.givenUp && mcp.SameID(one.id, id) })
+	i := slices.IndexFunc(s.calls, func(one *call) bool { return !one.givenUp && mcp.SameID(one.id, called) })
 	if i < 0 {
 		return nil
 	}

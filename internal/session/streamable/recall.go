@@ -73,7 +73,7 @@ func (f *Front) recall(c *mcp.Call) *mcp.Result {
 		return nil
 	}
 	f.opts.Store.add(s)
-	res.Header[sessionHeader] = []string{s.id}
+	res.Header.Set(sessionHeader, s.id)
 	f.opts.Recalled(whole, scanned(whole), time.Since(begun))
 	if f.opts.Eager {
 		s.mu.Lock()

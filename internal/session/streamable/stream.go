@@ -370,10 +370,7 @@ func positionOf(id string) (p position, ok bool) {
 // open answers a GET: the session's stream, or with a Last-Event-ID the rest of one.
 func (s *session) open(ctx context.Context, c *mcp.Call) (*mcp.Result, *mcp.Failure) {
 	r := &reader{ctx: ctx, c: c, begun: time.Now()}
-	last := ""
-	if ids := c.Header[lastEventHeader]; len(ids) > 0 {
-		last = ids[0]
-	}
+	last := c.Header.Get(lastEventHeader)
 	p, ok := positionOf(last)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -420,7 +417,7 @@ func (st *stream) hasFrom(number uint64) bool {
 // nothingLeft answers who asks for the rest of a stream of which there is none: so that it does not ask again.
 func nothingLeft() *mcp.Result {
 	res := textResult(http.StatusMethodNotAllowed, "nothing is left of this stream")
-	res.Header["Allow"] = []string{"POST, DELETE"}
+	res.Header.Set("Allow", "POST, DELETE")
 	return res
 }
 

@@ -32,6 +32,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/session/remembered"
 )
@@ -211,11 +212,11 @@ func (f *Front) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 }
 
 func (f *Front) call(ctx context.Context, c *mcp.Call) (*mcp.Result, *mcp.Failure) {
-	ids := c.Header[sessionHeader]
-	if len(ids) == 0 || ids[0] == "" {
+	id := c.Header.Get(sessionHeader)
+	if id == "" {
 		return f.callOutside(ctx, c)
 	}
-	s := f.opts.Store.find(f, ids[0])
+	s := f.opts.Store.find(f, id)
 	if s == nil || s.owner != f.opts.Partition(c) {
 		return lost(), nil
 	}
@@ -231,7 +232,7 @@ func (f *Front) call(ctx context.Context, c *mcp.Call) (*mcp.Result, *mcp.Failur
 	case mcp.LaneEnd:
 		f.opts.Store.remove(s)
 		s.end()
-		return &mcp.Result{Status: http.StatusNoContent, Header: http.Header{}}, nil
+		return &mcp.Result{Status: http.StatusNoContent}, nil
 	case mcp.LaneOpaque, mcp.LaneBatch:
 		return s.array(ctx, c)
 	}
@@ -290,7 +291,7 @@ func (f *Front) initialize(ctx context.Context, c *mcp.Call) (*mcp.Result, *mcp.
 		return nil, mcp.Draining()
 	}
 	f.opts.Store.add(s)
-	res.Header[sessionHeader] = []string{s.id}
+	res.Header.Set(sessionHeader, s.id)
 	return res, nil
 }
 
@@ -319,13 +320,13 @@ func lost() *mcp.Result { return textResult(http.StatusNotFound, "session not fo
 
 func notAllowed() *mcp.Result {
 	res := textResult(http.StatusMethodNotAllowed, "not here")
-	res.Header["Allow"] = []string{"GET, POST, DELETE"}
+	res.Header.Set("Allow", "GET, POST, DELETE")
 	return res
 }
 
 func textResult(status int, text string) *mcp.Result {
 	return &mcp.Result{
-		Status: status, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, Body: []byte("fluentd-perf: " + text + "\n"),
+		Status: status, Header: header.List{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}, Body: []byte("fluentd-perf: " + text + "\n"),
 	}
 }
 
@@ -333,6 +334,6 @@ func textResult(status int, text string) *mcp.Result {
 func jsonResult(c *mcp.Call, data []byte, m *mcp.Message) *mcp.Result {
 	m.Loose = m.Loose || !c.Answers(data, m)
 	return &mcp.Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: data, Message: *m, Checked: !m.Loose,
+		Status: http.StatusOK, Header: header.List{{Name: "Content-Type", Value: "application/json"}}, Body: data, Message: *m, Checked: !m.Loose,
 	}
 }

@@ -12,7 +12,7 @@ import (
 // maxAllocs is what a call may allocate over internal/http1, and maxCompatAllocs over http.Transport, of which 52 are a bare
 // RoundTrip's.
 const (
-	maxAllocs       = 10
+	maxAllocs       = 7
 	maxCompatAllocs = 72
 )
 

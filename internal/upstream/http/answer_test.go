@@ -213,7 +213,7 @@ func TestAnswersThatPassUnchanged(t *testing.T) {
 				if got := res.Header.Get("Content-Type"); got != tt.contentType {
 					t.Errorf("content type %q", got)
 				}
-				if got := res.Header["X-Two"]; tt.status != 307 && !slices.Equal(got, []string{"a", "b"}) {
+				if got := slices.Collect(res.Header.Values("X-Two")); tt.status != 307 && !slices.Equal(got, []string{"a", "b"}) {
 					t.Errorf("X-Two: %q", got)
 				}
 				closeResult(t, res)
@@ -235,8 +235,8 @@ func TestHopByHopFieldsAreTakenOff(t *testing.T) {
 	res := mustCall(t, newUpstream(t, s.URL()), request())
 	defer closeResult(t, res)
 	var names []string
-	for name := range res.Header {
-		names = append(names, name)
+	for _, f := range res.Header {
+		names = append(names, f.Name)
 	}
 	slices.Sort(names)
 	if want := []string{"Content-Length", "Content-Type", "Mcp-Session-Id", "X-Stays"}; !slices.Equal(names, want) {
@@ -393,13 +393,8 @@ func TestTimingAndHeader(t *testing.T) {
 	if again.Connect != 0 || again.FirstByte <= 0 || again.Upstream < again.FirstByte {
 		t.Errorf("again: %+v", again)
 	}
-	if len(c.Header) != len(before) {
+	if !slices.Equal(c.Header, before) {
 		t.Errorf("the call's header was changed: %v", c.Header)
-	}
-	for name, values := range before {
-		if !slices.Equal(c.Header[name], values) {
-			t.Errorf("%s was changed to %q", name, c.Header[name])
-		}
 	}
 }
 

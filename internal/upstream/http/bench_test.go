@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	upstreamhttp "fluentd-perf/internal/upstream/http"
 )
@@ -44,13 +45,13 @@ func jsonHead(n int) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: %d\r\n\r\n", n)
 }
 
-func benchHeader() http.Header {
-	return http.Header{
+func benchHeader() header.List {
+	return header.Of(http.Header{
 		"Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"},
 		"Mcp-Protocol-Version": {"2025-11-25"}, "Mcp-Session-Id": {"0123456789abcdef0123456789abcdef"},
 		"Authorization": {"Bearer 0123456789abcdef0123456789abcdef"}, "User-Agent": {"bench/1"},
 		"Accept-Encoding": {"identity"},
-	}
+	})
 }
 
 func benchUpstream(b *testing.B, server *url.URL, events bool) {
@@ -105,7 +106,10 @@ func drain(tb testing.TB, events mcp.Events) {
 func benchPlain(b *testing.B, server *url.URL) {
 	t := &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 256, DisableCompression: true}
 	defer t.CloseIdleConnections()
-	in := benchHeader()
+	in := http.Header{}
+	for _, f := range benchHeader() {
+		in.Add(f.Name, f.Value)
+	}
 	body := []byte(benchBody)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -10,7 +10,7 @@ import (
 // Read reads the answer's body and bounds the wait. Between reads no time counts: an agent that reads slowly is no fault
 // of the server's.
 func (x *exchange) Read(p []byte) (int, error) {
-	bounded := !x.stream || !x.call.Lane.Long()
+	bounded := (!x.stream || !x.call.Lane.Long()) && (x.compat != nil || x.direct.answer.Waits())
 	if bounded {
 		x.waitForBytes()
 	}

@@ -1,9 +1,11 @@
 package http
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -14,7 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-retryablehttp"
+	"fluentd-perf/internal/http1/header"
+	"fluentd-perf/internal/mcp"
 )
 
 // compatClient is the client over http.Transport, of `http: compat`.
@@ -22,9 +25,8 @@ import (
 // Nothing of it tells when net/http may be waited for no longer, so the context of an exchange is one that its watch cancels,
 // and what net/http does with a connection is heard by hooks (httptrace).
 type compatClient struct {
-	client *retryablehttp.Client
-	calls  transport
-	long   transport
+	calls transport
+	long  transport
 
 	connect time.Duration // Timeouts.Connect
 	maxAge  time.Duration // from which on a connection is not used for another call
@@ -34,58 +36,19 @@ type compatClient struct {
 
 func newCompatClient(o *Options) *compatClient {
 	c := &compatClient{
-		client: newRetryableClient(), connect: o.Timeouts.Connect, maxAge: o.Pool.MaxAge,
-		room: newRoom(o.Pool.MaxConnections),
+		connect: o.Timeouts.Connect, maxAge: o.Pool.MaxAge, room: newRoom(o.Pool.MaxConnections),
 	}
 	c.calls, c.long = c.newTransport(o, false), c.newTransport(o, true)
 	return c
 }
 
-// newRetryableClient returns go-retryablehttp with everything turned off that would send a request twice, log each try, follow
-// redirects, or empty the pool whenever a call fails. What may be sent again is decided by whoever calls an Upstream: the
-// budget for it is shared by all endpoints, and the next try may go to another.
-func newRetryableClient() *retryablehttp.Client {
-	return &retryablehttp.Client{
-		HTTPClient: &http.Client{
-			Transport:     carrier{},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		RetryMax:   0,
-		CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return false, nil },
-		// Without it a failure is wrapped, with the URL in its text.
-		ErrorHandler: retryablehttp.PassthroughErrorHandler,
-	}
-}
-
-// carrier is the RoundTripper that http.Client sees. It has no CloseIdleConnections: go-retryablehttp calls that after
-// each failure, and one agent that leaves would cost all others their connections.
-type carrier struct{}
-
-// RoundTrip puts the real header into the request, which is ours although a RoundTripper must not write to others', and
-// hides redirects: http.Client fails on a Location that it cannot read, even where it is told not to follow it.
-func (carrier) RoundTrip(r *http.Request) (*http.Response, error) {
-	s := r.Context().(*exchange).compat
-	r.Header = s.header
-	resp, err := s.rt.RoundTrip(r)
-	if err == nil && resp.StatusCode >= 300 && resp.StatusCode < 400 {
-		s.status = resp.StatusCode
-		resp.StatusCode = http.StatusOK
-	}
-	return resp, err
-}
-
-// compatCall is what an exchange has more where it goes over http.Transport. The exchange is the context of its requests: that
-// is how the hooks of go-retryablehttp find it.
+// compatCall is what an exchange has more where it goes over http.Transport.
 type compatCall struct {
-	x       *exchange
-	client  *compatClient
-	cancel  context.CancelCauseFunc
-	trace   httptrace.ClientTrace
-	rt      transport
-	header  http.Header
-	request retryablehttp.Request
-	status  int      // of a redirect, which http.Client must not see
-	conn    *counted // the last that it was given; nil: none yet
+	x      *exchange
+	cancel context.CancelCauseFunc
+	trace  httptrace.ClientTrace
+	header http.Header
+	conn   *counted // the last that it was given; nil: none yet
 }
 
 // longWrite is from how many bytes on it is worth knowing when a request was written. A smaller one goes into the socket's
@@ -94,7 +57,7 @@ const longWrite = 64 << 10
 
 // prepare gives the exchange a context that its watch cancels, and has the hooks called.
 func (c *compatClient) prepare(x *exchange) {
-	s := &compatCall{x: x, client: c, header: outgoing(x.call.Header)}
+	s := &compatCall{x: x, header: outgoing(x.call.Header)}
 	own, cancel := context.WithCancelCause(x.Context)
 	s.cancel, x.watch.cancel = cancel, cancel
 	s.trace = httptrace.ClientTrace{GetConn: s.getConn, GotConn: s.gotConn, GotFirstResponseByte: x.answering}
@@ -106,40 +69,29 @@ func (c *compatClient) prepare(x *exchange) {
 
 // send implements client.
 func (c *compatClient) send(x *exchange, target *url.URL) (head, error) {
-	s := x.compat
-	if s.rt = c.calls; x.long {
-		s.rt = c.long
+	s, carries := x.compat, c.calls
+	if x.long {
+		carries = c.long
 	}
-	r := &s.request
-	r.Request = (&http.Request{
-		Method: x.call.Lane.Verb(), URL: target, Header: noHeader, // no Host: the URL's own
+	r := &http.Request{
+		Method: x.call.Lane.Verb(), URL: target, Header: s.header, // no Host: the URL's own
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(x)
-	if len(x.call.Body) > 0 {
-		// Bytes, and no reader of our own: net/http joins head and body in one write only for readers that it knows.
-		if err := r.SetBody(x.call.Body); err != nil {
-			return head{}, err
-		}
 	}
-	s.status = 0
-	resp, err := c.client.Do(r)
+	if body := x.call.Body; len(body) > 0 {
+		// No reader of our own: net/http joins head and body in one write only for readers that it knows.
+		again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.ContentLength, r.GetBody = int64(len(body)), again
+		r.Body, _ = again()
+	}
+	resp, err := carries.RoundTrip(r.WithContext(x))
 	if err != nil {
-		if client, ok := errors.AsType[*url.Error](err); ok {
-			err = client.Err // without the URL: its query may hold a secret
-		}
 		return head{}, err
 	}
-	if s.status != 0 {
-		resp.StatusCode = s.status
-	}
 	s.conn.hint(resp.Header)
-	dropHopByHop(resp.Header)
-	return head{status: resp.StatusCode, header: resp.Header, length: resp.ContentLength, body: resp.Body}, nil
+	l := header.Of(resp.Header)
+	mcp.DropHopByHop(&l)
+	return head{status: resp.StatusCode, header: l, length: resp.ContentLength, body: resp.Body}, nil
 }
-
-// noHeader is what http.Client sees, which copies it for redirects that it never follows; carrier puts the real header in. It is
-// shared by all requests and never written to.
-var noHeader = http.Header{}
 
 // connections implements client. A call is active for a moment longer than its connection is in use.
 func (c *compatClient) connections(active int) (open, idle int) {
@@ -166,12 +118,10 @@ func (s *compatCall) getConn(string) {
 func (s *compatCall) gotConn(info httptrace.GotConnInfo) {
 	x := s.x
 	s.conn = countedOf(info.Conn)
-	now := x.connected()
-	if s.conn.retire(info, x.watch.start.Add(now)) {
-		return // the first write fails, and another connection is looked for
-	}
-	if x.u.meters.given(info.Reused); !info.Reused {
-		x.facts.connect += now - x.facts.asked
+	now := x.watch.now()
+	stale := s.conn.retire(info, x.watch.start.Add(now)) // then the first write fails, and another connection is looked for
+	if x.connected(now, !stale && !info.Reused); !stale {
+		x.u.meters.given(info.Reused)
 	}
 }
 

@@ -3,17 +3,13 @@ package http
 import (
 	"errors"
 	"net"
-	"net/http"
-	"net/textproto"
 	"net/url"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
 	"fluentd-perf/internal/http1"
-	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -65,7 +61,6 @@ func newDirectClient(o *Options) (*directClient, error) {
 // directCall is what an exchange has more over internal/http1.
 type directCall struct {
 	request http1.Request
-	fields  [16]header.Field // memory of the request's header: most have fewer
 	answer  *http1.Answer
 	reused  bool          // the connection
 	held    time.Duration // until when the body is held, by the exchange's clock; 0: it is not, or without a bound
@@ -76,7 +71,7 @@ type directCall struct {
 func (c *directClient) prepare(x *exchange) {
 	d := &x.direct
 	d.request = http1.Request{
-		Method: x.call.Lane.Verb(), Body: x.call.Body, Header: fieldsOf(d.fields[:0], x.call.Header),
+		Method: x.call.Lane.Verb(), Body: x.call.Body, Header: asks(x.call.Header),
 		HeadTimeout: x.watch.limits.head.after, Trace: (*trace)(x),
 	}
 }
@@ -95,7 +90,8 @@ func (c *directClient) send(x *exchange, target *url.URL) (head, error) {
 		return head{}, d.failed(x, err)
 	}
 	d.answer = a
-	return head{status: a.Status, header: headerOf(a.Header), length: a.Length, body: a}, nil
+	mcp.DropHopByHop(&a.Header)
+	return head{status: a.Status, header: a.Header, length: a.Length, body: a}, nil
 }
 
 // bound gives the next read its deadline.
@@ -148,12 +144,10 @@ type trace exchange
 func (t *trace) Connecting() { (*exchange)(t).connecting(true) }
 
 // Connected implements http1.Trace.
-func (t *trace) Connected(reused bool) {
+func (t *trace) Connected(reused bool, at time.Time) {
 	x := (*exchange)(t)
-	now := x.connected()
-	if x.direct.reused = reused; !reused {
-		x.facts.connect += now - x.facts.asked
-	}
+	x.direct.reused = reused
+	x.connected(at.Sub(x.watch.start), !reused)
 }
 
 // Written implements http1.Trace.
@@ -167,42 +161,3 @@ func (t *trace) Written() {
 
 // Answering implements http1.Trace.
 func (t *trace) Answering() { (*exchange)(t).answering() }
-
-// fieldsOf appends the fields of a header that is to be sent, in the order of their names.
-func fieldsOf(l header.List, h http.Header) header.List {
-	for name, values := range h {
-		if name == "Accept-Encoding" {
-			continue
-		}
-		for _, value := range values {
-			l = append(l, header.Field{Name: name, Value: value})
-		}
-	}
-	l = append(l, header.Field{Name: "Accept-Encoding", Value: "identity"})
-	slices.SortStableFunc(l, func(a, b header.Field) int { return strings.Compare(a.Name, b.Name) })
-	return l
-}
-
-// headerOf returns the fields of an answer but those that end at this hop.
-func headerOf(l header.List) http.Header {
-	h := make(http.Header, len(l))
-	values := make([]string, len(l)) // of all fields, one after the other
-	named := false
-	for i, f := range l {
-		name := textproto.CanonicalMIMEHeaderKey(f.Name)
-		if mcp.IsHopByHop(name) {
-			named = named || name == "Connection"
-			continue
-		}
-		if h[name] != nil {
-			h[name] = append(h[name], f.Value)
-			continue
-		}
-		values[i] = f.Value
-		h[name] = values[i : i+1 : i+1]
-	}
-	if named {
-		mcp.DropConnectionNamed(h, slices.Collect(l.Values("Connection")))
-	}
-	return h
-}

@@ -23,6 +23,8 @@ type exchange struct {
 	direct directCall  // what it has more over internal/http1
 	compat *compatCall // what it has more over http.Transport; nil: it does not go over that
 
+	fetching *fetching // nil: nothing is fetched
+
 	slot   holding
 	pooled int  // the kind of the connection, where it holds one
 	long   bool // it goes over the connections for what lasts
@@ -92,6 +94,13 @@ func (x *exchange) leave() {
 
 // send sends the request to the target and returns the answer's head.
 func (x *exchange) send(target *url.URL) (head, error) {
+	if fetched(x.call) {
+		return x.fetch(target)
+	}
+	return x.sendOnce(target)
+}
+
+func (x *exchange) sendOnce(target *url.URL) (head, error) {
 	x.facts.again()
 	x.u.waiting.begin(x)
 	h, err := x.u.pool.client.send(x, target)

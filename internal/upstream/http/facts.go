@@ -12,7 +12,7 @@ import (
 type facts struct {
 	queue          time.Duration // waited for a slot
 	connect        time.Duration // waited for new connections
-	asked          time.Duration // when a connection was last looked for
+	asked          time.Duration // since when a connection is looked for; below 0: none is
 	answeredBefore bool          // the server began to answer an earlier sending, by a redirect
 
 	// Of this sending.
@@ -25,7 +25,7 @@ type facts struct {
 // again begins the facts of a further sending.
 func (f *facts) again() {
 	f.answeredBefore = f.answeredBefore || f.head
-	f.conn, f.head = false, false
+	f.conn, f.head, f.asked = false, false, -1
 	f.first.Store(0)
 }
 
@@ -40,8 +40,8 @@ func (f *facts) sent() mcp.Sent {
 	return mcp.SentNo
 }
 
-// connecting is told when a connection is looked for. If there was one before, that one turned out dead; unsent: not a byte
-// was written to it.
+// connecting is told when a connection is looked for, over internal/http1 only where none is idle. If there was one before, that one
+// turned out dead; unsent: not a byte was written to it.
 func (x *exchange) connecting(unsent bool) {
 	if unsent {
 		x.facts.conn = false
@@ -50,9 +50,12 @@ func (x *exchange) connecting(unsent bool) {
 	x.watch.wait(x.facts.asked, &x.watch.limits.connect)
 }
 
-// connected is told when there is a connection, and returns when that is. The wait for the head of the answer begins.
-func (x *exchange) connected() (now time.Duration) {
-	now = x.watch.now()
+// connected is told that there is a connection, now. The wait for the head of the answer begins.
+func (x *exchange) connected(now time.Duration, fresh bool) {
+	if fresh && x.facts.asked >= 0 {
+		x.facts.connect += now - x.facts.asked
+	}
+	x.facts.asked = -1
 	if !x.active {
 		x.active = true
 		x.u.pool.active.Add(1)
@@ -64,7 +67,6 @@ func (x *exchange) connected() (now time.Duration) {
 	} else {
 		x.watch.off()
 	}
-	return now
 }
 
 // answering is told when the first byte of an answer comes.

@@ -72,7 +72,7 @@ func (u *Upstream) GivenUp(c *mcp.Call, least time.Duration) *mcp.Failure {
 // names reports whether a cancellation names the call: in the same session, or without one under the same credential.
 func names(cancel, c *mcp.Call) bool {
 	for _, field := range [...]string{"Mcp-Session-Id", "Authorization"} {
-		if !slices.Equal(cancel.Header[field], c.Header[field]) {
+		if !slices.Equal(slices.Collect(cancel.Header.Values(field)), slices.Collect(c.Header.Values(field))) {
 			return false
 		}
 	}

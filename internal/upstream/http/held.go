@@ -24,14 +24,15 @@ var errMore = errors.New("there is more than is held")
 // answerHeld reads a body of up to limit bytes whole, within that time of the head (0: without one). A larger or slower body
 // is passed on as it comes from there, unread.
 func (x *exchange) answerHeld(res *mcp.Result, length, limit int64, within time.Duration) (*mcp.Result, *mcp.Failure) {
-	x.bindWhole(x.watch.now())
+	now := x.watch.now()
+	x.bindWhole(now)
 	h := &x.prefix
 	switch {
 	case length == 0:
 		return x.complete(res, nil), nil
 	case length > limit || !h.begin(x, length, limit):
 		return x.answerRaw(res, nil), nil
-	case !h.fill(within), h.err == errMore:
+	case !h.fill(now, within), h.err == errMore:
 		return x.answerRaw(res, h), nil
 	case h.err == io.EOF:
 		return x.complete(res, h), nil
@@ -80,14 +81,14 @@ func (h *bodyPrefix) begin(x *exchange, length, limit int64) bool {
 	return h.buf != nil
 }
 
-// fill reads until it has come to the end, and reports whether it did within that time; 0: there is no bound.
-func (h *bodyPrefix) fill(within time.Duration) bool {
+// fill reads until it has come to the end, and reports whether it did within that time of now; 0: there is no bound.
+func (h *bodyPrefix) fill(now, within time.Duration) bool {
 	if within == 0 {
 		h.run()
 		return true
 	}
 	if x := h.x; x.compat == nil {
-		x.direct.held = x.watch.now() + within
+		x.direct.held = now + within
 		h.run()
 		x.direct.held = 0
 		return true

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"fluentd-perf/internal/admission"
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/mcptest"
 	upstreamhttp "fluentd-perf/internal/upstream/http"
@@ -94,10 +95,10 @@ func newUpstream(tb testing.TB, endpoint string, change ...func(*upstreamhttp.Op
 
 // onLane returns a call on the lane with that body, scanned if it can be.
 func onLane(lane mcp.Lane, body string) *mcp.Call {
-	c := &mcp.Call{Upstream: "test", Lane: lane, Start: time.Now(), Header: http.Header{
+	c := &mcp.Call{Upstream: "test", Lane: lane, Start: time.Now(), Header: header.Of(http.Header{
 		"Accept": {"application/json, text/event-stream"}, "Content-Type": {"application/json"},
 		"Mcp-Session-Id": {"s1"}, "User-Agent": {"agent/1"},
-	}}
+	})}
 	if body != "" {
 		c.Body = []byte(body)
 		_ = mcp.Scan(c.Body, &c.Message) // some tests send what is no message

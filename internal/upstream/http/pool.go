@@ -3,11 +3,11 @@ package http
 import (
 	"context"
 	"io"
-	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -42,7 +42,7 @@ type client interface {
 // head is the head of an answer, without the fields that end at this hop, and its body.
 type head struct {
 	status int
-	header http.Header
+	header header.List
 	length int64 // of the body; -1: it does not say
 	body   io.ReadCloser
 }

@@ -50,7 +50,7 @@ func TestRedirectsWithinTheOrigin(t *testing.T) {
 	}))
 	u := newUpstream(t, s.URL())
 	c := requestOf("tools/call")
-	c.Header["Authorization"] = []string{"Bearer t"}
+	c.Header.Set("Authorization", "Bearer t")
 	closeResult(t, mustCall(t, u, c))
 	if got, want := targets(s), []string{"/mcp", "/a?x=1", "/b/", "/c"}; !slices.Equal(got, want) {
 		t.Fatalf("got %q, want %q", got, want)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/mcptest"
 	upstreamhttp "fluentd-perf/internal/upstream/http"
@@ -25,14 +26,14 @@ func TestRequestOnTheWire(t *testing.T) {
 	u := newUpstream(t, s.URL()+"?key=v&x=%2F")
 	body := "{\n \"jsonrpc\":\"2.0\", \"id\":7, \"method\":\"tools/list\", \"params\":{\"x\":\"\\u00e9é\"} }\n"
 	c := onLane(mcp.LaneRequest, body)
-	c.Header = http.Header{
+	c.Header = header.Of(http.Header{
 		"Content-Type": {"application/json"}, "X-Two": {"a", "b"}, "Mcp-Name": {"=?base64?eA==?="},
 		"Expect": {"100-continue"}, "Host": {"agent.example"}, "Content-Length": {"1"},
 		"Idempotency-Key": {"k"}, "X-Idempotency-Key": {"k2"},
-	}
+	})
 	before := c.Header.Clone()
 	closeResult(t, mustCall(t, u, c))
-	if len(before) != len(c.Header) || c.Header["Expect"] == nil {
+	if len(before) != len(c.Header) || !c.Header.Has("Expect") {
 		t.Errorf("the call's header was changed: %v", c.Header)
 	}
 	r := s.Requests()[0]
@@ -61,10 +62,11 @@ func TestHeadersThatAreNotFit(t *testing.T) {
 		works(t, u)
 		s.Script(mcptest.CloseBeforeHead)
 		c := request()
-		c.Header["Accept-Encoding"], c.Header[name] = []string{"identity"}, []string{"100-continue"}
+		c.Header.Set("Accept-Encoding", "identity")
+		c.Header.Set(name, "100-continue")
 		_, err := u.Call(t.Context(), c)
 		wantFailure(t, err, mcp.CodeBadGateway, mcp.ReasonBrokeOff, mcp.SentUnknown)
-		if r := s.AwaitRequest(2); s.Received() != 2 || r.Has(name) != (name != "Expect") || c.Header[name] == nil {
+		if r := s.AwaitRequest(2); s.Received() != 2 || r.Has(name) != (name != "Expect") || !c.Header.Has(name) {
 			t.Errorf("%s: %d requests, %q", name, s.Received(), r.Raw)
 		}
 	}
@@ -73,24 +75,21 @@ func TestHeadersThatAreNotFit(t *testing.T) {
 func TestUserAgent(t *testing.T) {
 	s := mcptest.NewServer(t, mcptest.Minimal)
 	u := newUpstream(t, s.URL())
-	for _, tt := range []struct {
-		values []string
-		set    bool
-	}{{nil, false}, {nil, true}, {[]string{"agent/1"}, true}} {
+	for _, agent := range []string{"", "agent/1"} {
 		for _, complete := range []bool{false, true} {
 			c := request()
-			delete(c.Header, "User-Agent")
-			if tt.set {
-				c.Header["User-Agent"] = tt.values
+			c.Header.Del("User-Agent")
+			if agent != "" {
+				c.Header.Set("User-Agent", agent)
 			}
 			if complete {
-				c.Header["Accept-Encoding"] = []string{"identity"}
+				c.Header.Set("Accept-Encoding", "identity")
 			}
 			closeResult(t, mustCall(t, u, c))
 			all := s.Requests()
 			r := all[len(all)-1]
-			if r.Has("User-Agent") != (tt.values != nil) || r.Get("User-Agent") != strings.Join(tt.values, "") {
-				t.Errorf("%v: got %q", tt, r.Get("User-Agent"))
+			if r.Has("User-Agent") != (agent != "") || r.Get("User-Agent") != agent {
+				t.Errorf("%q: got %q", agent, r.Get("User-Agent"))
 			}
 			if r.Get("Accept-Encoding") != "identity" {
 				t.Errorf("Accept-Encoding: %q", r.Get("Accept-Encoding"))

@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/mcptest"
 	"fluentd-perf/internal/upstream/stdio"
@@ -115,7 +116,7 @@ func newUpstream(t testing.TB, x *server, change func(*stdio.PoolOptions, *stdio
 }
 
 func call(body string) *mcp.Call {
-	c := &mcp.Call{Upstream: "server", Era: mcp.EraModern, Version: mcp.Version20260728, Body: []byte(body), Header: http.Header{}}
+	c := &mcp.Call{Upstream: "server", Era: mcp.EraModern, Version: mcp.Version20260728, Body: []byte(body), Header: header.List{}}
 	if mcp.Scan(c.Body, &c.Message) != nil {
 		c.Lane = mcp.LaneOpaque
 	}
@@ -780,16 +781,16 @@ func TestParamHeaders(t *testing.T) {
 	}
 	for _, c := range []struct {
 		arguments string
-		header    http.Header
+		header    header.List
 		want      int // 0: it goes on
 	}{
-		{`{"n":7}`, http.Header{"Mcp-Param-N": {"7"}}, 0},
-		{`{"n":7}`, http.Header{"Mcp-Param-N": {"7.0"}}, 0},
-		{`{"n":7}`, http.Header{"Mcp-Param-N": {"8"}}, -32020},
-		{`{"n":7}`, http.Header{}, -32020},
-		{`{"s":"\u00e9"}`, http.Header{"Mcp-Param-S": {"=?base64?w6k=?="}}, 0},
-		{`{"s":"\u00e9"}`, http.Header{"Mcp-Param-S": {"e"}}, -32020},
-		{`{"s":null}`, http.Header{"Mcp-Param-Other": {"e"}}, 0},
+		{`{"n":7}`, header.Of(http.Header{"Mcp-Param-N": {"7"}}), 0},
+		{`{"n":7}`, header.Of(http.Header{"Mcp-Param-N": {"7.0"}}), 0},
+		{`{"n":7}`, header.Of(http.Header{"Mcp-Param-N": {"8"}}), -32020},
+		{`{"n":7}`, header.List{}, -32020},
+		{`{"s":"\u00e9"}`, header.Of(http.Header{"Mcp-Param-S": {"=?base64?w6k=?="}}), 0},
+		{`{"s":"\u00e9"}`, header.Of(http.Header{"Mcp-Param-S": {"e"}}), -32020},
+		{`{"s":null}`, header.Of(http.Header{"Mcp-Param-Other": {"e"}}), 0},
 	} {
 		one := request("1", "tools/call", `"name":"x","arguments":`+c.arguments+",")
 		one.Header = c.header

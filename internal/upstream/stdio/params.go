@@ -2,10 +2,10 @@ package stdio
 
 import (
 	"encoding/json"
-	"net/http"
 	"strconv"
 	"sync"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -56,11 +56,11 @@ func (p *paramHeaders) differ(c *mcp.Call) bool {
 	if headers == nil {
 		return false
 	}
-	want := make(http.Header)
-	headers.Set(want, c.Message.Params.Of(c.Body))
-	for field, values := range want {
-		got := c.Header[field]
-		if len(got) != 1 || !sameParam(mcp.HeaderText(got[0]), mcp.HeaderText(values[0])) {
+	var want header.List
+	headers.Set(&want, c.Message.Params.Of(c.Body))
+	for _, f := range want {
+		got, fields := c.Header.Find(f.Name)
+		if fields != 1 || !sameParam(mcp.HeaderText(got), mcp.HeaderText(f.Value)) {
 			return true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -24,7 +25,8 @@ type stream struct {
 
 func (s *stream) result() *mcp.Result {
 	return &mcp.Result{
-		Status: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}, "Cache-Control": {"no-cache, no-transform"}},
+		Status: http.StatusOK,
+		Header: header.List{{Name: "Content-Type", Value: "text/event-stream"}, {Name: "Cache-Control", Value: "no-cache, no-transform"}},
 		Events: s, Timing: mcp.Timing{Upstream: time.Since(s.x.begun)},
 	}
 }

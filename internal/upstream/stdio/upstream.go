@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"time"
 
+	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
 
@@ -95,16 +96,15 @@ func (u *Upstream) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 // namesVersion reports whether a request says its version as modern ones do, and is of no session: whichever version that
 // is, a modern server has an answer to it.
 func namesVersion(c *mcp.Call) bool {
-	ids := c.Header["Mcp-Session-Id"]
-	return c.Message.Kind == mcp.KindRequest && c.Message.ProtocolVersion.Present() && (len(ids) == 0 || ids[0] == "") &&
+	return c.Message.Kind == mcp.KindRequest && c.Message.ProtocolVersion.Present() && c.Header.Get("Mcp-Session-Id") == "" &&
 		c.Method() != mcp.MethodInitialize
 }
 
 // textResult is an answer in words of the daemon's own.
 func textResult(status int, text string) *mcp.Result {
-	h := http.Header{"Content-Type": {"text/plain; charset=utf-8"}}
+	h := header.List{{Name: "Content-Type", Value: "text/plain; charset=utf-8"}}
 	if status == http.StatusMethodNotAllowed {
-		h["Allow"] = []string{"POST"}
+		h.Add("Allow", "POST")
 	}
 	return &mcp.Result{Status: status, Header: h, Body: []byte("fluentd-perf: " + text + "\n")}
 }
@@ -113,7 +113,7 @@ func textResult(status int, text string) *mcp.Result {
 func jsonResult(c *mcp.Call, status int, data []byte, m *mcp.Message) *mcp.Result {
 	m.Loose = m.Loose || !c.Answers(data, m)
 	return &mcp.Result{
-		Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: data, Message: *m,
+		Status: status, Header: header.List{{Name: "Content-Type", Value: "application/json"}}, Body: data, Message: *m,
 		Checked: status < http.StatusMultipleChoices && !m.Loose,
 	}
 }

@@ -1,0 +1,68 @@
+package http_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"fluentd-perf/internal/mcp"
+	"fluentd-perf/internal/mcptest"
+)
+
+// TestFetchedAgain holds what the daemon asks for once more: documents after a failure or a server that is busy, its own probes after a
+// failure alone, and calls of agents never. Each sending has the call's header and body.
+func TestFetchedAgain(t *testing.T) {
+	probe := requestOf("server/discover")
+	probe.Again = true
+	document := onLane(mcp.LaneFetch, "")
+	busy, moved := saying(503, "text/plain", "later", "Retry-After: 3600"), saying(307, "text/plain", "", "Location: /there")
+	there := saying(200, "application/json", `{"resource":"x"}`)
+	for name, tt := range map[string]struct {
+		call   *mcp.Call
+		script []mcptest.Script
+		want   string // the answer's status, or the reason of the failure, and how many requests came
+	}{
+		"busy":                   {document, []mcptest.Script{busy, there}, "200 2"},
+		"broken off":             {document, []mcptest.Script{mcptest.CloseBeforeHead, mcptest.CloseBeforeHead, there}, "200 3"},
+		"for good":               {document, []mcptest.Script{busy, busy, busy}, "503 3"},
+		"broken for good":        {document, slices.Repeat([]mcptest.Script{mcptest.CloseBeforeHead}, 3), "broke_off 3"},
+		"moved, and then busy":   {document, []mcptest.Script{moved, busy, there}, "200 3"},
+		"not there":              {document, []mcptest.Script{saying(404, "text/plain", "no")}, "404 1"},
+		"a probe, broken off":    {probe, []mcptest.Script{mcptest.CloseBeforeHead, mcptest.Minimal}, "200 2"},
+		"a probe, busy":          {probe, []mcptest.Script{busy}, "503 1"},
+		"an agent's, broken":     {request(), []mcptest.Script{mcptest.CloseBeforeHead}, "broke_off 1"},
+		"an agent's discover":    {requestOf("server/discover"), []mcptest.Script{mcptest.CloseBeforeHead}, "broke_off 1"},
+		"an agent's array of it": {again(mcp.LaneBatch), []mcptest.Script{mcptest.CloseBeforeHead}, "broke_off 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mcptest.NewServer(t, mcptest.Hang)
+			s.Once(tt.script...)
+			u := newUpstream(t, s.URL())
+			res, err := u.Call(t.Context(), tt.call)
+			var got string
+			if err != nil {
+				got = string(mcp.AsFailure(err).Reason)
+			} else {
+				got = fmt.Sprint(res.Status)
+				closeResult(t, res)
+			}
+			if got = fmt.Sprint(got, " ", s.Received()); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			for _, r := range s.Requests() {
+				if string(r.Body) != string(tt.call.Body) || r.Get("Mcp-Session-Id") != "s1" || r.Verb != tt.call.Lane.Verb() ||
+					!strings.HasPrefix(r.Get("User-Agent"), "agent/") {
+					t.Errorf("got %q", r.Raw)
+				}
+			}
+		})
+	}
+}
+
+// again is a call of the daemon's own that may be sent again.
+func again(lane mcp.Lane) *mcp.Call {
+	c := onLane(lane, `[{"jsonrpc":"2.0","id":7,"method":"ping"}]`)
+	c.Again = true
+	return c
+}
