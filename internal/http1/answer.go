@@ -20,7 +20,6 @@ type Answer struct {
 	Length int64       // of the body, -1 where the head does not say
 
 	ctx  context.Context // the call's, of which only the cause of its end is asked
-	stop func() bool     // ends the watch over ctx; nil: it cannot end
 	conn *conn           // nil: it is no longer this call's
 	use  uint64          // of conn, see conn.state
 	send sending
@@ -227,9 +226,6 @@ func (a *Answer) finish() error {
 	a.free()
 	reusable := a.keep && !behind && a.kind != bodyToClose && a.send.finished(c)
 	a.err, a.conn = io.EOF, nil
-	if a.stop != nil {
-		a.stop() // if it runs already, it finds that the use is over, or release finds that it was closed
-	}
 	if c.release(a.use) && reusable {
 		c.hint = a.idle
 		c.pool.put(c)
@@ -261,9 +257,6 @@ func (a *Answer) abort() {
 func (a *Answer) letGo() {
 	c := a.conn
 	a.conn = nil
-	if a.stop != nil {
-		a.stop()
-	}
 	c.release(a.use)
 	c.pool.discard(c)
 }

@@ -122,7 +122,7 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Answer, error) {
 // connect gets a connection and begins to use it, and returns when that was. The clock is read once where one is idle.
 func (a *Answer) connect(p *pool) (now time.Time, err error) {
 	now = time.Now()
-	if a.conn = p.take(now); a.conn == nil {
+	if a.conn = p.take(a.ctx, now); a.conn == nil {
 		if a.trace != nil {
 			a.trace.Connecting()
 		}
@@ -132,7 +132,6 @@ func (a *Answer) connect(p *pool) (now time.Time, err error) {
 		now = time.Now()
 	}
 	a.use = a.conn.begin()
-	a.stop = a.conn.watch(a.ctx, a.use)
 	if a.trace != nil {
 		a.trace.Connected(a.conn.used, now)
 	}

@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -33,6 +32,8 @@ type conn struct {
 	// Deadlines are changed only where one becomes nearer: see again.
 	wanted, armed time.Time
 
+	caller caller // whose context cancels the use
+
 	call *Answer               // whose exchange step does
 	step func(fd uintptr) bool // made once: a closure for each call would be memory for each
 	err  error                 // of step
@@ -59,14 +60,6 @@ func (c *conn) cancel(use uint64) {
 
 // release ends a use, and reports whether it was not cancelled.
 func (c *conn) release(use uint64) bool { return c.state.CompareAndSwap(2*use, 2*use+2) }
-
-// watch has the end of ctx cancel the use.
-func (c *conn) watch(ctx context.Context, use uint64) (stop func() bool) {
-	if ctx.Done() == nil {
-		return nil
-	}
-	return context.AfterFunc(ctx, func() { c.cancel(use) })
-}
 
 // spent reports whether the connection is not to be used any more: it is as old as MaxAge, or was idle for nearly as long as the
 // server keeps one (a second is for the way).

@@ -13,7 +13,7 @@
 //   - A connection is used again only after a whole answer, with nothing behind it, unless the server said `Connection: close`,
 //     the call was cancelled, it is older than MaxAge, or it has been idle for nearly as long as the server keeps one. Before
 //     it is used again it is looked at: what has been closed meanwhile is not written to.
-//   - The end of a call's context closes its connection at once, and never the connection of another call.
+//   - The end of a call's context closes its connection within 10 ms, and never the connection of another call.
 //   - An answer that comes while the body is still being written is read. A body's memory is not read after the answer has
 //     ended or was closed.
 //   - Dials belong to the pool: who leaves does not end them, and who has waited longest gets the next connection.

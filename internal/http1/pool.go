@@ -28,6 +28,10 @@ type pool struct {
 	closed  bool
 	timer   *time.Timer // looks at what is idle; nil: nothing is
 	dialed  sync.Cond   // dialing has changed
+
+	callers []*conn     // those in use, but for calls whose contexts tell their end by themselves: see cancel.go
+	looker  *time.Timer // looks at them; nil: there were none yet
+	looking bool        // it runs
 }
 
 // idleLook is how often idle connections are looked at. Nobody reads from them, so that the server's end shows in no other way, and what
@@ -50,10 +54,10 @@ func newPool(o *Options) *pool {
 	return p
 }
 
-// get returns a connection for a call, waiting for one if need be.
+// get returns a connection for a call, waiting for one if need be. The end of ctx cancels its use.
 func (p *pool) get(ctx context.Context, now time.Time) (*conn, error) {
 	p.mu.Lock()
-	if c := p.takeLocked(now); c != nil {
+	if c := p.takeLocked(ctx, now); c != nil {
 		p.unlock()
 		return c, nil
 	}
@@ -61,24 +65,31 @@ func (p *pool) get(ctx context.Context, now time.Time) (*conn, error) {
 	p.waiters = append(p.waiters, w)
 	p.dialLocked()
 	p.unlock()
-	return p.wait(ctx, w)
+	c, err := p.wait(ctx, w)
+	if c != nil {
+		p.mu.Lock()
+		p.beginLocked(c, ctx)
+		p.mu.Unlock()
+	}
+	return c, err
 }
 
-// take returns an idle connection, nil where there is none.
-func (p *pool) take(now time.Time) *conn {
+// take is get where there is an idle connection, else it returns nil.
+func (p *pool) take(ctx context.Context, now time.Time) *conn {
 	p.mu.Lock()
 	defer p.unlock()
-	return p.takeLocked(now)
+	return p.takeLocked(ctx, now)
 }
 
 // takeLocked takes the connection that was used last.
-func (p *pool) takeLocked(now time.Time) *conn {
+func (p *pool) takeLocked(ctx context.Context, now time.Time) *conn {
 	for len(p.idle) > 0 {
 		last := len(p.idle) - 1
 		c := p.idle[last]
 		p.idle[last] = nil
 		p.idle = p.idle[:last]
 		if !c.spent(now) {
+			p.beginLocked(c, ctx)
 			return c
 		}
 		p.dead = append(p.dead, c)
@@ -127,9 +138,13 @@ func (p *pool) leave(w *waiter) {
 // put gives a connection back for use again.
 func (p *pool) put(c *conn) {
 	p.mu.Lock()
-	defer p.unlock()
+	stop := p.endLocked(c)
 	c.used, c.pooled = true, true
 	p.putLocked(c, time.Now())
+	p.unlock()
+	if stop != nil {
+		stop()
+	}
 }
 
 func (p *pool) putLocked(c *conn, now time.Time) {
@@ -159,6 +174,12 @@ func (p *pool) serveLocked(f found) {
 // discard closes a connection that is of no further use.
 func (p *pool) discard(c *conn) {
 	_ = c.tcp.Close() // without TLS's goodbye, which may have to wait; a second close is harmless
+	p.mu.Lock()
+	stop := p.endLocked(c)
+	p.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
 	p.closedSome(1)
 }
 
