@@ -1,7 +1,7 @@
 // Package breaker keeps calls away from what has failed: an endpoint of an upstream, or a cache tier.
 //
 // A Breaker is a state machine without opinions: whoever calls asks Allow before, and reports after what came of it. Gobreaker's
-// CircuitBreaker counts what was reported since the breaker closed, and says when it opens. What it does not have is here:
+// CircuitBreaker counts the failures since the breaker closed, and says when it opens. What it does not have is here:
 // consecutive failures however old, a wait between probes that grows, probes with a deadline. It promises:
 //   - what fails costs a few calls, then nothing but a probe now and then: one call at a time;
 //   - what works again is used again after the next probe, as soon as somebody asks;
@@ -48,12 +48,13 @@ type Breaker struct {
 	kind    *kind
 	names   []string // the values of the kind's labels
 	rules   rules
-	metrics *Metrics      // nil: not shown
-	log     *slog.Logger  // of changes, under the lock, so that they come in order
-	closed  atomic.Uint64 // the ticket of all calls while closed, else 0: a call of a closed breaker needs no lock
+	metrics *Metrics               // nil: not shown
+	log     *slog.Logger           // of changes, under the lock, so that they come in order
+	closed  atomic.Pointer[period] // nil while it is not closed
+	failing atomic.Bool            // the last one that was counted while closed was a failure; changed under mu
 
 	mu                  sync.Mutex                          // guards the following, and is held around every use of counts, so that they agree
-	counts              *gobreaker.CircuitBreaker[struct{}] // of what has ended since the breaker closed
+	counts              *gobreaker.CircuitBreaker[struct{}] // of failures since the breaker closed
 	consecutiveFailures int                                 // since the last success
 	consecutiveRefusals int                                 // of connections, since then
 	issued              uint64                              // tickets so far, see ticket.go
@@ -85,31 +86,41 @@ func (b *Breaker) Close() { b.metrics.forget(b) }
 // beginLocked makes the breaker a closed one that knows nothing.
 func (b *Breaker) beginLocked() {
 	b.counts = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-		Interval: b.rules.window, BucketPeriod: b.rules.window / 10, ReadyToTrip: b.tripsLocked,
+		Interval: b.rules.window, BucketPeriod: b.rules.window / windowSteps, ReadyToTrip: b.tripsLocked,
 	})
 	b.consecutiveFailures, b.consecutiveRefusals, b.step, b.early = 0, 0, 0, false
 	b.issued++
-	b.closed.Store(2 * b.issued)
+	b.failing.Store(false)
+	b.closed.Store(&period{ticket: 2 * b.issued, begun: time.Now(), step: b.rules.window / windowSteps})
 	b.proofFrom = 2 * b.issued // another outage has probes of its own
 }
 
 // tripsLocked reports whether a closed breaker opens. It looks at the rows itself: gobreaker forgets what has left the
 // window.
 func (b *Breaker) tripsLocked(c gobreaker.Counts) bool {
-	r, reports := &b.rules, int(c.TotalSuccesses+c.TotalFailures)
+	r, reports := &b.rules, b.closed.Load().inWindow()+int(c.TotalFailures)
 	return b.consecutiveFailures >= r.inARow || r.refused > 0 && b.consecutiveRefusals >= r.refused ||
 		reports >= r.minReports && float64(c.TotalFailures) >= r.ratio*float64(reports)
 }
 
-// succeededLocked counts a call of the closed breaker. It is counted when it has ended, so that what ends within the window counts
-// in it, however long ago it began.
-func (b *Breaker) succeededLocked() {
-	b.consecutiveFailures, b.consecutiveRefusals = 0, 0
-	_, _ = b.counts.Execute(func() (none struct{}, err error) { return none, nil })
+// succeeded counts a call of the closed breaker, and takes the lock where one failed before. It is counted when it has ended, so that
+// what ends within the window counts in it, however long ago it began.
+func (b *Breaker) succeeded(p *period) {
+	p.succeeded()
+	if !b.failing.Load() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p == b.closed.Load() {
+		b.consecutiveFailures, b.consecutiveRefusals = 0, 0
+		b.failing.Store(false)
+	}
 }
 
 // failedLocked counts a call of the closed breaker, and opens it if that was one too many.
 func (b *Breaker) failedLocked(err error) {
+	b.failing.Store(true)
 	b.consecutiveFailures++
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		b.consecutiveRefusals++
@@ -124,7 +135,7 @@ func (b *Breaker) failedLocked(err error) {
 // openLocked sets when the next probe is due, after a failure that was one too many or a probe that failed. An early one that failed
 // says nothing of ordinary calls: theirs stays due when it was, but no two probes are nearer than rules.first.
 func (b *Breaker) openLocked() {
-	b.closed.Store(0)
+	b.closed.Store(nil)
 	b.opened, b.waited = time.Now(), 0
 	if !b.early {
 		b.step = min(max(2*b.step, b.rules.first), b.rules.longest)
@@ -135,7 +146,15 @@ func (b *Breaker) openLocked() {
 }
 
 // Closed reports whether the breaker lets everything through.
-func (b *Breaker) Closed() bool { return b.closed.Load() != 0 }
+func (b *Breaker) Closed() bool { return b.closed.Load() != nil }
+
+// ticket returns that of all calls while the breaker is closed, else 0.
+func (b *Breaker) ticket() uint64 {
+	if p := b.closed.Load(); p != nil {
+		return p.ticket
+	}
+	return 0
+}
 
 // State returns Closed, HalfOpen or Open. An open breaker is half-open from when a probe is due until one has failed.
 func (b *Breaker) State() string {
@@ -162,13 +181,13 @@ func (b *Breaker) Allow(early bool) (ticket uint64, probe, ok bool) {
 // allow lets a call through, and returns its ticket, or 0. A probe that has not reported within that long,
 // less what those before it took whose callers left, has failed. Or a server that hangs had a probe whenever an agent leaves.
 func (b *Breaker) allow(within time.Duration, early bool) (ticket uint64) {
-	if closed := b.closed.Load(); closed != 0 {
+	if closed := b.ticket(); closed != 0 {
 		return closed
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.Closed() || b.probe != 0 || time.Now().Before(b.dueLocked(early)) {
-		return b.closed.Load()
+		return b.ticket()
 	}
 	b.issued++
 	probe := 2*b.issued + 1

@@ -16,9 +16,13 @@ func isProbe(ticket uint64) bool { return ticket%2 == 1 }
 // probe of which nothing was learnt makes room for the next. What was allowed before the state last changed counts
 // no more; but if it did well, the next probe is due at once, see Alive, and a late probe may close the breaker.
 func (b *Breaker) Report(ticket uint64, err error) {
+	if p := b.closed.Load(); err == nil && p != nil && p.ticket == ticket {
+		b.succeeded(p)
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	probe, current := isProbe(ticket), ticket == b.closed.Load()
+	probe, current := isProbe(ticket), ticket == b.ticket()
 	if err != nil && err != context.Canceled {
 		b.last = err
 	}
@@ -28,8 +32,6 @@ func (b *Breaker) Report(ticket uint64, err error) {
 			b.waited += time.Since(b.begun)
 			b.endProbeLocked()
 		}
-	case err == nil && current:
-		b.succeededLocked()
 	case err == nil && probe && ticket >= b.proofFrom:
 		// It may have taken longer than a probe may hold its place. Or a server all of whose calls do would never be used again.
 		b.endProbeLocked()
