@@ -3,6 +3,7 @@ package dispatch
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,26 +24,31 @@ type budget struct {
 	share int64 // of a token, that a call adds
 	begun time.Time
 
+	second atomic.Int64 // since begun; changed under mu
+	noted  atomic.Int64 // calls of that second that are in none of the following yet
+
 	mu      sync.Mutex // guards the following
 	balance int64
 	calls   [budgetSeconds]int64 // by the second, the current one at second % budgetSeconds
 	recent  int64                // their sum
-	second  int64                // since begun
 }
 
 func newBudget(share float64) *budget {
 	return &budget{share: int64(math.Round(share * token)), begun: time.Now(), balance: budgetFloor}
 }
 
-// add notes a call.
+// add notes a call. It takes the lock once a second: what calls add together is what they add one by one.
 func (b *budget) add(now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.turnLocked(now)
-	b.calls[b.second%budgetSeconds]++
-	b.recent++
-	b.putLocked(b.share)
+	if b.at(now) > b.second.Load() {
+		b.mu.Lock()
+		b.turnLocked(now)
+		b.mu.Unlock()
+	}
+	b.noted.Add(1)
 }
+
+// at is a time as a second.
+func (b *budget) at(now time.Time) int64 { return int64(now.Sub(b.begun) / time.Second) }
 
 // take reports whether one may be sent again.
 func (b *budget) take(now time.Time) bool {
@@ -60,23 +66,33 @@ func (b *budget) take(now time.Time) bool {
 func (b *budget) giveBack() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.countLocked()
 	b.putLocked(token)
+}
+
+// countLocked counts what was noted.
+func (b *budget) countLocked() {
+	n := b.noted.Swap(0)
+	b.calls[b.second.Load()%budgetSeconds] += n
+	b.recent += n
+	b.putLocked(n * b.share)
 }
 
 func (b *budget) putLocked(n int64) {
 	b.balance = min(b.balance+n, max(budgetFloor, b.share*b.recent))
 }
 
-// turnLocked forgets the calls that are older than the window, and what they left.
+// turnLocked counts what was noted, and forgets the calls that are older than the window, and what they left.
 func (b *budget) turnLocked(now time.Time) {
-	second := int64(now.Sub(b.begun) / time.Second)
-	if second <= b.second {
+	b.countLocked()
+	second, last := b.at(now), b.second.Load()
+	if second <= last {
 		return
 	}
-	for s := max(b.second, second-budgetSeconds) + 1; s <= second; s++ {
+	for s := max(last, second-budgetSeconds) + 1; s <= second; s++ {
 		b.recent -= b.calls[s%budgetSeconds]
 		b.calls[s%budgetSeconds] = 0
 	}
-	b.second = second
+	b.second.Store(second)
 	b.putLocked(0)
 }
