@@ -13,7 +13,7 @@ func (u *Stage) pass(ctx context.Context, c *mcp.Call, principal partition) (*mc
 	if c.IsCancel() && u.canceled(c) {
 		return mcp.Accepted(), nil
 	}
-	credential, changes := u.store.credential(c), u.mayChange(c)
+	credential, changes := u.store.credential(c, principal), u.mayChange(c)
 	if changes {
 		u.invalidateWrites(credential)
 	}

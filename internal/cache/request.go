@@ -165,7 +165,7 @@ func (u *Stage) rawKey(c *mcp.Call, principal partition, sessionID string) [32]b
 func (u *Stage) newRequest(c *mcp.Call, principal partition, sessionID string, session *session) *request {
 	q := &request{
 		method: c.Method(), name: c.Method().String(), family: methodRules[c.Method()].family, list: methodRules[c.Method()].list,
-		legacy: c.Era == mcp.EraLegacy, principal: principal, credential: u.store.credential(c), session: session, usage: new(usage),
+		legacy: c.Era == mcp.EraLegacy, principal: principal, credential: u.store.credential(c, principal), session: session, usage: new(usage),
 	}
 	wellFormed := c.WellFormed()
 	if u.opts.Plain {

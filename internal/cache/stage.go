@@ -22,7 +22,7 @@ func (u *Stage) Call(ctx context.Context, c *mcp.Call) (*mcp.Result, error) {
 	principal := partition(u.store.Partition(c))
 	u.listener.Touched(principal)
 	if u.acted(c) {
-		credential := u.store.credential(c)
+		credential := u.store.credential(c, principal)
 		u.invalidateShown(credential)
 		res, err := u.call(ctx, c, principal)
 		whenAnswered(c, res, func() { u.invalidateShown(credential) })

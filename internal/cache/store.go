@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fluentd-perf/internal/cache/memory"
@@ -42,6 +43,8 @@ type Store struct {
 	metrics    *Metrics
 	log        *slog.Logger
 	maxEntry   int
+
+	lastCredentials [256]atomic.Pointer[credentialOf] // by the first byte of the principal
 
 	times sync.Map       // of *mcp.RecentTimes, by upstream
 	calls errgroup.Group // those that go on without an agent
@@ -172,8 +175,20 @@ func (s *Store) Partition(c *mcp.Call) [32]byte {
 	return s.hash(c, s.partitions.of)
 }
 
-// credential returns the HMAC over what can bear a credential alone: by it entries are invalidated, see partitioner.credential.
-func (s *Store) credential(c *mcp.Call) partition { return s.hash(c, s.partitions.credential) }
+// credential returns the HMAC over what can bear a credential alone: by it entries are invalidated, see partitioner.credential. All of
+// that is in what makes the principal, so that the last one of a principal is its next one.
+func (s *Store) credential(c *mcp.Call, principal partition) partition {
+	last := &s.lastCredentials[principal[0]]
+	if known := last.Load(); known != nil && known.principal == principal {
+		return known.credential
+	}
+	known := &credentialOf{principal, s.hash(c, s.partitions.credential)}
+	last.Store(known)
+	return known.credential
+}
+
+// credentialOf is the credential of a principal.
+type credentialOf struct{ principal, credential partition }
 
 // hash makes one of the two HMACs in a pooled buffer.
 func (s *Store) hash(c *mcp.Call, of func(h header.List, query string, buf []byte) (partition, []byte)) partition {
