@@ -4,8 +4,8 @@ package http1_test
 
 import "testing"
 
-// maxAllocs is what a call may allocate: the Answer, the text of its head, and what watches over a context that can end.
-const maxAllocs = 6
+// maxAllocs is what a call may allocate: the Answer, and the text of its head.
+const maxAllocs = 2
 
 func TestAllocationsPerCall(t *testing.T) {
 	endpoint := fastServer(t, benchAnswer(200))

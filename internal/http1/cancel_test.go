@@ -48,6 +48,40 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// TestCancelInTime ends calls that have just been sent, and calls whose contexts tell their end by themselves by then: within 10 ms, in
+// one of ten tries at least on a machine that is busy with other things.
+func TestCancelInTime(t *testing.T) {
+	for name, asked := range map[string]int{"just sent": 1, "long": 0} {
+		t.Run(name, func(t *testing.T) {
+			s := mcptest.NewServer(t, mcptest.Hang)
+			c := newClient(t, s.URL())
+			best := time.Hour
+			for try := range 10 {
+				ctx, cancel := context.WithCancel(context.Background())
+				ended := make(chan error, 1)
+				go func() {
+					_, _, err := do(ctx, c, post("{}"))
+					ended <- err
+				}()
+				s.AwaitRequest(try + 1)
+				for c.Asked() > asked {
+					time.Sleep(time.Millisecond)
+				}
+				start := time.Now()
+				cancel()
+				if err := <-ended; !errors.Is(err, context.Canceled) {
+					t.Fatal(err)
+				}
+				best = min(best, time.Since(start))
+			}
+			if best > 10*time.Millisecond {
+				t.Errorf("it took %v", best)
+			}
+			wantIdle(t, c, 0)
+		})
+	}
+}
+
 // TestCloseEndsTheAnswer closes an answer in its body, which closes the connection, and one behind it, which does not.
 func TestCloseEndsTheAnswer(t *testing.T) {
 	s := mcptest.NewServer(t, answering(okAnswer))

@@ -15,6 +15,13 @@ func LateCancel(a *Answer) func() {
 	return func() { c.cancel(use) }
 }
 
+// Asked returns how many calls' contexts are asked whether they have ended.
+func (c *Client) Asked() int {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return len(c.pool.callers)
+}
+
 // LookAtIdle is what the pool does by itself from time to time.
 func (c *Client) LookAtIdle() { c.pool.closeIdle() }
 
