@@ -37,8 +37,10 @@ func AppendConnectionNamed(names header.Names, value string) header.Names {
 // DropHopByHop takes off the fields that end at this hop, those that Connection names included, in one pass.
 func DropHopByHop(l *header.List) {
 	var named header.Names
-	for value := range l.Values("Connection") {
-		named = AppendConnectionNamed(named, value)
+	for _, f := range *l { // without Values, for which names would be on the heap
+		if header.EqualNames(f.Name, "Connection") {
+			named = AppendConnectionNamed(named, f.Value)
+		}
 	}
 	l.Drop(func(f header.Field) bool { return IsHopByHop(f.Name) || named.Has(f.Name) })
 }

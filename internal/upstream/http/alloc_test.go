@@ -12,8 +12,8 @@ import (
 // maxAllocs is what a call may allocate over internal/http1, and maxCompatAllocs over http.Transport, of which 52 are a bare
 // RoundTrip's.
 const (
-	maxAllocs       = 7
-	maxCompatAllocs = 72
+	maxAllocs       = 5
+	maxCompatAllocs = 70
 )
 
 func TestAllocationsPerCall(t *testing.T) {

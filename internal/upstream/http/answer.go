@@ -15,7 +15,8 @@ func (x *exchange) answer(h *head) (*mcp.Result, *mcp.Failure) {
 		// 101 was not asked for, other 1xx do not come this far, and below 100 is no status at all.
 		return nil, x.refuse(mcp.ReasonBadAnswer, "the server answered with a status that is none", fmt.Errorf("status %d", h.status))
 	}
-	res := &mcp.Result{Status: h.status, Header: h.header}
+	res := &x.result
+	*res = mcp.Result{Status: h.status, Header: h.header}
 	if x.misleads(res) {
 		return nil, x.refuse(mcp.ReasonBadAnswer, "the server's answer to server/discover is neither JSON nor an event stream", nil)
 	}

@@ -34,7 +34,8 @@ type exchange struct {
 	written sync.Once
 	givenUp atomic.Bool // GivenUp has said so
 
-	body     io.ReadCloser // of the answer that counts
+	result   mcp.Result    // of the answer that counts
+	body     io.ReadCloser // its
 	stream   bool          // it is of events that pass
 	prefix   bodyPrefix
 	bound    time.Duration // when the body or event has to be whole; 0: no bound
