@@ -38,22 +38,38 @@ type target struct {
 type sample struct{ cpu, wall, mallocs, bytes float64 } // per request: µs, µs, counts, bytes
 
 // BenchmarkCost prints a table of CPU per request: the daemon at log level warn, the same with an access line for every
-// request, and goproxy; and the daemon's share of goproxy's.
+// request, and goproxy; and the daemon's share of goproxy's. The last lines are of a server that is reached over TLS.
 func BenchmarkCost(b *testing.B) {
 	up := startRole(b, "upstream").address()
 	load := startRole(b, "load")
 	binary := buildDaemon(b)
-	goproxy := startRole(b, "goproxy", up)
-	targets := []target{
-		startDaemon(b, "daemon", binary, up, "warn"),
-		{"goproxy", goproxy, goproxy.address(), fastserver.Sessions, "/memory"},
-		startDaemon(b, "daemon with access lines", binary, up, "info"),
-	}
 	var table strings.Builder
 	tw := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "answer\ttarget\tCPU µs/request\tof goproxy's\tlowest - highest\trequests/s\tallocations\tbytes allocated")
+	fmt.Fprintln(tw, "answer\tat once\ttarget\tCPU µs/request\tof goproxy's\tlowest - highest\trequests/s\tallocations\tbytes allocated")
+	cost(b, tw, load, costTargets(b, binary, "http://"+up), kinds)
+	b.Setenv("SSL_CERT_FILE", filepath.Join(b.TempDir(), "certificate.pem")) // of the processes that are started from here on
+	overTLS := kinds[0]
+	overTLS.title += ", https"
+	cost(b, tw, load, costTargets(b, binary, "https://"+startRole(b, "tls", up).address()), []kind{overTLS})
+	_ = tw.Flush() // into memory
+	fmt.Printf("\n%d rounds of %d requests; medians; the ratio is the median of the rounds' own\n\n%s\n", *rounds, *requests, table.String())
+}
+
+// costTargets starts what BenchmarkCost compares, in front of one server.
+func costTargets(b *testing.B, binary, server string) []target {
+	b.Helper()
+	goproxy := startRole(b, "goproxy", server)
+	return []target{
+		startDaemon(b, "daemon", binary, server, "warn"),
+		{"goproxy", goproxy, goproxy.address(), fastserver.Sessions, "/memory"},
+		startDaemon(b, "daemon with access lines", binary, server, "info"),
+	}
+}
+
+// cost measures kinds of answers, and writes a line for each of the targets.
+func cost(b *testing.B, tw *tabwriter.Writer, load *child, targets []target, kinds []kind) {
 	for _, k := range kinds {
-		b.Run(k.tool, func(b *testing.B) {
+		b.Run(fmt.Sprintf("%s-%d", k.tool, k.once), func(b *testing.B) {
 			samples := measure(b, load, targets, k)
 			for i, t := range targets {
 				row(tw, k, t, samples[i], samples[1])
@@ -65,8 +81,6 @@ func BenchmarkCost(b *testing.B) {
 			b.ReportMetric(0, "ns/op") // a whole run is no operation
 		})
 	}
-	_ = tw.Flush() // into memory
-	fmt.Printf("\n%d rounds of %d requests, %d at once; medians; the ratio is the median of the rounds' own\n\n%s\n", *rounds, *requests, atOnce, table.String())
 }
 
 // measure runs the rounds and returns each target's samples. The order of the targets is turned round every time.
@@ -93,7 +107,7 @@ func (t *target) take(b *testing.B, load *child, k kind, count int64) sample {
 	m0, b0 := t.allocations(b)
 	cpu := t.cpu(b) // after the allocations: reading them is not part of it
 	var report loadReport
-	load.order(&report, "%s %s %s %t %d", t.addr, t.path, k.tool, k.sse, count)
+	load.order(&report, "%s %s %s %t %d %d", t.addr, t.path, k.tool, k.sse, count, k.once)
 	cpu = t.cpu(b) - cpu
 	if report.Wrong > 0 {
 		b.Fatalf("%s, %s: %d calls failed: %s", t.name, k.title, report.Wrong, report.First)
@@ -132,7 +146,7 @@ func (t *target) allocations(b *testing.B) (mallocs, bytes float64) {
 
 func row(w *tabwriter.Writer, k kind, t target, samples, base []sample) {
 	ratio, low, high := ratios(samples, base)
-	fmt.Fprintf(w, "%s\t%s\t%.1f\t%.2f\t%.2f - %.2f\t%.0f\t%.0f\t%.0f\n", k.title, t.name,
+	fmt.Fprintf(w, "%s\t%d\t%s\t%.1f\t%.2f\t%.2f - %.2f\t%.0f\t%.0f\t%.0f\n", k.title, k.once, t.name,
 		median(samples, func(s sample) float64 { return s.cpu }), ratio, low, high,
 		1e6/median(samples, func(s sample) float64 { return s.wall }),
 		median(samples, func(s sample) float64 { return s.mallocs }),
@@ -170,10 +184,10 @@ func buildDaemon(b *testing.B) string {
 	return binary
 }
 
-// startDaemon starts the daemon with the scripted server for an upstream.
-func startDaemon(b *testing.B, name, binary, upstream, level string) target {
+// startDaemon starts the daemon with the scripted server for an upstream, which is at that origin.
+func startDaemon(b *testing.B, name, binary, origin, level string) target {
 	b.Helper()
-	return runDaemon(b, name, binary, "--log-level", level, "--upstream", "up=http://"+upstream+fastserver.Sessions)
+	return runDaemon(b, name, binary, "--log-level", level, "--upstream", "up="+origin+fastserver.Sessions)
 }
 
 // runDaemon starts the daemon with these arguments. Its log goes to a file, as a service manager's would.

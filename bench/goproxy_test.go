@@ -20,9 +20,12 @@ import (
 // streaming it loses requests (golang/go #40747).
 func goproxyRole(args []string) error {
 	if len(args) != 1 {
-		return fmt.Errorf("goproxy UPSTREAM")
+		return fmt.Errorf("goproxy ORIGIN")
 	}
-	target := &url.URL{Scheme: "http", Host: args[0]}
+	target, err := url.Parse(args[0])
+	if err != nil {
+		return err
+	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:    func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport:  &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: maxAtOnce, DisableCompression: true, IdleConnTimeout: 90 * time.Second},

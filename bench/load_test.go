@@ -15,7 +15,7 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// atOnce is how many requests are in flight, and maxAtOnce how many in any benchmark with goproxy.
+// atOnce is how many requests are in flight where nothing else is said, and maxAtOnce how many in any benchmark with goproxy.
 const (
 	atOnce    = 32
 	maxAtOnce = 256
@@ -27,14 +27,17 @@ type kind struct {
 	title string
 	sse   bool
 	fewer int64 // times fewer requests than of the others
+	once  int   // requests in flight
 }
 
 var kinds = []kind{
-	{fastserver.Small, "200 B JSON", false, 1},
-	{fastserver.Large, "10 KB JSON", false, 1},
-	{fastserver.Progress, "SSE, progress + answer", true, 1},
-	{fastserver.Huge, "1 MB JSON", false, 20},
-	{fastserver.HugeInStream, "1 MB SSE", true, 20},
+	{fastserver.Small, "200 B JSON", false, 1, atOnce},
+	{fastserver.Small, "200 B JSON", false, 2, 1},
+	{fastserver.Small, "200 B JSON", false, 1, maxAtOnce},
+	{fastserver.Large, "10 KB JSON", false, 1, atOnce},
+	{fastserver.Progress, "SSE, progress + answer", true, 1, atOnce},
+	{fastserver.Huge, "1 MB JSON", false, 20, 4},
+	{fastserver.HugeInStream, "1 MB SSE", true, 20, 4},
 }
 
 // upstreamRole is the scripted server.
@@ -47,7 +50,7 @@ type loadReport struct {
 	First string // the first fault
 }
 
-// loadRole makes calls when told to: "ADDR PATH TOOL SSE COUNT". Its connections to an address stay open.
+// loadRole makes calls when told to: "ADDR PATH TOOL SSE COUNT ATONCE". Its connections to an address stay open.
 func loadRole([]string) error {
 	clients := make(map[string]*loadgen.Clients)
 	orders := bufio.NewScanner(os.Stdin)
@@ -55,7 +58,8 @@ func loadRole([]string) error {
 		var addr, path, tool string
 		var sse bool
 		var count int64
-		if _, err := fmt.Sscan(orders.Text(), &addr, &path, &tool, &sse, &count); err != nil {
+		var once int
+		if _, err := fmt.Sscan(orders.Text(), &addr, &path, &tool, &sse, &count, &once); err != nil {
 			return err
 		}
 		p := clients[addr+path]
@@ -67,7 +71,7 @@ func loadRole([]string) error {
 			p = loadgen.NewClients(t.With(mcp.EraLegacy))
 			clients[addr+path] = p
 		}
-		if err := say(makeLoad(p, tool, sse, count)); err != nil {
+		if err := say(makeLoad(p, tool, sse, count, once)); err != nil {
 			return err
 		}
 	}
@@ -82,10 +86,10 @@ func smallCall() loadgen.Kind {
 }
 
 // makeLoad makes count calls of a tool, of which every byte of the answer is checked.
-func makeLoad(p *loadgen.Clients, tool string, sse bool, count int64) loadReport {
+func makeLoad(p *loadgen.Clients, tool string, sse bool, count int64, once int) loadReport {
 	k := loadgen.ToolCall(tool, fastserver.Arguments(loadgen.KeyMark))
 	k.Result, k.Progress = fastserver.Result(tool, loadgen.KeyMark), sse
-	tally, err := p.Run(context.Background(), loadgen.Load{Loop: loadgen.Closed, Concurrency: atOnce, Requests: count}, loadgen.Only(k), nil)
+	tally, err := p.Run(context.Background(), loadgen.Load{Loop: loadgen.Closed, Concurrency: once, Requests: count}, loadgen.Only(k), nil)
 	r := tally.Round()
 	report := loadReport{Wall: time.Duration(r.Seconds * float64(time.Second)), Wrong: r.Failed, First: r.FirstFault}
 	if err != nil {

@@ -26,6 +26,7 @@ var roles = map[string]func(args []string) error{
 	"jsonrpc":  jsonrpcRole,
 	"hung":     hungRole,
 	"stdio":    stdioRole,
+	"tls":      tlsRole,
 }
 
 func TestMain(m *testing.M) {

@@ -28,7 +28,7 @@ func startProxies(b *testing.B, server string) (peers []peer, missing []string) 
 		d := runConfigured(b, binary, fmt.Sprintf("upstreams:\n  up: {url: %q}\n", "http://"+server+fastserver.Sessions))
 		add(name, d.child, "http://"+d.addr+d.path)
 	}
-	goproxy := startRole(b, "goproxy", server)
+	goproxy := startRole(b, "goproxy", "http://"+server)
 	add(baseline, goproxy, "http://"+goproxy.address()+fastserver.Sessions)
 	for _, other := range []struct {
 		name  string
