@@ -181,3 +181,13 @@ func TestMultishell(t *testing.T) {
 		t.Errorf("PATH is %s, want %s", got, want)
 	}
 }
+
+// TestNoTimeToStart: a shell that a busy machine has not even started in its time is one that has said nothing.
+func TestNoTimeToStart(t *testing.T) {
+	home, environ := newHome(t, nil)
+	env := resolveWith(t, Options{Environ: append(environ, "SHELL="+lookShell(t, "sh")), Limit: time.Nanosecond})
+	if len(env.Failures) != 2 || !strings.Contains(env.reasons(), "sh -l -i has not said its environment within 1ns") {
+		t.Errorf("failures %v", env.Failures)
+	}
+	checkOwn(t, env, home)
+}

@@ -100,9 +100,14 @@ func (r *run) environment(ctx context.Context, limit time.Duration) ([]string, e
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%v: %w", r.shell, err)
 	case !ended:
-		return nil, fmt.Errorf("%v has not said its environment within %v%s", r.shell, limit, r.stderr())
+		return nil, fmt.Errorf("%w%s", silent(r.shell, limit), r.stderr())
 	}
 	return nil, fmt.Errorf("%v has ended without saying its environment (%v)%s", r.shell, r.process.Exit(), r.stderr())
+}
+
+// silent is the error of a shell that was given so long.
+func silent(shell invocation, limit time.Duration) error {
+	return fmt.Errorf("%v has not said its environment within %v", shell, limit)
 }
 
 // stderr is the last line of the shell's, for an error.
