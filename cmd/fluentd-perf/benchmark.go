@@ -160,6 +160,7 @@ func (f *benchmarkFlags) prepare(ctx context.Context, c *cobra.Command) error {
 	if err := f.Validate(); err != nil {
 		return daemon.UsageError{Err: err}
 	}
+	f.target.lookAnswer(ctx, f.Server)
 	if err := f.target.limit(c, &f.Options); err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type targetFlags struct {
 	mayLoad        []string
 	socket         socketFlag
 
+	serverKnown  bool     // --server is an endpoint of a daemon that was asked what is behind it
 	others       []string // hosts of servers that are not on this machine, or not known to be; filled in by resolve
 	maxProcesses int      // of a stdio server; 0: it is none
 }
@@ -74,7 +75,7 @@ func (f *targetFlags) resolve(ctx context.Context, c *cobra.Command, o *scenario
 		if o.Server, err = endpointAt(f.server, "", f.headers); err != nil {
 			return daemon.UsageError{Err: fmt.Errorf("--server: %w", err)}
 		}
-		if err := f.lookServer(ctx, c, o.Server.Target); err != nil {
+		if err := f.lookServer(ctx, c, o.Server); err != nil {
 			return err
 		}
 	}
@@ -135,40 +136,53 @@ func endpointAt(address, unix string, headers []string) (*scenario.Endpoint, err
 	return &scenario.Endpoint{Target: t}, nil
 }
 
-// look notes a target's host where it is not this machine.
-func (f *targetFlags) look(ctx context.Context, t *loadgen.Target) error {
-	if t.Network == "unix" {
+// look notes an endpoint's host where it is not this machine.
+func (f *targetFlags) look(ctx context.Context, at *scenario.Endpoint) error {
+	if at.Target.Network == "unix" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(t.Address)
-	if err != nil {
-		return err
+	known := len(f.others)
+	err := f.lookAt(ctx, hostOf(at.Target.Address))
+	at.Elsewhere = len(f.others) > known
+	return err
+}
+
+// hostOf returns the host of an address that may have a port.
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
 	}
-	return f.lookAt(ctx, host)
+	return address
 }
 
 // lookServer notes the host of --server where it is not this machine; where the URL is an endpoint of a daemon that can be asked, what
 // is behind that.
-func (f *targetFlags) lookServer(ctx context.Context, c *cobra.Command, t *loadgen.Target) error {
-	known := len(f.others)
-	if err := f.look(ctx, t); err != nil || len(f.others) > known {
+func (f *targetFlags) lookServer(ctx context.Context, c *cobra.Command, at *scenario.Endpoint) error {
+	if err := f.look(ctx, at); err != nil || at.Elsewhere {
 		return err
 	}
 	var status api.Status
-	if f.socket.ask(c, api.CallStatus, api.StatusParams{}, &status) != nil { // it is a server, as far as anybody knows
+	if f.socket.ask(c, api.CallStatus, api.StatusParams{}, &status) != nil { // lookAnswer is left to tell
 		return nil
 	}
 	name, isDaemon := upstreamAt(ctx, f.server, status.Addresses)
 	if !isDaemon {
 		return nil
 	}
-	at := slices.IndexFunc(status.Upstreams, func(u api.UpstreamStatus) bool { return u.Upstream == name })
-	if at < 0 { // what is behind it cannot be told
-		host, _, err := net.SplitHostPort(t.Address)
-		f.others = append(f.others, host)
-		return err
+	f.serverKnown = true
+	upstream := slices.IndexFunc(status.Upstreams, func(u api.UpstreamStatus) bool { return u.Upstream == name })
+	if upstream < 0 { // what is behind it cannot be told
+		f.others = append(f.others, hostOf(at.Target.Address))
+		return nil
 	}
-	return f.lookBehind(ctx, status.Upstreams[at])
+	return f.lookBehind(ctx, status.Upstreams[upstream])
+}
+
+// lookAnswer notes the host of --server where it answers as a daemon does that cannot be asked what is behind it.
+func (f *targetFlags) lookAnswer(ctx context.Context, server *scenario.Endpoint) {
+	if f.server != "" && !server.Elsewhere && !f.serverKnown && scenario.IsDaemon(ctx, server.Target) {
+		f.others = append(f.others, hostOf(server.Target.Address))
+	}
 }
 
 func (f *targetFlags) lookAt(ctx context.Context, host string) error {
@@ -200,7 +214,7 @@ func (f *targetFlags) resolveDaemon(ctx context.Context, c *cobra.Command, o *sc
 	if o.Daemon, err = endpointAt(address, unix, f.headers); err != nil {
 		return daemon.UsageError{Err: fmt.Errorf("--daemon: %w", err)}
 	}
-	if err := f.look(ctx, o.Daemon.Target); err != nil {
+	if err := f.look(ctx, o.Daemon); err != nil {
 		return err
 	}
 	at := slices.IndexFunc(status.Upstreams, func(u api.UpstreamStatus) bool { return u.Upstream == name })
@@ -211,11 +225,7 @@ func (f *targetFlags) resolveDaemon(ctx context.Context, c *cobra.Command, o *sc
 	case !isURL:
 		return daemon.UsageError{Err: fmt.Errorf("the daemon has no upstream %q", name)}
 	}
-	host := o.Daemon.Target.Address // what is behind it cannot be told
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if !slices.Contains(f.others, host) {
+	if host := hostOf(o.Daemon.Target.Address); !slices.Contains(f.others, host) { // what is behind it cannot be told
 		f.others = append(f.others, host)
 	}
 	return nil
@@ -224,14 +234,13 @@ func (f *targetFlags) resolveDaemon(ctx context.Context, c *cobra.Command, o *sc
 // lookBehind notes the hosts of an upstream that are not this machine, and how many processes a stdio server may have.
 func (f *targetFlags) lookBehind(ctx context.Context, u api.UpstreamStatus) error {
 	if u.MaxProcesses > 0 {
-		f.maxProcesses = u.MaxProcesses
+		if f.maxProcesses == 0 || u.MaxProcesses < f.maxProcesses { // --command, or another daemon's, has a bound of its own
+			f.maxProcesses = u.MaxProcesses
+		}
 		return nil
 	}
 	for _, host := range u.Hosts {
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		if err := f.lookAt(ctx, host); err != nil {
+		if err := f.lookAt(ctx, hostOf(host)); err != nil {
 			return err
 		}
 	}
@@ -260,7 +269,8 @@ func upstreamAt(ctx context.Context, address string, addresses []string) (name s
 	return name, true
 }
 
-// listensAt reports whether a URL leads to who listens at an address of this machine. One without an IP address of its own is all.
+// listensAt reports whether a URL leads to who listens at an address of this machine. One without an IP address of its own is all of the
+// machine's.
 func listensAt(ctx context.Context, u *url.URL, address string) bool {
 	listener, err := netip.ParseAddrPort(address)
 	port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
@@ -270,7 +280,11 @@ func listensAt(ctx context.Context, u *url.URL, address string) bool {
 	hosts, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
 	return err == nil && slices.ContainsFunc(hosts, func(host netip.Addr) bool {
 		own := listener.Addr().Unmap()
-		return own.IsUnspecified() || own.WithZone("") == host.Unmap().WithZone("")
+		if own.IsUnspecified() {
+			here, err := scenario.OnThisMachine(ctx, host.String())
+			return err == nil && here
+		}
+		return own.WithZone("") == host.Unmap().WithZone("")
 	})
 }
 

@@ -74,6 +74,7 @@ func (c *client) handshake(ctx context.Context) error {
 	if _, err := c.exchange(ctx, m.text); err != nil {
 		return fmt.Errorf("initialize: %w", err)
 	}
+	c.noteDaemon()
 	if f := m.check(&c.answer); f != nil {
 		return fmt.Errorf("initialize: %s", f.detail)
 	}
@@ -83,6 +84,13 @@ func (c *client) handshake(ctx context.Context) error {
 	}
 	c.opened = true
 	return nil
+}
+
+// noteDaemon notes whether the last answer is one of a daemon of this program.
+func (c *client) noteDaemon() {
+	if c.answer.cache != cacheNone {
+		c.pool.cached.Store(true)
+	}
 }
 
 // initialized says that the session is open. Only over HTTP a notification is answered.
@@ -213,7 +221,9 @@ func (p *Clients) Ask(ctx context.Context, k Kind) (result []byte, err error) {
 	defer stop()
 	c := p.get()
 	defer p.put(c)
-	if _, f := c.call(ctx, &k, 0); f != nil {
+	_, f := c.call(ctx, &k, 0)
+	c.noteDaemon()
+	if f != nil {
 		return nil, fmt.Errorf("%s: %s: %s", k.Name, f.reason, f.detail)
 	}
 	body := c.answer.body

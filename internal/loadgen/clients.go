@@ -13,6 +13,7 @@ import (
 type Clients struct {
 	target *Target
 	opened atomic.Int64 // connections, so far
+	cached atomic.Bool  // an answer to Ask or a handshake had the daemon's member of Cache-Status
 
 	mu     sync.Mutex // guards the following
 	idle   []*client  // the last one used at the end
@@ -27,6 +28,10 @@ func NewClients(t *Target) *Clients {
 
 // Target returns where they connect to.
 func (p *Clients) Target() *Target { return p.target }
+
+// Cached reports whether an answer outside of a load, to Ask or as a session was opened, says that it came from or by a daemon of this
+// program: in Cache-Status, as all of its answers to requests do.
+func (p *Clients) Cached() bool { return p.cached.Load() }
 
 // connectAtOnce is how many clients connect at the same time.
 const connectAtOnce = 32

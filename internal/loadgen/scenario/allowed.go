@@ -60,6 +60,25 @@ func DetectEra(ctx context.Context, t *loadgen.Target) (mcp.Era, error) {
 	return mcp.EraModern, fmt.Errorf("it answers neither in 2026-07-28 (%w) nor in 2025-11-25 (%w)", modern, legacy)
 }
 
+// IsDaemon reports whether who answers at a target is a daemon of this program, as far as the answers tell. It asks as slowly as one asks
+// a server that is limited.
+func IsDaemon(ctx context.Context, t *loadgen.Target) bool {
+	modern := t.With(mcp.EraModern)
+	modern.Limit = loadgen.NewLimiter(LimitedRate)
+	p := loadgen.NewClients(modern)
+	defer p.Close(ctx)
+	if _, err := p.Ask(ctx, discover); err == nil || p.Cached() {
+		return p.Cached()
+	}
+	legacy := loadgen.NewClients(modern.With(mcp.EraLegacy))
+	defer legacy.Close(ctx)
+	_ = legacy.Open(ctx, 1) // who does not answer is none
+	return legacy.Cached()
+}
+
+// discover is what every server of 2026-07-28 answers.
+var discover = loadgen.Kind{Name: "server/discover", Method: "server/discover"}
+
 // silence is how long a command may take to answer server/discover. Some that are legacy never do (2026-07-28, basic/transports, stdio).
 const silence = 10 * time.Second
 
@@ -69,7 +88,7 @@ func discovers(ctx context.Context, t *loadgen.Target) error {
 		ctx, cancel = context.WithTimeout(ctx, silence)
 		defer cancel()
 	}
-	_, err := askOnce(ctx, t, loadgen.Kind{Name: "server/discover", Method: "server/discover"})
+	_, err := askOnce(ctx, t, discover)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("no answer to server/discover within %v", silence)
 	}
@@ -121,12 +140,39 @@ func (c Choice) Kind(ctx context.Context, t *loadgen.Target) (loadgen.Kind, erro
 	if err := json.Unmarshal(tool.InputSchema, &schema); err != nil {
 		return loadgen.Kind{}, fmt.Errorf("the inputSchema of the tool %s: %w", c.Tool, err)
 	}
-	takesAny := len(schema.Properties)+len(schema.Required) > 0 // what is required need not be among the properties: they may be in a $ref
-	if !tool.Annotations.ReadOnlyHint && !c.Generate && takesAny {
+	if !tool.Annotations.ReadOnlyHint && !c.Generate && !takesNone(tool.InputSchema) {
 		return loadgen.Kind{}, fmt.Errorf("%w %s: it does not say that it only reads, so give --arguments, or --generate-arguments to have some made up", ErrArguments, c.Tool)
 	}
 	arguments, err := json.Marshal(schema.object(0))
 	return loadgen.ToolCall(c.Tool, string(arguments)), err
+}
+
+// takesNone reports whether a schema is that of a tool without arguments: an object, of which nothing else is said that could ask for
+// any. What another keyword asks for, as $ref or anyOf, is not looked for: with one, the tool may take some.
+func takesNone(schema json.RawMessage) bool {
+	var keywords map[string]any
+	if json.Unmarshal(schema, &keywords) != nil || keywords["type"] != "object" {
+		return false
+	}
+	for name, value := range keywords {
+		ok := false
+		switch name {
+		case "type", "$schema", "$comment", "title", "description":
+			ok = true
+		case "properties":
+			properties, is := value.(map[string]any)
+			ok = is && len(properties) == 0
+		case "required":
+			list, is := value.([]any)
+			ok = is && len(list) == 0
+		case "additionalProperties":
+			_, ok = value.(bool)
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // listedTool is what of a tool in tools/list matters here.

@@ -148,6 +148,41 @@ func TestChoice(t *testing.T) {
 	}
 }
 
+// TestChoiceWithoutArguments: a tool that does not say that it only reads is called with an empty object only where its schema is that of a
+// tool without arguments.
+func TestChoiceWithoutArguments(t *testing.T) {
+	for schema, want := range map[string]bool{
+		`{"type":"object"}`: true,
+		`{"type":"object","properties":{},"required":[],"additionalProperties":false}`:                                         true,
+		`{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","title":"none","description":"takes none"}`: true,
+		`{"type":"object","$ref":"#/$defs/a","$defs":{"a":{"required":["path"]}}}`:                                             false,
+		`{"type":"object","anyOf":[{"required":["path"]},{"required":["url"]}]}`:                                               false,
+		`{"type":"object","allOf":[{"required":["path"]}]}`:                                                                    false,
+		`{"type":"object","oneOf":[{"required":["path"]}]}`:                                                                    false,
+		`{"type":"object","minProperties":1}`:                                                                                  false,
+		`{"type":"object","if":{},"then":{"required":["path"]}}`:                                                               false,
+		`{"type":"object","additionalProperties":{"type":"string"}}`:                                                           false,
+		`{"type":"object","properties":{"path":{"type":"string"}}}`:                                                            false,
+		`{"type":["object","null"]}`:                                                                                           false,
+		`{}`:                                                                                                                   false,
+	} {
+		s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+			if x.Method() != "tools/list" {
+				t.Errorf("%s is called", x.Method())
+			}
+			x.Result(`{"tools":[{"name":"tool","inputSchema":` + schema + `}]}`)
+		})
+		target, err := loadgen.NewTarget("http://"+s.Addr()+"/mcp", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := scenario.Choice{Tool: "tool"}.Kind(t.Context(), target)
+		if want && (err != nil || k.Params != `"name":"tool","arguments":{}`) || !want && !errors.Is(err, scenario.ErrArguments) {
+			t.Errorf("%s: %+v, %v", schema, k, err)
+		}
+	}
+}
+
 // TestValidate names what options cannot be together.
 func TestValidate(t *testing.T) {
 	endpoint := new(scenario.Endpoint)

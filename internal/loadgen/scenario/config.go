@@ -40,15 +40,23 @@ func (o *Options) serverConfig(concurrency int) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		c := command{Args: t.Command.Args, Directory: at, InheritEnv: o.InheritEnv}
+		c := command{Args: t.Command.Args, Directory: at, InheritEnv: o.InheritEnv, OnlyCalls: o.Limited}
 		return inheritPath + "upstreams:\n  server: " + c.yaml() + "\n", nil
+	}
+	more := limitsFor(concurrency)
+	if o.Limited {
+		more += onlyCalls
 	}
 	scheme := "http"
 	if t.TLS != nil {
 		scheme = "https"
 	}
-	return fmt.Sprintf("upstreams:\n  server: {url: %s%s}\n", quote(scheme+"://"+t.Host+t.Path), limitsFor(concurrency)), nil
+	return fmt.Sprintf("upstreams:\n  server: {url: %s%s}\n", quote(scheme+"://"+t.Host+t.Path), more), nil
 }
+
+// onlyCalls has a daemon send nothing of its own accord: what bounds the load on a server that nobody gave leave to load bounds the
+// calls to the daemon, which so are all that the server gets.
+const onlyCalls = ", cache: {listen: off}, retry: {max: 0}, sessions: {heal: off}"
 
 // inheritPath has commands be found as this program finds them.
 const inheritPath = "processes: {path: inherit}\n"
@@ -59,6 +67,7 @@ type command struct {
 	Directory  string
 	InheritEnv []string
 	Shared     bool
+	OnlyCalls  bool
 	Processes  map[string]any // keys of `processes`
 }
 
@@ -73,6 +82,9 @@ func (c *command) yaml() string {
 	}
 	if len(c.Processes) > 0 {
 		text += ", processes: " + quote(c.Processes)
+	}
+	if c.OnlyCalls { // a process may call another server as it starts
+		text += onlyCalls + ", processes: {warm: 0}"
 	}
 	return text + "}"
 }

@@ -191,7 +191,10 @@ func (l *lab) subjects(ctx context.Context, concurrency int) ([]*subject, error)
 	}
 	switch {
 	case o.Daemon != nil:
-		s := &subject{name: "daemon", role: loadgen.RoleDaemon, target: o.Daemon.Target, pid: o.Daemon.PID, metrics: o.Daemon.Target}
+		s := &subject{name: "daemon", role: loadgen.RoleDaemon, target: o.Daemon.Target, pid: o.Daemon.PID}
+		if !o.Daemon.Elsewhere {
+			s.metrics = o.Daemon.Target
+		}
 		if o.Daemon.Version != "" {
 			s.program = &loadgen.Program{Version: o.Daemon.Version}
 		}

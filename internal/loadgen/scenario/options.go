@@ -18,6 +18,8 @@ type Endpoint struct {
 	Target  *loadgen.Target
 	PID     int    // of its process on this machine; 0: not known
 	Version string // of a daemon; "": not known
+
+	Elsewhere bool // its host is not this machine: it gets the calls, and nothing else is read of it
 }
 
 // Options say what to measure. Zero values of numbers are the scenario's own.
