@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,6 +93,8 @@ func (f *targetFlags) resolveCommand(ctx context.Context, o *scenario.Options) e
 		return daemon.UsageError{Err: errors.New("a server is a URL or a command: give --server or --command")}
 	case len(f.headers) > 0 && f.daemon == "":
 		return daemon.UsageError{Err: errors.New("--header is for HTTP, and --command is reached by a pipe")}
+	case f.daemon != "" && len(f.inheritEnv) > 0:
+		return daemon.UsageError{Err: errors.New("--inherit-env is for a daemon that is started, and --daemon names one that runs")}
 	case f.direct && len(f.inheritEnv) > 0:
 		return daemon.UsageError{Err: errors.New("--inherit-env is for a daemon, and --direct is without one: directly a command has all variables")}
 	}
@@ -107,23 +108,16 @@ func (f *targetFlags) resolveCommand(ctx context.Context, o *scenario.Options) e
 	o.Server = &scenario.Endpoint{Target: loadgen.NewCommandTarget(loadgen.Command{Args: words})}
 	o.InheritEnv = f.inheritEnv
 	f.maxProcesses = scenario.MaxProcesses
-	f.lookWords(ctx, words)
+	f.lookBridge(ctx, config.URLHosts(words))
 	return nil
 }
 
-var urlInWord = regexp.MustCompile(`(?i)https?://[^\s'"]+`)
-
-// lookWords notes the hosts of the URLs in a command's words that are not this machine, or not known: it may be a bridge to a server
+// lookBridge notes the hosts of the URLs in a command's words that are not this machine, or not known: it may be a bridge to a server
 // there. That a name is not known is no error, as a URL may be a mere name of something.
-func (f *targetFlags) lookWords(ctx context.Context, words []string) {
-	for _, word := range words {
-		for _, address := range urlInWord.FindAllString(word, -1) {
-			u, err := url.Parse(address)
-			if err != nil || u.Hostname() == "" {
-				f.others = append(f.others, address)
-			} else if f.lookAt(ctx, u.Hostname()) != nil {
-				f.others = append(f.others, u.Hostname())
-			}
+func (f *targetFlags) lookBridge(ctx context.Context, hosts []string) {
+	for _, host := range hosts {
+		if f.lookAt(ctx, host) != nil {
+			f.others = append(f.others, host)
 		}
 	}
 }
@@ -237,6 +231,7 @@ func (f *targetFlags) lookBehind(ctx context.Context, u api.UpstreamStatus) erro
 		if f.maxProcesses == 0 || u.MaxProcesses < f.maxProcesses { // --command, or another daemon's, has a bound of its own
 			f.maxProcesses = u.MaxProcesses
 		}
+		f.lookBridge(ctx, u.CommandHosts)
 		return nil
 	}
 	for _, host := range u.Hosts {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/url"
+	"slices"
 	"testing"
 
 	"fluentd-perf/internal/api"
@@ -40,6 +41,15 @@ func TestFewestProcesses(t *testing.T) {
 		if err := f.lookBehind(t.Context(), api.UpstreamStatus{MaxProcesses: c.behind}); err != nil || f.maxProcesses != c.want {
 			t.Errorf("%+v: %d, %v", c, f.maxProcesses, err)
 		}
+	}
+}
+
+// TestBridgeBehind: a command of a running daemon may be a bridge to a server that may not be loaded.
+func TestBridgeBehind(t *testing.T) {
+	f := new(targetFlags)
+	u := api.UpstreamStatus{MaxProcesses: 16, CommandHosts: []string{"127.0.0.1", "192.0.2.1", "no-such-name.invalid"}}
+	if err := f.lookBehind(t.Context(), u); err != nil || !slices.Equal(f.others, []string{"192.0.2.1", "no-such-name.invalid"}) {
+		t.Errorf("%q, %v", f.others, err)
 	}
 }
 

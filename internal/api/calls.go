@@ -54,6 +54,7 @@ type UpstreamStatus struct {
 	Calls    []proxy.CallStatus `json:"calls,omitempty"`    // the oldest of them; with Calls up to 1,000 in the order of their age
 	dispatch.Status
 
+	CommandHosts []string  `json:"commandHosts,omitempty"` // of a stdio server: the hosts of the URLs among its words, as it may be a bridge to servers there
 	Package      string    `json:"package,omitempty"`      // of an npx command, as name@version: what its next start runs; "" where that is npx itself
 	ProcessesNow int       `json:"processesNow,omitempty"` // of a stdio server
 	MaxProcesses int       `json:"maxProcesses,omitempty"` // that a stdio server may have; left out where it is no stdio server

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -23,6 +24,25 @@ func (s Stdio) String() string {
 		return quoteMeta(s.Command[0]) + " …"
 	}
 	return quoteMeta(strings.Join(s.Command, ""))
+}
+
+var urlInWord = regexp.MustCompile(`(?i)https?://[^\s'"]+`)
+
+// URLHosts returns the hosts of the URLs among the words of a command, which may be a bridge to servers there. Of what cannot be read it
+// returns what stands where the host should; a user and a password are left out.
+func URLHosts(words []string) (hosts []string) {
+	for _, word := range words {
+		for _, address := range urlInWord.FindAllString(word, -1) {
+			if u, err := url.Parse(address); err == nil && u.Hostname() != "" {
+				hosts = append(hosts, u.Hostname())
+				continue
+			}
+			_, host, _ := strings.Cut(address, "://")
+			host, _, _ = strings.Cut(host, "/")
+			hosts = append(hosts, host[strings.LastIndexByte(host, '@')+1:])
+		}
+	}
+	return hosts
 }
 
 // Format writes String, whatever the verb is.

@@ -329,6 +329,7 @@ func (p *pipeline) status(use map[*process.Process]process.Usage, now time.Time)
 	if p.stdio != nil {
 		s.Sessions = p.stdio.sessionStatus()
 		all := p.stdio.processStatus(use, now)
+		s.CommandHosts = config.URLHosts(p.entry.Stdio.Command)
 		s.MaxProcesses = p.entry.Stdio.Processes.Max
 		if s.ProcessesNow = len(all); use != nil {
 			s.Processes, s.Ready = all, p.stdio.readyStatus()
