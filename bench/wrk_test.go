@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -84,9 +85,19 @@ func measureBesideWrk(b *testing.B, wrk, addr string, connections, ms int) map[s
 	p := loadgen.NewClients(plainTarget(b, addr, "/mcp"))
 	defer p.Close(b.Context())
 	ratios := make(map[string][]float64)
-	for range *peerRounds {
-		theirs := runWrk(b, wrk, script, "http://"+addr+"/mcp", connections)
-		ours, r := runWait(b, p, connections, ms)
+	for round := range *peerRounds {
+		var theirs, ours observed
+		var r loadgen.Round
+		both := []func(){
+			func() { theirs = runWrk(b, wrk, script, "http://"+addr+"/mcp", connections) },
+			func() { ours, r = runWait(b, p, connections, ms) },
+		}
+		if round%2 == 1 { // so that neither is always the second
+			slices.Reverse(both)
+		}
+		for _, measure := range both {
+			measure()
+		}
 		for i, ratio := range []float64{
 			ours.p50 / theirs.p50, ours.p99 / theirs.p99, r.Service.P99 * 1e3 / theirs.p99, ours.perSecond / theirs.perSecond,
 			r.PerSecond * r.Service.Mean / 1e6 / float64(connections),
