@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -113,29 +112,30 @@ func (f *benchmarkFlags) run(c *cobra.Command) error {
 	f.Progress = view.show
 	report, err := scenario.Run(ctx, f.Options)
 	view.clear()
-	interrupted := ctx.Err() != nil
-	switch {
-	case interrupted && (report == nil || len(report.Runs) == 0): // there is nothing to show
-		return errInterrupted
-	case !interrupted && err != nil:
+	if ctx.Err() != nil {
+		err = errInterrupted
+	}
+	if err != nil && (report == nil || len(report.Runs) == 0) { // there is nothing to show
 		return err
 	}
+	if err = errors.Join(f.write(c.OutOrStdout(), report), err); err != nil {
+		return err
+	}
+	return judged(report)
+}
+
+// write writes a report to all places that the flags name.
+func (f *benchmarkFlags) write(w io.Writer, report *loadgen.Report) error {
 	if f.hgrm != "" {
 		if err := writeHGRM(f.hgrm, report); err != nil {
 			return err
 		}
 	}
-	err = writeOutput(c.OutOrStdout(), f.output, report, benchmarkTables)
+	err := writeOutput(w, f.output, report, benchmarkTables)
 	if err == nil && f.html != "" { // last: what was measured is not lost if it cannot be written
 		err = writePage(f.html, page.Source{Report: report})
 	}
-	switch {
-	case err != nil:
-		return err
-	case interrupted:
-		return errInterrupted
-	}
-	return judged(report)
+	return err
 }
 
 var errInterrupted = errors.New("the benchmark was interrupted")
@@ -150,11 +150,8 @@ func (f *benchmarkFlags) prepare(ctx context.Context, c *cobra.Command) error {
 	if err := f.target.resolve(ctx, c, &f.Options); err != nil {
 		return err
 	}
-	if f.choice.Tool == "" && (f.choice.Arguments != "" || f.choice.Generate) {
-		return daemon.UsageError{Err: errors.New("--arguments and --generate-arguments are for --tool")}
-	}
-	f.MaxProcesses = f.target.maxProcesses
-	if err := f.checkTool(); err != nil {
+	f.MaxProcesses, f.EraGiven = f.target.maxProcesses, f.era != eraAuto
+	if err := errors.Join(f.choice.Validate(), f.checkTool()); err != nil {
 		return daemon.UsageError{Err: err}
 	}
 	if err := f.Validate(); err != nil {
@@ -248,8 +245,20 @@ func judged(report *loadgen.Report) error {
 			wrong = append(wrong, run.Name+": "+p)
 		}
 	}
-	if missed := slices.DeleteFunc(slices.Clone(report.Goals), func(g loadgen.Goal) bool { return g.Met }); len(missed) > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d of %d targets were missed", len(missed), len(report.Goals)))
+	missed, unknown := 0, 0
+	for _, g := range report.Goals {
+		switch {
+		case g.Unknown:
+			unknown++
+		case !g.Met:
+			missed++
+		}
+	}
+	if missed > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d of %d targets were missed", missed, len(report.Goals)))
+	}
+	if unknown > 0 {
+		wrong = append(wrong, fmt.Sprintf("of %d of %d targets it is not known what came of them", unknown, len(report.Goals)))
 	}
 	if len(wrong) == 0 {
 		return nil
@@ -277,6 +286,3 @@ func benchmarkServerCommand() *cobra.Command {
 	c.Flags().StringVar(&tools, "tools", "", "the `directory` of the tools that do something")
 	return c
 }
-
-// interval is the shortest time between two lines of the live view.
-const interval = 200 * time.Millisecond

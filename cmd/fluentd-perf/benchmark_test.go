@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"fluentd-perf/internal/loadgen"
 	"fluentd-perf/internal/loadgen/accesslog"
+	"fluentd-perf/internal/mcptest"
 )
 
 // TestBenchmarkUsage: what cannot be is said before anything is started, and nothing is sent to a server that may not be loaded.
@@ -52,6 +54,13 @@ func TestBenchmarkUsage(t *testing.T) {
 		{"--server 127.0.0.1:9", 2, "is no http:// or https:// URL"},
 		{"--server http://127.0.0.1:9/mcp --header none", 2, "write it as 'Name: value'"},
 		{"--direct --daemon http://127.0.0.1:9/mcp/x", 2, "without a daemon"},
+		{"--command cat --daemon http://127.0.0.1:9/mcp/x --inherit-env A", 2, "--daemon names one that runs"},
+		{"--unix-socket --direct", 2, "--unix-socket is for daemons that are started"},
+		{"--unix-socket --daemon http://127.0.0.1:9/mcp/x", 2, "--unix-socket is for daemons that are started"},
+		{"--scenario memory --era modern", 2, "leave --era out"},
+		{"--scenario batch --era legacy", 2, "leave --era out"},
+		{"--scenario targets --era modern", 2, "leave --era out"},
+		{"--server http://127.0.0.1:9/mcp --tool x --arguments {} --generate-arguments", 2, "leave one out"},
 		{"--header A:b", 2, "is for --daemon and --server"},
 		{"--era old", 2, "use legacy, modern or auto"},
 		{"-o xml", 2, "use table or json"},
@@ -107,6 +116,42 @@ func TestBenchmarkCommandWithURL(t *testing.T) {
 		if code != 2 || !strings.Contains(errs, c.errs) || out != "" {
 			t.Errorf("%s %s: exit %d, want 2 and %q\n%s\n%s", c.words, c.more, code, c.errs, out, errs)
 		}
+	}
+}
+
+// TestBenchmarkOnlyCalls: a server that nobody gave leave to load gets the calls, and nothing that the daemons in front of it send of
+// their own accord. Here it answers as a daemon does, of which nobody knows what is behind it, and every second list is a failure.
+func TestBenchmarkOnlyCalls(t *testing.T) {
+	var lists atomic.Int64
+	s := mcptest.NewServer(t, func(x *mcptest.Exchange) {
+		const field = "Cache-Status: fluentd-perf; fwd=bypass"
+		switch x.Method() {
+		case "server/discover":
+			x.Result(`{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"x","version":"1"},"ttlMs":0,"cacheScope":"public"}`, field)
+		case "tools/list":
+			if lists.Add(1)%2 == 0 {
+				x.Say(503, "", "", field)
+			} else {
+				x.Result(`{"resultType":"complete","tools":[],"ttlMs":60000,"cacheScope":"private"}`, field)
+			}
+		default:
+			t.Errorf("it got a %s", x.Method())
+			x.Say(404, "", "")
+		}
+	})
+	t.Setenv(asProgram, "1") // for the daemons
+	t.Setenv("FLUENTD_PERF_SOCKET", t.TempDir()+"/none.sock")
+	code, out, errs := command("benchmark", "--server", "http://"+s.Addr()+"/mcp", "--requests", "4", "--rounds", "1", "-c", "1", "--header", "Authorization: Bearer x", "-o", "json")
+	var report loadgen.Report
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 3 || !strings.Contains(errs, "5 calls a second and 2 at once") {
+		t.Fatalf("exit %d, %v\n%s", code, err, errs)
+	}
+	var calls int64
+	for _, target := range report.Runs[0].Targets {
+		calls += target.Sum.Requests - target.Sum.Cache.Hits
+	}
+	if got := lists.Load(); got > calls || got < calls/2 {
+		t.Errorf("it got %d lists for %d calls", got, calls)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -89,10 +90,7 @@ func knownSize(n int64) string {
 
 func targetRow(w io.Writer, r *loadgen.Result) {
 	s := &r.Sum
-	hits, shared, misses := "-", "-", "-"
-	if c := s.Cache; c.Hits+c.Collapsed+c.Misses > 0 {
-		hits, shared, misses = fmt.Sprint(c.Hits), fmt.Sprint(c.Collapsed), fmt.Sprint(c.Misses+c.None)
-	}
+	hits, shared, misses := s.Cache.Texts()
 	cpu, allocs, bytes, memory := "-", "-", "-", "-"
 	if u := s.Process; u != nil {
 		if u.CPUSeconds > 0 {
@@ -110,7 +108,7 @@ func targetRow(w io.Writer, r *loadgen.Result) {
 	if s.PerSecond < 10 {
 		perSecond = fmt.Sprintf("%.2f", s.PerSecond)
 	}
-	row(w, r.Name, s.Succeeded, s.Failed, s.Late, s.Dropped, perSecond, hits, shared, misses, posts, cpu, allocs, bytes, memory)
+	row(w, r.Name, s.Succeeded, s.Failed, s.Late, s.Dropped, perSecond, cmp.Or(hits, "-"), cmp.Or(shared, "-"), cmp.Or(misses, "-"), posts, cpu, allocs, bytes, memory)
 }
 
 // timeRows writes the distributions of a target.
@@ -148,7 +146,7 @@ func goalTable(w io.Writer, goals []loadgen.Goal) {
 		if g.AtMost {
 			bound = "at most"
 		}
-		row(w, g.Name, met, fmt.Sprintf("%s %.5g", bound, g.Wanted), fmt.Sprintf("%.4g", g.Got), g.AgainText(), g.Unit, g.Detail)
+		row(w, g.Name, met, fmt.Sprintf("%s %.5g", bound, g.Wanted), g.GotText(), g.AgainText(), g.Unit, g.Detail)
 	}
 }
 

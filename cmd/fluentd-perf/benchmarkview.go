@@ -11,6 +11,9 @@ import (
 	"fluentd-perf/internal/loadgen/scenario"
 )
 
+// interval is the shortest time between two lines of the live view.
+const interval = 200 * time.Millisecond
+
 // liveView is a line on a terminal that says how far a benchmark is. It is written over again and again.
 type liveView struct {
 	out   io.Writer // nil: nowhere; else the terminal itself, so that the line is gone before the tables come

@@ -110,8 +110,8 @@ func (f *profileFlags) prepareFiles() error {
 		return daemon.UsageError{Err: errors.New("a negative number makes no load")}
 	case load && !f.toolExecution:
 		return daemon.UsageError{Err: errors.New("--daemon, --tool, --header and the like say what is called with --tool-execution: give that, too")}
-	case f.choice.Tool == "" && (f.choice.Arguments != "" || f.choice.Generate):
-		return daemon.UsageError{Err: errors.New("--arguments and --generate-arguments are for --tool")}
+	case f.choice.Validate() != nil:
+		return daemon.UsageError{Err: f.choice.Validate()}
 	case f.choice.Tool != "" && f.target.daemon == "":
 		return daemon.UsageError{Err: errors.New("--tool is for a server of yours: give --daemon, too")}
 	case f.toolExecution && f.target.daemon == "" && (f.target.socket.path != "" || f.target.socket.runtime != "" || len(f.target.headers) > 0 || len(f.target.mayLoad) > 0):

@@ -140,8 +140,11 @@ type comparing struct {
 // pair of processes. A figure is judged where it has at least five rounds, and fails where the change is over the bound of its
 // condition and is no chance among all that are judged (fail). The error says why reports cannot be compared at all.
 func CompareReports(old, new []Report, conditions []Condition) (*Comparison, error) {
-	if len(old) == 0 || len(new) == 0 {
+	switch {
+	case len(old) == 0 || len(new) == 0:
 		return nil, errors.New("there is no report to compare")
+	case (len(old) == 1) != (len(new) == 1): // rounds of one report are no rounds of several
+		return nil, fmt.Errorf("of the old build there are %d reports, of the new one %d: give one or several of each", len(old), len(new))
 	}
 	c := &comparing{old: old, new: new, conditions: conditions}
 	if err := c.alike(); err != nil {
@@ -204,6 +207,9 @@ func (c *comparing) notes() {
 	note := func(text string) { c.out.Notes = append(c.out.Notes, text) }
 	if c.otherMachine {
 		note("The reports are of different machines: only allocations are judged.")
+	}
+	if n := min(len(c.old), len(c.new)); len(c.old) != len(c.new) {
+		note(fmt.Sprintf("Reports go together by their place: of the old build's %d and the new one's %d the first %d are compared.", len(c.old), len(c.new), n))
 	}
 	if !c.out.Interleaved && !c.otherMachine {
 		note("The builds did not take turns: times and CPU are judged only beside the server called directly in the same rounds.")
@@ -285,7 +291,7 @@ func roleOf(run *Run, role Role) *Result {
 func (c *comparing) change(old, new []*Run, role Role, name string, of func(*Round) float64) (Change, bool) {
 	change := Change{Basis: "build", Ratio: Ratio{Figure: name, Of: c.out.New, To: c.out.Old}}
 	var was, is []float64
-	if len(old) > 1 && len(new) > 1 {
+	if len(old) > 1 {
 		was, is = reportFigures(old, role, of), reportFigures(new, role, of)
 	} else {
 		was, is = roundFigures(roleOf(old[0], role), of), roundFigures(roleOf(new[0], role), of)
@@ -297,7 +303,7 @@ func (c *comparing) change(old, new []*Run, role Role, name string, of func(*Rou
 	if !c.out.Interleaved {
 		change.Noise = max(repetition(old, of), repetition(new, of))
 		if role == RoleDaemon && !isCount(name) {
-			if a, b := besideDirect(old[0], of), besideDirect(new[0], of); len(old) == 1 && len(new) == 1 && len(a) > 0 && len(b) > 0 {
+			if a, b := besideDirect(old[0], of), besideDirect(new[0], of); len(old) == 1 && len(a) > 0 && len(b) > 0 {
 				was, is, change.Basis = a, b, "direct"
 			}
 		}

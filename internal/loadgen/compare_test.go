@@ -250,6 +250,15 @@ func TestCompareReportsNotAlike(t *testing.T) {
 		t.Error(err)
 	}
 	old, new = worse(func(*planted) {})
+	if _, err := loadgen.CompareReports(old, new[:1], nil); err == nil || !strings.Contains(err.Error(), "of the new one 1") {
+		t.Errorf("one report beside several: %v", err)
+	}
+	if _, err := loadgen.CompareReports(old[:1], new, nil); err == nil || !strings.Contains(err.Error(), "of the old build there are 1 reports") {
+		t.Errorf("several reports beside one: %v", err)
+	}
+	if c := compared(t, old, new[:5], "allocs>+0%"); c.Failed != 1 || !strings.Contains(fmt.Sprint(c.Notes), "the first 5 are compared") {
+		t.Errorf("fewer of one build: %+v", c)
+	}
 	new[2].Program.Version = "third"
 	if _, err := loadgen.CompareReports(old, new, nil); err == nil || !strings.Contains(err.Error(), "different builds") {
 		t.Error(err)

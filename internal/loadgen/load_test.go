@@ -70,6 +70,18 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
+// TestLargestArray: the largest array is that since the counts were read last, so that what one round had says nothing of the next one.
+func TestLargestArray(t *testing.T) {
+	address, s := startServer(t)
+	for _, size := range []int{7, 3} {
+		k := loadgen.Kind{Name: "array", Method: fastserver.Small, Params: `"key":"` + loadgen.KeyMark + `"`, Result: fastserver.Result(fastserver.Small, loadgen.KeyMark), Array: size}
+		wantAllRight(t, "arrays", targetAt(t, address, "/rpc", mcp.EraPlain), k)
+		if got := s.Counts().MaxBatch; got != int64(size) {
+			t.Errorf("%d calls in the largest array, want %d", got, size)
+		}
+	}
+}
+
 // TestSessions has each client of a legacy server open a session once, and the life of a session be told in its steps.
 func TestSessions(t *testing.T) {
 	address, s := startServer(t)
@@ -229,7 +241,12 @@ func TestInterrupted(t *testing.T) {
 // TestStreams opens sessions with a GET stream each, and counts those that end.
 func TestStreams(t *testing.T) {
 	address, s := startServer(t)
-	streams, err := loadgen.OpenStreams(t.Context(), targetAt(t, address, fastserver.Sessions, mcp.EraLegacy), 50, func(int) {})
+	watched := 0 // not guarded: one goroutine at a time writes it
+	streams, err := loadgen.OpenStreams(t.Context(), targetAt(t, address, fastserver.Sessions, mcp.EraLegacy), 50, func(open int) {
+		if watched++; open != watched {
+			t.Errorf("told of %d, after %d", open, watched-1)
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

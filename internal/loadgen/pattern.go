@@ -16,7 +16,7 @@ const (
 // firstNumber is the least of the ids and keys that have that width.
 const firstNumber = int64(1e9)
 
-// appendNumber writes a number of at most 9 * 10^9 with the width of ids and keys.
+// putNumber writes a number, of which those 9 * 10^9 apart look alike, with the width of ids and keys.
 func putNumber(dst []byte, n int64) {
 	n = firstNumber + n%(9*firstNumber)
 	for i := width - 1; i >= 0; i-- {

@@ -90,10 +90,15 @@ func median(all []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// spread returns how far the interval of ratios that should be 1 is from that, in the direction in which it is farther.
+// spread returns how far ratios that should be 1 are from that, in either direction: the farthest of them, or the end of their interval
+// where that is farther.
 func spread(all []float64) float64 {
 	low, high := Interval99(all)
-	return min(math.Exp(max(math.Abs(math.Log(low)), math.Abs(math.Log(high)))), math.MaxFloat64) - 1
+	farthest := max(math.Abs(math.Log(low)), math.Abs(math.Log(high)))
+	for _, r := range all {
+		farthest = max(farthest, math.Abs(math.Log(r)))
+	}
+	return min(math.Exp(farthest), math.MaxFloat64) - 1
 }
 
 // student are the two-sided 99 % quantiles of Student's t distribution, by degrees of freedom from 1; the last one holds for more.

@@ -23,6 +23,25 @@ func TestStudentWithin(t *testing.T) {
 	}
 }
 
+// TestSpread: of many rounds the interval of the mean is narrow, and the noise is how far one of them was; of few the interval is wider.
+func TestSpread(t *testing.T) {
+	many := []float64{1.3}
+	for range 15 {
+		many = append(many, 0.99, 1.01)
+	}
+	if got := spread(many); math.Abs(got-0.3) > 1e-9 {
+		t.Errorf("of many: %v", got)
+	}
+	many[0] = 1 / 1.3
+	if got := spread(many); math.Abs(got-0.3) > 1e-9 {
+		t.Errorf("of many, the other way: %v", got)
+	}
+	few := []float64{1.3, 1}
+	if _, high := Interval99(few); math.Abs(spread(few)-(high-1)) > 1e-9 || high < 2 {
+		t.Errorf("of few: %v, the interval ends at %v", spread(few), high)
+	}
+}
+
 // TestChance: none of one ratio, all of ratios that are the same and not 1, and 1 % at the end of the interval of 99 %.
 func TestChance(t *testing.T) {
 	for _, c := range []struct {

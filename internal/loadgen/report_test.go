@@ -124,10 +124,32 @@ func TestGoals(t *testing.T) {
 		{loadgen.Goal{Wanted: 100, Got: 100, AtMost: true}, true}, {loadgen.Goal{Wanted: 100, Got: 101, AtMost: true}, false},
 		{loadgen.Goal{Wanted: 0, Got: 0, AtMost: true}, true}, {loadgen.Goal{Wanted: 0, Got: 1, AtMost: true}, false},
 		{loadgen.Goal{Wanted: 90, Got: 95, Again: again(90)}, true}, {loadgen.Goal{Wanted: 90, Got: 95, Again: again(85)}, false},
+		{loadgen.Goal{Wanted: 9, Got: 0, AtMost: true, Unknown: true}, false},
 		{loadgen.Goal{Wanted: 9, Got: 8, Again: again(10), AtMost: true}, false}, {loadgen.Goal{Wanted: 9, Got: 10, Again: again(8), AtMost: true}, false},
 	} {
 		if c.goal.Judge(); c.goal.Met != c.met {
 			t.Errorf("%+v", c.goal)
+		}
+	}
+}
+
+// TestTexts: what bounds a load is in its text, an answer without a word of a cache is a miss where there is one, and what is not known
+// is no number.
+func TestTexts(t *testing.T) {
+	run := loadgen.Run{Load: loadgen.Load{Loop: loadgen.Closed, Concurrency: 2, Requests: 10, MaxRate: 5}}
+	if got := run.LoadText(); got != "a closed loop, 2 at once, at most 5 a second; 10 calls to each target in each of 0 rounds" {
+		t.Error(got)
+	}
+	for counts, want := range map[loadgen.CacheCounts][3]string{
+		{None: 5}: {}, {Hits: 1, None: 5}: {"1", "0", "5"}, {Collapsed: 2, Misses: 1, None: 3}: {"0", "2", "4"},
+	} {
+		if hits, shared, misses := counts.Texts(); [3]string{hits, shared, misses} != want {
+			t.Errorf("%+v: %s, %s, %s", counts, hits, shared, misses)
+		}
+	}
+	for want, goal := range map[string]loadgen.Goal{"0": {}, "not known": {Unknown: true}} {
+		if got := goal.GotText(); got != want {
+			t.Errorf("%+v: %s", goal, got)
 		}
 	}
 }

@@ -180,7 +180,7 @@ type ServerCounts struct {
 	Posts       int64 `json:"posts" jsonschema:"HTTP requests with a body"`
 	Calls       int64 `json:"calls" jsonschema:"JSON-RPC requests in them"`
 	Connections int64 `json:"connections" jsonschema:"that it accepted"`
-	MaxBatch    int64 `json:"maxBatch" jsonschema:"calls in the largest array so far"`
+	MaxBatch    int64 `json:"maxBatch" jsonschema:"calls in the largest array of the round; in a sum of any round"`
 }
 
 // ProcessCounts are the processes of a server that is a command, with what they have started, at two times of a round. Memory is
@@ -209,25 +209,26 @@ type Ratio struct {
 	Low     float64   `json:"low" jsonschema:"lower end of the interval that holds the ratio with 99 %; 0 of a single round"`
 	High    float64   `json:"high" jsonschema:"its upper end; 0 of a single round"`
 	Rounds  []float64 `json:"rounds" jsonschema:"each round's ratio, in their order"`
-	Noise   float64   `json:"noise,omitempty" jsonschema:"how far the same build is from itself: 0.05 is 5 % in either direction"`
+	Noise   float64   `json:"noise,omitempty" jsonschema:"how far the same build is from itself, in its farthest round or at the end of the 99 % interval, whichever is more: 0.05 is 5 % in either direction"`
 	Claimed bool      `json:"claimed" jsonschema:"the difference is larger than the noise and its own interval; never where no A/A was run"`
 }
 
 // Goal is one promise of the scenario targets.
 type Goal struct {
-	Name   string   `json:"name"`
-	Wanted float64  `json:"wanted"`
-	Got    float64  `json:"got"`
-	Again  *float64 `json:"again,omitempty" jsonschema:"the same of the same build again: how far it is from got is the noise"`
-	Unit   string   `json:"unit"`
-	AtMost bool     `json:"atMost" jsonschema:"got may be wanted at most; else at least"`
-	Met    bool     `json:"met" jsonschema:"by got, and by again where there is one"`
-	Detail string   `json:"detail,omitempty" jsonschema:"of got"`
+	Name    string   `json:"name"`
+	Wanted  float64  `json:"wanted"`
+	Got     float64  `json:"got"`
+	Again   *float64 `json:"again,omitempty" jsonschema:"the same of the same build again: how far it is from got is the noise"`
+	Unit    string   `json:"unit"`
+	AtMost  bool     `json:"atMost" jsonschema:"got may be wanted at most; else at least"`
+	Met     bool     `json:"met" jsonschema:"by got, and by again where there is one"`
+	Unknown bool     `json:"unknown,omitempty" jsonschema:"got or again could not be read, and stands for nothing: it is not met"`
+	Detail  string   `json:"detail,omitempty" jsonschema:"of got"`
 }
 
-// Judge sets whether a goal is met, both times where it was tried twice.
+// Judge sets whether a goal is met, both times where it was tried twice. One that is not known is not.
 func (g *Goal) Judge() {
-	g.Met = g.meets(g.Got) && (g.Again == nil || g.meets(*g.Again))
+	g.Met = !g.Unknown && g.meets(g.Got) && (g.Again == nil || g.meets(*g.Again))
 }
 
 func (g *Goal) meets(got float64) bool {

@@ -19,14 +19,14 @@ import (
 // what a server sends stays in the buffers of the system. Close ends them.
 type Streams struct {
 	pool *Clients
-	mu   sync.Mutex // guards open while they are opened
+	mu   sync.Mutex // while they are opened it guards open, and is held for each call of watch
 	open []*client
 }
 
 // streamsAtOnce is how many are opened, or looked at, at the same time.
 const streamsAtOnce = 64
 
-// OpenStreams opens n of them. With an error, which is that of the first that could not be opened, there are fewer.
+// OpenStreams opens n of them. watch is called with how many are open after each, by one goroutine at a time. With an error, which is that of the first that could not be opened, there are fewer.
 func OpenStreams(ctx context.Context, t *Target, n int, watch func(open int)) (*Streams, error) {
 	if t.Era != mcp.EraLegacy {
 		return nil, errors.New("only legacy servers have GET streams")
@@ -49,9 +49,8 @@ func OpenStreams(ctx context.Context, t *Target, n int, watch func(open int)) (*
 			}
 			s.mu.Lock()
 			s.open = append(s.open, c)
-			open := len(s.open)
+			watch(len(s.open))
 			s.mu.Unlock()
-			watch(open)
 		}
 	})
 	if ctx.Err() != nil {

@@ -81,6 +81,9 @@ func (run *Run) LoadText() string {
 	case Burst:
 		text = fmt.Sprintf("bursts of %d", l.Concurrency)
 	}
+	if l.MaxRate > 0 {
+		text += fmt.Sprintf(", at most %g a second", l.MaxRate)
+	}
 	rounds := 0
 	if len(run.Targets) > 0 {
 		rounds = len(run.Targets[0].Rounds)
@@ -90,6 +93,15 @@ func (run *Run) LoadText() string {
 		amount = fmt.Sprintf("%.1f s", float64(l.DurationMs)/1e3)
 	}
 	return fmt.Sprintf("%s; %s to each target in each of %d rounds", text, amount, rounds)
+}
+
+// Texts writes hits, shared answers and misses; nothing where no cache said anything. An answer without a word of a cache is one that
+// the server gave.
+func (c CacheCounts) Texts() (hits, shared, misses string) {
+	if c.Hits+c.Collapsed+c.Misses == 0 {
+		return "", "", ""
+	}
+	return fmt.Sprint(c.Hits), fmt.Sprint(c.Collapsed), fmt.Sprint(c.Misses + c.None)
 }
 
 // Distribution is one of a round's distributions of times, with its name.
@@ -119,6 +131,14 @@ func (r *Round) Distributions() (all []Distribution) {
 		}
 	}
 	return all
+}
+
+// GotText writes what came of a goal.
+func (g *Goal) GotText() string {
+	if g.Unknown {
+		return "not known"
+	}
+	return fmt.Sprintf("%.4g", g.Got)
 }
 
 // AgainText writes what the same build came to again; "-" where it was not tried.

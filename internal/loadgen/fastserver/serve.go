@@ -17,7 +17,7 @@ type Counts struct {
 	Posts       int64 `json:"posts"`       // HTTP requests with a body
 	Calls       int64 `json:"calls"`       // JSON-RPC requests in them
 	Connections int64 `json:"connections"` // that it accepted
-	MaxBatch    int64 `json:"maxBatch"`    // calls in the largest array
+	MaxBatch    int64 `json:"maxBatch"`    // calls in the largest array since the counts were read last
 	Streams     int64 `json:"streams"`     // GET streams that are open
 }
 
@@ -59,9 +59,9 @@ func NewWith(extra Extra) *Server {
 	return s
 }
 
-// Counts returns what it saw so far.
+// Counts returns what it saw so far, and the largest array since it was asked last.
 func (s *Server) Counts() Counts {
-	return Counts{s.posts.Load(), s.calls.Load(), s.connections.Load(), s.maxBatch.Load(), s.streams.Load()}
+	return Counts{s.posts.Load(), s.calls.Load(), s.connections.Load(), s.maxBatch.Swap(0), s.streams.Load()}
 }
 
 // Serve takes connections until the listener is closed, and returns its error.

@@ -75,9 +75,9 @@ var countRows = []struct {
 	{"failed", func(r *loadgen.Result) string { return fmt.Sprint(r.Sum.Failed) }},
 	{"sent late", func(r *loadgen.Result) string { return some(r.Sum.Late) }},
 	{"not sent", func(r *loadgen.Result) string { return some(r.Sum.Dropped) }},
-	{"hits", func(r *loadgen.Result) string { return some(r.Sum.Cache.Hits) }},
-	{"shared answers", func(r *loadgen.Result) string { return some(r.Sum.Cache.Collapsed) }},
-	{"misses", func(r *loadgen.Result) string { return some(r.Sum.Cache.Misses) }},
+	{"hits", func(r *loadgen.Result) string { hits, _, _ := r.Sum.Cache.Texts(); return hits }},
+	{"shared answers", func(r *loadgen.Result) string { _, shared, _ := r.Sum.Cache.Texts(); return shared }},
+	{"misses", func(r *loadgen.Result) string { _, _, misses := r.Sum.Cache.Texts(); return misses }},
 	{"requests at the server", func(r *loadgen.Result) string {
 		if r.Sum.Server == nil {
 			return ""

@@ -108,7 +108,7 @@ func newReportView(id string, s Source) reportView {
 		if g.AtMost {
 			bound = "at most "
 		}
-		v.Goals = append(v.Goals, goalView{g, bound + fmt.Sprintf("%.5g", g.Wanted), fmt.Sprintf("%.4g", g.Got), g.AgainText()})
+		v.Goals = append(v.Goals, goalView{g, bound + fmt.Sprintf("%.5g", g.Wanted), g.GotText(), g.AgainText()})
 	}
 	for i := range s.Report.Runs {
 		run := &s.Report.Runs[i]

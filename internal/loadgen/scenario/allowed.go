@@ -119,6 +119,17 @@ type Choice struct {
 // ErrArguments is the error of a Choice for which arguments would have to be made up, and may not be.
 var ErrArguments = errors.New("no arguments for the tool")
 
+// Validate returns what would be ignored, if anything.
+func (c Choice) Validate() error {
+	switch {
+	case c.Tool == "" && (c.Arguments != "" || c.Generate):
+		return errors.New("--arguments and --generate-arguments are for --tool")
+	case c.Arguments != "" && c.Generate:
+		return errors.New("--generate-arguments has arguments made up, and --arguments gives them: leave one out")
+	}
+	return nil
+}
+
 // Kind returns the call of a Choice. Where arguments are made up, the target is asked for its tools: only a tool that says that it
 // reads only is called with such, unless Generate says otherwise.
 func (c Choice) Kind(ctx context.Context, t *loadgen.Target) (loadgen.Kind, error) {

@@ -327,7 +327,7 @@ func (s *subject) result() loadgen.Result {
 			r.Sum.Server.Posts += c.Posts
 			r.Sum.Server.Calls += c.Calls
 			r.Sum.Server.Connections += c.Connections
-			r.Sum.Server.MaxBatch = c.MaxBatch
+			r.Sum.Server.MaxBatch = max(r.Sum.Server.MaxBatch, c.MaxBatch)
 		}
 	}
 	return r

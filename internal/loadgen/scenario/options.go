@@ -33,6 +33,7 @@ type Options struct {
 	Rounds      int
 	Connections int // of the scenarios connections and targets
 	Era         mcp.Era
+	EraGiven    bool // by the user
 
 	Daemon   *Endpoint     // that runs; nil: daemons are started, unless NoDaemon
 	Server   *Endpoint     // that runs; nil: the scripted server, unless there is only a Daemon
@@ -95,11 +96,11 @@ func scenarios() []scenarioOf {
 		{"tool_latency", "one call after the other: a file is read, a command run, a program built; or a tool of yours", false, toolLatency, checkTools},
 		{"cache", "calls of which some are made more often (Zipf), answered from the cache", true, cache, nil},
 		{"coalesce", "bursts of equal calls, which go to the server once", true, coalesce, checkCoalesce},
-		{"batch", "plain JSON-RPC: one by one, joined by the daemon, and in arrays", true, batch, nil},
+		{"batch", "plain JSON-RPC: one by one, joined by the daemon, and in arrays", true, batch, checkEra},
 		{"sessions", "connect, open a session, list the tools, leave", false, sessions, checkSessions},
 		{"stdio", "ten agents of a server that is a command: cold, spare, remembered, shared", false, stdio, checkStdio},
 		{"connections", "many sessions with a stream each, mostly idle", true, connections, nil},
-		{"memory", "allocations of a call, and memory with 1,000 in flight", true, memory, nil},
+		{"memory", "allocations of a call, and memory with 1,000 in flight", true, memory, checkEra},
 		{"targets", "what fluentd-perf promises, shown: yes or no", true, targets, checkTargets},
 	}
 }
@@ -132,6 +133,14 @@ func checkSessions(o *Options) error {
 func checkTargets(o *Options) error {
 	if o.Requests > 0 || o.Rounds > 0 {
 		return errors.New("the scenario targets has loads of its own, each once: leave --requests and --rounds out")
+	}
+	return checkEra(o)
+}
+
+// checkEra returns what would be ignored by a scenario with an era of its own.
+func checkEra(o *Options) error {
+	if o.EraGiven {
+		return fmt.Errorf("the scenario %s makes its calls in one way only: leave --era out", o.Scenario)
 	}
 	return nil
 }
@@ -183,6 +192,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("a negative number makes no load")
 	case o.Connections > 0 && o.Scenario != "connections" && o.Scenario != "targets":
 		return fmt.Errorf("--connections is for the scenarios connections and targets")
+	case o.UnixSocket && (o.NoDaemon || o.Daemon != nil):
+		return fmt.Errorf("--unix-socket is for daemons that are started, and none is: leave it out")
 	case o.Requests > 0 && o.Duration > 0:
 		return fmt.Errorf("a round ends after a number of requests or after a duration: give one")
 	case o.Duration > 0 && o.Duration < time.Millisecond:

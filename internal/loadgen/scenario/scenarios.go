@@ -45,9 +45,6 @@ var clientCounts = []int{1, 10, 50, 100, 500}
 
 func clientThroughput(ctx context.Context, l *lab) error {
 	counts := clientCounts
-	if l.o.Concurrency > 0 {
-		counts = []int{l.o.Concurrency}
-	}
 	if l.o.Limited {
 		counts = []int{1, LimitedAtOnce}
 	}
