@@ -273,13 +273,20 @@ func histogramOf(h *dto.Histogram) api.Histogram {
 }
 
 // request returns the request of a call under way, for whoever wants to make it again. Where a group may use the admin socket, its body
-// is left out: the group may administer the daemon, which is not to read what agents send.
+// is left out, and the header with the name of what is asked for: the group may administer the daemon, which is not to read what agents send.
 func (d *daemon) request(_ context.Context, p api.RequestParams) (proxy.CallRequest, error) {
 	r, ok := d.handler.CallRequest(p.Upstream, p.Request)
 	if !ok {
 		return r, fmt.Errorf("the call %s has ended", p.Request)
 	}
-	if d.adminGroup && r.Body != nil {
+	if !d.adminGroup {
+		return r, nil
+	}
+	if _, named := r.Headers["Mcp-Name"]; named {
+		delete(r.Headers, "Mcp-Name")
+		r.Others++
+	}
+	if r.Body != nil {
 		r.Body, r.Missing = nil, "a group may use the admin socket (admin.group), which is not to read what agents send"
 	}
 	return r, nil

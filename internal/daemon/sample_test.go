@@ -159,7 +159,7 @@ func underWay(t *testing.T, yaml string) *daemon {
 		t.Fatal(err)
 	}
 	for name, value := range map[string]string{
-		"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2025-06-18",
+		"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2025-06-18", "Mcp-Name": "slow",
 		"Authorization": "Bearer secret", "Mcp-Session-Id": "secret", "X-Api-Key": "secret", "Cookie": "secret",
 	} {
 		req.Header.Set(name, value)
@@ -198,7 +198,7 @@ func TestSampleCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(r.Body) != slowCall || r.Verb != http.MethodPost || r.Path != "/mcp/s" || r.Headers["Mcp-Protocol-Version"] != "2025-06-18" || len(r.Headers) != 3 {
+	if string(r.Body) != slowCall || r.Verb != http.MethodPost || r.Path != "/mcp/s" || r.Headers["Mcp-Protocol-Version"] != "2025-06-18" || r.Headers["Mcp-Name"] != "slow" || len(r.Headers) != 4 || !r.Query {
 		t.Errorf("%+v", r)
 	}
 	if strings.Join(r.Left, " ") != "Authorization Mcp-Session-Id" || r.Others < 2 || strings.Contains(fmt.Sprintf("%+v", r), "secret") {
@@ -240,7 +240,7 @@ func TestRequestForAGroup(t *testing.T) {
 	d.adminGroup = true
 	call := sampleOf(t, d, api.SampleParams{Calls: 1}).Upstreams[0].Calls[0]
 	r, err := d.request(t.Context(), api.RequestParams{Upstream: "s", Request: call.Request})
-	if err != nil || r.Body != nil || !strings.Contains(r.Missing, "admin.group") {
+	if err != nil || r.Body != nil || !strings.Contains(r.Missing, "admin.group") || strings.Contains(fmt.Sprintf("%+v", r), "slow") || len(r.Headers) != 3 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

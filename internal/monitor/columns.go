@@ -72,7 +72,7 @@ var upstreamColumns = []column[row]{
 	{"P50", 7, 0, true, 6, text(func(r *row) string { return short(r.all.quantile(.5)) })},
 	{"P95", 7, 0, true, 2, text(func(r *row) string { return short(r.all.quantile(.95)) })},
 	{"P99", 7, 0, true, 9, text(func(r *row) string { return short(r.all.quantile(.99)) })},
-	{"FAILED", 6, 0, true, 10, text(func(r *row) string { return percent(share(r.last.failed, r.last.requests)) })},
+	{"FAILED", 6, 0, true, 10, text(func(r *row) string { return failedShare(&r.last) })},
 	{"HITS", 6, 0, true, 3, text(func(r *row) string { return percent(r.last.hitShare()) })},
 	{"SAVED/S", 7, 0, true, 11, text(func(r *row) string { return number(r.last.rate(float64(r.last.savedCalls))) })},
 	{"COALESCED/S", 11, 0, true, 12, text(func(r *row) string { return number(r.last.rate(float64(r.last.coalesced))) })},

@@ -33,6 +33,9 @@ func curl(addresses []string, r api.Request) (line string, notes []string, err e
 		words = append(words, "-H", fmt.Sprintf(`"%s: $%s"`, name, variable))
 		notes = append(notes, fmt.Sprintf("%s is left out: set %s", name, variable))
 	}
+	if r.Query {
+		notes = append(notes, "the query is left out: it may be a credential")
+	}
 	if r.Others > 0 {
 		notes = append(notes, strconv.Itoa(r.Others)+" other headers are left out")
 	}

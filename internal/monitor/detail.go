@@ -93,7 +93,7 @@ var processColumns = []column[api.ProcessSampled]{
 	{"PID", 8, 0, true, 0, text(func(p *api.ProcessSampled) string { return fmt.Sprint(p.PID) })},
 	{"AGE", 8, 0, true, 2, text(func(p *api.ProcessSampled) string { return age(p.AgeMs) })},
 	{"STATE", 8, 0, false, 3, text(func(p *api.ProcessSampled) string { return Printable(p.State) })},
-	{"MEMORY", 10, 0, true, 1, text(func(p *api.ProcessSampled) string { return size(p.RSS) })},
+	{"MEMORY", 10, 0, true, 1, text(func(p *api.ProcessSampled) string { return size(known(p.RSS)) })},
 	{"CPU", 8, 0, true, 4, text(func(p *api.ProcessSampled) string { return short(time.Duration(p.CPUMs) * time.Millisecond) })},
 	{"SESSIONS", 8, 0, true, 5, text(func(p *api.ProcessSampled) string { return fmt.Sprint(p.Sessions) })},
 	{"PROCESSES", 9, 0, true, 6, text(func(p *api.ProcessSampled) string { return fmt.Sprint(p.Processes) })},

@@ -186,3 +186,44 @@ func TestTexts(t *testing.T) {
 		}
 	}
 }
+
+// TestFailedShare: a share of failures is none only where nothing failed, and all only where all did.
+func TestFailedShare(t *testing.T) {
+	for _, c := range []struct {
+		failed, requests uint64
+		want             string
+	}{{0, 0, "-"}, {0, 10_000, "0.0%"}, {9, 10_000, "0.1%"}, {1, 1 << 50, "0.1%"}, {10, 10_000, "0.1%"}, {11, 10_000, "0.2%"}, {9_999, 10_000, "99.9%"}, {7, 7, "100%"}, {8, 7, "100%"}} {
+		if got := failedShare(&change{failed: c.failed, requests: c.requests}); got != c.want {
+			t.Errorf("%d of %d: %s, want %s", c.failed, c.requests, got, c.want)
+		}
+	}
+}
+
+// TestUnknownMemory: where the process table is not read the memory of processes is not nothing.
+func TestUnknownMemory(t *testing.T) {
+	d := newFakeDaemon(names(3)...)
+	s := newScreen(t, d, 80, 24)
+	for range 2 {
+		sample := d.sample()
+		for i := range sample.Upstreams[2].Processes {
+			sample.Upstreams[2].Processes[i].RSS = 0
+		}
+		s.m.Update(sampleMsg{sample: sample})
+	}
+	s.shows("all", "processes 2 -", "!0 B")
+	s.keys("down", "down", "enter")
+	s.shows("one", "PID", "!0 B")
+}
+
+// TestWithPart: which part is shown covers no title, unless there is no room at all.
+func TestWithPart(t *testing.T) {
+	m := &model{glyphs: &asciiGlyphs, width: 20}
+	for title, want := range map[string]string{
+		"A       B          C": "A       B 1-2 of 3 C", "A             B    C": "A    1-2 of 3 B    C", "A": "A           1-2 of 3", "A       B      C   D": "A 1-2/3 B      C   D",
+		"A B C D E F G H I JK": "A B C D E F G~ 1-2/3",
+	} {
+		if got := m.withPart(title, "1-2 of 3", "1-2/3"); got != want {
+			t.Errorf("%q: %q, want %q", title, got, want)
+		}
+	}
+}

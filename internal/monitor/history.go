@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"fmt"
 	"time"
 
 	"fluentd-perf/internal/api"
@@ -16,6 +17,7 @@ const maxPoints = 160
 // sparklines.
 type history struct {
 	sample   *api.Sample // the last one; nil before the first
+	began    time.Time   // of the first one
 	restarts int         // how often another daemon had the socket than before
 
 	before    map[string]*api.UpstreamSample  // the last one of each upstream of this daemon
@@ -37,36 +39,45 @@ type track struct {
 type step struct {
 	restarted bool // it is the first of another daemon: what happened is since that one's start
 	all       change
-	upstreams map[string]change // nil for the first sample of all
+	upstreams map[string]change // nil where it says nothing: the first sample of all, or of a daemon that is older than that
 }
 
 // add takes the next sample.
 func (h *history) add(s *api.Sample) step {
-	took, same := h.since(s)
-	first := h.sample == nil
-	if !same {
-		h.before, h.upstreams, h.processes = map[string]*api.UpstreamSample{}, map[string]*track{}, map[string][]api.ProcessSampled{}
-		h.all, h.cpuMs = track{}, 0
+	next := h.since(s)
+	if h.sample == nil {
+		h.began = s.At
 	}
-	if took > 0 {
+	if h.sample == nil || next.restarted {
+		h.before, h.upstreams, h.processes = map[string]*api.UpstreamSample{}, map[string]*track{}, map[string][]api.ProcessSampled{}
+		h.all, h.cpuMs, h.cpu = track{}, 0, 0
+	}
+	if took := next.all.took; took > 0 {
 		h.cpu = max(float64(s.CPUMs-h.cpuMs)/1000/took.Seconds(), 0)
 	}
 	h.cpuMs = s.CPUMs
-	next := step{restarted: !same && !first, all: change{took: took}}
 	if next.restarted {
 		h.restarts++
-	}
-	if !first {
-		next.upstreams = map[string]change{}
 	}
 	for i := range s.Upstreams {
 		h.addUpstream(&s.Upstreams[i], &next)
 	}
-	if !first {
+	if next.upstreams != nil {
 		h.all.add(next.all)
 	}
 	h.sample = s
 	return next
+}
+
+// note says for people that a sample is of another daemon than the one before; "" where it is of the same.
+func (s *step) note(of *api.Sample) string {
+	switch {
+	case s.restarted && s.upstreams == nil:
+		return fmt.Sprintf("another daemon answers, which was started at %s (pid %d)", of.Started.Format(time.DateTime), of.PID)
+	case s.restarted:
+		return fmt.Sprintf("the daemon was restarted at %s (now pid %d): its counters begin at zero", of.Started.Format(time.TimeOnly), of.PID)
+	}
+	return ""
 }
 
 // addUpstream takes an upstream of the next sample. One that was not there before has its counters from zero.
@@ -88,16 +99,18 @@ func (h *history) addUpstream(u *api.UpstreamSample, next *step) {
 	h.trackOf(u.Upstream).add(c)
 }
 
-// since returns the time since the sample before, of another daemon since its start, and whether it is the same daemon. It is by the
-// daemon's own time: the clock may be set in between.
-func (h *history) since(s *api.Sample) (took time.Duration, same bool) {
-	if h.sample == nil {
-		return 0, false
+// since returns what a sample says before its counters are looked at. Times are by the daemon's own: the clock may be set in between.
+// What a daemon had counted before there was a sample is no news: others are compared with that, be it the first daemon or another one.
+func (h *history) since(s *api.Sample) step {
+	switch {
+	case h.sample == nil:
+		return step{}
+	case sameDaemon(h.sample, s):
+		return step{all: change{took: up(s) - up(h.sample)}, upstreams: map[string]change{}}
+	case s.Started.Before(h.began):
+		return step{restarted: true}
 	}
-	if same = sameDaemon(h.sample, s); same {
-		return up(s) - up(h.sample), true
-	}
-	return up(s), false
+	return step{restarted: true, all: change{took: up(s)}, upstreams: map[string]change{}}
 }
 
 func sameDaemon(a, b *api.Sample) bool { return a.PID == b.PID && a.Started.Equal(b.Started) }
@@ -148,15 +161,20 @@ func (t *track) last() (sum change) {
 	return sum
 }
 
-// resident returns the memory of an upstream's processes, -1 where it has none or it is not known.
+// resident returns the memory of an upstream's processes, -1 where it has none or it is not known: a process without any is one that was
+// not looked at.
 func (h *history) resident(upstream string) int64 {
-	list := h.processes[upstream]
-	if len(list) == 0 {
-		return -1
-	}
 	sum := int64(0)
-	for _, p := range list {
+	for _, p := range h.processes[upstream] {
 		sum += p.RSS
 	}
-	return sum
+	return known(sum)
+}
+
+// known makes a memory of 0 one that is not known.
+func known(bytes int64) int64 {
+	if bytes == 0 {
+		return -1
+	}
+	return bytes
 }

@@ -178,8 +178,8 @@ func (m *model) show(s *api.Sample) {
 	if m.paused && m.replay == nil {
 		return
 	}
-	if m.history.add(s).restarted {
-		m.say(fmt.Sprintf("the daemon was restarted at %s (now pid %d): its counters begin at zero", s.Started.Format(time.TimeOnly), s.PID), 10)
+	if next := m.history.add(s); next.restarted {
+		m.say(next.note(s), 10)
 	}
 	if m.replay != nil {
 		if gap, ok := m.replay.gapBefore(s); ok {
@@ -192,8 +192,9 @@ func (m *model) show(s *api.Sample) {
 // say shows a notice for some samples.
 func (m *model) say(notice string, samples int) { m.notice, m.noticeFor = notice, samples }
 
-// refresh makes the rows anew, and keeps the cursors on them.
+// refresh makes the rows anew, and keeps each cursor on what it was on, or in its place where that is not there any more.
 func (m *model) refresh() {
+	defer m.keepCursors()()
 	m.rows = m.rows[:0]
 	if m.history.sample == nil {
 		return
@@ -207,7 +208,28 @@ func (m *model) refresh() {
 		last := t.last()
 		m.rows = append(m.rows, row{u, last, allKinds(last.durations), t, m.history.resident(u.Upstream)})
 	}
-	m.clamp()
+}
+
+// keepCursors notes what the cursors are on. What it returns puts them on that again.
+func (m *model) keepCursors() (restore func()) {
+	upstream, call := "", m.callAt()
+	if r := m.chosen(); r != nil && m.upstream == "" {
+		upstream = r.now.Upstream
+	}
+	return func() {
+		put := func(p pane, index int) {
+			if index >= 0 {
+				m.cursors[p] = index
+			}
+		}
+		if upstream != "" {
+			put(upperPane, slices.IndexFunc(m.rows, func(r row) bool { return r.now.Upstream == upstream }))
+		}
+		if call != nil {
+			put(callPane, slices.IndexFunc(m.calls(), func(c api.CallSampled) bool { return c.Upstream == call.Upstream && c.Request == call.Request }))
+		}
+		m.clamp()
+	}
 }
 
 // clamp keeps the cursors where there is something.
@@ -253,14 +275,20 @@ func (m *model) calls() (all []api.CallSampled) {
 	return all
 }
 
-// chosenCall returns the call that y copies: the one at the cursor, else the oldest of the chosen upstream.
-func (m *model) chosenCall() *api.CallSampled {
-	calls := m.calls()
-	if m.focus == callPane {
-		if i := m.cursors[callPane]; i < len(calls) {
+// callAt returns the call that the cursor is on, nil where that is not among the calls.
+func (m *model) callAt() *api.CallSampled {
+	if i := m.cursors[callPane]; m.focus == callPane {
+		if calls := m.calls(); i < len(calls) {
 			return &calls[i]
 		}
-		return nil
+	}
+	return nil
+}
+
+// chosenCall returns the call that y copies: the one at the cursor, else the oldest of the chosen upstream.
+func (m *model) chosenCall() *api.CallSampled {
+	if m.focus == callPane {
+		return m.callAt()
 	}
 	if r := m.chosen(); r != nil && len(r.now.Calls) > 0 {
 		return &r.now.Calls[0]

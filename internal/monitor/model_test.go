@@ -47,6 +47,21 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestAnOlderDaemon: what one did before it is looked at is no part of a rate.
+func TestAnOlderDaemon(t *testing.T) {
+	d := newFakeDaemon(names(3)...)
+	s := newScreen(t, d, 100, 30).seconds(3)
+	d.started, d.second, d.pid = d.started.Add(-9*time.Hour), d.second+9*3600, 77
+	s.seconds(1)
+	s.shows("at first", "another daemon answers, which was started at 2026-11-30 00:00:00 (pid 77)", "requests 0/s", "cpu 0.0%")
+	s.seconds(2)
+	s.shows("then", "requests 195/s", "cpu 2.5%")
+	line, _ := s.m.plain(sampleMsg{sample: newFakeDaemon("a").sample()})
+	if strings.Contains(line, "req/s") {
+		t.Errorf("a line of what nothing is known of: %s", line)
+	}
+}
+
 // TestAway: a daemon that goes away is said, with what was tried, and shown again when it is back.
 func TestAway(t *testing.T) {
 	d := newFakeDaemon(names(2)...)
@@ -111,6 +126,32 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestStopping: that the daemon stops is seen also where it listens at many addresses.
+func TestStopping(t *testing.T) {
+	d := newFakeDaemon("a")
+	s := newScreen(t, d, 80, 24).seconds(1)
+	sample := d.sample()
+	sample.Draining, sample.Addresses = true, []string{"127.0.0.1:7300", "[::1]:7300", "unix:/run/user/1000/fluentd-perf/mcp.sock"}
+	s.m.Update(sampleMsg{sample: sample})
+	s.keys("p")
+	s.shows("it stops", "STOPPING, PAUSED, every 1s")
+}
+
+// TestShownTime: the view says over how much time its figures go, which is one interval where that is long.
+func TestShownTime(t *testing.T) {
+	d := newFakeDaemon("a")
+	s := newScreen(t, d, 80, 24).seconds(4)
+	s.shows("at first", "every 1s, last 3s")
+	s.seconds(20)
+	s.shows("then", "every 1s, last 10s")
+	s.m.interval = time.Minute
+	d.second += 59
+	s.seconds(1)
+	s.shows("a long interval", "every 1m0s, last 1m0s")
+	s.keys("?")
+	s.shows("help", "Figures are of the last 1m0s.")
+}
+
 // TestPause: nothing moves, and what happened meanwhile is one interval.
 func TestPause(t *testing.T) {
 	s := newScreen(t, newFakeDaemon(names(1)...), 100, 24).seconds(5)
@@ -163,6 +204,28 @@ func TestCopy(t *testing.T) {
 	s.m.history.sample.Upstreams[1].Calls = nil
 	s.keys("y")
 	s.shows("none", "no call is under way there")
+}
+
+// TestCursorsStay: a cursor stays on its upstream and its call, whatever comes and goes before them; y copies that call.
+func TestCursorsStay(t *testing.T) {
+	d := newFakeDaemon(names(6)...)
+	s := newScreen(t, d, 100, 30).seconds(2)
+	s.keys("down", "down", "down")
+	d.names = d.names[2:]
+	s.seconds(1)
+	if r := s.m.chosen(); r.now.Upstream != "server-03" {
+		t.Errorf("the cursor is on %s", r.now.Upstream)
+	}
+	s.keys("tab", "down", "down")
+	chosen := *s.m.chosenCall()
+	sample := d.sample()
+	older := api.CallSampled{Request: "older", Upstream: "server-02", AgeMs: 1 << 40}
+	sample.Upstreams[0].Calls = append([]api.CallSampled{older, older}, sample.Upstreams[0].Calls...)
+	s.m.Update(sampleMsg{sample: sample})
+	s.keys("y")
+	if want := `"id":"` + chosen.Request + `"`; !strings.Contains(s.m.copied, want) {
+		t.Errorf("copied %s, want %s", s.m.copied, want)
+	}
 }
 
 // TestOneFetch: while an answer is on its way no other one is asked for.

@@ -18,7 +18,7 @@ func (h *history) line(s *api.Sample, c *change) string {
 	b.WriteString(s.At.Format(time.TimeOnly))
 	add("%s req/s", number(c.rate(float64(c.requests))))
 	add("p50 %s p95 %s p99 %s", short(all.quantile(.5)), short(all.quantile(.95)), short(all.quantile(.99)))
-	add("failed %s", percent(share(c.failed, c.requests)))
+	add("failed %s", failedShare(c))
 	add("hits %s%s", percent(c.hitShare()), tiersOf(c))
 	add("saved %s/s %.2fs/s", number(c.rate(float64(c.savedCalls))), c.rate(c.savedSeconds))
 	add("coalesced %s/s", number(c.rate(float64(c.coalesced))))

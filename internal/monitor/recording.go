@@ -44,7 +44,7 @@ type Summary struct {
 	From      time.Time `json:"from"`
 	To        time.Time `json:"to"`
 	Seconds   float64   `json:"seconds" jsonschema:"between these"`
-	Restarts  int       `json:"restarts" jsonschema:"how often another daemon took the place of the one before: what that one did after its last sample is not known"`
+	Restarts  int       `json:"restarts" jsonschema:"how often another daemon took the place of the one before: what that one did after its last sample is not known, nor what one that is older than the first sample did before its own first one"`
 	All       Figures   `json:"all" jsonschema:"of all upstreams together"`
 	Upstreams []Figures `json:"upstreams" jsonschema:"of each; in the order of their names"`
 }
@@ -54,7 +54,7 @@ type Figures struct {
 	Name              string             `json:"name,omitempty" jsonschema:"of the upstream; left out for all"`
 	Requests          uint64             `json:"requests"`
 	RequestsPerSecond float64            `json:"requestsPerSecond"`
-	Failed            uint64             `json:"failed" jsonschema:"that got no answer of the server or the cache"`
+	Failed            uint64             `json:"failed" jsonschema:"that got no answer of the server or the cache; not those whose agent left (canceled)"`
 	Outcomes          map[string]uint64  `json:"outcomes" jsonschema:"of the requests"`
 	Latency           Latency            `json:"latency" jsonschema:"from the head of a request to the end of its answer"`
 	Kinds             map[string]Latency `json:"kinds" jsonschema:"the same by kind"`
@@ -93,6 +93,7 @@ func Schema() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Properties["$schema"].Const = jsonschema.Ptr[any](SchemaID)
 	s.Schema, s.ID, s.Title = "https://json-schema.org/draft/2020-12/schema", SchemaID, "what fluentd-perf monitor --output writes"
 	text, err := json.MarshalIndent(s, "", "  ")
 	return append(text, '\n'), err

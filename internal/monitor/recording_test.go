@@ -73,6 +73,34 @@ func TestRecording(t *testing.T) {
 	}
 }
 
+// TestAnotherDaemon: the counters of a daemon that ran before the recording begin where it comes in; those of one that was started later at zero.
+func TestAnotherDaemon(t *testing.T) {
+	d := newFakeDaemon("a")
+	other := func(started time.Time, second, pid int) { d.started, d.second, d.pid = started, second, pid }
+	count := func() uint64 { u := d.upstream(0, "a"); return u.Requests["ok"] + u.Requests["connect"] }
+	var samples []api.Sample
+	var want uint64
+	seconds := func(n int) {
+		for range n {
+			before := count()
+			samples = append(samples, *d.sample())
+			want += count() - before
+		}
+	}
+	seconds(1)
+	want = 0
+	seconds(3)
+	other(began.Add(-9*time.Hour), 10*3600+10, 77) // it has run for ten hours
+	samples = append(samples, *d.sample())
+	seconds(3)
+	other(began.Add(3700*time.Second), 0, 78)
+	seconds(4)
+	sum := summarize(samples)
+	if sum.All.Requests != want || sum.Restarts != 2 || sum.All.RequestsPerSecond > 2*float64(want)/11 {
+		t.Errorf("%+v, want %d requests", sum, want)
+	}
+}
+
 // TestClockStep: rates and the length of a recording are of the daemon's own time, whatever happens to the clock.
 func TestClockStep(t *testing.T) {
 	d := newFakeDaemon("a")
@@ -147,7 +175,11 @@ func TestSchema(t *testing.T) {
 	if err := resolved.Validate(value); err != nil {
 		t.Error(err)
 	}
-	value["surprise"] = 1
+	value["$schema"] = "urn:other"
+	if resolved.Validate(value) == nil {
+		t.Error("another schema's recording is let pass")
+	}
+	value["$schema"], value["surprise"] = SchemaID, 1
 	if resolved.Validate(value) == nil {
 		t.Error("a member that the schema does not have is let pass")
 	}
@@ -275,7 +307,7 @@ func TestCurl(t *testing.T) {
 	if _, _, err := curl(nil, api.Request{Body: []byte("{\x1b")}); err == nil {
 		t.Error("what is no JSON is copied")
 	}
-	if _, notes, _ := curl(nil, api.Request{Missing: "it is too large", Others: 3}); len(notes) != 2 {
+	if _, notes, _ := curl(nil, api.Request{Missing: "it is too large", Query: true, Others: 3}); len(notes) != 3 {
 		t.Errorf("%q", notes)
 	}
 }

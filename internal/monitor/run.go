@@ -139,13 +139,11 @@ func (m *model) plain(msg sampleMsg) (text string, last bool) {
 		m.failure = "said"
 	default:
 		m.failure = ""
-		first := m.history.sample == nil
 		next := m.history.add(s)
 		if next.restarted {
-			text = fmt.Sprintf("%s  the daemon was restarted at %s (now pid %d): its counters begin at zero\n",
-				s.At.Format(time.TimeOnly), s.Started.Format(time.TimeOnly), s.PID)
+			text = fmt.Sprintf("%s  %s\n", s.At.Format(time.TimeOnly), next.note(s))
 		}
-		if !first {
+		if next.upstreams != nil {
 			text += m.history.line(s, &next.all) + "\n"
 		}
 	}

@@ -135,6 +135,15 @@ func percent(share float64, known bool) string {
 	return fmt.Sprintf("%d.%d%%", tenths/10, tenths%10)
 }
 
+// failedShare writes which share of the requests failed, "-" where there were none. It rounds up: 0.0% means that none did.
+func failedShare(c *change) string {
+	if c.failed == 0 || c.failed >= c.requests {
+		return percent(share(c.failed, c.requests))
+	}
+	tenths := min((c.failed*1000+c.requests-1)/c.requests, 999)
+	return fmt.Sprintf("%d.%d%%", tenths/10, tenths%10)
+}
+
 // cores writes how much of a core is used.
 func cores(n float64) string { return fmt.Sprintf("%.1f%%", n*100) }
 

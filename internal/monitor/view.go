@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +52,7 @@ func (m *model) lines() []string {
 	case m.showCopy:
 		all = m.copyLines()
 	case m.help:
-		all = slices.Clone(helpLines)
+		all = m.helpLines()
 	default:
 		all = m.screen()
 	}
@@ -100,16 +99,22 @@ func (m *model) stateLine() string {
 	case m.recorder != nil:
 		state = fmt.Sprintf("recording, %d left", m.recorder.left)
 	}
+	if m.history.all.changes != nil {
+		state += ", last " + m.shownTime()
+	}
 	if m.paused {
 		state = "PAUSED, " + state
 	}
-	name := fmt.Sprintf("fluentd-perf %s  pid %d  up %s  %s", Printable(s.Version), s.PID, short(up(s)), Printable(strings.Join(s.Addresses, ", ")))
 	if s.Draining {
-		name += "  STOPPING"
+		state = "STOPPING, " + state
 	}
+	name := fmt.Sprintf("fluentd-perf %s  pid %d  up %s  %s", Printable(s.Version), s.PID, short(up(s)), Printable(strings.Join(s.Addresses, ", ")))
 	room := m.width - len(state) - 2
 	return titleStyle.Render(m.glyphs.fit(name, max(room, 0))) + "  " + state
 }
+
+// shownTime is over how much time the figures go: as many intervals as make up window, or one that is longer.
+func (m *model) shownTime() string { return m.history.all.last().took.Round(time.Second).String() }
 
 // lowHeight is below which some of the figures are left out, so that the panes have room.
 const lowHeight = 18
@@ -124,7 +129,7 @@ func (m *model) figures() []string {
 	all := allKinds(c.durations)
 	lines := []string{
 		m.figure("requests", fmt.Sprintf("%s/s  failed %s  shed %s/s  retries %s/s", number(c.rate(float64(c.requests))),
-			percent(share(c.failed, c.requests)), number(c.rate(float64(c.shed))), number(c.rate(float64(c.retries)))), t.requests),
+			failedShare(&c), number(c.rate(float64(c.shed))), number(c.rate(float64(c.retries)))), t.requests),
 		m.figure("latency", fmt.Sprintf("p50 %s  p95 %s  p99 %s", short(all.quantile(.5)), short(all.quantile(.95)), short(all.quantile(.99))), t.slow),
 		m.figure("hits", percent(c.hitShare())+tiersOf(&c), t.hits),
 		m.figure("now", fmt.Sprintf("in flight %d  queued %d  open breakers %d  processes %d %s",
@@ -211,17 +216,29 @@ func (m *model) callCount() (n int) {
 	return n
 }
 
-// head returns the titles of a pane. Where not all of it is shown, it says at the right which part is.
+// head returns the titles of a pane. Where not all of it is shown, it says which part is, between the titles.
 func (m *model) head(title string, p pane, first, last, all int) string {
 	if last-first < all {
-		part := fmt.Sprintf(" %d-%d of %d", first+1, last, all)
-		title = m.glyphs.fit(title, m.width-len(part)) + part
+		title = m.withPart(title, fmt.Sprintf("%d-%d of %d", first+1, last, all), fmt.Sprintf("%d-%d/%d", first+1, last, all))
 	}
 	style := headStyle
 	if m.focus == p {
 		style = style.Bold(true)
 	}
 	return style.Render(m.glyphs.fit(title, m.width))
+}
+
+// withPart writes the first of some texts for which titles leave room, as far right as there is any. Where there is none, the last text is
+// written over the end of the titles.
+func (m *model) withPart(title string, texts ...string) string {
+	title = m.glyphs.fit(title, m.width) + " "
+	for _, text := range texts {
+		if i := strings.LastIndex(title, strings.Repeat(" ", len(text)+2)); i >= 0 {
+			return title[:i+1] + text + strings.TrimSuffix(title[i+1+len(text):], " ")
+		}
+	}
+	text := texts[len(texts)-1]
+	return m.glyphs.fit(title, m.width-len(text)-1) + " " + text
 }
 
 // rowLine returns a line of a pane: the one at the cursor is marked in the pane that has the focus.
@@ -275,8 +292,12 @@ func (m *model) copyLines() []string {
 	return append(all, "", dimStyle.Render("any key goes back"))
 }
 
-// helpLines are the page that ? shows.
-var helpLines = strings.Split(`fluentd-perf monitor
+// helpLines returns the page that ? shows.
+func (m *model) helpLines() []string {
+	return strings.Split(strings.ReplaceAll(helpText, "TIME", m.shownTime()), "\n")
+}
+
+const helpText = `fluentd-perf monitor
 
 up down pgup pgdown   move (also k j), home end (g G) to the ends
 tab                   between the upstreams and the calls under way
@@ -287,10 +308,10 @@ y                     copy a call under way as a curl without credentials:
 p space               pause; left right step through a recording
 q                     quit
 
-Figures are of the last 10 s. Latency is what agents waited. HITS is of
+Figures are of the last TIME. Latency is what agents waited. HITS is of
 the requests that the cache could answer how many it did; SAVED are calls
 that the server was spared, and the time it would have taken for them.
 BREAKER open: the server is not called, with the time until the next try.
 MEMORY is that of the processes of a server that is a command (RSS).
 
-any key goes back`, "\n")
+any key goes back`

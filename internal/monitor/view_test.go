@@ -97,8 +97,13 @@ func harmless(t *testing.T, s *screenOf) {
 func TestEverySize(t *testing.T) {
 	d := newFakeDaemon(names(50)...)
 	s := newScreen(t, d, 80, 24).seconds(3)
-	for _, keys := range [][]string{nil, {"enter"}, {"?"}, {"y"}} {
-		s.keys(keys...)
+	for _, page := range []struct {
+		keys  []string
+		shows string
+	}{{nil, "server-01"}, {[]string{"enter"}, "ENDPOINT"}, {[]string{"?"}, "any key goes back"}, {[]string{"esc", "y"}, "curl -sS -X 'POST'"}} {
+		s.keys(page.keys...)
+		s.m.Update(tea.WindowSizeMsg{Width: 80, Height: 24})
+		s.shows("the page", page.shows)
 		for width := 1; width < 240; width += 37 {
 			for height := 1; height < 70; height += 13 {
 				s.m.Update(tea.WindowSizeMsg{Width: width, Height: height})

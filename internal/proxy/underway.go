@@ -43,7 +43,8 @@ func (f *inFlight) byUpstream() map[string][]*request {
 // CallRequest is the request of a call under way, without what it shows its server who it is.
 type CallRequest struct {
 	Verb    string            `json:"verb"`              // GET, POST or DELETE
-	Path    string            `json:"path"`              // at the daemon, without the query: that counts as a credential
+	Path    string            `json:"path"`              // at the daemon, without the query
+	Query   bool              `json:"query,omitempty"`   // there was one, which counts as a credential
 	Headers map[string]string `json:"headers"`           // those that say how the message is to be read
 	Left    []string          `json:"left,omitempty"`    // names of Authorization and Mcp-Session-Id, where the call has them
 	Others  int               `json:"others,omitempty"`  // how many headers were left out besides
@@ -71,7 +72,7 @@ func (h *Handler) CallRequest(upstream, id string) (CallRequest, bool) {
 }
 
 func requestOf(c *mcp.Call, upstream string) CallRequest {
-	r := CallRequest{Verb: c.Lane.Verb(), Path: endpointPath + "/" + upstream, Headers: map[string]string{}, Body: c.Body}
+	r := CallRequest{Verb: c.Lane.Verb(), Path: endpointPath + "/" + upstream, Query: c.Query != "", Headers: map[string]string{}, Body: c.Body}
 	if c.Lane == mcp.LaneArray {
 		r.Path = rpcPath + "/" + upstream
 	}
