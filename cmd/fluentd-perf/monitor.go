@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,9 +92,10 @@ func (f *monitorFlags) run(c *cobra.Command) error {
 }
 
 // monitorSignals returns a context that ends at the first signal that ends programs, so that the terminal is restored and a recording
-// written. What comes daemon.SecondSignal later ends the process at once: until then it is the first one again.
+// written; of a terminal that closes it hears nothing where nohup(1) said so. What comes daemon.SecondSignal later ends the process at once:
+// until then it is the first one again.
 func monitorSignals(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	ctx, stop := signal.NotifyContext(parent, endingSignals()...)
 	context.AfterFunc(ctx, func() { time.AfterFunc(daemon.SecondSignal, stop) })
 	return ctx, stop
 }
@@ -104,13 +104,17 @@ func monitorSignals(parent context.Context) (context.Context, context.CancelFunc
 // over. What was in it stays until there is something to write.
 func record(ctx context.Context, told io.Writer, file string, o monitor.Options) (err error) {
 	_, before := os.Stat(file)
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600) // it has the names of tools and agents
 	if err != nil {
 		return daemon.UsageError{Err: fmt.Errorf("--output: %w", err)}
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	surviveBrokenPipes()
-	if !o.IsTerminal() { // whoever reads the lines may stall: the recording does not
+	switch {
+	case o.IsTerminal():
+	case isFile(o.Out, f): // a recording into a pipe is nothing else
+		o.Out = io.Discard
+	default: // whoever reads the lines may stall: the recording does not
 		lines := newLineQueue(o.Out)
 		defer lines.Close()
 		o.Out = lines
@@ -127,6 +131,17 @@ func record(ctx context.Context, told io.Writer, file string, o monitor.Options)
 	}
 	fmt.Fprintf(told, "%s: %d samples, %s\n", file, len(recording.Samples), rounded(recording.Samples[len(recording.Samples)-1].At.Sub(recording.Samples[0].At)))
 	return nil
+}
+
+// isFile reports whether what is written to is a file by another name, as /dev/stdout is one.
+func isFile(w io.Writer, f *os.File) bool {
+	out, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	a, err := out.Stat()
+	b, err2 := f.Stat()
+	return err == nil && err2 == nil && os.SameFile(a, b)
 }
 
 // writeRecording writes into a file, of which nothing else stays, or into what is none, as /dev/stdout. Where the disk is full the file

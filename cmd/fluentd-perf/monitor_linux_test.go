@@ -279,6 +279,70 @@ func TestRecordingIntoAStalledPipe(t *testing.T) {
 	}
 }
 
+// TestMonitorOutlivesItsTerminal: where nohup(1) had SIGHUP ignored, a terminal that closes does not end it.
+func TestMonitorOutlivesItsTerminal(t *testing.T) {
+	t.Parallel()
+	serve := newServe(t, "http://127.0.0.1:1/mcp")
+	serve.startServe()
+	out, err := os.Create(filepath.Join(t.TempDir(), "nohup.out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	lines := func() int {
+		text, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Error(err)
+		}
+		return bytes.Count(text, []byte("req/s"))
+	}
+	m := newProgram(t, "-c", `trap "" HUP; exec "$0" "$@"`, os.Args[0], "monitor", "--socket", serve.socket, "--interval", "100ms")
+	m.cmd.Path, m.cmd.Stdout = "/bin/sh", out
+	m.start()
+	m.awaits("a line", func() bool { return lines() > 0 })
+	m.signal(syscall.SIGHUP)
+	before := lines()
+	m.awaits("lines after that", func() bool { return lines() > before+2 })
+	m.endsBy(syscall.SIGTERM)
+}
+
+// TestRecordingIntoStdout: a pipe that a recording is written into gets nothing else, and a file of one is nobody else's to read.
+func TestRecordingIntoStdout(t *testing.T) {
+	t.Parallel()
+	serve := newServe(t, "http://127.0.0.1:1/mcp")
+	serve.startServe()
+	file := filepath.Join(t.TempDir(), "metrics.json")
+	for _, output := range []string{"/dev/stdout", file} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		m := newProgram(t, "monitor", "--socket", serve.socket, "--interval", "100ms", "--duration", "300ms", "--output", output)
+		m.cmd.Stdout = w
+		m.start()
+		w.Close()
+		var from io.Reader = r
+		if output == file {
+			if lines, err := io.ReadAll(r); err != nil || !bytes.Contains(lines, []byte("req/s")) {
+				t.Errorf("%s, %v", lines, err)
+			}
+			m.awaitsEnd()
+			text, err := os.ReadFile(file)
+			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%v, %v", info, err)
+			}
+			if from = bytes.NewReader(text); err != nil {
+				t.Error(err)
+			}
+		}
+		if made, err := monitor.ReadRecording(from); err != nil || len(made.Samples) < 2 {
+			t.Errorf("%s: %+v, %v", output, made, err)
+		}
+		m.awaitsEnd()
+	}
+}
+
 // TestWriteRecording: a pipe gets a recording, a file has nothing of what was in it before, and that there is no room is an error.
 func TestWriteRecording(t *testing.T) {
 	t.Parallel()

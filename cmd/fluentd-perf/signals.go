@@ -33,14 +33,20 @@ func surviveHangups(log *slog.Logger) (stop func()) {
 	}
 }
 
-// demoSignals returns the signals that end a demo: all that can be caught and that people send, a closed terminal among
-// them, but not where nohup(1) said that it shall be outlived.
+// endingSignals are all that end a program, that can be caught and that people send, a closed terminal among them, but not where nohup(1)
+// said that it shall be outlived.
+func endingSignals() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
+// demoSignals returns the signals that end a demo.
 func demoSignals() chan os.Signal {
 	sent := make(chan os.Signal, 1)
-	signal.Notify(sent, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	if !signal.Ignored(syscall.SIGHUP) {
-		signal.Notify(sent, syscall.SIGHUP)
-	}
+	signal.Notify(sent, endingSignals()...)
 	return sent
 }
 
