@@ -19,8 +19,14 @@ import (
 const within = 0.2
 
 // TestMemory holds that the parts of the memory that an idle daemon names add up to what the system says of its process, also with 1,000
-// sessions that have a stream each, and that what is said of a stream is what it takes.
+// sessions that have a stream each, and that what is said of a stream is what it takes, with both clients that call servers.
 func TestMemory(t *testing.T) {
+	for _, client := range []string{"auto", "compat"} {
+		t.Run(client, func(t *testing.T) { testMemory(t, client) })
+	}
+}
+
+func testMemory(t *testing.T, client string) {
 	const n = 1000
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,7 +37,7 @@ func TestMemory(t *testing.T) {
 	t.Cleanup(func() { listener.Close(); <-served; server.Close() })
 	at := harness.NewFolders(t)
 	c := harness.OneUpstream("http://"+listener.Addr().String()+fastserver.Sessions, fmt.Sprintf("pool: {max_connections: %d}", n)).In(at)
-	c.Plain = true
+	c.Plain, c.Top = true, "http: "+client
 	d := harness.Start(t, c)
 
 	idle := memoryOf(t, at)

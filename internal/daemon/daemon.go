@@ -141,6 +141,7 @@ type daemon struct {
 	metrics        *http.Server   // nil where /metrics is among the agents' routes
 	metricsOn      net.Listener
 	adminGroup     bool        // a group may use the admin socket
+	streamBytes    int64       // what an open stream of an agent takes
 	admin          *api.Server // nil where there is none; takeOver's while that runs
 	takeOver       takeOver
 	joined         atomic.Bool // the state directory is this daemon's, or there is none
@@ -153,7 +154,7 @@ type daemon struct {
 func assemble(ctx context.Context, o Options) (_ *daemon, err error) {
 	o.complete()
 	cfg, log := o.Config, o.Log
-	d := &daemon{log: log, version: o.Version, failed: make(chan error, 4), started: time.Now(), loginLimit: o.LoginLimit, cacheDir: o.Paths.Cache, total: admission.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(cfg.Limits.Buffered)}
+	d := &daemon{log: log, version: o.Version, failed: make(chan error, 4), started: time.Now(), loginLimit: o.LoginLimit, streamBytes: streamBytes(cfg), cacheDir: o.Paths.Cache, total: admission.NewTotal(cfg.Limits.InFlight), buffered: mcp.NewBudget(cfg.Limits.Buffered)}
 	d.base, d.abandon = context.WithCancelCause(context.Background())
 	reg := newWatchedRegistry()
 	d.registry, d.watched = reg.Registry, reg.watched

@@ -6,6 +6,7 @@ import (
 	"runtime/metrics"
 
 	"fluentd-perf/internal/api"
+	"fluentd-perf/internal/config"
 )
 
 // memory says where the memory of the daemon's own process is, and what holds it. The processes of stdio servers are counted aside.
@@ -55,7 +56,7 @@ func (d *daemon) holders(ctx context.Context, a *api.Status) []api.MemoryHolder 
 		{Name: "bodies under way", Count: -1, Bytes: d.buffered.Held()},
 		{Name: "large buffers for the next bodies", Count: -1, Bytes: int64(d.shared.buffers.Kept())},
 		sessions,
-		{Name: "streams", Count: streams, Bytes: streams * streamBytes},
+		{Name: "streams", Count: streams, Bytes: streams * d.streamBytes},
 		{Name: "connections of agents", Count: int64(d.conns.count()), Bytes: -1},
 		{Name: "goroutines", Count: int64(runtime.NumGoroutine()), Bytes: -1},
 		processes,
@@ -95,6 +96,11 @@ type resident struct {
 	anonymous int64 // all else
 }
 
-// streamBytes is what an open GET stream of an agent takes in objects and stacks, its connections on both sides and its session
-// included: measured with 1,000 of them over the client of internal/http1 (64 KiB over net/http's), and held by a test.
-const streamBytes = 48 << 10
+// streamBytes returns what an open GET stream of an agent takes in objects and stacks, its connections on both sides and its session
+// included: measured with 1,000 of them over the client of internal/http1 and over net/http's, and held by a test.
+func streamBytes(cfg *config.Config) int64 {
+	if cfg.HTTP == config.HTTPCompat || runtime.GOOS != "linux" {
+		return 64 << 10
+	}
+	return 48 << 10
+}
