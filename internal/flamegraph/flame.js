@@ -20,7 +20,7 @@
 
   // A frame is shown where it overlaps the one that is zoomed to: those above that one over the whole width.
   function place() {
-    const scale = width / shown.w, slack = 1e-6;
+    const scale = width / shown.w, slack = 2e-9; // places have ten digits
     for (const f of frames) {
       const inside = f.x >= shown.x - slack && f.x + f.w <= shown.x + shown.w + slack && f.y >= shown.y;
       const above = f.y < shown.y && f.x <= shown.x + slack && f.x + f.w >= shown.x + shown.w - slack;

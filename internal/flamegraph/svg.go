@@ -38,8 +38,8 @@ type Options struct {
 
 // Write draws the profile. The error is w's.
 func (p *Profile) Write(w io.Writer, o Options) error {
-	d := &drawing{Profile: p, w: bufio.NewWriter(w), main: o.Main, least: p.leastShown()}
-	depth := min(p.Root.depth(d.least), maxDepth)
+	d := &drawing{Profile: p, w: bufio.NewWriter(w), main: o.Main}
+	depth, left := d.choose()
 	height := header + depth*rowHeight + footer
 	fmt.Fprintf(d.w, `<?xml version="1.0" encoding="UTF-8"?>
 <svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img" aria-labelledby="title">
@@ -47,7 +47,7 @@ func (p *Profile) Write(w io.Writer, o Options) error {
 <rect class="back" width="100%%" height="100%%"/>
 <text id="title" class="title" x="8" y="22">%s</text>
 `, width, height, width, height, style, escape(o.Title))
-	for i, note := range o.Notes[:min(2, len(o.Notes))] {
+	for i, note := range notes(o.Notes, left, len(d.shown)) {
 		fmt.Fprintf(d.w, "<text class=\"note\" x=\"8\" y=\"%d\">%s</text>\n", 40+15*i, escape(note))
 	}
 	d.legend()
@@ -59,34 +59,18 @@ func (p *Profile) Write(w io.Writer, o Options) error {
 	return d.w.Flush()
 }
 
-// leastShown returns what a frame must have taken to be drawn: as much as the one at place maxFrames.
-func (p *Profile) leastShown() int64 {
-	var all []int64
-	var collect func(n *Node)
-	collect = func(n *Node) {
-		all = append(all, n.Total)
-		for _, c := range n.Children {
-			collect(c)
-		}
+// notes returns the lines above the graph. The last one says how many frames are not drawn.
+func notes(all []string, left, shown int) []string {
+	all = slices.Clone(all[:min(2, len(all))])
+	if left == 0 {
+		return all
 	}
-	collect(p.Root)
-	if len(all) <= maxFrames {
-		return 1
+	text := fmt.Sprintf("%d of %d frames are left out: those that took least, and what is deeper than %d", left, left+shown, maxDepth)
+	if len(all) < 2 {
+		return append(all, text)
 	}
-	slices.Sort(all)
-	return max(1, all[len(all)-maxFrames]+1)
-}
-
-// depth returns how many rows the frames take.
-func (n *Node) depth(least int64) int {
-	if n.Total < least {
-		return 0
-	}
-	deepest := 0
-	for _, c := range n.Children {
-		deepest = max(deepest, c.depth(least))
-	}
-	return deepest + 1
+	all[1] += "; " + text
+	return all
 }
 
 // drawing is a graph that is being written.
@@ -94,17 +78,58 @@ type drawing struct {
 	*Profile
 	w     *bufio.Writer
 	main  string
-	least int64
+	shown map[*Node]bool
+}
+
+// choose chooses the frames that are drawn, and returns how many rows they take and how many are left out. At most maxFrames are: those that
+// took most, and of those that took the same the ones that come first.
+func (d *drawing) choose() (depth, left int) {
+	var totals []int64
+	d.Root.walk(0, func(n *Node, row int) bool {
+		if left++; row < maxDepth {
+			totals = append(totals, n.Total)
+		}
+		return true
+	})
+	least, same := int64(0), len(totals)
+	if len(totals) > maxFrames {
+		slices.Sort(totals)
+		least = totals[len(totals)-maxFrames]
+		more, _ := slices.BinarySearch(totals, least+1)
+		same = maxFrames - (len(totals) - more)
+	}
+	d.shown = make(map[*Node]bool)
+	d.Root.walk(0, func(n *Node, row int) bool {
+		if n.Total == least {
+			same--
+		}
+		if row == maxDepth || n.Total < least || same < 0 {
+			return false
+		}
+		d.shown[n], depth = true, max(depth, row+1)
+		return true
+	})
+	return depth, left - len(d.shown)
+}
+
+// walk visits a node and those below it that took anything, a frame before those that it calls; not those below one for which visit is false.
+func (n *Node) walk(row int, visit func(n *Node, row int) bool) {
+	if n.Total == 0 || !visit(n, row) {
+		return
+	}
+	for _, c := range n.Children {
+		c.walk(row+1, visit)
+	}
 }
 
 // frame writes a node and those below it, each as wide as its part of all, in the order in which the script reads them: a frame before
 // those that it calls.
 func (d *drawing) frame(n *Node, x, w float64, row int) {
-	if n.Total < d.least || row == maxDepth {
+	if !d.shown[n] {
 		return
 	}
 	y := header + row*rowHeight
-	fmt.Fprintf(d.w, `<g class="frame %s"%s><title>%s</title><rect x="%.3f" y="%d" width="%.3f" height="%d"/><text x="%.3f" y="%d" data-name="%s">%s</text></g>`+"\n",
+	fmt.Fprintf(d.w, `<g class="frame %s"%s><title>%s</title><rect x="%.10g" y="%d" width="%.10g" height="%d"/><text x="%.2f" y="%d" data-name="%s">%s</text></g>`+"\n",
 		d.class(n), d.fill(n), escape(d.about(n)), x, y, w, rowHeight-1, x+3, y+13, escape(short(n.Name)), escape(cut(short(n.Name), w)))
 	for _, c := range n.Children {
 		wide := w * part(c.Total, n.Total)

@@ -138,6 +138,25 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestEqualFrames: of more frames that took the same than are drawn, as many are drawn as may be, and it is said how many are left out.
+func TestEqualFrames(t *testing.T) {
+	samples := map[string]int64{}
+	for i := range 9_000 {
+		samples[fmt.Sprintf("main.a%d", i)] = 1
+	}
+	text := drawn(t, parsed(t, samples))
+	if n := len(frames(text)); n != 8000 || !strings.Contains(text, "1001 of 9001 frames are left out") {
+		t.Errorf("%d frames", n)
+	}
+	samples["main.large main.b"] = 7
+	if text := drawn(t, parsed(t, samples)); len(frames(text)) != 8000 || !strings.Contains(text, "main.large") || !strings.Contains(text, "1003 of 9003") {
+		t.Errorf("%d frames", len(frames(text)))
+	}
+	if text := drawn(t, parsed(t, map[string]int64{"main.a": 1})); strings.Contains(text, "left out") {
+		t.Error("a small graph lacks something")
+	}
+}
+
 // doing is what a user does in the graph. What it leads to is written into the note, behind "result:".
 const doing = `<script><![CDATA[
 window.addEventListener("error", (e) => document.documentElement.setAttribute("data-error", e.message));
@@ -165,29 +184,50 @@ setTimeout(() => {
 }, 0);
 ]]></script></svg>`
 
-// TestBrowser opens a graph as a file, as a user does, and uses it. Nothing is asked of anybody.
-func TestBrowser(t *testing.T) {
-	samples := map[string]int64{"main.a main.b main.c": 30, "main.a main.d": 30, "main.c main.c": 40}
-	samples[hostile[0]] = 20
-	text := drawn(t, parsed(t, samples))
+// browsed opens a graph as a file, as a user does, with a script that uses it, and returns the result. Nothing is asked of anybody.
+func browsed(t *testing.T, text, script string) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "graph.svg")
-	if err := os.WriteFile(file, []byte(strings.TrimSuffix(strings.TrimSpace(text), "</svg>")+doing), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(strings.TrimSuffix(strings.TrimSpace(text), "</svg>")+script), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	out := mcptest.Browse(t, file, "--window-size=1218,800")
 	got := regexp.MustCompile(`data-result="([^"]*)"`).FindSubmatch(out)
-	if got == nil {
+	if got == nil || bytes.Contains(out, []byte(`data-error="`)) {
 		t.Fatalf("no result: %.3000s", out)
 	}
+	return string(got[1])
+}
+
+// TestBrowser uses a graph in Chromium.
+func TestBrowser(t *testing.T) {
+	samples := map[string]int64{"main.a main.b main.c": 30, "main.a main.d": 30, "main.c main.c": 40}
+	samples[hostile[0]] = 20
+	got := browsed(t, drawn(t, parsed(t, samples)), doing)
 	const all = "all 1000, main.a 500, main.b 250, main.c 250, main.d 250, main.c 333, main.c 333, main.a&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt; 166"
 	want := strings.Join([]string{
 		"all: " + all, "zoomed: all^ 1000, main.a^ 1000, main.b 1000, main.c 1000", "reset: " + all, "found in 58.3 % of all",
 		"found: " + strings.ReplaceAll(all, "main.c", "main.c!"), "main.b   30 ns of 120 ns (25.0 %)   /src/main.b.go", "escaped: " + all,
 	}, "|")
-	if string(got[1]) != want {
-		t.Errorf("%s\nwant\n%s", strings.ReplaceAll(string(got[1]), "|", "\n"), strings.ReplaceAll(want, "|", "\n"))
+	if got != want {
+		t.Errorf("%s\nwant\n%s", strings.ReplaceAll(got, "|", "\n"), strings.ReplaceAll(want, "|", "\n"))
 	}
-	if bytes.Contains(out, []byte(`data-error="`)) {
-		t.Errorf("%.3000s", out)
+}
+
+// TestZoomIntoTheSmallest: a frame that takes a part in ten million of all is shown alone, with what it calls in the right places.
+func TestZoomIntoTheSmallest(t *testing.T) {
+	samples := map[string]int64{"main.large": 1e9, "main.b main.c": 20, "main.b main.d": 80}
+	for i := range 9 {
+		samples[fmt.Sprintf("main.a%d", i)] = 100
+		samples[fmt.Sprintf("main.c%d", i)] = 100
+	}
+	show, _, _ := strings.Cut(doing, `show("all")`)
+	got := browsed(t, drawn(t, parsed(t, samples)), show+`named("main.b").dispatchEvent(new MouseEvent("click"));
+  show("zoomed");
+  document.documentElement.setAttribute("data-result", said.join("|"));
+}, 0);
+]]></script></svg>`)
+	if want := "zoomed: all^ 1000, main.b 1000, main.d 800, main.c 200"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -55,6 +55,7 @@ func Schema() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Properties["$schema"].Const = jsonschema.Ptr[any](SchemaID)
 	s.Schema, s.ID, s.Title = "https://json-schema.org/draft/2020-12/schema", SchemaID, "what fluentd-perf profile -o json prints"
 	text, err := json.MarshalIndent(s, "", "  ")
 	return append(text, '\n'), err

@@ -76,4 +76,7 @@ func TestReportSchema(t *testing.T) {
 	if err := resolved.Validate(value); err != nil {
 		t.Errorf("%v\n%s", err, data)
 	}
+	if value.(map[string]any)["$schema"] = "urn:other"; resolved.Validate(value) == nil {
+		t.Error("another schema's report is let pass")
+	}
 }
