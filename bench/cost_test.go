@@ -163,7 +163,7 @@ func ratios(samples, base []sample) (mid, low, high float64) {
 	return all[len(all)/2], all[0], all[len(all)-1]
 }
 
-func median(samples []sample, of func(sample) float64) float64 {
+func median[S any](samples []S, of func(S) float64) float64 {
 	all := make([]float64, len(samples))
 	for i, s := range samples {
 		all[i] = of(s)

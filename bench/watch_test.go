@@ -27,27 +27,35 @@ const watchUpstreams = 50
 // more it is of what a watch costs once: profile, which watches for ten seconds unless told otherwise, has the collector run at its ends.
 var watchTime = flag.Duration("watch", 3*time.Second, "how long a daemon is watched in each round of BenchmarkWatch")
 
-// watcher is a way to look at a daemon for watchTime; nil where nobody does.
+// watcher is a way to look at a daemon for watchTime; nil where nobody does. It says how much CPU it took itself, 0 for one that is no process.
 type watcher struct {
 	name  string
-	watch func(ctx context.Context) error
+	watch func(ctx context.Context) (own time.Duration, err error)
+}
+
+// watched is what a round measured.
+type watched struct {
+	cpu    float64 // of the daemon, µs a request
+	daemon float64 // the same in cores
+	own    float64 // cores that the watcher itself took
 }
 
 // BenchmarkWatch prints what it costs a daemon under load that `monitor` or `profile` looks at it: pairs of rounds, one with somebody who
-// looks and one without, and the median of the ratios of the daemon's CPU per request. The last line compares two of nobody: a daemon
+// looks and one without, the median of the ratios of the daemon's CPU per request, and which share of a core the daemon and who looks took
+// themselves (profile asks from the benchmark's own process, which is not counted). The last line compares two of nobody: a daemon
 // that has been watched in all ways with one that never was; so that the noise can be seen, too. -rounds says how many pairs.
 func BenchmarkWatch(b *testing.B) {
 	up := startRole(b, "upstream").address()
 	load := startRole(b, "load")
 	binary := buildDaemon(b)
-	watched, socket := startWatched(b, binary, up)
+	looked, socket := startWatched(b, binary, up)
 	never, _ := startWatched(b, binary, up)
 	all := []watcher{{"monitor", monitorFor(binary, socket, time.Second)}, {"monitor, ten looks a second", monitorFor(binary, socket, time.Second/10)}}
 	for _, kind := range profiler.Kinds() {
 		all = append(all, watcher{"profile " + string(kind), profileFor(socket, kind)})
 	}
 	all = append(all, watcher{"nobody, but before", nil})
-	for _, t := range []*target{&watched, &never} {
+	for _, t := range []*target{&looked, &never} {
 		for i := range watchUpstreams {
 			t.path = upstreamPath(i)
 			t.take(b, load, kinds[0], 20)
@@ -55,25 +63,25 @@ func BenchmarkWatch(b *testing.B) {
 		t.path = upstreamPath(0)
 		t.take(b, load, kinds[0], 2000)
 	}
-	with, without := make([][]sample, len(all)), make([][]sample, len(all))
+	with, without := make([][]watched, len(all)), make([][]watched, len(all))
 	for pair := range *rounds {
 		for i := range all {
-			base := &watched
+			base := &looked
 			if i == len(all)-1 {
 				base = &never
 			}
 			if pair%2 == 1 {
-				with[i] = append(with[i], all[i].round(b, &watched, load))
+				with[i] = append(with[i], all[i].round(b, &looked, load))
 			}
 			without[i] = append(without[i], new(watcher).round(b, base, load))
 			if pair%2 == 0 {
-				with[i] = append(with[i], all[i].round(b, &watched, load))
+				with[i] = append(with[i], all[i].round(b, &looked, load))
 			}
 		}
 	}
 	var table strings.Builder
 	tw := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "who watches\tCPU µs/request\tof nobody's\tquartiles")
+	fmt.Fprintln(tw, "who watches\tCPU µs/request\tof nobody's\tquartiles\tdaemon, % of a core\tits own, % of a core")
 	for i, w := range all {
 		var ratios []float64
 		for j := range with[i] {
@@ -81,7 +89,9 @@ func BenchmarkWatch(b *testing.B) {
 		}
 		slices.Sort(ratios)
 		n := len(ratios)
-		fmt.Fprintf(tw, "%s\t%.1f\t%.3f\t%.3f - %.3f\n", w.name, median(with[i], func(s sample) float64 { return s.cpu }), ratios[n/2], ratios[n/4], ratios[n-1-n/4])
+		of := func(f func(watched) float64) float64 { return median(with[i], f) }
+		fmt.Fprintf(tw, "%s\t%.1f\t%.3f\t%.3f - %.3f\t%.1f\t%.2f\n", w.name, of(func(w watched) float64 { return w.cpu }), ratios[n/2], ratios[n/4],
+			ratios[n-1-n/4], 100*of(func(w watched) float64 { return w.daemon }), 100*of(func(w watched) float64 { return w.own }))
 	}
 	_ = tw.Flush() // into memory
 	b.ReportMetric(0, "ns/op")
@@ -105,17 +115,17 @@ func startWatched(b *testing.B, binary, upstream string) (target, string) {
 	return runDaemon(b, "daemon", binary, args...), filepath.Join(dir, "admin.sock")
 }
 
-// round is the daemon's CPU per request while it is watched, the end of that included.
-func (w *watcher) round(b *testing.B, t *target, load *child) sample {
+// round is the daemon's CPU per request while it is watched, the end of that included, and the watcher's own.
+func (w *watcher) round(b *testing.B, t *target, load *child) watched {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
-	watched, fault := make(chan struct{}), error(nil)
+	ended, fault, own := make(chan struct{}), error(nil), time.Duration(0)
 	cpu, begun, n := t.cpu(b), time.Now(), int64(0)
 	go func() {
-		defer close(watched)
+		defer close(ended)
 		if w.watch != nil {
-			fault = w.watch(ctx)
+			own, fault = w.watch(ctx)
 		}
 	}()
 	const some = 200
@@ -126,7 +136,7 @@ func (w *watcher) round(b *testing.B, t *target, load *child) sample {
 			b.Fatalf("%s: %d calls failed: %s", w.name, report.Wrong, report.First)
 		}
 		select {
-		case <-watched:
+		case <-ended:
 			done = true
 		default:
 		}
@@ -134,23 +144,25 @@ func (w *watcher) round(b *testing.B, t *target, load *child) sample {
 	if fault != nil {
 		b.Fatalf("%s: %v", w.name, fault)
 	}
-	return sample{cpu: float64((t.cpu(b) - cpu).Microseconds()) / float64(n)}
+	used, took := t.cpu(b)-cpu, time.Since(begun)
+	return watched{float64(used.Microseconds()) / float64(n), used.Seconds() / took.Seconds(), own.Seconds() / took.Seconds()}
 }
 
 // monitorFor is the verb, without a terminal.
-func monitorFor(binary, socket string, interval time.Duration) func(context.Context) error {
-	return func(ctx context.Context) error {
-		out, err := exec.CommandContext(ctx, binary, "monitor", "--socket", socket, "--duration", watchTime.String(), "--interval", interval.String()).CombinedOutput()
+func monitorFor(binary, socket string, interval time.Duration) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		cmd := exec.CommandContext(ctx, binary, "monitor", "--socket", socket, "--duration", watchTime.String(), "--interval", interval.String())
+		out, err := cmd.CombinedOutput()
 		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
+			return 0, fmt.Errorf("%w: %s", err, out)
 		}
-		return nil
+		return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 	}
 }
 
 // profileFor asks for a profile. One of a state is looked at once, at the beginning.
-func profileFor(socket string, kind profiler.Kind) func(context.Context) error {
-	return func(ctx context.Context) error {
-		return api.Call(ctx, socket, api.CallProfile, api.ProfileParams{Kind: kind, DurationMs: watchTime.Milliseconds()}, nil)
+func profileFor(socket string, kind profiler.Kind) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		return 0, api.Call(ctx, socket, api.CallProfile, api.ProfileParams{Kind: kind, DurationMs: watchTime.Milliseconds()}, nil)
 	}
 }
