@@ -57,7 +57,7 @@ chaos: setup
 
 ## soak: twenty minutes of agents and faults, over HTTP and stdio: the daemon's memory, goroutines and descriptors must stay flat (SOAK_SECONDS, SOAK_SEED)
 soak: setup
-	SOAK_SECONDS=$${SOAK_SECONDS:-1200} go test -timeout 60m -run '^$$' -bench '^BenchmarkSoak$$' -benchtime 1x -v ./e2e/chaos
+	SOAK_SECONDS=$${SOAK_SECONDS:-1200} go test -timeout $$(($${SOAK_SECONDS:-1200} * 2 + 1800))s -run '^$$' -bench '^BenchmarkSoak$$' -benchtime 1x -v ./e2e/chaos
 
 ## check: everything but the tests themselves
 check: format vet staticcheck arrows vulncheck cross modules units

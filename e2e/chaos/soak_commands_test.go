@@ -18,13 +18,14 @@ import (
 	"fluentd-perf/internal/mcptest"
 )
 
-// commandHarms are that one process of a command is killed, and that all of them hang. The daemon says which processes there are.
-func commandHarms(b *testing.B, socket string) []harm {
+// commandHarms are that one process of a command is killed, by chance of r, and that all of them hang. The daemon says which processes there
+// are.
+func commandHarms(b *testing.B, r *rand.Rand, socket string) []harm {
 	var hung []int
 	return []harm{
 		{"kill a command", "commands", func() {
 			if all := commandProcesses(b, socket); len(all) > 0 {
-				signalAll(all[rand.IntN(len(all)):][:1], syscall.SIGKILL)
+				signalAll(all[r.IntN(len(all)):][:1], syscall.SIGKILL)
 			}
 		}, func() {}},
 		{"hang commands", "commands", func() {

@@ -52,7 +52,8 @@ func BenchmarkSoak(b *testing.B) {
 	before := run.awaitIdle(b, d)
 
 	recording := startRecording(b, at, length)
-	s := run.storm(rand.New(rand.NewPCG(seed, 0)), commandHarms(b, at.Socket())...)
+	r := rand.New(rand.NewPCG(seed, 0))
+	s := run.storm(r, commandHarms(b, r, at.Socket())...)
 	run.soak(b, seed, func() {
 		s.run(length)
 		recording.Stop(b, syscall.SIGINT) // while all are at work: its last samples are of that, too
