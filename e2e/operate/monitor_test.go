@@ -76,7 +76,11 @@ func TestMonitorAndPrometheus(t *testing.T) {
 		}
 	}
 	hold("requests", float64(all.Requests), grew.Sum("fluentd_perf_requests_total"))
-	hold("a second", all.RequestsPerSecond*made.Summary.Seconds, grew.Sum("fluentd_perf_requests_total"))
+	first, last := made.Samples[0], made.Samples[len(made.Samples)-1]
+	hold("a second", all.RequestsPerSecond, 1000*grew.Sum("fluentd_perf_requests_total")/float64(last.UpMs-first.UpMs))
+	if clock := last.At.Sub(first.At).Seconds(); math.Abs(made.Summary.Seconds-clock) > .5 {
+		t.Errorf("it says that it is of %v s, and %v s passed", made.Summary.Seconds, clock)
+	}
 	hold("failed", float64(all.Failed), grew.Sum("fluentd_perf_requests_total", `upstream="refused"`))
 	for outcome, n := range all.Outcomes {
 		hold(outcome, float64(n), grew.Sum("fluentd_perf_requests_total", fmt.Sprintf("outcome=%q", outcome)))
