@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -69,17 +70,21 @@ func playClients(t *testing.T, pairs []*pair, d *harness.Daemon) {
 	for _, client := range clients {
 		ofClient := slices.DeleteFunc(slices.Clone(pairs), func(p *pair) bool { return p.client != client })
 		t.Run(client, func(t *testing.T) {
-			var plays map[*pair][]*harness.Play
+			var plays map[*pair]*harness.Play
 			if !strings.HasPrefix(client, "go") {
 				plays = playTypeScript(t, ofClient, d)
 			}
 			for _, p := range ofClient {
 				t.Run(p.name, func(t *testing.T) {
-					if t.Parallel(); plays != nil {
-						p.compare(t, plays[p])
-					} else {
-						p.compare(t, []*harness.Play{p.playGo(t, 0, ""), p.playGo(t, 1, p.through(d))})
+					t.Parallel()
+					through := plays[p]
+					if through == nil {
+						if p.directly() == nil {
+							p.keep(p.playGo(t, 0, ""))
+						}
+						through = p.playGo(t, 1, p.through(d))
 					}
+					harness.ComparePlays(t, p.directly(), p.steady(1, through))
 				})
 			}
 		})
@@ -117,45 +122,66 @@ func (p *pair) entry(way int) map[string]any {
 	return entry
 }
 
-// compare compares how both ways were played.
-func (p *pair) compare(t *testing.T, plays []*harness.Play) {
-	t.Helper()
-	for way := range plays {
-		plays[way].Replace(regexp.MustCompile(regexp.QuoteMeta(strings.TrimSuffix(p.folders[way], "/"))+"/?"), folder)
-		if p.tells {
-			plays[way].Replace(tokenTold, `"text":"<token>"`)
-		}
+// direct holds the direct plays by pair.id. Each is made once, however many tests compare with it.
+var (
+	directMu sync.Mutex
+	direct   = map[string]*harness.Play{}
+)
+
+// directly is the direct play, nil before keep.
+func (p *pair) directly() *harness.Play {
+	directMu.Lock()
+	defer directMu.Unlock()
+	return direct[p.id()]
+}
+
+// keep keeps the direct play.
+func (p *pair) keep(play *harness.Play) {
+	directMu.Lock()
+	defer directMu.Unlock()
+	direct[p.id()] = p.steady(0, play)
+}
+
+// steady replaces what differs between the two plays of any server.
+func (p *pair) steady(way int, play *harness.Play) *harness.Play {
+	play.Replace(regexp.MustCompile(regexp.QuoteMeta(strings.TrimSuffix(p.folders[way], "/"))+"/?"), folder)
+	if p.tells {
+		play.Replace(tokenTold, `"text":"<token>"`)
 	}
-	harness.ComparePlays(t, plays[0], plays[1])
+	return play
 }
 
 // tokenTold is a progress token in an answer.
 var tokenTold = regexp.MustCompile(`"text":"(\d+|\d\.\d+e\+\d+|token of test_tool_with_progress)"`)
 
-// playTypeScript plays all of one client, both ways, in one process of Node: to load the SDK is most of what a process does.
-func playTypeScript(t *testing.T, pairs []*pair, d *harness.Daemon) map[*pair][]*harness.Play {
+// playTypeScript plays all of one client through the daemon, and directly what was not yet, in one process of Node: to load the SDK is
+// most of what a process does.
+func playTypeScript(t *testing.T, pairs []*pair, d *harness.Daemon) map[*pair]*harness.Play {
 	t.Helper()
-	plays := map[*pair][]*harness.Play{}
+	through := map[*pair]*harness.Play{}
 	if len(pairs) == 0 {
-		return plays
+		return through
 	}
 	var urls []string
+	var done []func(*harness.Play) // what becomes of each play
 	casts := map[string]json.RawMessage{}
+	add := func(p *pair, way int, address string, played func(*harness.Play)) {
+		urls, done = append(urls, address), append(done, played)
+		casts[address] = json.RawMessage(p.in(way, string(harness.RawJSON(p.cast))))
+	}
 	for _, p := range pairs {
-		direct := "stdio:" + url.PathEscape(string(harness.RawJSON(p.entry(0))))
-		direct = strings.ReplaceAll(direct, ",", "%2C") // which divides addresses there
-		for way, address := range []string{direct, p.through(d)} {
-			urls = append(urls, address)
-			casts[address] = json.RawMessage(p.in(way, string(harness.RawJSON(p.cast))))
+		if p.directly() == nil {
+			address := "stdio:" + url.PathEscape(string(harness.RawJSON(p.entry(0))))
+			add(p, 0, strings.ReplaceAll(address, ",", "%2C"), p.keep) // a comma divides addresses there
 		}
+		add(p, 1, p.through(d), func(play *harness.Play) { through[p] = play })
 	}
 	env := []string{"E2E_CASTS=" + string(harness.RawJSON(casts)), "E2E_AT_ONCE=4"}
 	printed := harness.RunNodeWith(t, env, harness.Script("dialogue"), pairs[0].client, "stdio", strings.Join(urls, ","))
-	all := harness.ParsePlays(t, printed, urls...)
-	for i, p := range pairs {
-		plays[p] = all[2*i : 2*i+2]
+	for i, play := range harness.ParsePlays(t, printed, urls...) {
+		done[i](play)
 	}
-	return plays
+	return through
 }
 
 // goAgent is the Go SDK's client in a dialogue.
