@@ -60,6 +60,7 @@ func TestOutOfMemory(t *testing.T) {
 		"was terminated": {"read -r line; kill -TERM $$", "killed by signal: terminated"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			g := newGuard(Options{Cgroup: t.TempDir()}, usualLadder)
 			t.Cleanup(func() { g.Close(context.Background()) })
 			p, err := g.Start(context.Background(), Spec{Name: "s", Command: []string{"/bin/sh", "-c", c.script + "; exit 0"}, Dir: "/", Memory: 1 << 30})

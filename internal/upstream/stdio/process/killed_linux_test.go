@@ -42,6 +42,7 @@ var states = []struct {
 func TestDaemonKilled(t *testing.T) {
 	for _, c := range states {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			argv := childCommand("daemon", c.mode, c.eof, c.term)
 			cmd := exec.Command(argv[0], argv[1:]...)
 			cmd.Stderr = t.Output()
@@ -87,6 +88,7 @@ func TestGuardKilled(t *testing.T) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			l := usualLadder
 			l.eof, _ = time.ParseDuration(c.eof)
 			l.term, _ = time.ParseDuration(c.term)
@@ -291,6 +293,7 @@ func descriptors(t *testing.T, pid int) (targets []string) {
 func TestBothKilled(t *testing.T) {
 	for _, mode := range []string{"echo", "deaf", "spin"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			argv := childCommand("daemon", mode, "1h", "1h")
 			cmd := exec.Command(argv[0], argv[1:]...)
 			out, _ := cmd.StdoutPipe()
