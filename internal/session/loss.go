@@ -90,7 +90,6 @@ func (s *Stage) ping(c *mcp.Call, at *place) (status int, loss mcp.Loss) {
 	ctx, cancel := context.WithTimeout(s.base, pingTime)
 	defer cancel()
 	ping := s.ownRequest(c, mcp.MethodPing, "", at.id)
-	ping.Again = true
 	res, err := s.opts.Probe.Call(ctx, ping)
 	if err != nil {
 		return 0, mcp.LossNone

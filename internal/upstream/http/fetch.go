@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"net/url"
@@ -12,8 +13,9 @@ import (
 	"fluentd-perf/internal/mcp"
 )
 
-// What the daemon fetches by itself, documents and probes, is carried by go-retryablehttp, which sends it again where that may help.
-// Each sending goes as any call does, over the client that newClient has chosen; no agent's call comes by here.
+// Documents beside an endpoint are carried by go-retryablehttp, which asks for them again where that may help. Each sending goes as any
+// call does, over the client that newClient has chosen; no agent's call of a method comes by here. The daemon's own probes do not either:
+// dispatch sends those again, with its budget and its breakers, and a ping is to be one.
 const (
 	maxRefetches = 2
 	refetchAfter = 100 * time.Millisecond // the first time, then ever later
@@ -33,13 +35,10 @@ var fetches = &retryablehttp.Client{
 	ErrorHandler: retryablehttp.PassthroughErrorHandler, // without it a failure is wrapped, with the URL in its text
 }
 
-// fetched reports whether a call is one that the daemon makes by itself and may make again.
-func fetched(c *mcp.Call) bool {
-	return c.Lane == mcp.LaneFetch || c.Again && c.Lane != mcp.LaneBatch
-}
+// fetched reports whether a call is for a document.
+func fetched(c *mcp.Call) bool { return c.Lane == mcp.LaneFetch }
 
-// fetchAgain reports whether something is fetched once more. A timeout has taken long enough, and an answer to a probe is one, whatever
-// its status.
+// fetchAgain reports whether something is fetched once more. A timeout has taken long enough, and a certificate will be no better.
 func fetchAgain(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	x := ctx.(*exchange)
 	switch {
@@ -47,9 +46,8 @@ func fetchAgain(ctx context.Context, resp *http.Response, err error) (bool, erro
 		return false, nil
 	case err != nil:
 		_, expired := errors.AsType[*expired](err)
-		return !expired, nil
-	case x.call.Lane != mcp.LaneFetch:
-		return false, nil
+		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+		return !expired && !untrusted, nil
 	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

@@ -2,16 +2,22 @@ package http_test
 
 import (
 	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"fluentd-perf/internal/mcp"
 	"fluentd-perf/internal/mcptest"
 )
 
-// TestFetchedAgain holds what the daemon asks for once more: documents after a failure or a server that is busy, its own probes after a
-// failure alone, and calls of agents never. Each sending has the call's header and body.
+// TestFetchedAgain holds what is asked for once more here: documents, after a failure or where a server is busy, and no calls, whether an
+// agent's or the daemon's own. Each sending has the call's header and body.
 func TestFetchedAgain(t *testing.T) {
 	probe := requestOf("server/discover")
 	probe.Again = true
@@ -29,7 +35,7 @@ func TestFetchedAgain(t *testing.T) {
 		"broken for good":        {document, slices.Repeat([]mcptest.Script{mcptest.CloseBeforeHead}, 3), "broke_off 3"},
 		"moved, and then busy":   {document, []mcptest.Script{moved, busy, there}, "200 3"},
 		"not there":              {document, []mcptest.Script{saying(404, "text/plain", "no")}, "404 1"},
-		"a probe, broken off":    {probe, []mcptest.Script{mcptest.CloseBeforeHead, mcptest.Minimal}, "200 2"},
+		"a probe, broken off":    {probe, []mcptest.Script{mcptest.CloseBeforeHead}, "broke_off 1"},
 		"a probe, busy":          {probe, []mcptest.Script{busy}, "503 1"},
 		"an agent's, broken":     {request(), []mcptest.Script{mcptest.CloseBeforeHead}, "broke_off 1"},
 		"an agent's discover":    {requestOf("server/discover"), []mcptest.Script{mcptest.CloseBeforeHead}, "broke_off 1"},
@@ -57,6 +63,24 @@ func TestFetchedAgain(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUntrustedIsAskedOnce: a certificate that nobody trusts is none that is better a moment later.
+func TestUntrustedIsAskedOnce(t *testing.T) {
+	var connections atomic.Int32
+	s := httptest.NewUnstartedServer(nil)
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail
+	s.StartTLS()
+	defer s.Close()
+	_, err := newUpstream(t, s.URL).Call(t.Context(), onLane(mcp.LaneFetch, ""))
+	if f := mcp.AsFailure(err); err == nil || f.Reason != mcp.ReasonConnect || connections.Load() != 1 {
+		t.Errorf("%v, %d connections", err, connections.Load())
 	}
 }
 
