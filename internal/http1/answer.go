@@ -224,7 +224,7 @@ func (a *Answer) finish() error {
 	c := a.conn
 	behind := len(a.data) > 0
 	a.free()
-	reusable := a.keep && !behind && a.kind != bodyToClose && a.send.finished(c)
+	reusable := a.ctx.Err() == nil && a.keep && !behind && a.kind != bodyToClose && a.send.finished(c)
 	a.err, a.conn = io.EOF, nil
 	if c.release(a.use) && reusable {
 		c.hint = a.idle

@@ -82,6 +82,22 @@ func TestCancelInTime(t *testing.T) {
 	}
 }
 
+// TestCancelledIsNotUsedAgain: a connection whose call was cancelled before it had its whole answer is not used again, though nobody has
+// looked at the call's context yet.
+func TestCancelledIsNotUsedAgain(t *testing.T) {
+	s := mcptest.NewServer(t, answering(okAnswer))
+	c := newClient(t, s.URL())
+	ctx, cancel := context.WithCancel(context.Background())
+	a, err := c.Do(ctx, post("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	_, _ = io.ReadAll(a) // it may have been cancelled meanwhile
+	_ = a.Close()
+	wantIdle(t, c, 0)
+}
+
 // TestCloseEndsTheAnswer closes an answer in its body, which closes the connection, and one behind it, which does not.
 func TestCloseEndsTheAnswer(t *testing.T) {
 	s := mcptest.NewServer(t, answering(okAnswer))

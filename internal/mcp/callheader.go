@@ -149,7 +149,7 @@ func (s *paramSchema) field() string {
 // IsParamHeader reports whether a field repeats an argument of a tool.
 func IsParamHeader(name string) bool {
 	const prefix = "Mcp-Param-"
-	return len(name) > len(prefix) && header.EqualNames(name[:len(prefix)], prefix)
+	return len(name) >= len(prefix) && header.EqualNames(name[:len(prefix)], prefix)
 }
 
 // tokenChars are what may stand in the name of a header field (RFC 9110, 5.6.2).

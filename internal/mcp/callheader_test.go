@@ -106,3 +106,12 @@ func TestParamHeaders(t *testing.T) {
 		t.Error("a schema that is none is read")
 	}
 }
+
+// TestIsParamHeader: in any case of letters, and also where it names no argument.
+func TestIsParamHeader(t *testing.T) {
+	for name, want := range map[string]bool{"Mcp-Param-X": true, "mcp-param-x": true, "Mcp-Param-": true, "Mcp-Param": false, "X-Mcp-Param-X": false} {
+		if got := IsParamHeader(name); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

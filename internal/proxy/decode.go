@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"fluentd-perf/internal/http1/header"
 	"fluentd-perf/internal/mcp"
 )
@@ -86,5 +88,6 @@ func dropLegacy(c *mcp.Call) {
 		c.Header.Drop(func(f header.Field) bool {
 			return header.EqualNames(f.Name, sessionHeader) || header.EqualNames(f.Name, "Last-Event-Id")
 		})
+		c.Header = slices.Clip(c.Header) // so that copies which add to it do not share what they add
 	}
 }
