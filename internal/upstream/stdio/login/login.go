@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -173,7 +174,7 @@ func (r *Resolver) ask(shell string, interactive bool, environ []string) (words 
 	defer cancel()
 	run, err := start(ctx, shell, interactive, environ)
 	if err != nil && ctx.Err() == context.DeadlineExceeded { // a busy machine did not even start it
-		err = silent(invoke(shell, interactive, ""), r.opts.Limit)
+		err = fmt.Errorf("%w (%v)", silent(invoke(shell, interactive, ""), r.opts.Limit), err)
 	}
 	if err != nil {
 		return nil, func() {}, err

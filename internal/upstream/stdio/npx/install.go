@@ -37,7 +37,7 @@ func npmCommand(npm, command, folder string, words ...string) []string {
 func (e *Entry) update(p plan, u urgency) *job {
 	return e.r.do(attempt{p.key, u}, "installing "+p.request.String(), func(ctx context.Context) error {
 		err := e.r.update(ctx, p, &e.opts, u)
-		if text := failedForNobody[u]; err != nil && text != "" && !errors.Is(err, context.Canceled) { // its time being over is such a failure, too
+		if text := failedForNobody[u]; err != nil && text != "" && ctx.Err() != context.Canceled { // its time being over is such a failure, too
 			e.r.opts.Log.Warn(text, "upstream", e.opts.Name, "package", p.request.String(), "error", err)
 		}
 		return err
@@ -97,6 +97,8 @@ func (r *Resolver) installFirst(ctx context.Context, p plan, e *EntryOptions, re
 	if !p.pinned() {
 		if version, err := r.lookup(ctx, p, e); err == nil {
 			word = p.name + "@" + version
+		} else if ctx.Err() != nil {
+			return err
 		} // else npm install says what is wrong
 	}
 	i, err := r.install(ctx, p, e, word)

@@ -98,12 +98,12 @@ func (r *Resolver) begin(j, before *job, run func(context.Context) error) {
 			before.stop()
 			<-before.done
 		}
-		r.ended(j, run(ctx))
+		r.ended(j, run(ctx), ctx.Err() == context.Canceled)
 	})
 }
 
-// ended ends a job.
-func (r *Resolver) ended(j *job, err error) {
+// ended ends a job. One that was stopped has not failed.
+func (r *Resolver) ended(j *job, err error, stopped bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.jobs[j.name] == j { // none has taken its place
@@ -113,6 +113,8 @@ func (r *Resolver) ended(j *job, err error) {
 	close(j.done)
 	if err == nil {
 		delete(r.failures, j.attempt)
+	}
+	if err == nil || stopped {
 		return
 	}
 	least, most := j.pauses()

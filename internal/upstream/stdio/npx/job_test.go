@@ -136,6 +136,40 @@ func TestRepairEndsLook(t *testing.T) {
 		if !slices.Equal(h.began, []string{"outdated", "install"}) || strings.Contains(h.log.String(), "WARN") {
 			t.Errorf("began %q, the log says\n%s", h.began, &h.log)
 		}
+		if len(h.failures) > 0 {
+			t.Errorf("what was stopped counts as failed: %v", h.failures)
+		}
+	})
+}
+
+// TestStartTooShortForARepair: a start whose own time is over while it waits for a repair says that it was that.
+func TestStartTooShortForARepair(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHanging(t, dir, "1.0.0")
+		ctx, cancel := context.WithTimeout(t.Context(), repairWait/2)
+		defer cancel()
+		if _, end, err := h.entry.begin(ctx, h.plan); err != nil || !strings.HasPrefix(h.entry.Doing(), "installing pkg@1.0.0, for 30s") {
+			t.Errorf("%v, it is %q", err, h.entry.Doing())
+		} else {
+			end()
+		}
+	})
+}
+
+// TestStoppedAhead: nothing begins behind a look that the daemon's end has stopped, and the log has no word of it.
+func TestStoppedAhead(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHanging(t, dir, "^1.0.0")
+		h.key = "another"
+		job := h.entry.update(h.plan, ahead)
+		synctest.Wait()
+		h.Stop()
+		<-job.done
+		if !slices.Equal(h.began, []string{"outdated"}) || strings.Contains(h.log.String(), "WARN") {
+			t.Errorf("began %q, the log says\n%s", h.began, &h.log)
+		}
 	})
 }
 

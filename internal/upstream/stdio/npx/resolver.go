@@ -390,12 +390,12 @@ func (e *Entry) wait(ctx context.Context, j *job) error {
 // waitForRepair waits for the repair of an install, unless it takes long: a registry that never answers is to hold up nobody for half an
 // hour. Where it takes long or fails, what is there runs.
 func (e *Entry) waitForRepair(ctx context.Context, j *job) {
-	ctx, cancel := context.WithDeadline(ctx, j.begun.Add(repairWait))
+	until, cancel := context.WithDeadline(ctx, j.begun.Add(repairWait))
 	defer cancel()
-	_ = e.wait(ctx, j)
+	_ = e.wait(until, j)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.waiting == j {
+	if e.waiting == j && ctx.Err() == nil {
 		e.waiting = nil // the start goes on without it
 	}
 }
