@@ -100,10 +100,13 @@ func (d *drawing) choose() (depth, left int) {
 	}
 	d.shown = make(map[*Node]bool)
 	d.Root.walk(0, func(n *Node, row int) bool {
+		if row == maxDepth || n.Total < least {
+			return false
+		}
 		if n.Total == least {
 			same--
 		}
-		if row == maxDepth || n.Total < least || same < 0 {
+		if same < 0 {
 			return false
 		}
 		d.shown[n], depth = true, max(depth, row+1)

@@ -210,9 +210,13 @@ func (m *model) refresh() {
 	}
 }
 
-// keepCursors notes what the cursors are on. What it returns puts them on that again.
+// keepCursors notes what the cursors are on. What it returns puts them on that again. A cursor among the calls that nobody has moved stays on
+// the oldest one while the other pane has the focus.
 func (m *model) keepCursors() (restore func()) {
 	upstream, call := "", m.callAt()
+	if all := m.calls(); call == nil && m.cursors[callPane] > 0 && m.cursors[callPane] < len(all) {
+		call = &all[m.cursors[callPane]]
+	}
 	if r := m.chosen(); r != nil && m.upstream == "" {
 		upstream = r.now.Upstream
 	}
