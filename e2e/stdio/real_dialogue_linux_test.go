@@ -122,24 +122,27 @@ func (p *pair) entry(way int) map[string]any {
 	return entry
 }
 
-// direct holds the direct plays by pair.id. Each is made once, however many tests compare with it.
+// direct holds the direct plays by pair.part. Each is made once, however many tests compare with it.
 var (
 	directMu sync.Mutex
 	direct   = map[string]*harness.Play{}
 )
 
+// part is what is played, to the last step: the same client may have fewer capabilities in another test.
+func (p *pair) part() string { return p.id() + string(harness.RawJSON(p.cast)) }
+
 // directly is the direct play, nil before keep.
 func (p *pair) directly() *harness.Play {
 	directMu.Lock()
 	defer directMu.Unlock()
-	return direct[p.id()]
+	return direct[p.part()]
 }
 
 // keep keeps the direct play.
 func (p *pair) keep(play *harness.Play) {
 	directMu.Lock()
 	defer directMu.Unlock()
-	direct[p.id()] = p.steady(0, play)
+	direct[p.part()] = p.steady(0, play)
 }
 
 // steady replaces what differs between the two plays of any server.
