@@ -226,8 +226,8 @@ func TestCursorsStay(t *testing.T) {
 	if want := `"id":"` + chosen.Request + `"`; !strings.Contains(s.m.copied, want) {
 		t.Errorf("copied %s, want %s", s.m.copied, want)
 	}
-	s.keys("tab")
-	sample = d.sample() // the older ones have ended, and three have come that are older still
+	s.keys("tab", "tab") // the first one closes what y shows
+	sample = d.sample()  // the older ones have ended, and three have come that are older still
 	sample.Upstreams[1].Calls = append([]api.CallSampled{older, older, older}, sample.Upstreams[1].Calls...)
 	s.m.Update(sampleMsg{sample: sample})
 	s.keys("tab", "y")
